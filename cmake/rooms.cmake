@@ -1,0 +1,51 @@
+# A room is one folder under src/: an object library whose sources are the .c files in it. libsnug is all rooms together.
+# snug_room(NAME [rooms it may use]) keeps the dependency direction visible here; tests/rooms_check.py holds it.
+
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(LAPACKE REQUIRED IMPORTED_TARGET lapacke)
+pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
+find_package(Threads REQUIRED)
+
+add_library(snug_flags INTERFACE)
+target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+target_compile_options(snug_flags INTERFACE -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
+  -Wno-unused-parameter -ffp-contract=off -fvisibility=hidden -fno-math-errno)
+target_compile_definitions(snug_flags INTERFACE _GNU_SOURCE SNUG_VERSION="${PROJECT_VERSION}")
+if(SNUG_SANITIZE)
+  target_compile_options(snug_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_link_options(snug_flags INTERFACE -fsanitize=address,undefined)
+endif()
+if(SNUG_FUZZ)
+  target_compile_options(snug_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+target_link_libraries(snug_flags INTERFACE OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::XXHASH
+  PkgConfig::ZSTD PkgConfig::LAPACKE PkgConfig::OPENBLAS ${UTF8PROC_LIBRARY} Threads::Threads m)
+
+set(SNUG_ROOMS "" CACHE INTERNAL "")
+function(snug_room name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/${name}/ref/*.c)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(room_${name} OBJECT ${sources})
+  target_link_libraries(room_${name} PUBLIC snug_flags)
+  set(SNUG_ROOMS ${SNUG_ROOMS} room_${name} CACHE INTERNAL "")
+endfunction()
+
+# One folder per instruction set in src/kern, each with its own compiler flags.
+function(snug_kern_isa isa)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kern/${isa}/*.c)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(room_kern_${isa} OBJECT ${sources})
+  target_link_libraries(room_kern_${isa} PUBLIC snug_flags)
+  target_compile_options(room_kern_${isa} PRIVATE ${ARGN})
+  set(SNUG_ROOMS ${SNUG_ROOMS} room_kern_${isa} CACHE INTERNAL "")
+endfunction()
