@@ -1,0 +1,91 @@
+/* The codec contract: one way to store a matrix in bytes. Codecs are const, stateless and the same for every ISA; they take
+ * row ranges and know nothing of threads, files or models. W (rows, cols), row-major, y = W x.
+ *
+ * Everything but `lowrank` is row-separable: the payload is the rows' encodings one after the other (tile codecs: panels of
+ * tile_rows rows), so a panel of rows can be encoded, written, read and decoded alone, in bounded memory. */
+#ifndef CODEC_CODEC_H
+#define CODEC_CODEC_H
+#include <snug.h>
+#include "base/arena.h"
+
+typedef struct codec_params { uint16_t bits, group, rank; } codec_params; /* those that the family uses; the rest 0 */
+
+typedef enum codec_act { CODEC_ACT_F32, CODEC_ACT_Q8 } codec_act; /* the form of activation it prefers */
+enum {
+    CODEC_LOSSLESS = 1,     /* decodes to exactly what was stored (given a source of that type)   */
+    CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
+    CODEC_WHOLE = 4,        /* not row-separable: written by its own solver through pack           */
+};
+
+/* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the
+ * context allows it; f32 is always there. Columns beyond cols, up to cols_padded (a multiple of 256), are zero in both forms. */
+typedef struct act {
+    size_t n_tokens, cols, cols_padded;
+    const float *f32;                                          /* (n_tokens, cols_padded)                              */
+    const int8_t *q8; const float *q8_scale; const int16_t *q8_sum; /* NULL: not available; (n_tokens, cols_padded [/32, /16]) */
+} act;
+
+typedef struct snug_codec snug_codec;
+typedef struct wt { /* an opened payload */
+    const snug_codec *codec;
+    codec_params params;
+    uint64_t rows, cols;
+    const uint8_t *data;
+    uint64_t bytes;
+} wt;
+
+struct snug_codec {
+    const char *family; /* "bf16", "q4_k", "int" ...                                       */
+    uint16_t id;        /* stable, never reused                                            */
+    uint16_t tile_rows, tile_cols; /* rounded jointly: 1x1, 16x16 ...                      */
+    uint16_t block_cols;  /* weights per block: payload columns are padded to it           */
+    codec_act act;
+    uint32_t caps;
+    int ggml_type;        /* or -1                                                         */
+
+    /* The i-th parameter set of the family's menu; false past the end. */
+    bool (*menu)(uint32_t i, codec_params *out);
+    /* Checks parameters that came from a name or a file. */
+    bool (*params_ok)(codec_params p);
+    /* Exact bytes. n_rows need not be a multiple of tile_rows (the last panel is padded). 0 = overflow / impossible. */
+    uint64_t (*bytes)(codec_params p, uint64_t n_rows, uint64_t cols);
+
+    /* Encoding of one panel of n_rows rows, in steps, so that a solver can feed errors forward between them:
+     *   enc_init, then for each group of columns in order: group (fits scales to the weights as they are now) and round
+     *   (codes and reconstruction of tile columns inside that group), then pack.
+     * enc_bytes: the size of the caller's enc buffer (64-byte aligned). group_cols: columns per `group` call.           */
+    size_t (*enc_bytes)(codec_params p, size_t n_rows, size_t cols);
+    uint32_t (*group_cols)(codec_params p);
+    void (*enc_init)(void *enc, codec_params p, size_t n_rows, size_t cols, int effort);
+    /* w (n_rows, ldw): columns [col0, col0+n). a: importance per column (n) > 0, already sliced, or NULL = 1. */
+    void (*group)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a);
+    void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
+    void (*pack)(const void *enc, uint8_t *dst); /* bytes(p, n_rows, cols) bytes */
+
+    /* Reading. `check` sees the payload's size only (payloads are lazy maps): any bytes must be safe to decode. */
+    snug_err (*check)(const wt *w, snug_error *err);
+    /* rows [row0, row0+n) to f32, dst (n, stride); row0 a multiple of tile_rows. The reference for matmul. */
+    void (*decode)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
+    /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
+     * term that covers part of them). use_q8: multiply the q8 form (only when act == CODEC_ACT_Q8 and x->q8).
+     * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned. */
+    size_t (*scratch_bytes)(const wt *w, size_t n_rows, size_t n_tokens);
+    void (*matmul)(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
+};
+
+/* ------------------------------------------------------------- registry ---- */
+size_t codec_count(void);
+const snug_codec *codec_at(size_t i);
+const snug_codec *codec_by_id(uint16_t id);
+const snug_codec *codec_by_ggml_type(uint32_t type); /* NULL: not known */
+/* "int3g64" -> codec and params. False: no such codec. */
+bool codec_parse(const char *name, const snug_codec **codec, codec_params *params);
+enum { CODEC_NAME_MAX = 24 };
+void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]);
+/* Tests register codecs of their own (at most 4). */
+void codec_register_for_test(const snug_codec *codec);
+
+/* Fills wt and checks the payload's size against the shape. */
+snug_err wt_open(const snug_codec *codec, codec_params params, uint64_t rows, uint64_t cols, const uint8_t *data, uint64_t bytes,
+                 wt *out, snug_error *err);
+#endif

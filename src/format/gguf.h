@@ -1,0 +1,98 @@
+/* GGUF v2/v3: key-values and tensor table, reader and writer. Knows nothing of models. Little endian only.
+ * Source: the GGUF specification in ggml's docs. */
+#ifndef FORMAT_GGUF_H
+#define FORMAT_GGUF_H
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/io.h"
+
+typedef enum gguf_kv_type {
+    GGUF_U8 = 0, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
+    GGUF_U64, GGUF_I64, GGUF_F64
+} gguf_kv_type;
+
+/* ggml's numbers for tensor types (those that snug names). */
+typedef enum ggml_type {
+    GGML_F32 = 0, GGML_F16 = 1, GGML_Q4_0 = 2, GGML_Q4_1 = 3, GGML_Q5_0 = 6, GGML_Q5_1 = 7, GGML_Q8_0 = 8, GGML_Q8_1 = 9,
+    GGML_Q2_K = 10, GGML_Q3_K = 11, GGML_Q4_K = 12, GGML_Q5_K = 13, GGML_Q6_K = 14, GGML_Q8_K = 15,
+    GGML_IQ2_XXS = 16, GGML_IQ2_XS = 17, GGML_IQ3_XXS = 18, GGML_IQ1_S = 19, GGML_IQ4_NL = 20, GGML_IQ3_S = 21,
+    GGML_IQ2_S = 22, GGML_IQ4_XS = 23, GGML_I8 = 24, GGML_I16 = 25, GGML_I32 = 26, GGML_I64 = 27, GGML_F64 = 28,
+    GGML_IQ1_M = 29, GGML_BF16 = 30, GGML_TQ1_0 = 34, GGML_TQ2_0 = 35, GGML_MXFP4 = 39
+} ggml_type;
+/* Name ("q4_k"), weights per block and bytes per block; false for an unknown type. */
+bool ggml_type_info(uint32_t type, const char **name, uint32_t *block_weights, uint32_t *block_bytes);
+
+typedef struct gguf_str { const char *p; uint64_t n; } gguf_str; /* p has a NUL after n bytes */
+typedef struct gguf_kv {
+    const char *key;
+    gguf_kv_type type, elem_type;  /* elem_type for arrays (nested arrays are refused) */
+    union { uint64_t u; int64_t i; double f; bool b; gguf_str s; } v; /* scalars, widened */
+    uint64_t n;                    /* array length */
+    const void *array;             /* numbers: packed little endian as in the file (unaligned); strings: gguf_str[n] */
+} gguf_kv;
+
+typedef struct gguf_tensor {
+    const char *name;
+    uint32_t type;        /* ggml_type */
+    uint32_t n_dims;
+    uint64_t dims[4];     /* innermost first (dims[0] = columns), unused ones are 1 */
+    uint64_t offset;      /* absolute, in the file */
+    uint64_t bytes;
+} gguf_tensor;
+
+typedef struct gguf_file {
+    arena mem;
+    io_file file;
+    uint32_t version, alignment;
+    size_t n_kv, n_tensors;
+    gguf_kv *kv;
+    gguf_tensor *tensors; /* in file order */
+    uint64_t data_offset;
+} gguf_file;
+
+/* Checks everything that the header says against the file's size. Unknown ggml types are an error naming the tensor. */
+snug_err gguf_open(const char *path, gguf_file **out, snug_error *err);
+void gguf_close(gguf_file **g);
+const gguf_kv *gguf_find(const gguf_file *g, const char *key); /* NULL: none */
+const gguf_tensor *gguf_find_tensor(const gguf_file *g, const char *name);
+/* Typed getters: any integer type is accepted for u64 if it fits. SNUG_ERR_FORMAT names the key, what was found and expected. */
+snug_err gguf_get_u64(const gguf_file *g, const char *key, uint64_t *out, snug_error *err);
+snug_err gguf_get_u64_or(const gguf_file *g, const char *key, uint64_t fallback, uint64_t *out, snug_error *err);
+snug_err gguf_get_f64_or(const gguf_file *g, const char *key, double fallback, double *out, snug_error *err);
+const char *gguf_get_str_or(const gguf_file *g, const char *key, const char *fallback);
+bool gguf_get_bool_or(const gguf_file *g, const char *key, bool fallback);
+/* Element i of a number array, widened. */
+uint64_t gguf_array_u64(const gguf_kv *kv, uint64_t i);
+double gguf_array_f64(const gguf_kv *kv, uint64_t i);
+
+/* A key-value section being written. Also the form in which keys are carried from one file to another. */
+typedef struct gguf_kvs { buf bytes; uint64_t n; } gguf_kvs;
+bool gguf_put_u32(gguf_kvs *k, const char *key, uint32_t v);
+bool gguf_put_u64(gguf_kvs *k, const char *key, uint64_t v);
+bool gguf_put_i32(gguf_kvs *k, const char *key, int32_t v);
+bool gguf_put_f32(gguf_kvs *k, const char *key, float v);
+bool gguf_put_bool(gguf_kvs *k, const char *key, bool v);
+bool gguf_put_str(gguf_kvs *k, const char *key, const char *s, size_t n);
+/* elem: packed little-endian numbers of elem_type */
+bool gguf_put_array(gguf_kvs *k, const char *key, gguf_kv_type elem_type, const void *elem, uint64_t n);
+bool gguf_put_str_array(gguf_kvs *k, const char *key, const gguf_str *s, uint64_t n);
+bool gguf_put_kv(gguf_kvs *k, const gguf_kv *kv); /* copies one that was read */
+void gguf_kvs_fini(gguf_kvs *k);
+/* Parses a bare key-value section (count unknown beforehand: n entries), e.g. one that was stored compressed. The result's
+ * strings live in `mem`. */
+snug_err gguf_parse_kvs(const char *what, const uint8_t *p, size_t len, uint64_t n, arena *mem, gguf_kv **out, snug_error *err);
+/* Adds keys to an open file's table (later gguf_find sees them). */
+snug_err gguf_merge_kvs(gguf_file *g, const gguf_kv *kv, size_t n, snug_error *err);
+
+typedef struct gguf_out_tensor {
+    const char *name;
+    uint32_t type, n_dims;
+    uint64_t dims[4];     /* innermost first */
+    uint64_t bytes;
+    uint64_t offset;      /* set by gguf_layout: from the start of the data section */
+} gguf_out_tensor;
+/* Lays out data in order at `alignment`; writes the header (magic .. tensor infos, padded) to *header; *file_bytes is the size
+ * of the whole file, the last tensor padded too. */
+snug_err gguf_layout(const gguf_kvs *kvs, gguf_out_tensor *tensors, size_t n, uint32_t alignment, buf *header,
+                     uint64_t *file_bytes, snug_error *err);
+#endif

@@ -1,0 +1,82 @@
+/* Kernels: the slots that the inner loops call. `kern/ref` fills every slot in plain C; an ISA folder overwrites what it
+ * does better. Every level gives the same bits (canonical arithmetic):
+ *   - integer dots are exact per group; the groups' f32 products go to 8 virtual lanes (lane = group index mod 8) by
+ *     explicit fma in order, and the lanes are summed by the fixed tree ((0+4)+(2+6))+((1+5)+(3+7));
+ *   - f32 dots use 16 virtual lanes (lane = index mod 16) with explicit fma, then the tree: l[i]+l[i+8], then as above.
+ * So a token's result never depends on how many rows, tokens or threads share the pass. Built with -ffp-contract=off.
+ *
+ * The common form that block formats are unpacked to ("unpacked row"): int8 codes q, and per group of 16 or 32 weights an
+ * f32 scale s and, for formats that have one, an f32 offset m:      w[i] = s[g] * q[i]  (+ m[g]),   rounded in that order.
+ * Activations ("q8 row"): int8 codes x, an f32 scale xs per 32, and xsum: the int16 sum of each 16 codes.
+ * A chunk is 32 weights. Pointers need no alignment. No kernel reads or writes outside what its arguments name. */
+#ifndef KERN_KERN_H
+#define KERN_KERN_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum kern_format { /* block formats that can be unpacked */
+    KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
+    KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */
+    KERN_INT2, KERN_INT3, KERN_INT4, KERN_INT5, KERN_INT6, KERN_INT7, KERN_INT8, /* docs/format.md, intBgG */
+    KERN_FORMAT_COUNT
+} kern_format;
+
+/* Weights per (s, m) pair in the unpacked form: 16 for q2_k q3_k q6_k, else 32; and whether m is used. */
+uint32_t kern_group(kern_format f);
+bool kern_has_min(kern_format f);
+
+/* Unpacks the first n_chunks chunks of one row (for 256-blocks a multiple of 8). `group`: weights per stored scale for the
+ * int formats (32, 64, 128), ignored by others; n_groups is derived: ceil(32 * n_chunks / group).
+ * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
+typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+
+/* One block of dots against q8 activations:  y[t * ldy + r] += sum over groups. group: 16 or 32. m may be NULL.
+ * q (n_rows, ldq), s and m (n_rows, lds); x (n_tokens, ldx), xs (n_tokens, ldx / 32), xsum (n_tokens, ldx / 16). */
+typedef struct kern_q8_args {
+    size_t n_rows, n_tokens, n_chunks;
+    const int8_t *q; size_t ldq;
+    const float *s, *m; size_t lds;
+    const int8_t *x; const float *xs; const int16_t *xsum; size_t ldx;
+    float *y; size_t ldy;
+} kern_q8_args;
+
+typedef struct kern_table {
+    kern_unpack_fn unpack[KERN_FORMAT_COUNT];
+    void (*dot_q8_g32)(const kern_q8_args *a);
+    void (*dot_q8_g16)(const kern_q8_args *a);
+    /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
+    void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
+                    float *y, size_t ldy);
+    /* Expands an unpacked row: dst[i] = s*q (+ m), n weights (n need not fill the last group). */
+    void (*expand)(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
+    /* x (n) -> q8 row; n padded up to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even. A
+     * group with a NaN or infinity gets scale NaN and codes 0, so that the error is seen in the logits. */
+    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16);
+    void (*f16_to_f32)(const uint16_t *src, size_t n, float *dst);  /* src may be unaligned */
+    void (*bf16_to_f32)(const uint16_t *src, size_t n, float *dst);
+    void (*f32_to_f16)(const float *src, size_t n, uint16_t *dst);
+    /* out = x / sqrt(mean(x^2) + eps) * gain */
+    void (*rmsnorm)(const float *x, const float *gain, float eps, size_t n, float *out);
+    void (*add)(float *y, const float *x, size_t n);               /* y += x */
+    void (*silu_mul)(float *gate, const float *up, size_t n);      /* gate = silu(gate) * up */
+    float (*softmax)(float *x, size_t n);                          /* in place; returns log-sum-exp of the input */
+    /* Rotates one head in place. half: number of pairs; cs: cos[half] then sin[half]. interleaved: pairs (2i, 2i+1), else
+     * (i, i+half). */
+    void (*rope)(float *x, size_t half, const float *cs, bool interleaved);
+    /* Attention over one page of n positions. k, v: (n, head_dim) f16 or f32. scores[h * ld + i] = scale * q_h . k_i for the
+     * n_q query heads that share this page; accumulate: out_h += sum_i w[h * ld + i] * v_i, positions in order. */
+    void (*scores_f16)(const uint16_t *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
+    void (*scores_f32)(const float *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
+    void (*accumulate_f16)(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out);
+    void (*accumulate_f32)(const float *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out);
+} kern_table;
+
+/* The table of the level in use (base/cpu.h), filled once, thread-safe. */
+const kern_table *kern(void);
+/* The table of a given level, for the checker; NULL when this CPU cannot run it. level is a cpu_level. */
+const kern_table *kern_for_level(int level);
+/* Each ISA folder's entry point: overwrites the slots it has. */
+void kern_init_ref(kern_table *t);
+void kern_init_avx2(kern_table *t);
+#endif

@@ -1,0 +1,44 @@
+/* KV cache. A page holds up to KV_PAGE positions of one layer and KV head, with its own length, type and the stored
+ * positions (slot != position in general). Attention knows only these operations. Pages are reference-counted: a fork shares
+ * them, an append to a shared page copies it first. */
+#ifndef KV_KV_H
+#define KV_KV_H
+#include <snug.h>
+
+enum { KV_PAGE = 64 };
+
+typedef struct kv_page {
+    uint32_t refs, len;
+    snug_kv type;
+    uint32_t pos[KV_PAGE];
+    uint8_t *k, *v; /* (KV_PAGE, head_dim) */
+} kv_page;
+
+typedef struct kv_pool kv_pool; /* all pages of a context: bounded, allocated as needed */
+typedef struct kv_seq kv_seq;   /* one text: (layer, head) -> list of pages */
+
+typedef struct kv_params { uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs; snug_kv type; } kv_params;
+
+uint64_t kv_bytes(const kv_params *p); /* all sequences at n_ctx, page headers and tables included */
+snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err);
+void kv_pool_destroy(kv_pool **pool);
+snug_err kv_seq_create(kv_pool *pool, kv_seq **out, snug_error *err);
+snug_err kv_seq_fork(const kv_seq *s, kv_seq **out, snug_error *err);
+void kv_seq_destroy(kv_seq **s);
+uint32_t kv_seq_length(const kv_seq *s);            /* positions appended (see kv_commit) */
+
+/* Makes room for n more positions in every layer and head (so that nothing allocates later); SNUG_ERR_BUDGET past n_ctx. */
+snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err);
+/* Stores n tokens' keys and values of one layer: k, v (n, ld) with head h at h * head_dim; positions pos..pos+n-1. */
+void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v, size_t ld);
+/* The step is done: the length grows by n (or, after an error, kv_truncate takes it back). */
+void kv_commit(kv_seq *s, uint32_t n);
+snug_err kv_truncate(kv_seq *s, uint32_t n, snug_error *err); /* forget positions >= n */
+
+uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head);
+const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i);
+/* scores[h * ld + i] = scale * q_h . k_i for the page's slots (n_q heads share the page); q (n_q, head_dim). */
+void kv_scores(const kv_page *p, uint32_t head_dim, const float *q, uint32_t n_q, float scale, float *scores, size_t ld);
+/* out_h += sum_i weights[h * ld + i] * v_i; out (n_q, head_dim). */
+void kv_accumulate(const kv_page *p, uint32_t head_dim, const float *weights, size_t ld, uint32_t n_q, float *out);
+#endif

@@ -1,0 +1,58 @@
+/* Model configuration and the table of architectures: one row each, names as Hugging Face and GGUF spell them. */
+#ifndef MODEL_CONFIG_H
+#define MODEL_CONFIG_H
+#include "base/json.h"
+#include "format/gguf.h"
+
+typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
+
+typedef enum tensor_role {
+    ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
+    ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
+    ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
+    ROLE_ROPE_FREQS, /* rope_freqs.weight: llama3 scaling as GGUF stores it */
+    ROLE_COUNT, ROLE_NONE = ROLE_COUNT
+} tensor_role;
+enum { ROLE_MATRICES = ROLE_DOWN + 1 };
+const char *role_name(tensor_role r); /* "embd" ... "norm", "bias" */
+
+typedef struct arch {
+    const char *gguf_name;     /* general.architecture: "llama", "qwen2", "qwen3"                      */
+    const char *hf_class;      /* architectures[0]: "LlamaForCausalLM" ...  (several rows may share a gguf_name) */
+    bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
+    bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
+} arch;
+const arch *arch_by_hf_class(const char *name);
+const arch *arch_by_gguf_name(const char *name);
+
+typedef struct config {
+    const arch *arch;
+    uint32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
+    float norm_eps;
+    double rope_base;
+    rope_scaling scaling;
+    double scale_factor, low_freq_factor, high_freq_factor;
+    uint32_t scale_orig_ctx;
+    uint32_t rope_dims;        /* rotated dimensions per head (= head_dim here)                         */
+    bool rope_interleaved;     /* how THIS store's q/k rows are laid out (HF: false; GGUF llama: true)  */
+    uint32_t sliding_window;   /* 0: none                                                               */
+    uint32_t sliding_from_layer; /* Qwen2's max_window_layers: layers >= this use the window            */
+    bool tied;                 /* head = embedding                                                      */
+    char name[128];
+} config;
+
+/* config.json of a folder. Unknown architectures are refused by name; so are known ones with options that this engine does not
+ * have (unknown rope type, activation, ...). */
+snug_err config_from_hf(const char *dir, config *out, snug_error *err);
+snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
+/* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. */
+snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
+/* Canonical (GGUF) name -> role and layer (-1: none). ROLE_NONE: not a tensor of this architecture. */
+tensor_role role_from_name(const char *canonical, int *layer);
+/* HF name -> canonical name; false when the tensor is not used (rotary inv_freq buffers) or unknown. */
+bool canonical_from_hf(const char *hf, char out[64]);
+/* Expected shape of a role: rows, cols (vectors: rows = 1). */
+void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
+/* Inverse frequencies of RoPE (rope_dims / 2), scaling applied. freqs: a rope_freqs tensor's factors, or NULL. */
+void rope_inv_freq(const config *c, const float *freqs, double *out);
+#endif

@@ -1,0 +1,43 @@
+/* The computation of a decoder: embedding, layers, head, over whatever weights it is handed (mapped by run, read layer by layer
+ * by fit). No state but the KV sequences. */
+#ifndef MODEL_GRAPH_H
+#define MODEL_GRAPH_H
+#include "codec/weight.h"
+#include "kv/kv.h"
+#include "model/store.h"
+
+/* One layer's (or the outer) tensors, by role. Absent roles: weight.n_terms = 0, vec = NULL. */
+typedef struct layer_weights {
+    weight w[ROLE_MATRICES];
+    const float *vec[ROLE_COUNT]; /* f32 copies of norms and biases */
+} layer_weights;
+
+/* Where the bytes of a layer come from. Reads the tensors of `layer` (-1: embedding, out norm, head) of a store into memory that
+ * `mem` owns, by pread; run maps instead (loaded_map). Releasing mem releases all. */
+snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err);
+
+typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_item;
+
+/* The input edges that calibration watches. */
+typedef enum graph_edge { EDGE_ATTN_IN, EDGE_ATTN_OUT, EDGE_FFN_IN, EDGE_FFN_MID, EDGE_HEAD_IN, EDGE_COUNT } graph_edge;
+graph_edge role_edge(tensor_role r); /* the edge whose activations this matrix multiplies (embd: EDGE_COUNT = none) */
+
+/* Called with the f32 input of an edge: x (n, ld), cols columns. */
+typedef void (*graph_watch_fn)(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
+
+typedef struct graph graph; /* scratch for up to max_batch items; not thread-safe, uses `threads` threads inside */
+typedef struct graph_params { uint32_t max_batch, n_ctx; int threads; bool allow_q8; } graph_params;
+uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of the scratch */
+snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
+void graph_destroy(graph **g);
+void graph_watch(graph *g, graph_watch_fn fn, void *user);
+
+/* x (n, n_embd) = embedding rows of the tokens. */
+snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err);
+/* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer cache). Room
+ * must have been reserved; the caller commits. Consecutive items of one sequence must have rising positions. */
+snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n, float *x,
+                     snug_error *err);
+/* logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when tied). */
+snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err);
+#endif

@@ -1,0 +1,61 @@
+/* A store: one model's tensors wherever they lie: a Hugging Face folder, a GGUF, a snug artifact. Opening reads headers only.
+ * Every tensor is a list of terms (codec + place in a file); a BF16 safetensors tensor is one term of codec bf16. */
+#ifndef MODEL_STORE_H
+#define MODEL_STORE_H
+#include "codec/weight.h"
+#include "format/gguf.h"
+#include "format/safetensors.h"
+#include "model/config.h"
+#include "token/tokenizer.h"
+
+typedef enum store_kind { STORE_HF, STORE_GGUF, STORE_SNUG } store_kind;
+
+typedef struct store_term {
+    const snug_codec *codec;
+    codec_params params;
+    uint64_t rows, cols, row0, col0;
+    uint32_t file;
+    uint64_t offset, bytes;
+    uint64_t checksum; /* xxh3; has_checksums of the store says whether it is there */
+} store_term;
+
+typedef struct store_tensor {
+    const char *name;      /* canonical */
+    tensor_role role;
+    int layer;             /* -1 */
+    uint64_t rows, cols;
+    uint32_t n_terms;
+    store_term term[WEIGHT_MAX_TERMS];
+    uint32_t permute_heads; /* != 0: q/k rows of an HF llama: canonical row order differs (store_read_rows hides it) */
+    double predicted_loss;  /* < 0: not known */
+    char codec_name[COMP_NAME_MAX];
+} store_tensor;
+
+typedef struct store {
+    store_kind kind;
+    char *path;
+    config cfg;
+    tokenizer *tok;        /* NULL when opened without */
+    st_set *st;            /* HF   */
+    gguf_file *gguf;       /* GGUF */
+    size_t n_files;
+    const io_file *files;  /* borrowed from st / gguf */
+    size_t n_tensors;
+    store_tensor *tensors; /* canonical order: embd, layers, out norm, head */
+    bool has_checksums;
+    double predicted_kl;   /* < 0 */
+    uint64_t tensor_bytes, file_bytes, n_weights;
+    arena mem;
+} store;
+
+snug_err store_open(const char *path, bool with_tokenizer, store **out, snug_error *err);
+void store_close(store **s);
+const store_tensor *store_find(const store *s, tensor_role role, int layer); /* NULL: none */
+/* Rows in canonical (GGUF) order, as f32, by pread into the call's own buffer: dst (n, cols). Thread-safe. */
+snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
+/* The raw payload of a term by pread: term.bytes bytes. */
+snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug_error *err);
+/* Hash of everything that decides the weights: for caches and journals. Fast: headers, sizes, mtimes and samples. */
+uint64_t store_fingerprint(const store *s);
+snug_err store_verify(const store *s, int threads, snug_progress progress, snug_error *err);
+#endif

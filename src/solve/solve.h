@@ -1,0 +1,20 @@
+/* Solvers: choose a codec's codes given the weight and the calibration statistics. Use the codec contract only.
+ * Step 1 has round-to-nearest (with the encoders' own weighted scale search) and the truncated SVD for low-rank terms. */
+#ifndef SOLVE_SOLVE_H
+#define SOLVE_SOLVE_H
+#include "codec/weight.h"
+
+/* Encodes a panel: w (n_rows, ldw) f32, a: importance per column or NULL. dst: codec->bytes(p, n_rows, cols). w_hat (n_rows, cols)
+ * may be NULL. effort: snug_effort. Thread-safe. */
+snug_err solve_rtn(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a,
+                   int effort, uint8_t *dst, float *w_hat, snug_error *err);
+/* Best rank-r factors of w (rows, cols) in the metric sum_j a_j d_j^2 (LAPACK), as a lowrank payload. */
+snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err);
+/* A whole composition of a whole matrix: each term is solved on what the terms before it left. dst[i]: term i's payload.
+ * Row-separable single-term compositions should be streamed by solve_rtn instead. */
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,
+                    uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err);
+/* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double. */
+snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
+                     double *norm2, snug_error *err);
+#endif
