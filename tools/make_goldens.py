@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Logit goldens: tiny random models of every supported architecture, judged by `transformers`.
+
+    tools/make_goldens.py [NAME ...]        # default: all of MODELS
+
+Writes tests/golden/<name>/: config.json, safetensors (in the dtype and number of shards of MODELS), tokenizer.json and
+logits.bin; tests/golden/README.md has the layout.  The config is written by hand in the form that published checkpoints
+have, and transformers reads it back, so the reading of the config is part of what is tested.
+
+Weights: matrices N(0, 1/fan-in) times a gain that makes attention selective, norm gains around 1, biases large enough to
+matter; so that every operator moves the logits by far more than the tolerance.  `check()` proves that for the ones that are
+easily forgotten: it removes a feature (window, RoPE scaling, biases, q/k norms) and demands that the logits change.
+
+Needs: torch (CPU will do), transformers, safetensors, tokenizers, numpy.
+"""
+import copy
+import json
+import pathlib
+import shutil
+import struct
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import tokenizer_families as tf
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OUT = ROOT / "tests" / "golden"
+N_TOKENS, N_PROMPT, N_GREEDY, MARGIN = 48, 16, 64, 0.02
+WEIGHTS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+LONG = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+COMMON = {"hidden_act": "silu", "initializer_range": 0.02, "vocab_size": 512, "num_hidden_layers": 3, "attention_dropout": 0.0,
+          "use_cache": True}
+
+BOUNDS = {"bos_token_id": ["<|begin_of_text|>", "<s>", "<|endoftext|>"], "eos_token_id": ["</s>", "<|endoftext|>"]}
+
+# name: (stored dtype, shards, tokenizer family, the feature that must matter, config)
+MODELS = {
+    "llama2": ("f16", 1, "llama2", None, {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 172,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1, "attention_bias": False,
+        "tie_word_embeddings": False}),
+    "llama3": ("bf16", 3, "llama3", "rope_scaling", {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 96, "intermediate_size": 172,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "attention_bias": False, "mlp_bias": False, "pretraining_tp": 1,
+        "rope_scaling": {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                         "original_max_position_embeddings": 64, "rope_type": "llama3"},
+        "tie_word_embeddings": True}),
+    "mistral": ("bf16", 1, "mistral", "sliding_window", {
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_size": 64, "intermediate_size": 144,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "sliding_window": 16,
+        "tie_word_embeddings": False}),
+    "qwen2": ("f32", 2, "qwen2", "bias", {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 56, "intermediate_size": 132,
+        "num_attention_heads": 7, "num_key_value_heads": 1, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0, "sliding_window": 16, "use_sliding_window": False, "max_window_layers": 2,
+        "tie_word_embeddings": True}),
+    "qwen3": ("bf16", 1, "qwen2", "qk_norm", {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 172, "intermediate_size": 60,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None, "attention_bias": False, "sliding_window": None,
+        "use_sliding_window": False, "max_window_layers": 3, "tie_word_embeddings": True}),
+}
+
+
+def draw_weights(model, seed, dtype):
+    """Random weights, rounded to the stored dtype and held in float32. Returns {name: stored tensor}, ties left out."""
+    rng = torch.Generator().manual_seed(seed)
+    normal = lambda shape, std: torch.randn(shape, generator=rng) * std
+    tied = model.config.tie_word_embeddings
+    stored = {}
+    for name, p in model.named_parameters():
+        if "norm" in name:
+            w = 1 + normal(p.shape, 0.3)
+        elif name.endswith("bias"):
+            w = normal(p.shape, 0.7)
+        elif "embed_tokens" in name:
+            w = normal(p.shape, 0.25 if tied else 1.0)
+        else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
+            gain = (1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
+                    else 1.5 if tied and ("o_proj" in name or "down_proj" in name) else 1.0)
+            w = normal(p.shape, gain / p.shape[1] ** 0.5)
+        stored[name] = w.to(dtype)
+        p.data.copy_(stored[name].float())
+    return stored
+
+
+def logits_of(model, tokens):
+    with torch.no_grad():
+        return model(torch.tensor([tokens]), use_cache=False).logits[0].float()
+
+
+def greedy(model, prompt):
+    """Greedy continuation without a cache, and the smallest lead of a best logit over the next."""
+    tokens, lead = list(prompt), float("inf")
+    for _ in range(N_GREEDY):
+        best = logits_of(model, tokens)[-1].topk(2)
+        lead = min(lead, (best.values[0] - best.values[1]).item())
+        tokens.append(best.indices[0].item())
+    return tokens[len(prompt):], lead
+
+
+def check(model, config, feature, tokens, ref):
+    """The logits must depend on the feature that this golden is there for."""
+    if feature is None:
+        return
+    config = copy.deepcopy(config)
+    other_weights = dict(model.state_dict())
+    if feature == "sliding_window":
+        config["sliding_window"] = None
+    elif feature == "rope_scaling":
+        config["rope_scaling"] = None
+    else:
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight"}[feature]
+        other_weights = {k: (torch.zeros_like(v) if feature == "bias" else torch.ones_like(v)) if k.endswith(part) else v
+                         for k, v in other_weights.items()}
+    other = build(config)
+    other.load_state_dict(other_weights)
+    change = ((logits_of(other, tokens) - ref).norm(dim=1) / ref.norm(dim=1)).max().item()
+    print(f"    without {feature}: logits change by {change:.3g} at the worst position")
+    assert change > 0.01
+
+
+def build(config):
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "config.json").write_text(json.dumps(config))
+        parsed = AutoConfig.from_pretrained(folder)
+    return AutoModelForCausalLM.from_config(parsed, attn_implementation="eager", dtype=torch.float32).eval()
+
+
+def write_weights(folder, stored, n_shards):
+    """One file, or several of about equal bytes with an index, named as published checkpoints are."""
+    names = list(stored)
+    total = sum(t.nbytes for t in stored.values())
+    if n_shards == 1:
+        save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    shards, done = [[] for _ in range(n_shards)], 0
+    for name in names:
+        shards[min(done * n_shards // total, n_shards - 1)].append(name)
+        done += stored[name].nbytes
+    where = {}
+    for i, part in enumerate(shards):
+        file = f"model-{i + 1:05d}-of-{n_shards:05d}.safetensors"
+        save_file({n: stored[n] for n in part}, folder / file, metadata={"format": "pt"})
+        where.update({n: file for n in part})
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def make(name):
+    dtype, n_shards, family, feature, config = MODELS[name]
+    config = {**config, **COMMON, ("dtype" if "rope_parameters" in config else "torch_dtype"): LONG[dtype]}
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with open(folder / "tokenizer.json", "w", encoding="utf-8", newline="\n") as f:
+        lines = [line for line in tf.read_lines(OUT / "tokenizers" / "lines.txt")[:3900] if not any(c in line for c, _ in tf.SPECIALS)]
+        f.write(tf.dump(tf.FAMILIES[family](lines, config["vocab_size"])))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.get_vocab_size() == config["vocab_size"]
+    for key, choices in BOUNDS.items():
+        config[key] = next(i for i in map(tokenizer.token_to_id, choices) if i is not None)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+    model = build(config)
+    for seed in range(1, 200):
+        stored = draw_weights(model, seed, WEIGHTS[dtype])
+        tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
+        continuation, lead = greedy(model, tokens[:N_PROMPT])
+        if lead >= MARGIN and len(set(continuation)) > 12:
+            break
+    else:
+        sys.exit(f"{name}: no seed has a clear enough greedy choice")
+    write_weights(folder, stored, n_shards)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+    # What counts is what a reader of the folder sees: load it back.
+    loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    ref = logits_of(loaded, tokens)
+    assert torch.equal(ref, logits_of(model, tokens))
+    with open(folder / "logits.bin", "wb") as f:
+        f.write(b"SNGL" + struct.pack("<III", 1, len(tokens), config["vocab_size"]))
+        f.write(np.array(tokens, "<i4").tobytes() + ref.numpy().astype("<f4").tobytes())
+        f.write(struct.pack("<I", len(continuation)) + np.array(continuation, "<i4").tobytes())
+    size = sum(p.stat().st_size for p in folder.iterdir())
+    print(f"{name}: seed {seed}, logits std {ref.std():.2f}, greedy lead {lead:.3f}, {len(set(continuation))} distinct, {size} bytes")
+    check(model, config, feature, tokens, ref)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for wanted in sys.argv[1:] or MODELS:
+        make(wanted)
