@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""Random-weight checkpoints in real shapes: Hugging Face folders to measure memory, speed and resumption on.
+
+    tools/make_checkpoint.py --shape llama-3.2-1b OUT
+    tools/make_checkpoint.py --shape llama-3-8b --layers 4 --shards 3 OUT
+    tools/make_checkpoint.py --shape llama-3.1-405b --shards 191 --headers-only OUT     # sparse files, real headers
+
+bf16 matrices, N(0, 0.02) cut at a table's ends, norm gains 1; config.json in the published form; a byte-level tokenizer.json whose
+vocabulary is the 256 bytes and filler up to the model's size.  Written as a stream: memory stays near 100 MB whatever
+the shape.  The same seed gives the same bytes.
+
+With --headers-only the headers are real and the tensor data are a hole in the file: a 70 B checkpoint takes a few
+hundred kilobytes of disk and reads as zeros.
+
+Needs: numpy.
+"""
+import argparse
+import json
+import pathlib
+import struct
+import sys
+
+import numpy as np
+
+CHUNK = 1 << 22      # bf16 values drawn at a time: 8 MB
+
+LLAMA3_SCALING = lambda factor: {"factor": factor, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                                 "original_max_position_embeddings": 8192, "rope_type": "llama3"}
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "vocab_size": 128256, "bos_token_id": 128000, "eos_token_id": 128001,
+         "head_dim": 128, "num_key_value_heads": 8, "tie_word_embeddings": False, "max_position_embeddings": 131072}
+QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6,
+         "rope_theta": 1000000, "rope_scaling": None, "vocab_size": 151936, "bos_token_id": 151643, "eos_token_id": 151645,
+         "head_dim": 128, "num_key_value_heads": 8, "tie_word_embeddings": True, "max_position_embeddings": 40960,
+         "sliding_window": None, "use_sliding_window": False}
+SHAPES = {
+    "llama-3.2-1b": {**LLAMA, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+                     "head_dim": 64, "rope_scaling": LLAMA3_SCALING(32.0), "tie_word_embeddings": True},
+    "llama-3-8b": {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+                   "rope_scaling": None, "max_position_embeddings": 8192},
+    "llama-3.1-70b": {**LLAMA, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+                      "rope_scaling": LLAMA3_SCALING(8.0)},
+    "llama-3.1-405b": {**LLAMA, "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128,
+                       "rope_scaling": LLAMA3_SCALING(8.0)},
+    "qwen3-0.6b": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
+    "qwen3-4b": {**QWEN3, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
+    "gemma-3-1b": {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912,
+                   "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144,
+                   "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-6, "attention_bias": False,
+                   "rope_theta": 1000000, "rope_local_base_freq": 10000, "rope_scaling": None, "sliding_window": 512,
+                   "sliding_window_pattern": 6, "max_position_embeddings": 32768, "tie_word_embeddings": True, "final_logit_softcapping": None,
+                   "attn_logit_softcapping": None, "bos_token_id": 2, "eos_token_id": 1},
+}
+
+
+def tensors(c):
+    """(name, shape) of every tensor, in the order of the published files: embedding, blocks, final norm, head."""
+    h, f, d = c["hidden_size"], c["intermediate_size"], c["head_dim"]
+    q, kv = c["num_attention_heads"] * d, c["num_key_value_heads"] * d
+    yield "model.embed_tokens.weight", (c["vocab_size"], h)
+    for i in range(c["num_hidden_layers"]):
+        p = f"model.layers.{i}."
+        yield p + "input_layernorm.weight", (h,)
+        yield p + "mlp.down_proj.weight", (h, f)
+        yield p + "mlp.gate_proj.weight", (f, h)
+        yield p + "mlp.up_proj.weight", (f, h)
+        yield p + "post_attention_layernorm.weight", (h,)
+        if c["model_type"] == "gemma3_text":
+            yield p + "post_feedforward_layernorm.weight", (h,)
+            yield p + "pre_feedforward_layernorm.weight", (h,)
+        if c["model_type"] in ("qwen3", "gemma3_text"):
+            yield p + "self_attn.k_norm.weight", (d,)
+        yield p + "self_attn.k_proj.weight", (kv, h)
+        yield p + "self_attn.o_proj.weight", (h, q)
+        if c["model_type"] in ("qwen3", "gemma3_text"):
+            yield p + "self_attn.q_norm.weight", (d,)
+        yield p + "self_attn.q_proj.weight", (q, h)
+        yield p + "self_attn.v_proj.weight", (kv, h)
+    yield "model.norm.weight", (h,)
+    if not c["tie_word_embeddings"]:
+        yield "lm_head.weight", (c["vocab_size"], h)
+
+
+def normal_table():
+    """2^16 quantiles of N(0, 0.02) as bf16: one random u16 then picks a weight, 20 times faster than drawing normals."""
+    u = (np.arange(1 << 16) + 0.5) / (1 << 16)
+    grid = np.linspace(-5, 5, 200001)
+    density = np.exp(-grid * grid / 2)
+    cdf = np.cumsum(density)
+    w = 0.02 * np.interp(u, (cdf - density / 2) / cdf[-1], grid)
+    return to_bf16(w.astype(np.float32))
+
+
+def to_bf16(x):
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)      # round to nearest even
+
+
+def write_shard(path, part, rng, table, norm_gain, headers_only):
+    header, at = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in part:
+        n_bytes = 2 * int(np.prod(shape, dtype=np.int64))
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + n_bytes]}
+        at += n_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        if headers_only:
+            f.truncate(8 + len(text) + at)
+            return at
+        for _, shape in part:
+            left = int(np.prod(shape, dtype=np.int64))
+            if len(shape) == 1:
+                f.write(to_bf16(np.full(left, norm_gain, np.float32)).tobytes())
+                continue
+            while left:
+                n = min(left, CHUNK)
+                picks = np.frombuffer(rng.bytes(2 * n), np.uint16)
+                f.write(table[picks].tobytes())
+                left -= n
+    return at
+
+
+def byte_alphabet():
+    """GPT-2's printable stand-ins for the 256 bytes."""
+    keep = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    out, extra = {b: chr(b) for b in keep}, 256
+    for b in range(256):
+        if b not in out:
+            out[b] = chr(extra)
+            extra += 1
+    return [out[b] for b in range(256)]
+
+
+def tokenizer_json(c):
+    """Bytes, then filler that no text meets, then the added tokens that the config names."""
+    n, named = c["vocab_size"], {c["bos_token_id"]: "<|begin|>", c["eos_token_id"]: "<|end|>"}
+    alphabet, vocab = iter(byte_alphabet()), {}
+    for i in range(n):
+        vocab[named.get(i) or next(alphabet, None) or f"<filler_{i}>"] = i      # a gap in the ids would shift the added tokens
+    split = {"type": "Split", "pattern": {"Regex": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"},
+             "behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    return {"version": "1.0", "truncation": None, "padding": None,
+            "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+                              "special": True} for i, s in sorted(named.items())],
+            "normalizer": None, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "post_processor": None, "decoder": byte_level,
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--shape", required=True, choices=sorted(SHAPES))
+    parser.add_argument("--layers", type=int, help="cut the model to so many blocks")
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--headers-only", action="store_true", help="sparse files: real headers, no data")
+    args = parser.parse_args()
+
+    config = {**SHAPES[args.shape], "torch_dtype": "bfloat16", "initializer_range": 0.02, "use_cache": True}
+    if args.layers:
+        config["num_hidden_layers"] = args.layers
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (args.out / "tokenizer.json").write_text(json.dumps(tokenizer_json(config), ensure_ascii=False), encoding="utf-8")
+
+    todo = list(tensors(config))
+    total = sum(2 * int(np.prod(shape, dtype=np.int64)) for _, shape in todo)
+    parts, done = [[] for _ in range(args.shards)], 0
+    for name, shape in todo:
+        parts[min(done * args.shards // total, args.shards - 1)].append((name, shape))
+        done += 2 * int(np.prod(shape, dtype=np.int64))
+    parts = [part for part in parts if part]
+    rng, table = np.random.default_rng(args.seed), normal_table()
+    norm_gain = 0.0 if config["model_type"] == "gemma3_text" else 1.0       # Gemma multiplies by 1 + gain
+    where = {}
+    for i, part in enumerate(parts):
+        file = "model.safetensors" if len(parts) == 1 else f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors"
+        write_shard(args.out / file, part, rng, table, norm_gain, args.headers_only)
+        where.update({name: file for name, _ in part})
+        if sys.stderr.isatty():
+            print(f"\r{args.out}: {i + 1}/{len(parts)} files", end="", file=sys.stderr)
+    print(f"\r{args.out}: {len(parts)} files, {total / 2 / 1e9:.3f} B weights, {total} bytes of tensors", file=sys.stderr)
+    if len(parts) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        (args.out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
