@@ -7,16 +7,32 @@
 enum { METER_MAX_STAGES = 8 };
 typedef struct meter {
     snug_progress to;
-    double started_s, last_event_s;
-    int n_stages, current;
-    struct { const char *name, *unit; uint64_t total, done; double cost; double began_s; } stage[METER_MAX_STAGES];
+    double started_s, last_event_s, best_fraction;
+    int n_stages, current; /* current: -1 before the first meter_begin */
+    bool cancelled;
+    struct {
+        const char *name, *unit;
+        uint64_t total, done, skipped; /* skipped: units of `done` that an earlier run did */
+        double cost;                   /* estimated share of the whole */
+        double began_s, spent_s;       /* spent_s is final once the stage is over */
+        bool begun, said_last;
+    } stage[METER_MAX_STAGES];
 } meter;
 
 double clock_seconds(void); /* monotonic */
 void meter_init(meter *m, snug_progress to);
-/* Announces a stage before the work starts; `cost` is its estimated share of the whole in any unit common to all stages. */
+/* Announces a stage before the work starts; `cost` is its estimated share of the whole in any unit common to all stages.
+ * Returns its number, counted from 0; stages beyond METER_MAX_STAGES join the last one. `name` and `unit` are kept as they are. */
 int meter_add(meter *m, const char *name, const char *unit, uint64_t total, double cost);
+/* Starts a stage. Stages run in the order in which they were added; those passed over count as done (they cost nothing). */
 void meter_begin(meter *m, int stage);
-/* Sets the stage's progress. Returns SNUG_ERR_CANCELLED when the user wants to stop. */
+/* Sets the stage's progress. Returns SNUG_ERR_CANCELLED when the user wants to stop. From the calling thread alone (inside
+ * thread_for that is worker 0). `detail` may be NULL. */
 snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *err);
+/* The current stage's first `done` units are there already (resume): they are shown as done but say nothing about speed. */
+void meter_skip(meter *m, uint64_t done);
+/* The current stage's size became known, or changed. */
+void meter_set_total(meter *m, uint64_t total);
+/* The end of the whole call: the last event, with fraction 1, unless it has been sent. */
+void meter_finish(meter *m);
 #endif

@@ -1,0 +1,36 @@
+/* CPU level. __builtin_cpu_supports asks CPUID *and* XGETBV, so a level is reported only when the operating system saves its
+ * registers. The AVX2 folder is compiled with -mavx2 -mfma -mf16c, so all three must be there. */
+#include "base/cpu.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cpu_level detect(void) {
+    cpu_level level = CPU_REF;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) level = CPU_AVX2;
+#endif
+    const char *forced = getenv("SNUG_CPU");
+    if (forced && strcmp(forced, "ref") == 0) level = CPU_REF; /* "avx2" is the ceiling already; other words are ignored */
+    return level;
+}
+
+cpu_level cpu_get_level(void) {
+    static atomic_int known; /* level + 1; racing first calls compute the same value */
+    int v = atomic_load_explicit(&known, memory_order_relaxed);
+    if (v == 0) {
+        v = (int)detect() + 1;
+        atomic_store_explicit(&known, v, memory_order_relaxed);
+    }
+    return (cpu_level)(v - 1);
+}
+
+const char *cpu_level_name(cpu_level level) {
+    switch (level) {
+    case CPU_REF: return "ref";
+    case CPU_AVX2: return "avx2";
+    }
+    return "unknown";
+}
