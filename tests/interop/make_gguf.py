@@ -1,0 +1,172 @@
+"""Hugging Face folders into GGUF files without snug: by the gguf package and ggml's own encoders.
+
+    python3 tests/interop/make_gguf.py SRC OUT [--type q4_k] [--pre qwen2] [--importance FILE.npz]
+
+An independent writer, so that a test of snug's GGUF reader does not rest on snug's GGUF writer.  Follows llama.cpp's published
+mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
+kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
+needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
+qwen2, qwen3.
+"""
+import argparse
+import json
+import math
+import pathlib
+import struct
+
+import gguf
+import numpy as np
+
+import ggml_oracle
+
+PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2"}
+LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+         "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
+         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+def read_tensors(folder):
+    """{name: float32 array} of all safetensors files of a folder."""
+    out = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        data = path.read_bytes()
+        n = struct.unpack_from("<Q", data)[0]
+        for name, info in json.loads(data[8:8 + n]).items():
+            if name == "__metadata__":
+                continue
+            raw = data[8 + n + info["data_offsets"][0]:8 + n + info["data_offsets"][1]]
+            flat = {"F32": lambda: np.frombuffer(raw, "<f4"), "F16": lambda: np.frombuffer(raw, "<f2").astype("<f4"),
+                    "BF16": lambda: (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")}[info["dtype"]]()
+            out[name] = flat.reshape(info["shape"])
+    return out
+
+
+def gguf_name(name):
+    stem, _, part = name.rpartition(".")
+    if stem in TOP:
+        return f"{TOP[stem]}.{part}"
+    _, _, layer, rest = stem.split(".", 3)
+    return f"blk.{layer}.{LAYER[rest]}.{part}"
+
+
+def interleave(w, n_heads):
+    """Rows i and i + d/2 of each head (Hugging Face's RoPE pairs) to rows 2i and 2i + 1 (the llama architecture's)."""
+    d = w.shape[0] // n_heads
+    return w.reshape(n_heads, 2, d // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def rope_factors(scaling, theta, d):
+    """llama3's scaling: what each of the d/2 frequencies is divided by."""
+    factor, low, high = scaling["factor"], scaling["low_freq_factor"], scaling["high_freq_factor"]
+    original, out = scaling["original_max_position_embeddings"], []
+    for i in range(0, d, 2):
+        wavelength = 2 * math.pi * theta ** (i / d)
+        if wavelength < original / high:
+            out.append(1.0)
+        elif wavelength > original / low:
+            out.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            out.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(out, np.float32)
+
+
+def add_tokenizer(writer, tok, config, pre):
+    model = tok["model"]
+    size = config["vocab_size"]
+    tokens, kinds = [f"[PAD{i}]" for i in range(size)], [gguf.TokenType.UNUSED] * size
+    for content, i in model["vocab"].items():
+        tokens[i], kinds[i] = content, gguf.TokenType.NORMAL
+    for a in tok["added_tokens"]:
+        tokens[a["id"]] = a["content"]
+        kinds[a["id"]] = gguf.TokenType.CONTROL if a["special"] else gguf.TokenType.USER_DEFINED
+    if model.get("byte_fallback"):
+        for b in range(256):
+            kinds[model["vocab"][f"<0x{b:02X}>"]] = gguf.TokenType.BYTE
+        kinds[model["vocab"][model["unk_token"]]] = gguf.TokenType.UNKNOWN
+        writer.add_tokenizer_model("llama")
+        writer.add_token_scores([-float(i) for i in range(size)])
+        writer.add_unk_token_id(model["vocab"][model["unk_token"]])
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(pre)
+        writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in model["merges"]])
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(config["bos_token_id"])
+    writer.add_eos_token_id(config["eos_token_id"])
+
+
+def fitting_type(wanted, n_cols):
+    for name in (wanted, "q8_0", "f16"):
+        if n_cols % ggml_oracle.TYPES[name][2] == 0:
+            return name
+
+
+def write(folder, out, type_name="f16", pre=None, importance=None):
+    """importance: {Hugging Face module name: float32 (n_cols,)} or None."""
+    folder = pathlib.Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    family = config["model_type"]
+    arch = "llama" if family == "mistral" else family
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    d = config.get("head_dim") or config["hidden_size"] // heads
+    rope = config.get("rope_parameters") or {}
+    theta = config.get("rope_theta") or rope.get("rope_theta") or 10000.0
+    scaling = config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+
+    writer = gguf.GGUFWriter(str(out), arch)
+    writer.add_name(folder.name)
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(d)
+    writer.add_value_length(d)
+    writer.add_rope_dimension_count(d)
+    writer.add_rope_freq_base(theta)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if family == "mistral" and config.get("sliding_window"):
+        writer.add_sliding_window(config["sliding_window"])
+    add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()), config, pre or PRE[family])
+
+    tensors = read_tensors(folder)
+    if scaling:
+        if scaling["rope_type"] != "llama3":
+            raise ValueError(f"rope_type {scaling['rope_type']}")
+        writer.add_tensor("rope_freqs.weight", rope_factors(scaling, theta, d))
+    for name, w in tensors.items():
+        if arch == "llama" and ".q_proj." in name:
+            w = interleave(w, heads)
+        if arch == "llama" and ".k_proj." in name:
+            w = interleave(w, kv_heads)
+        if w.ndim == 1:
+            writer.add_tensor(gguf_name(name), np.ascontiguousarray(w, np.float32))
+            continue
+        kind = fitting_type(type_name, w.shape[1])
+        if kind == "f32":
+            writer.add_tensor(gguf_name(name), np.ascontiguousarray(w, np.float32))
+            continue
+        a = (importance or {}).get(name.removesuffix(".weight"))
+        raw = (w.astype(np.float16).tobytes() if kind == "f16" else ggml_oracle.quantize(kind, w, a))
+        data = np.frombuffer(raw, np.float16 if kind == "f16" else np.uint8).reshape(w.shape[0], -1)
+        writer.add_tensor(gguf_name(name), data, raw_dtype=gguf.GGMLQuantizationType[kind.upper()])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("src")
+    parser.add_argument("out")
+    parser.add_argument("--type", default="f16", choices=sorted(ggml_oracle.TYPES))
+    parser.add_argument("--pre", help="tokenizer.ggml.pre; default by family")
+    args = parser.parse_args()
+    write(args.src, args.out, args.type, args.pre)
