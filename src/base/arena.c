@@ -54,6 +54,7 @@ static void *alloc_aligned(arena *a, size_t bytes, size_t align) {
 }
 
 void *arena_alloc(arena *a, size_t bytes) { return alloc_aligned(a, bytes, ARENA_ALIGN); }
+void *arena_alloc_bytes(arena *a, size_t bytes) { return alloc_aligned(a, bytes, 1); }
 
 void *arena_calloc(arena *a, size_t n, size_t size) {
     size_t bytes;

@@ -60,26 +60,32 @@ static bool mend(const char *text, size_t n, char *edit) {
     return found;
 }
 
-static snug_err parse(const char *what, const char *text, size_t n, json_t **out, snug_error *err) {
-    size_t skip = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark from some editors */
+static snug_err parse(const char *what, const char *text, size_t n, size_t flags, uint64_t base, json_t **out, snug_error *err) {
     json_error_t e;
-    *out = json_loadb(text + skip, n - skip, JSON_ALLOW_NUL, &e);
+    *out = json_loadb(text, n, flags, &e);
     if (*out) return SNUG_OK;
     if (json_error_code(&e) == json_error_out_of_memory) return err_nomem(err, n);
-    return err_at(err, SNUG_ERR_FORMAT, e.position > 0 ? (uint64_t)e.position + skip : 0, "%s: not valid JSON: %s (line %d, column %d)",
+    return err_at(err, SNUG_ERR_FORMAT, base + (e.position > 0 ? (uint64_t)e.position : 0), "%s: not valid JSON: %s (line %d, column %d)",
                   what, e.text, e.line, e.column);
 }
 
 snug_err json_read_buffer(const char *what, const char *text, size_t n, json_t **out, snug_error *err) {
     *out = NULL;
-    if (!mend(text, n, NULL)) return parse(what, text, n, out, err);
+    size_t skip = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark from some editors */
+    text += skip;
+    n -= skip;
+    if (!mend(text, n, NULL)) return parse(what, text, n, JSON_ALLOW_NUL, skip, out, err);
     char *copy = malloc(n);
     if (!copy) return err_nomem(err, n);
     memcpy(copy, text, n);
     mend(text, n, copy);
-    snug_err rc = parse(what, copy, n, out, err);
+    snug_err rc = parse(what, copy, n, JSON_ALLOW_NUL, skip, out, err);
     free(copy);
     return rc;
+}
+
+snug_err json_read_strict(const char *what, const char *text, size_t n, uint64_t base, json_t **out, snug_error *err) {
+    return parse(what, text, n, JSON_REJECT_DUPLICATES, base, out, err);
 }
 
 snug_err json_read_file(const char *path, size_t max_bytes, json_t **out, snug_error *err) {

@@ -19,6 +19,9 @@ typedef enum ggml_type {
     GGML_IQ2_S = 22, GGML_IQ4_XS = 23, GGML_I8 = 24, GGML_I16 = 25, GGML_I32 = 26, GGML_I64 = 27, GGML_F64 = 28,
     GGML_IQ1_M = 29, GGML_BF16 = 30, GGML_TQ1_0 = 34, GGML_TQ2_0 = 35, GGML_MXFP4 = 39
 } ggml_type;
+/* What a key-value type is called ("uint32") and its bytes; "unknown" and 0 for other numbers, bytes 0 for string and array. */
+const char *gguf_kv_type_name(uint32_t type);
+uint32_t gguf_kv_type_bytes(uint32_t type);
 /* Name ("q4_k"), weights per block and bytes per block; false for an unknown type. */
 bool ggml_type_info(uint32_t type, const char **name, uint32_t *block_weights, uint32_t *block_bytes);
 
@@ -46,11 +49,14 @@ typedef struct gguf_file {
     uint32_t version, alignment;
     size_t n_kv, n_tensors;
     gguf_kv *kv;
-    gguf_tensor *tensors; /* in file order */
+    gguf_tensor *tensors; /* in the order of the tensor infos */
     uint64_t data_offset;
+    const gguf_kv **kv_by_key;             /* n_kv, sorted: for gguf_find        */
+    const gguf_tensor **tensors_by_name;   /* n_tensors, sorted: for find_tensor */
 } gguf_file;
 
-/* Checks everything that the header says against the file's size. Unknown ggml types are an error naming the tensor. */
+/* Reads the header with pread, window by window; memory stays proportional to the header that is really there. The file stays
+ * open for reading tensors. Checks everything that the header says against the file's size. Unknown ggml types are an error naming the tensor. */
 snug_err gguf_open(const char *path, gguf_file **out, snug_error *err);
 void gguf_close(gguf_file **g);
 const gguf_kv *gguf_find(const gguf_file *g, const char *key); /* NULL: none */
@@ -91,7 +97,9 @@ typedef struct gguf_out_tensor {
     uint64_t bytes;
     uint64_t offset;      /* set by gguf_layout: from the start of the data section */
 } gguf_out_tensor;
-/* Lays out data in order at `alignment`; writes the header (magic .. tensor infos, padded) to *header; *file_bytes is the size
+/* Checks that keys and tensor names are unique, that `bytes` is what type and dims need, and that `alignment` is what the key
+ * general.alignment says (32 without it): SNUG_ERR_ARG otherwise.
+ * Lays out data in order at `alignment`; writes the header (magic .. tensor infos, padded) to *header; *file_bytes is the size
  * of the whole file, the last tensor padded too. */
 snug_err gguf_layout(const gguf_kvs *kvs, gguf_out_tensor *tensors, size_t n, uint32_t alignment, buf *header,
                      uint64_t *file_bytes, snug_error *err);

@@ -10,7 +10,7 @@ typedef struct st_tensor {
     st_dtype dtype;
     const char *dtype_name; /* as the file spells it */
     uint32_t n_dims;
-    uint64_t dims[8];       /* outermost first, as in PyTorch */
+    uint64_t dims[8];       /* outermost first, as in PyTorch; unused ones are 1; 0 is possible (no elements) */
     uint32_t file;          /* index into files               */
     uint64_t offset;        /* absolute, in the file          */
     uint64_t bytes;
