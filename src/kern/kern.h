@@ -1,14 +1,33 @@
 /* Kernels: the slots that the inner loops call. `kern/ref` fills every slot in plain C; an ISA folder overwrites what it
- * does better. Every level gives the same bits (canonical arithmetic):
- *   - integer dots are exact per group; the groups' f32 products go to 8 virtual lanes (lane = group index mod 8) by
- *     explicit fma in order, and the lanes are summed by the fixed tree ((0+4)+(2+6))+((1+5)+(3+7));
- *   - f32 dots use 16 virtual lanes (lane = index mod 16) with explicit fma, then the tree: l[i]+l[i+8], then as above.
- * So a token's result never depends on how many rows, tokens or threads share the pass. Built with -ffp-contract=off.
+ * does better. Every level gives the same bits (canonical arithmetic), so a token's result never depends on the CPU, nor on
+ * how many rows, tokens or threads share the pass. Built with -ffp-contract=off; every fma below is explicit, everything
+ * else is one IEEE operation rounded to nearest even. Which NaN comes out of NaNs is not defined; that one does is.
+ *
+ *   tree8(l)   = ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
+ *   tree16(l)  = tree8(l[i] + l[i + 8])
+ *   lanes      start at +0 and are touched only by their own indices (a tail is never padded with zero products).
+ *   q8 dot     per group g of a row (in order), with c the 32-chunk that holds it:
+ *                  i = exact integer dot of the group's codes;  lane[g mod 8] = fma(s[g] * xs[c], (float)i, lane[g mod 8])
+ *                  with m: k = sum of the group's x codes;      lane[g mod 8] = fma(m[g] * xs[c], (float)k, lane[g mod 8])
+ *              then y = y + tree8(lane).
+ *   f32 dot    lane[i mod 16] = fma(w[i], x[i], lane[i mod 16]), then tree16.
+ *   exp        canon_expf in kern/canon.h (error under 1 ulp; exact fma polynomial, denormal results kept).
+ *   softmax    e_i = exp(x_i - max); lane[i mod 16] += e_i, sum = tree16; x_i = e_i * (1 / sum);
+ *              returns (float)((double)max + log((double)sum)). All -inf, an inf or a NaN gives NaN everywhere; n = 0: -inf.
+ *   rmsnorm    k = 1 / sqrt((f32 dot of x and x) / n + eps);  out = (x * k) * gain.   out may be x.
+ *   silu_mul   gate = (gate / (1 + exp(-gate))) * up
+ *   rope       a' = fma(a, cos, -(b * sin)),  b' = fma(a, sin, b * cos)
+ *   scores     scale * (f32 dot);   accumulate: out[d] = fma(w_i, v_i[d], out[d]), positions in order.
  *
  * The common form that block formats are unpacked to ("unpacked row"): int8 codes q, and per group of 16 or 32 weights an
  * f32 scale s and, for formats that have one, an f32 offset m:      w[i] = s[g] * q[i]  (+ m[g]),   rounded in that order.
- * Activations ("q8 row"): int8 codes x, an f32 scale xs per 32, and xsum: the int16 sum of each 16 codes.
- * A chunk is 32 weights. Pointers need no alignment. No kernel reads or writes outside what its arguments name. */
+ * It expands to exactly what ggml's dequantizers give. Any payload bytes unpack safely; s and m may then be NaN or infinite
+ * and q may be -128.
+ * Activations ("q8 row"): int8 codes x in -127..127 (never -128: kernels rely on it), an f32 scale xs per 32, and xsum: the
+ * int16 sum of each 16 codes.
+ * A chunk is 32 weights. Payload bytes, int8 codes and f16/bf16 sources need no alignment; float and int16 arrays that of
+ * their type. No kernel reads or writes outside what its arguments name. Kernels keep their state on the stack (under 64 KB)
+ * and allocate nothing. */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H
 #include <stdbool.h>
@@ -27,12 +46,14 @@ uint32_t kern_group(kern_format f);
 bool kern_has_min(kern_format f);
 
 /* Unpacks the first n_chunks chunks of one row (for 256-blocks a multiple of 8). `group`: weights per stored scale for the
- * int formats (32, 64, 128), ignored by others; n_groups is derived: ceil(32 * n_chunks / group).
+ * int formats (32, 64, 128), ignored by others; n_groups is derived: ceil(32 * n_chunks / group). An int row's groups lie
+ * before its codes, so n_chunks must be the whole row's there; block formats may be unpacked piecewise.
  * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
 typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 
 /* One block of dots against q8 activations:  y[t * ldy + r] += sum over groups. group: 16 or 32. m may be NULL.
- * q (n_rows, ldq), s and m (n_rows, lds); x (n_tokens, ldx), xs (n_tokens, ldx / 32), xsum (n_tokens, ldx / 16). */
+ * q (n_rows, ldq), s and m (n_rows, lds); x (n_tokens, ldx), xs (n_tokens, ldx / 32), xsum (n_tokens, ldx / 16). ldx is a
+ * multiple of 32. For many tokens n_rows is best a multiple of 8: rows are then repacked once and all tokens streamed. */
 typedef struct kern_q8_args {
     size_t n_rows, n_tokens, n_chunks;
     const int8_t *q; size_t ldq;
@@ -48,14 +69,15 @@ typedef struct kern_table {
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                     float *y, size_t ldy);
-    /* Expands an unpacked row: dst[i] = s*q (+ m), n weights (n need not fill the last group). */
+    /* Expands an unpacked row: dst[i] = s*q (+ m), n weights (n need not fill the last group). group: 16 or 32; m may be NULL. */
     void (*expand)(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-    /* x (n) -> q8 row; n padded up to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even. A
-     * group with a NaN or infinity gets scale NaN and codes 0, so that the error is seen in the logits. */
+    /* x (n) -> q8 row; n padded up to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even,
+     * clamped to +-127 (a denormal scale is coarse). A scale of 0 gives codes 0. A group with a NaN or infinity gets scale
+     * NaN and codes 0, so that the error is seen in the logits. */
     void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16);
     void (*f16_to_f32)(const uint16_t *src, size_t n, float *dst);  /* src may be unaligned */
     void (*bf16_to_f32)(const uint16_t *src, size_t n, float *dst);
-    void (*f32_to_f16)(const float *src, size_t n, uint16_t *dst);
+    void (*f32_to_f16)(const float *src, size_t n, uint16_t *dst);  /* dst may be unaligned */
     /* out = x / sqrt(mean(x^2) + eps) * gain */
     void (*rmsnorm)(const float *x, const float *gain, float eps, size_t n, float *out);
     void (*add)(float *y, const float *x, size_t n);               /* y += x */
@@ -65,7 +87,8 @@ typedef struct kern_table {
      * (i, i+half). */
     void (*rope)(float *x, size_t half, const float *cs, bool interleaved);
     /* Attention over one page of n positions. k, v: (n, head_dim) f16 or f32. scores[h * ld + i] = scale * q_h . k_i for the
-     * n_q query heads that share this page; accumulate: out_h += sum_i w[h * ld + i] * v_i, positions in order. */
+     * n_q query heads that share this page, q (n_q, head_dim); accumulate: out_h += sum_i w[h * ld + i] * v_i, positions in
+     * order, out (n_q, head_dim). */
     void (*scores_f16)(const uint16_t *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
     void (*scores_f32)(const float *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
     void (*accumulate_f16)(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out);
@@ -74,7 +97,7 @@ typedef struct kern_table {
 
 /* The table of the level in use (base/cpu.h), filled once, thread-safe. */
 const kern_table *kern(void);
-/* The table of a given level, for the checker; NULL when this CPU cannot run it. level is a cpu_level. */
+/* The table of a given level, for the checker; NULL when the level in use does not include it. level is a cpu_level. */
 const kern_table *kern_for_level(int level);
 /* Each ISA folder's entry point: overwrites the slots it has. */
 void kern_init_ref(kern_table *t);

@@ -1,0 +1,24 @@
+/* Layouts of the block formats: ggml's structs as byte offsets (payload bytes need no alignment), and the tables that both
+ * the reference and the vector levels read. */
+#ifndef KERN_BLOCKS_H
+#define KERN_BLOCKS_H
+#include <stdint.h>
+
+/* | d: f16 | qs |        32 weights */
+enum { Q8_0_BYTES = 34, Q8_0_QS = 2 };
+enum { Q4_0_BYTES = 18, Q4_0_QS = 2 };   /* weight i: low nibble of qs[i] for i < 16, high nibble of qs[i - 16] else */
+enum { IQ4_NL_BYTES = 18, IQ4_NL_QS = 2 };
+
+/* 256 weights: 8 sub-blocks of 32, or 16 of 16 */
+enum { Q2_K_BYTES = 84, Q2_K_SCALES = 0, Q2_K_QS = 16, Q2_K_D = 80, Q2_K_DMIN = 82 };
+enum { Q3_K_BYTES = 110, Q3_K_HMASK = 0, Q3_K_QS = 32, Q3_K_SCALES = 96, Q3_K_D = 108 };
+enum { Q4_K_BYTES = 144, Q4_K_D = 0, Q4_K_DMIN = 2, Q4_K_SCALES = 4, Q4_K_QS = 16 };
+enum { Q5_K_BYTES = 176, Q5_K_D = 0, Q5_K_DMIN = 2, Q5_K_SCALES = 4, Q5_K_QH = 16, Q5_K_QS = 48 };
+enum { Q6_K_BYTES = 210, Q6_K_QL = 0, Q6_K_QH = 128, Q6_K_SCALES = 192, Q6_K_D = 208 };
+enum { IQ4_XS_BYTES = 136, IQ4_XS_D = 0, IQ4_XS_SCALES_H = 2, IQ4_XS_SCALES_L = 4, IQ4_XS_QS = 8 };
+
+static const int8_t kern_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+/* intBgG: f32(2^(-e/4)) for e = 0..3; E[e] = kern_int_root[e & 3] * 2^-(e >> 2), exactly (a power of two scales any float). */
+static const float kern_int_root[4] = {1.0f, 0x1.ae89fap-1f, 0x1.6a09e6p-1f, 0x1.306fe0p-1f};
+#endif

@@ -1,0 +1,40 @@
+/* The tables of all levels, filled once: the reference first, then each level over a copy of the one below, as dav1d does
+ * it. An entry of a level above the one in use stays empty. */
+#include "kern/kern.h"
+
+#include <pthread.h>
+
+#include "base/cpu.h"
+
+#if defined(__x86_64__)
+#define N_LEVELS 2
+#else
+#define N_LEVELS 1
+#endif
+
+static kern_table tables[N_LEVELS];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fill(void) {
+    kern_init_ref(&tables[CPU_REF]);
+#if defined(__x86_64__)
+    if (cpu_get_level() >= CPU_AVX2) {
+        tables[CPU_AVX2] = tables[CPU_REF];
+        kern_init_avx2(&tables[CPU_AVX2]);
+    }
+#endif
+}
+
+const kern_table *kern_for_level(int level) {
+    pthread_once(&once, fill);
+    if (level < 0 || level >= N_LEVELS || level > (int)cpu_get_level()) return NULL;
+    return &tables[level];
+}
+
+const kern_table *kern(void) { return kern_for_level(cpu_get_level()); }
+
+uint32_t kern_group(kern_format f) { return f == KERN_Q2_K || f == KERN_Q3_K || f == KERN_Q6_K ? 16 : 32; }
+
+bool kern_has_min(kern_format f) {
+    return f == KERN_Q2_K || f == KERN_Q4_K || f == KERN_Q5_K || (f >= KERN_INT2 && f <= KERN_INT8);
+}

@@ -1,0 +1,40 @@
+/* The reference level fills every slot. */
+#include "kern/ref/ref.h"
+
+void kern_init_ref(kern_table *t) {
+    *t = (kern_table){
+        .unpack = {[KERN_Q8_0] = kern_q8_0_unpack_ref,
+                   [KERN_Q4_0] = kern_q4_0_unpack_ref,
+                   [KERN_IQ4_NL] = kern_iq4_nl_unpack_ref,
+                   [KERN_Q2_K] = kern_q2_k_unpack_ref,
+                   [KERN_Q3_K] = kern_q3_k_unpack_ref,
+                   [KERN_Q4_K] = kern_q4_k_unpack_ref,
+                   [KERN_Q5_K] = kern_q5_k_unpack_ref,
+                   [KERN_Q6_K] = kern_q6_k_unpack_ref,
+                   [KERN_IQ4_XS] = kern_iq4_xs_unpack_ref,
+                   [KERN_INT2] = kern_int2_unpack_ref,
+                   [KERN_INT3] = kern_int3_unpack_ref,
+                   [KERN_INT4] = kern_int4_unpack_ref,
+                   [KERN_INT5] = kern_int5_unpack_ref,
+                   [KERN_INT6] = kern_int6_unpack_ref,
+                   [KERN_INT7] = kern_int7_unpack_ref,
+                   [KERN_INT8] = kern_int8_unpack_ref},
+        .dot_q8_g32 = kern_dot_q8_g32_ref,
+        .dot_q8_g16 = kern_dot_q8_g16_ref,
+        .dot_f32 = kern_dot_f32_ref,
+        .expand = kern_float_expand_ref,
+        .quantize_q8 = kern_float_quantize_q8_ref,
+        .f16_to_f32 = kern_float_f16_to_f32_ref,
+        .bf16_to_f32 = kern_float_bf16_to_f32_ref,
+        .f32_to_f16 = kern_float_f32_to_f16_ref,
+        .rmsnorm = kern_layer_rmsnorm_ref,
+        .add = kern_layer_add_ref,
+        .silu_mul = kern_layer_silu_mul_ref,
+        .softmax = kern_layer_softmax_ref,
+        .rope = kern_layer_rope_ref,
+        .scores_f16 = kern_attention_scores_f16_ref,
+        .scores_f32 = kern_attention_scores_f32_ref,
+        .accumulate_f16 = kern_attention_accumulate_f16_ref,
+        .accumulate_f32 = kern_attention_accumulate_f32_ref,
+    };
+}

@@ -1,0 +1,41 @@
+/* What stands between the matrices: RMSNorm, residual add, SwiGLU, softmax, rotary positions. */
+#include "kern/canon.h"
+#include "kern/ref/ref.h"
+
+/* Zhang and Sennrich 2019, equation 4, with eps inside the root as every model has it. */
+void kern_layer_rmsnorm_ref(const float *x, const float *gain, float eps, size_t n, float *out) {
+    float lane[16] = {0};
+    for (size_t i = 0; i < n; i++) lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
+    float k = 1.0f / sqrtf(canon_tree16(lane) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) out[i] = x[i] * k * gain[i];
+}
+
+void kern_layer_add_ref(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+void kern_layer_silu_mul_ref(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) gate[i] = canon_silu_mul(gate[i], up[i]);
+}
+
+/* A NaN may or may not survive the maximum; it survives the sum, and so reaches every output either way. */
+float kern_layer_softmax_ref(float *x, size_t n) {
+    float max = -INFINITY, lane[16] = {0};
+    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = canon_expf(x[i] - max);
+        lane[i % 16] += x[i];
+    }
+    float sum = canon_tree16(lane), inv = 1.0f / sum;
+    for (size_t i = 0; i < n; i++) x[i] *= inv;
+    return (float)((double)max + log((double)sum));
+}
+
+void kern_layer_rope_ref(float *x, size_t half, const float *cs, bool interleaved) {
+    for (size_t i = 0; i < half; i++) {
+        float *pa = interleaved ? x + 2 * i : x + i, *pb = interleaved ? pa + 1 : pa + half;
+        float a = *pa, b = *pb, c = cs[i], s = cs[half + i];
+        *pa = fmaf(a, c, -(b * s));
+        *pb = fmaf(a, s, b * c);
+    }
+}
