@@ -22,8 +22,10 @@ typedef struct arch {
     bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
     bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
 } arch;
-const arch *arch_by_hf_class(const char *name);
+const arch *arch_by_hf_class(const char *name); /* NULL: not known */
 const arch *arch_by_gguf_name(const char *name);
+const char *arch_known_hf(char *text, size_t cap);   /* "LlamaForCausalLM, MistralForCausalLM ...": for messages */
+const char *arch_known_gguf(char *text, size_t cap);
 
 typedef struct config {
     const arch *arch;
@@ -45,14 +47,29 @@ typedef struct config {
  * have (unknown rope type, activation, ...). */
 snug_err config_from_hf(const char *dir, config *out, snug_error *err);
 snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
-/* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. */
+/* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. general.file_type, general.quantization_version and
+ * general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor rope_freqs.weight, F32
+ * (rope_dims / 2), of rope_freq_factors. */
 snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
 /* Canonical (GGUF) name -> role and layer (-1: none). ROLE_NONE: not a tensor of this architecture. */
 tensor_role role_from_name(const char *canonical, int *layer);
+/* Role and layer -> canonical name. */
+void role_tensor_name(tensor_role r, int layer, char out[64]);
+/* Is the role a part of every layer (else of the whole model), a matrix (else a vector), always there? */
+bool role_in_layer(tensor_role r);
+bool role_required(const config *c, tensor_role r);
 /* HF name -> canonical name; false when the tensor is not used (rotary inv_freq buffers) or unknown. */
 bool canonical_from_hf(const char *hf, char out[64]);
+bool hf_name_harmless(const char *hf); /* a buffer that old checkpoints carry and that decides nothing */
 /* Expected shape of a role: rows, cols (vectors: rows = 1). */
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
+/* The window of a layer: a token at position p sees positions > p - window. 0: all. */
+uint32_t layer_window(const config *c, uint32_t layer);
+/* Checks ranges and that the sizes agree; `where` names the file for the message. */
+snug_err config_check(const config *c, const char *where, snug_error *err);
 /* Inverse frequencies of RoPE (rope_dims / 2), scaling applied. freqs: a rope_freqs tensor's factors, or NULL. */
 void rope_inv_freq(const config *c, const float *freqs, double *out);
+/* The factors that GGUF stores as rope_freqs.weight (rope_dims / 2 floats): inverse frequencies are divided by them. False when the
+ * config's scaling needs none. */
+bool rope_freq_factors(const config *c, float *out);
 #endif

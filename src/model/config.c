@@ -1,0 +1,93 @@
+/* What follows from a configuration alone: shapes, windows, RoPE frequencies, and the check that the numbers make sense.
+ * Sources: transformers' modeling_rope_utils.py (linear, llama3); llama.cpp's convert_hf_to_gguf.py (rope_freqs). */
+#include "base/err.h"
+#include "model/config.h"
+
+#include <math.h>
+
+/* Bounds on what a file may say. They are far above any model and keep every product of two below 2^62. */
+enum { MAX_LAYERS = 10000, MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14 };
+
+snug_err config_check(const config *c, const char *where, snug_error *err) {
+    const struct { const char *name; uint64_t value, max; } fields[] = {
+        {"number of layers", c->n_layers, MAX_LAYERS},      {"hidden size", c->n_embd, MAX_WIDTH},
+        {"feed-forward size", c->n_ff, MAX_WIDTH},          {"number of attention heads", c->n_heads, MAX_HEADS},
+        {"number of key/value heads", c->n_kv_heads, MAX_HEADS}, {"head size", c->head_dim, MAX_HEAD_DIM},
+        {"vocabulary size", c->n_vocab, 1u << 30},          {"training context", c->n_ctx_train, 1u << 30},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].value == 0 || fields[i].value > fields[i].max)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %llu, expected 1 to %llu", where, fields[i].name,
+                           (unsigned long long)fields[i].value, (unsigned long long)fields[i].max);
+    if (c->n_heads % c->n_kv_heads)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads are no multiple of %u key/value heads", where, c->n_heads,
+                       c->n_kv_heads);
+    if ((uint64_t)c->n_heads * c->head_dim > MAX_WIDTH)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads, c->head_dim, MAX_WIDTH);
+    if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size %u is odd", where, c->head_dim);
+    if (c->rope_dims != c->head_dim)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %u rotated dimensions of %u (partial RoPE) are not supported", where,
+                       c->rope_dims, c->head_dim);
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon is %g, expected 0 to 1", where, (double)c->norm_eps);
+    if (!(c->rope_base >= 1 && c->rope_base < 1e15))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base is %g, expected 1 to 1e15", where, c->rope_base);
+    if (c->scaling != ROPE_NONE && !(c->scale_factor > 0 && c->scale_factor < 1e9))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE scaling factor is %g, expected a positive number", where, c->scale_factor);
+    if (c->scaling == ROPE_LLAMA3 &&
+        !(c->scale_orig_ctx > 0 && c->low_freq_factor > 0 && c->high_freq_factor > c->low_freq_factor && c->high_freq_factor < 1e9))
+        return err_set(err, SNUG_ERR_FORMAT,
+                       "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, found %g, %g, %u",
+                       where, c->low_freq_factor, c->high_freq_factor, c->scale_orig_ctx);
+    return SNUG_OK;
+}
+
+void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) {
+    uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    uint64_t n_rows = 1, n_cols = 0;
+    switch (r) {
+    case ROLE_EMBD: case ROLE_HEAD: n_rows = c->n_vocab, n_cols = c->n_embd; break;
+    case ROLE_Q: n_rows = q, n_cols = c->n_embd; break;
+    case ROLE_K: case ROLE_V: n_rows = kv, n_cols = c->n_embd; break;
+    case ROLE_O: n_rows = c->n_embd, n_cols = q; break;
+    case ROLE_GATE: case ROLE_UP: n_rows = c->n_ff, n_cols = c->n_embd; break;
+    case ROLE_DOWN: n_rows = c->n_embd, n_cols = c->n_ff; break;
+    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: n_cols = c->n_embd; break;
+    case ROLE_Q_NORM: case ROLE_K_NORM: n_cols = c->head_dim; break;
+    case ROLE_Q_BIAS: n_cols = q; break;
+    case ROLE_K_BIAS: case ROLE_V_BIAS: n_cols = kv; break;
+    case ROLE_ROPE_FREQS: n_cols = c->rope_dims / 2; break;
+    case ROLE_NONE: n_rows = 0; break;
+    }
+    *rows = n_rows;
+    *cols = n_cols;
+}
+
+uint32_t layer_window(const config *c, uint32_t layer) { return layer >= c->sliding_from_layer ? c->sliding_window : 0; }
+
+/* The factor by which llama3 scaling divides inverse frequency f: 1 for short wavelengths, scale_factor for long ones, a smooth
+ * blend between. */
+static double llama3_factor(const config *c, double f) {
+    double turns = c->scale_orig_ctx * f / (2 * 3.14159265358979323846); /* full turns within the original context */
+    if (turns > c->high_freq_factor) return 1;
+    if (turns < c->low_freq_factor) return c->scale_factor;
+    double smooth = (turns - c->low_freq_factor) / (c->high_freq_factor - c->low_freq_factor);
+    return 1 / ((1 - smooth) / c->scale_factor + smooth);
+}
+
+void rope_inv_freq(const config *c, const float *freqs, double *out) {
+    for (uint32_t i = 0; i < c->rope_dims / 2; i++) {
+        double f = pow(c->rope_base, -2.0 * i / c->rope_dims);
+        if (freqs) f /= (double)freqs[i];
+        else if (c->scaling == ROPE_LLAMA3) f /= llama3_factor(c, f);
+        if (c->scaling == ROPE_LINEAR) f /= c->scale_factor;
+        out[i] = f;
+    }
+}
+
+bool rope_freq_factors(const config *c, float *out) {
+    if (c->scaling != ROPE_LLAMA3) return false;
+    for (uint32_t i = 0; i < c->rope_dims / 2; i++)
+        out[i] = (float)llama3_factor(c, pow(c->rope_base, -2.0 * i / c->rope_dims));
+    return true;
+}
