@@ -2,6 +2,7 @@
  * Every tensor is a list of terms (codec + place in a file); a BF16 safetensors tensor is one term of codec bf16. */
 #ifndef MODEL_STORE_H
 #define MODEL_STORE_H
+#include "base/progress.h"
 #include "codec/weight.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
@@ -50,6 +51,8 @@ typedef struct store {
 
 snug_err store_open(const char *path, bool with_tokenizer, store **out, snug_error *err);
 void store_close(store **s);
+/* The tokenizer of the store's model, for who opened without (slow for large vocabularies: it reads them whole). */
+snug_err store_open_tokenizer(const store *s, tokenizer **out, snug_error *err);
 const store_tensor *store_find(const store *s, tensor_role role, int layer); /* NULL: none */
 /* Rows in canonical (GGUF) order, as f32, by pread into the call's own buffer: dst (n, cols). Thread-safe. */
 snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);

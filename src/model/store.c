@@ -1,0 +1,219 @@
+/* Opening a store: find out what the path is, read the configuration, put every tensor of the file in its place (role and layer),
+ * and insist that each is there, has the shape that the configuration demands and that nothing is left over: a weight that the
+ * engine would ignore means a wrong result. */
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "model/store_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Slots: ROLE_COUNT for the whole model, then ROLE_COUNT for each layer. */
+static size_t slot_of(tensor_role role, int layer) { return (size_t)(layer + 1) * ROLE_COUNT + role; }
+
+static bool role_allowed(const config *c, tensor_role r) {
+    switch (r) {
+    case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
+    case ROLE_NONE: return false;
+    default: return true;
+    }
+}
+
+static snug_err check_shape(const store *s, const found_term *f, tensor_role role, snug_error *err) {
+    uint64_t rows, cols;
+    role_shape(&s->cfg, role, &rows, &cols);
+    if (f->rows == rows && f->cols == cols) return SNUG_OK;
+    return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration", s->path, f->shown,
+                   (unsigned long long)f->rows, (unsigned long long)f->cols, (unsigned long long)rows, (unsigned long long)cols);
+}
+
+static snug_err check_term(const store *s, const found_term *f, snug_error *err) {
+    const store_term *t = &f->term;
+    wt unused;
+    if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 || t->col0 % 32 ||
+        t->row0 % t->codec->tile_rows || t->rows == 0 || t->cols == 0)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
+                       f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols, (unsigned long long)t->row0,
+                       (unsigned long long)t->col0, (unsigned long long)f->rows, (unsigned long long)f->cols);
+    if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
+        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path, f->shown);
+    snug_err rc = wt_open(t->codec, t->params, t->rows, t->cols, (const uint8_t *)"", t->bytes, &unused, err);
+    return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
+}
+
+snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err) {
+    int layer = -1;
+    tensor_role role = role_from_name(f->name, &layer);
+    if (role == ROLE_NONE || !role_allowed(&s->cfg, role))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
+                       f->shown, s->cfg.arch->gguf_name);
+    if (layer >= (int)s->cfg.n_layers)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path, f->shown, layer,
+                       s->cfg.n_layers - 1);
+    if (role == ROLE_HEAD && s->cfg.tied) return SNUG_OK; /* a copy of the embedding: counts once */
+    snug_err rc;
+    if ((rc = check_shape(s, f, role, err)) || (rc = check_term(s, f, err))) return rc;
+
+    store_tensor **slot = &slots[slot_of(role, layer)], *t = *slot;
+    if (!t) {
+        t = *slot = arena_calloc(&s->mem, 1, sizeof *t);
+        if (!t || !(t->name = arena_strdup(&s->mem, f->name))) return err_nomem(err, sizeof *t);
+        *t = (store_tensor){.name = t->name, .role = role, .layer = layer, .rows = f->rows, .cols = f->cols, .predicted_loss = -1};
+        bool permuted = s->cfg.arch->gguf_permutes_qk && !s->cfg.rope_interleaved;
+        if (permuted && (role == ROLE_Q || role == ROLE_Q_BIAS)) t->permute_heads = s->cfg.n_heads;
+        if (permuted && (role == ROLE_K || role == ROLE_K_BIAS)) t->permute_heads = s->cfg.n_kv_heads;
+    }
+    if (f->index != t->n_terms) /* terms come in order, so a repeated or missing one shows here */
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is term %u of its weight, expected term %u", s->path, f->shown, f->index,
+                       t->n_terms);
+    t->term[t->n_terms++] = f->term;
+    if (f->index == 0) t->predicted_loss = f->loss;
+    return SNUG_OK;
+}
+
+/* The role's place in reading order: embedding, then per layer as the computation goes. */
+static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,      ROLE_Q_BIAS, ROLE_K,    ROLE_K_BIAS, ROLE_V,
+                                          ROLE_V_BIAS,    ROLE_Q_NORM, ROLE_K_NORM, ROLE_O,    ROLE_O_BIAS, ROLE_FFN_NORM,
+                                          ROLE_GATE,      ROLE_UP,     ROLE_DOWN};
+
+/* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
+static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, snug_error *err) {
+    const store_tensor *t = slots[slot_of(role, layer)];
+    bool first_has = layer > 0 && slots[slot_of(role, 0)];
+    if (!t && (role_required(&s->cfg, role) || first_has)) {
+        char name[64];
+        role_tensor_name(role, layer, name);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is missing", s->path, name);
+    }
+    if (!t) return SNUG_OK;
+    if (layer > 0 && !first_has && !role_required(&s->cfg, role))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is there but layer 0 has none of its kind", s->path, t->name);
+    store_tensor *to = &s->tensors[s->n_tensors++];
+    *to = *t;
+    comp c = {.n_terms = t->n_terms};
+    for (uint32_t i = 0; i < t->n_terms; i++) {
+        c.term[i] = (comp_term){t->term[i].codec, t->term[i].params};
+        s->tensor_bytes += t->term[i].bytes;
+    }
+    comp_format(&c, to->codec_name);
+    if (role != ROLE_ROPE_FREQS) s->n_weights += t->rows * t->cols;
+    return SNUG_OK;
+}
+
+static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
+    size_t n = 0, n_slots = (size_t)(s->cfg.n_layers + 1) * ROLE_COUNT;
+    for (size_t i = 0; i < n_slots; i++) n += slots[i] != NULL;
+    s->tensors = arena_calloc(&s->mem, n + 1, sizeof *s->tensors);
+    if (!s->tensors) return err_nomem(err, n * sizeof *s->tensors);
+    snug_err rc = take(s, slots, ROLE_EMBD, -1, err);
+    if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, err);
+    for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++)
+        for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++) rc = take(s, slots, layer_order[i], layer, err);
+    if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, err);
+    if (!rc) rc = take(s, slots, ROLE_HEAD, -1, err);
+    return rc;
+}
+
+static snug_err open_format(store *s, snug_error *err) {
+    snug_err rc;
+    if (io_is_dir(s->path)) {
+        s->kind = STORE_HF;
+        if ((rc = config_from_hf(s->path, &s->cfg, err)) || (rc = st_open_dir(s->path, &s->st, err))) return rc;
+        s->files = s->st->files;
+        s->n_files = s->st->n_files;
+        if (!st_find(s->st, "lm_head.weight")) s->cfg.tied = true;
+        return SNUG_OK;
+    }
+    if ((rc = gguf_open(s->path, &s->gguf, err))) return rc;
+    s->files = &s->gguf->file;
+    s->n_files = 1;
+    s->kind = gguf_find(s->gguf, "snug.version") ? STORE_SNUG : STORE_GGUF;
+    if (s->kind == STORE_SNUG && (rc = store_snug_header(s, err))) return rc;
+    return config_from_gguf(s->gguf, &s->cfg, err);
+}
+
+static snug_err open_tensors(store *s, snug_error *err) {
+    store_tensor **slots = calloc((size_t)(s->cfg.n_layers + 1) * ROLE_COUNT, sizeof *slots);
+    if (!slots) return err_nomem(err, (size_t)(s->cfg.n_layers + 1) * ROLE_COUNT * sizeof *slots);
+    snug_err rc = s->kind == STORE_HF ? store_place_hf(s, slots, err) : store_place_gguf(s, slots, err);
+    if (!rc) rc = collect(s, slots, err);
+    free(slots);
+    for (size_t i = 0; i < s->n_files; i++) s->file_bytes += s->files[i].bytes;
+    return rc;
+}
+
+snug_err store_open(const char *path, bool with_tokenizer, store **out, snug_error *err) {
+    *out = NULL;
+    store *s = calloc(1, sizeof *s);
+    if (!s) return err_nomem(err, sizeof *s);
+    s->predicted_kl = -1;
+    s->path = arena_strdup(&s->mem, path);
+    snug_err rc = s->path ? SNUG_OK : err_nomem(err, strlen(path));
+    if (!rc) rc = open_format(s, err);
+    if (!rc) rc = open_tensors(s, err);
+    if (!rc && with_tokenizer) rc = store_open_tokenizer(s, &s->tok, err);
+    if (rc) store_close(&s);
+    *out = s;
+    return rc;
+}
+
+snug_err store_open_tokenizer(const store *s, tokenizer **out, snug_error *err) {
+    return s->kind == STORE_HF ? tokenizer_open_hf(s->path, out, err) : tokenizer_open_gguf(s->gguf, out, err);
+}
+
+void store_close(store **s) {
+    if (!*s) return;
+    tokenizer_close(&(*s)->tok);
+    st_close(&(*s)->st);
+    gguf_close(&(*s)->gguf);
+    arena_fini(&(*s)->mem);
+    free(*s);
+    *s = NULL;
+}
+
+const store_tensor *store_find(const store *s, tensor_role role, int layer) {
+    for (size_t i = 0; i < s->n_tensors; i++)
+        if (s->tensors[i].role == role && s->tensors[i].layer == layer) return &s->tensors[i];
+    return NULL;
+}
+
+/* -------------------------------------------------------------- fingerprint ---- */
+
+static uint64_t hash_number(uint64_t h, double v) { return hash_bytes_seeded(&v, sizeof v, h); }
+
+static uint64_t hash_range(const store *s, uint32_t file, uint64_t offset, uint64_t n, uint64_t h) {
+    uint8_t chunk[4096];
+    const io_file *f = &s->files[file];
+    if (offset >= f->bytes) return h;
+    n = min_u64(min_u64(n, f->bytes - offset), sizeof chunk);
+    if (io_pread(f, offset, chunk, (size_t)n, NULL)) return h;
+    return hash_bytes_seeded(chunk, (size_t)n, h);
+}
+
+uint64_t store_fingerprint(const store *s) {
+    const config *c = &s->cfg;
+    uint64_t h = hash_bytes(c->arch->hf_class, strlen(c->arch->hf_class));
+    const double numbers[] = {s->kind, c->n_layers, c->n_embd, c->n_heads, c->n_kv_heads, c->head_dim, c->n_ff, c->n_vocab,
+                              c->norm_eps, c->rope_base, c->scaling, c->scale_factor, c->low_freq_factor, c->high_freq_factor,
+                              c->scale_orig_ctx, c->rope_interleaved, c->sliding_window, c->sliding_from_layer, c->tied};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
+    for (size_t i = 0; i < s->n_files; i++) {
+        struct stat st;
+        h = hash_number(h, (double)s->files[i].bytes);
+        if (fstat(s->files[i].fd, &st) == 0) h = hash_bytes_seeded(&st.st_mtim, sizeof st.st_mtim, h);
+        h = hash_range(s, (uint32_t)i, 0, 4096, h);
+    }
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const store_tensor *t = &s->tensors[i];
+        h = hash_bytes_seeded(t->name, strlen(t->name), h);
+        h = hash_bytes_seeded(t->codec_name, strlen(t->codec_name), h);
+        for (uint32_t k = 0; k < t->n_terms; k++) { /* the start and the middle of every payload */
+            h = hash_number(hash_number(h, t->term[k].file), (double)t->term[k].offset);
+            h = hash_range(s, t->term[k].file, t->term[k].offset, min_u64(t->term[k].bytes, 256), h);
+            h = hash_range(s, t->term[k].file, t->term[k].offset + t->term[k].bytes / 2, min_u64((t->term[k].bytes + 1) / 2, 256), h);
+        }
+    }
+    return h;
+}

@@ -1,0 +1,180 @@
+/* Tensors of a GGUF file and of a snug artifact (docs/format.md): native tensors are one term of a ggml type's codec; in an artifact
+ * I8 tensors are payloads whose codec, shape and place stand in the snug.payload.* arrays, and NAME@k is term k of NAME. */
+#include "base/err.h"
+#include "model/store_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+enum { SNUG_FORMAT_VERSION = 1, MAX_KV_BYTES = 1 << 30 };
+
+/* ------------------------------------------------------------------ header ---- */
+
+static snug_err unpack_kvs(store *s, const gguf_kv *packed, uint64_t count, uint64_t bytes, snug_error *err) {
+    gguf_kv *kv = NULL;
+    uint8_t *raw = NULL;
+    snug_err rc;
+    if (bytes > MAX_KV_BYTES || count > bytes)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.bytes is %llu for %llu keys, expected at most %d", s->path,
+                       (unsigned long long)bytes, (unsigned long long)count, MAX_KV_BYTES);
+    /* A frame that says its size must say this one: then a few bytes cannot make us reserve a gigabyte. */
+    if (ZSTD_getFrameContentSize(packed->array, packed->n) != bytes)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd does not unpack to the %llu bytes of snug.kv.bytes", s->path,
+                       (unsigned long long)bytes);
+    if (!(raw = malloc(bytes ? bytes : 1))) return err_nomem(err, bytes);
+    size_t n = ZSTD_decompress(raw, bytes, packed->array, packed->n);
+    if (ZSTD_isError(n) || n != bytes)
+        rc = err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd is damaged: %s", s->path, ZSTD_isError(n) ? ZSTD_getErrorName(n) : "too short");
+    else
+        rc = gguf_parse_kvs(s->path, raw, bytes, count, &s->gguf->mem, &kv, err);
+    free(raw);
+    return rc ? rc : gguf_merge_kvs(s->gguf, kv, count, err);
+}
+
+snug_err store_snug_header(store *s, snug_error *err) {
+    uint64_t version, count = 0, bytes = 0;
+    snug_err rc = gguf_get_u64(s->gguf, "snug.version", &version, err);
+    if (rc) return rc;
+    if (version == 0 || version > SNUG_FORMAT_VERSION)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: snug.version is %llu, this snug reads up to %d", s->path,
+                       (unsigned long long)version, SNUG_FORMAT_VERSION);
+    if ((rc = gguf_get_f64_or(s->gguf, "snug.predicted_kl", -1, &s->predicted_kl, err))) return rc;
+    const gguf_kv *packed = gguf_find(s->gguf, "snug.kv.zstd");
+    if (!packed) return SNUG_OK;
+    if (packed->type != GGUF_ARRAY || packed->elem_type != GGUF_U8)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: key 'snug.kv.zstd' is no array of bytes", s->path);
+    if ((rc = gguf_get_u64(s->gguf, "snug.kv.count", &count, err)) || (rc = gguf_get_u64(s->gguf, "snug.kv.bytes", &bytes, err)))
+        return rc;
+    return unpack_kvs(s, packed, count, bytes, err);
+}
+
+/* ---------------------------------------------------------------- payloads ---- */
+
+typedef struct payloads {
+    uint64_t n;
+    const gguf_kv *codec, *rows, *cols, *row0, *col0, *shape, *checksums, *losses;
+    size_t n_codecs;
+    comp_term *codecs;
+} payloads;
+
+/* A number array of exactly n entries, or NULL where it may be absent. */
+static snug_err get_array(const store *s, const char *key, uint64_t n, bool required, const gguf_kv **out, snug_error *err) {
+    const gguf_kv *kv = gguf_find(s->gguf, key);
+    *out = kv;
+    if (!kv && !required) return SNUG_OK;
+    if (!kv) return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is missing", s->path, key);
+    if (kv->type != GGUF_ARRAY || kv->elem_type == GGUF_STRING || kv->n != n)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is no array of %llu numbers", s->path, key, (unsigned long long)n);
+    return SNUG_OK;
+}
+
+static snug_err read_codecs(store *s, payloads *p, snug_error *err) {
+    const gguf_kv *kv = gguf_find(s->gguf, "snug.codecs");
+    if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING || kv->n > 256)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: key 'snug.codecs' is no array of at most 256 names", s->path);
+    p->n_codecs = kv->n;
+    if (!(p->codecs = arena_calloc(&s->mem, kv->n + 1, sizeof *p->codecs))) return err_nomem(err, kv->n * sizeof *p->codecs);
+    for (size_t i = 0; i < kv->n; i++) {
+        const gguf_str *name = (const gguf_str *)kv->array + i;
+        if (!codec_parse(name->p, &p->codecs[i].codec, &p->codecs[i].params))
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: codec '%s' is not known to this snug", s->path, name->p);
+    }
+    return SNUG_OK;
+}
+
+static snug_err read_payload_keys(store *s, payloads *p, snug_error *err) {
+    const gguf_file *g = s->gguf;
+    snug_err rc;
+    for (size_t i = 0; i < g->n_tensors; i++) p->n += g->tensors[i].type == GGML_I8;
+    if ((rc = get_array(s, "snug.checksums", g->n_tensors, false, &p->checksums, err)) ||
+        (rc = get_array(s, "snug.losses", g->n_tensors, false, &p->losses, err)))
+        return rc;
+    s->has_checksums = p->checksums != NULL;
+    if (p->n == 0) return SNUG_OK;
+    if ((rc = read_codecs(s, p, err)) || (rc = get_array(s, "snug.payload.codec", p->n, true, &p->codec, err)) ||
+        (rc = get_array(s, "snug.payload.rows", p->n, true, &p->rows, err)) ||
+        (rc = get_array(s, "snug.payload.cols", p->n, true, &p->cols, err)) ||
+        (rc = get_array(s, "snug.payload.row0", p->n, false, &p->row0, err)) ||
+        (rc = get_array(s, "snug.payload.col0", p->n, false, &p->col0, err)))
+        return rc;
+    return get_array(s, "snug.payload.shape", 2 * p->n, false, &p->shape, err);
+}
+
+/* Payload number i: fills codec, shape and place. */
+static snug_err payload_term(const store *s, const payloads *p, uint64_t i, found_term *f, snug_error *err) {
+    uint64_t codec = gguf_array_u64(p->codec, i);
+    if (codec >= p->n_codecs)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: payload %llu names codec %llu of %zu", s->path, (unsigned long long)i,
+                       (unsigned long long)codec, p->n_codecs);
+    f->term.codec = p->codecs[codec].codec;
+    f->term.params = p->codecs[codec].params;
+    f->term.rows = gguf_array_u64(p->rows, i);
+    f->term.cols = gguf_array_u64(p->cols, i);
+    f->term.row0 = p->row0 ? gguf_array_u64(p->row0, i) : 0;
+    f->term.col0 = p->col0 ? gguf_array_u64(p->col0, i) : 0;
+    f->rows = p->shape ? gguf_array_u64(p->shape, 2 * i) : f->term.rows;
+    f->cols = p->shape ? gguf_array_u64(p->shape, 2 * i + 1) : f->term.cols;
+    return SNUG_OK;
+}
+
+static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f, snug_error *err) {
+    const char *type = "?";
+    uint32_t unused;
+    ggml_type_info(t->type, &type, &unused, &unused);
+    f->term.codec = codec_by_ggml_type(t->type);
+    if (!f->term.codec)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, which is not supported", s->path, t->name, type);
+    if (t->n_dims > 2)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name, t->n_dims);
+    f->cols = f->term.cols = t->dims[0];
+    f->rows = f->term.rows = t->n_dims == 2 ? t->dims[1] : 1;
+    return SNUG_OK;
+}
+
+/* "NAME@k" -> NAME and k = 1 .. WEIGHT_MAX_TERMS - 1; a name without '@' is term 0. */
+static bool split_term(const char *full, char name[64], uint32_t *index) {
+    const char *at = strchr(full, '@');
+    size_t n = at ? (size_t)(at - full) : strlen(full);
+    *index = 0;
+    if (n >= 64) return false;
+    memcpy(name, full, n);
+    name[n] = 0;
+    if (!at) return true;
+    if (at[1] < '1' || at[1] >= '0' + WEIGHT_MAX_TERMS || at[2]) return false;
+    *index = (uint32_t)(at[1] - '0');
+    return true;
+}
+
+/* Old converters wrote RoPE tables beside the weights; they follow from the configuration. */
+static bool harmless(const char *name) {
+    const char *suffix = ".attn_rot_embd";
+    size_t n = strlen(name), m = strlen(suffix);
+    return n >= m && !strcmp(name + n - m, suffix);
+}
+
+snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
+    const gguf_file *g = s->gguf;
+    payloads p = {0};
+    snug_err rc = s->kind == STORE_SNUG ? read_payload_keys(s, &p, err) : SNUG_OK;
+    uint64_t payload = 0;
+    for (size_t i = 0; !rc && i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[i];
+        char name[64];
+        found_term f = {.name = name, .shown = t->name, .loss = -1};
+        if (harmless(t->name)) continue;
+        if (!split_term(t->name, name, &f.index) || (f.index && s->kind != STORE_SNUG))
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model", s->path, t->name, s->cfg.arch->gguf_name);
+        bool is_payload = s->kind == STORE_SNUG && t->type == GGML_I8;
+        if (is_payload && t->n_dims != 1)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: payload '%s' has %u dimensions, expected 1", s->path, t->name, t->n_dims);
+        rc = is_payload ? payload_term(s, &p, payload++, &f, err) : native_term(s, t, &f, err);
+        f.term.offset = t->offset;
+        f.term.bytes = t->bytes;
+        f.term.checksum = p.checksums ? gguf_array_u64(p.checksums, i) : 0;
+        f.loss = p.losses ? gguf_array_f64(p.losses, i) : -1;
+        if (!rc) rc = store_place(s, slots, &f, err);
+    }
+    return rc;
+}

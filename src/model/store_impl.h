@@ -1,0 +1,21 @@
+/* Internal to the store: putting a model together from what a format's reader finds. */
+#ifndef MODEL_STORE_IMPL_H
+#define MODEL_STORE_IMPL_H
+#include "model/store.h"
+
+typedef struct found_term { /* one term, as a file has it */
+    const char *name;       /* canonical, without "@k"                 */
+    const char *shown;      /* the file's own name, for messages       */
+    uint32_t index;         /* the term's number                       */
+    uint64_t rows, cols;    /* of the whole weight                     */
+    store_term term;
+    double loss;
+} found_term;
+
+/* Files a term under its tensor, checking names, shapes and sizes. */
+snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err);
+snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err);
+snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err);
+/* Reads snug.* keys that concern the whole file: version, compressed keys. Before config_from_gguf. */
+snug_err store_snug_header(store *s, snug_error *err);
+#endif
