@@ -21,9 +21,10 @@ typedef struct menu {
     const char *note;   /* "pinned", "falls back ...", or "" */
 } menu;
 
-/* The exact multiple-choice knapsack: one candidate of each menu, sum of bytes <= budget, least sum of loss; ties: fewer bytes
- * unspent. Exact for any sizes (dominance, LP bound, core expansion). SNUG_ERR_BUDGET when even the smallest do not fit: the
- * message is the caller's business; *least = the least possible bytes (always set). */
+/* The exact multiple-choice knapsack: one candidate of each menu, sum of bytes <= budget, least sum of loss (up to a relative
+ * 1e-12); among equal losses a candidate with fewer bytes. Deterministic, exact for any sizes (dominance, LP bound, core
+ * expansion). choice: n candidate numbers. SNUG_ERR_BUDGET when even the smallest do not fit, with *least = the least possible
+ * bytes (set whenever the menus are well formed). */
 snug_err knapsack_solve(const menu *menus, size_t n, uint64_t budget, uint32_t *choice, uint64_t *least, snug_error *err);
 
 typedef struct plan_entry { const char *tensor; comp comp; uint64_t rows, cols, bytes; double rel_error, loss, sensitivity; const char *note; } plan_entry;
@@ -36,12 +37,16 @@ typedef struct plan {
     char target[8], calib[64];
     uint64_t source_fingerprint, seed;
 } plan;
+/* Written beside the path and renamed when whole. */
 snug_err plan_save(const plan *p, const char *path, snug_error *err);
-snug_err plan_load(const char *path, plan **out, snug_error *err); /* hostile input is normal */
+/* Hostile input is normal. Only tensor and codec of an entry are required; absent numbers are 0 (rows, cols, bytes) or -1. */
+snug_err plan_load(const char *path, plan **out, snug_error *err);
 void plan_destroy(plan **p);
 
-/* Sensitivity fit (the linearity theorem, HIGGS): KL ~ alpha * t^2 with t^2 the relative error. alpha = sum t2 * kl / sum t2^2. */
+/* Sensitivity fit (the linearity theorem, HIGGS): KL ~ alpha * t^2 with t^2 the relative error. alpha = sum t2 * kl / sum t2^2;
+ * 0 when the points say nothing. */
 double sensitivity_fit(const double *t2, const double *kl, size_t n);
-/* The documented table by role and depth, for quick: relative to a typical decoder. */
-double sensitivity_prior(int role, int layer, int n_layers);
+/* The documented table by role ("embd", "head", "q" ... "down") and depth, for quick: nats per unit of relative error in a typical
+ * decoder. layer -1: not in a layer. */
+double sensitivity_prior(const char *role, int layer, int n_layers);
 #endif
