@@ -22,22 +22,31 @@ typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_ite
 typedef enum graph_edge { EDGE_ATTN_IN, EDGE_ATTN_OUT, EDGE_FFN_IN, EDGE_FFN_MID, EDGE_HEAD_IN, EDGE_COUNT } graph_edge;
 graph_edge role_edge(tensor_role r); /* the edge whose activations this matrix multiplies (embd: EDGE_COUNT = none) */
 
-/* Called with the f32 input of an edge: x (n, ld), cols columns. */
+/* Called with the f32 input of an edge: x (n, ld), cols columns; the items are those of the call. From the calling thread. */
 typedef void (*graph_watch_fn)(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
 
 typedef struct graph graph; /* scratch for up to max_batch items; not thread-safe, uses `threads` threads inside */
-typedef struct graph_params { uint32_t max_batch, n_ctx; int threads; bool allow_q8; } graph_params;
-uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of the scratch */
+typedef struct graph_params {
+    uint32_t max_batch, n_ctx;
+    int threads;
+    bool allow_q8;                /* codecs that prefer q8 activations get them (else everything multiplies f32)  */
+    size_t matmul_scratch_bytes;  /* per worker: the largest graph_scratch_bytes of the weights; 0: grown when needed */
+} graph_params;
+uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of the scratch; 0: overflow */
+/* What multiplying by these weights needs per worker (weight_scratch_bytes, the largest). */
+size_t graph_scratch_bytes(const layer_weights *lw, uint32_t max_batch);
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
 
-/* x (n, n_embd) = embedding rows of the tokens. */
+/* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's result
+ * never depends on the other items, on n or on threads. */
 snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err);
 /* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer cache). Room
  * must have been reserved; the caller commits. Consecutive items of one sequence must have rising positions. */
 snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n, float *x,
                      snug_error *err);
-/* logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when tied). */
+/* Nothing but a vocabulary-sized matmul: with threads > 1 rows are split, so n = 1 uses all of them.
+ * logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when tied). */
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err);
 #endif

@@ -1,0 +1,246 @@
+/* Scratch, embedding, head, and the matmul that all layers use.
+ *
+ * One anonymous map holds all scratch; its size is a function of the configuration and the parameters (graph_bytes), so that a budget
+ * can be checked before anything is made. Rows of weights are split into tiles; kernels compute an output element the same way
+ * whatever tile it falls into, so tile sizes and threads never show in the result. */
+#include "model/graph_impl.h"
+
+#include "base/err.h"
+#include "base/thread.h"
+#include "kern/kern.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { TILE_ROWS = 64, ACT_PAD = 256 };
+static const double MIN_PARALLEL_WORK = 1e5; /* multiply-adds: about 10 us, what waking the others costs */
+
+graph_edge role_edge(tensor_role r) {
+    switch (r) {
+    case ROLE_Q: case ROLE_K: case ROLE_V: return EDGE_ATTN_IN;
+    case ROLE_O: return EDGE_ATTN_OUT;
+    case ROLE_GATE: case ROLE_UP: return EDGE_FFN_IN;
+    case ROLE_DOWN: return EDGE_FFN_MID;
+    case ROLE_HEAD: return EDGE_HEAD_IN;
+    default: return EDGE_COUNT;
+    }
+}
+
+/* ----------------------------------------------------------------- layout ---- */
+
+/* Hands out consecutive ranges; with base NULL it only adds up. Sizes are below 2^24 columns times 2^32 rows times 4: no overflow of
+ * one range; the sum is checked. */
+typedef struct carver { uint8_t *base; uint64_t at; bool overflow; } carver;
+
+static void *carve(carver *c, uint64_t n, uint64_t bytes_each) {
+    uint64_t bytes, at = c->at;
+    if (!checked_mul(n, bytes_each, &bytes) || !checked_add(c->at, round_up(bytes, 64), &c->at)) c->overflow = true;
+    return c->base ? c->base + at : NULL;
+}
+
+static void carve_all(graph *g, carver *c) {
+    const config *f = &g->cfg;
+    uint64_t n = g->p.max_batch, threads = (uint64_t)g->p.threads, kv = (uint64_t)f->n_kv_heads * f->head_dim;
+    g->embd_ld = round_up(f->n_embd, ACT_PAD);
+    g->attn_ld = round_up((uint64_t)f->n_heads * f->head_dim, ACT_PAD);
+    g->ff_ld = round_up(f->n_ff, ACT_PAD);
+    uint64_t widest = max_u64(max_u64(g->embd_ld, g->attn_ld), g->ff_ld);
+    g->norm = carve(c, n, 4 * g->embd_ld);
+    g->attn = carve(c, n, 4 * g->attn_ld);
+    g->k = carve(c, n, 4 * kv);
+    g->v = carve(c, n, 4 * kv);
+    g->gate = carve(c, n, 4 * g->ff_ld);
+    g->up = carve(c, n, 4ull * f->n_ff);
+    g->delta = carve(c, n, 4ull * f->n_embd);
+    if (g->p.allow_q8) {
+        g->q8 = carve(c, n, widest);
+        g->q8_scale = carve(c, n, 4 * (widest / 32));
+        g->q8_sum = carve(c, n, 2 * (widest / 16));
+    }
+    g->cs = carve(c, n, 4ull * f->rope_dims);
+    g->cs_pos = carve(c, n, 4);
+    g->score_ld = round_up(g->p.n_ctx, 16);
+    g->scores = carve(c, threads * (f->n_heads / f->n_kv_heads), 4 * g->score_ld);
+    g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
+    g->matmul_stride = round_up(g->p.matmul_scratch_bytes, 64);
+    g->matmul_scratch = carve(c, threads, g->matmul_stride);
+}
+
+static graph_params normal(const graph_params *p) {
+    graph_params out = *p;
+    if (out.threads < 1) out.threads = thread_default_count();
+    if (out.max_batch < 1) out.max_batch = 1;
+    if (out.n_ctx < 1) out.n_ctx = 1;
+    return out;
+}
+
+uint64_t graph_bytes(const config *cfg, const graph_params *p) {
+    graph g = {.cfg = *cfg, .p = normal(p)};
+    carver c = {0};
+    carve_all(&g, &c);
+    return c.overflow || c.at > (uint64_t)1 << 46 ? 0 : round_up(c.at, 4096);
+}
+
+snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err) {
+    *out = NULL;
+    uint64_t bytes = graph_bytes(cfg, p);
+    if (!bytes) return err_set(err, SNUG_ERR_ARG, "a batch of %u tokens needs more scratch than the address space has", p->max_batch);
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of scratch: %s", (unsigned long long)bytes, strerror(errno));
+    graph *g = calloc(1, sizeof *g);
+    if (!g) {
+        munmap(map, bytes);
+        return err_nomem(err, sizeof *g);
+    }
+    g->cfg = *cfg;
+    g->p = normal(p);
+    g->map = map;
+    g->map_bytes = bytes;
+    carver c = {.base = map};
+    carve_all(g, &c);
+    rope_inv_freq(cfg, rope_freqs, g->inv_freq);
+    *out = g;
+    return SNUG_OK;
+}
+
+void graph_destroy(graph **g) {
+    if (!*g) return;
+    if ((*g)->own_scratch) free((*g)->matmul_scratch);
+    munmap((*g)->map, (*g)->map_bytes);
+    free(*g);
+    *g = NULL;
+}
+
+void graph_watch(graph *g, graph_watch_fn fn, void *user) {
+    g->watch = fn;
+    g->watch_user = user;
+}
+
+void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
+    if (g->watch) g->watch(g->watch_user, layer, edge, x, n, cols, ld);
+}
+
+int graph_threads(const graph *g, double work) { return work < MIN_PARALLEL_WORK ? 1 : g->p.threads; }
+
+/* ----------------------------------------------------------------- matmul ---- */
+
+size_t graph_scratch_bytes(const layer_weights *lw, uint32_t max_batch) {
+    size_t most = 0;
+    for (int r = 0; r < ROLE_MATRICES; r++)
+        if (lw->w[r].n_terms) most = max_u64(most, weight_scratch_bytes(&lw->w[r], max_batch));
+    return most;
+}
+
+/* Contexts give the size up front; fit, which meets a layer's weights as it reads them, lets it grow. */
+static snug_err ensure_scratch(graph *g, const graph_job *jobs, size_t n_jobs, size_t n, snug_error *err) {
+    size_t need = 0;
+    for (size_t i = 0; i < n_jobs; i++) need = max_u64(need, round_up(weight_scratch_bytes(jobs[i].w, n), 64));
+    if (need <= g->matmul_stride) return SNUG_OK;
+    uint64_t bytes;
+    void *grown = checked_mul(need, (uint64_t)g->p.threads, &bytes) ? aligned_alloc(64, bytes) : NULL;
+    if (!grown) return err_nomem(err, need);
+    if (g->own_scratch) free(g->matmul_scratch);
+    g->own_scratch = true;
+    g->matmul_scratch = grown;
+    g->matmul_stride = need;
+    return SNUG_OK;
+}
+
+typedef struct matmul_pass {
+    graph *g;
+    act x;
+    const graph_job *jobs;
+    size_t n_jobs, first_tile[GRAPH_MAX_JOBS + 1], tile_rows[GRAPH_MAX_JOBS];
+} matmul_pass;
+
+static void quantize_rows(void *ctx, size_t begin, size_t end, int worker) {
+    matmul_pass *m = ctx;
+    size_t ld = m->x.cols_padded;
+    for (size_t t = begin; t < end; t++)
+        kern()->quantize_q8(m->x.f32 + t * ld, ld, m->g->q8 + t * ld, m->g->q8_scale + t * (ld / 32), m->g->q8_sum + t * (ld / 16));
+}
+
+static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {
+    matmul_pass *m = ctx;
+    for (size_t tile = begin; tile < end; tile++) {
+        size_t j = 0;
+        while (tile >= m->first_tile[j + 1]) j++;
+        const graph_job *job = &m->jobs[j];
+        uint64_t row0 = (tile - m->first_tile[j]) * m->tile_rows[j], rows = min_u64(m->tile_rows[j], job->w->rows - row0);
+        weight_matmul(job->w, row0, rows, &m->x, m->g->p.allow_q8, job->y + row0, job->ldy,
+                      m->g->matmul_scratch + (size_t)worker * m->g->matmul_stride);
+    }
+}
+
+/* A term that is not row-separable (low rank: U (V x)) repeats its first half for every tile, so it gets one tile per thread. */
+static size_t tile_rows_of(const graph *g, const weight *w) {
+    for (uint32_t i = 0; i < w->n_terms; i++)
+        if (w->term[i].wt.codec->caps & CODEC_WHOLE) return max_u64(TILE_ROWS, round_up(div_up(w->rows, (uint64_t)g->p.threads), TILE_ROWS));
+    return TILE_ROWS;
+}
+
+snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs, snug_error *err) {
+    snug_err rc = ensure_scratch(g, jobs, n_jobs, n, err);
+    if (rc) return rc;
+    matmul_pass m = {.g = g, .jobs = jobs, .n_jobs = n_jobs, .x = {.n_tokens = n, .cols = cols, .cols_padded = ld, .f32 = x}};
+    bool wants_q8 = false;
+    double work = 0;
+    for (size_t j = 0; j < n_jobs; j++) {
+        m.tile_rows[j] = tile_rows_of(g, jobs[j].w);
+        m.first_tile[j + 1] = m.first_tile[j] + div_up(jobs[j].w->rows, m.tile_rows[j]);
+        wants_q8 |= g->p.allow_q8 && weight_wants_q8(jobs[j].w);
+        work += (double)jobs[j].w->rows * (double)cols * (double)n;
+    }
+    if (wants_q8) {
+        thread_for(graph_threads(g, (double)(n * ld)), n, 8, quantize_rows, &m);
+        m.x.q8 = g->q8;
+        m.x.q8_scale = g->q8_scale;
+        m.x.q8_sum = g->q8_sum;
+    }
+    thread_for(graph_threads(g, work), m.first_tile[n_jobs], 1, matmul_tiles, &m);
+    return SNUG_OK;
+}
+
+/* -------------------------------------------------------------- row by row ---- */
+
+typedef struct norm_pass { graph *g; const float *x, *gain; } norm_pass;
+
+static void norm_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const norm_pass *p = ctx;
+    size_t cols = p->g->cfg.n_embd;
+    for (size_t t = begin; t < end; t++)
+        kern()->rmsnorm(p->x + t * cols, p->gain, p->g->cfg.norm_eps, cols, p->g->norm + t * p->g->embd_ld);
+}
+
+void graph_norm(graph *g, const float *x, size_t n, const float *gain) {
+    norm_pass p = {g, x, gain};
+    thread_for(graph_threads(g, 2.0 * (double)n * g->cfg.n_embd), n, 8, norm_rows, &p);
+}
+
+typedef struct embed_pass { const weight *embd; const graph_item *items; float *x; } embed_pass;
+
+static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const embed_pass *p = ctx;
+    for (size_t i = begin; i < end; i++)
+        weight_decode(p->embd, (uint64_t)p->items[i].token, 1, p->x + i * p->embd->cols, p->embd->cols);
+}
+
+snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (items[i].token < 0 || (uint64_t)items[i].token >= embd->rows)
+            return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token, (unsigned long long)embd->rows);
+    embed_pass p = {embd, items, x};
+    thread_for(graph_threads(g, 4.0 * (double)n * (double)embd->cols), n, 8, embed_rows, &p);
+    return SNUG_OK;
+}
+
+snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err) {
+    const weight *head = outer->w[ROLE_HEAD].n_terms ? &outer->w[ROLE_HEAD] : &outer->w[ROLE_EMBD];
+    graph_norm(g, x, n, outer->vec[ROLE_OUT_NORM]);
+    graph_tell(g, -1, EDGE_HEAD_IN, g->norm, n, g->cfg.n_embd, g->embd_ld);
+    graph_job job = {head, logits, head->rows};
+    return graph_matmul(g, g->norm, n, g->cfg.n_embd, g->embd_ld, &job, 1, err);
+}

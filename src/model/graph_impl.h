@@ -1,0 +1,47 @@
+/* Internal to the graph: its scratch and the parallel matmul. */
+#ifndef MODEL_GRAPH_IMPL_H
+#define MODEL_GRAPH_IMPL_H
+#include "base/checked.h"
+#include "model/graph.h"
+
+/* Activations that weights multiply stand in rows of `ld` columns, a multiple of 256, whose padding is zero from the start and never
+ * written. n: max_batch. */
+struct graph {
+    config cfg;
+    graph_params p;
+    void *map; /* all that follows, but scratch that had to grow */
+    uint64_t map_bytes;
+    bool own_scratch;
+    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and n_ff, padded                          */
+    float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
+    float *attn;                    /* (n, attn_ld)  queries, then in the same place attention's output   */
+    float *k, *v;                   /* (n, kv heads * head_dim)                                           */
+    float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
+    float *up;                      /* (n, n_ff)                                                          */
+    float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
+    int8_t *q8;                     /* (n, widest ld) q8 form of whichever activation is being multiplied */
+    float *q8_scale;
+    int16_t *q8_sum;
+    float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
+    uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
+    size_t cs_n;
+    float *scores;                  /* (threads, heads per kv head, score_ld)                             */
+    size_t score_ld;
+    double *inv_freq;               /* rope_dims / 2 */
+    uint8_t *matmul_scratch;        /* (threads, matmul_stride), aligned to 64 */
+    size_t matmul_stride;
+    graph_watch_fn watch;
+    void *watch_user;
+};
+
+typedef struct graph_job { const weight *w; float *y; size_t ldy; } graph_job; /* y (n, ldy) = W x */
+enum { GRAPH_MAX_JOBS = 3 };
+
+/* All jobs multiply the same input x (n, ld), whose first `cols` columns count; in one parallel region. */
+snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs, snug_error *err);
+/* g->norm = rmsnorm(x) * gain for n rows */
+void graph_norm(graph *g, const float *x, size_t n, const float *gain);
+void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
+/* Threads that are worth waking for this much work, in multiply-adds. Results do not depend on it. */
+int graph_threads(const graph *g, double work);
+#endif

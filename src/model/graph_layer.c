@@ -1,0 +1,182 @@
+/* One decoder layer, for a batch of items of any sequences:
+ *
+ *     x ─┬─ norm ─ q k v (+bias) ─ q/k norm ─ RoPE ─ append k v ─ attention ─ o ─┐
+ *        └──────────────────────────────── + ────────────────────────────────────┘
+ *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
+ *        └───────────────── + ────────────────────────┘
+ *
+ * Attention is exact: keys and values of all items are appended first, then each (item, kv head) scores the cached positions that it
+ * may see, in the order of positions, takes one softmax over them and sums the values in that order. So what an item gets depends on its
+ * sequence up to its position and on nothing else: not on the batch, the chunks of the prompt, or threads. */
+#include "base/thread.h"
+#include "kern/kern.h"
+#include "model/graph_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct layer_pass {
+    graph *g;
+    uint32_t kv_layer, window;
+    const layer_weights *lw;
+    const graph_item *items;
+    size_t n;
+    float *x;
+} layer_pass;
+
+/* cos and sin of the items' positions; the items are the same for all layers of a pass, so this is done once. */
+static void rope_tables(graph *g, const graph_item *items, size_t n) {
+    bool same = g->cs_n == n;
+    for (size_t i = 0; same && i < n; i++) same = g->cs_pos[i] == items[i].pos;
+    if (same) return;
+    size_t half = g->cfg.rope_dims / 2;
+    for (size_t i = 0; i < n; i++) {
+        float *cs = g->cs + i * 2 * half;
+        for (size_t d = 0; d < half; d++) {
+            double angle = items[i].pos * g->inv_freq[d];
+            cs[d] = (float)cos(angle);
+            cs[half + d] = (float)sin(angle);
+        }
+        g->cs_pos[i] = items[i].pos;
+    }
+    g->cs_n = n;
+}
+
+/* Bias, norm and rotation of `heads` heads of one item. */
+static void finish_heads(const graph *g, float *x, uint32_t heads, const float *bias, const float *gain, const float *cs) {
+    size_t hd = g->cfg.head_dim;
+    if (bias) kern()->add(x, bias, heads * hd);
+    for (uint32_t h = 0; h < heads; h++) {
+        if (gain) kern()->rmsnorm(x + h * hd, gain, g->cfg.norm_eps, hd, x + h * hd);
+        kern()->rope(x + h * hd, hd / 2, cs, g->cfg.rope_interleaved);
+    }
+}
+
+static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
+    const layer_pass *p = ctx;
+    graph *g = p->g;
+    size_t kv = (size_t)g->cfg.n_kv_heads * g->cfg.head_dim;
+    for (size_t i = begin; i < end; i++) {
+        const float *cs = g->cs + i * g->cfg.rope_dims, *v_bias = p->lw->vec[ROLE_V_BIAS];
+        finish_heads(g, g->attn + i * g->attn_ld, g->cfg.n_heads, p->lw->vec[ROLE_Q_BIAS], p->lw->vec[ROLE_Q_NORM], cs);
+        finish_heads(g, g->k + i * kv, g->cfg.n_kv_heads, p->lw->vec[ROLE_K_BIAS], p->lw->vec[ROLE_K_NORM], cs);
+        if (v_bias) kern()->add(g->v + i * kv, v_bias, kv);
+    }
+}
+
+/* Stores the items' keys and values, runs of consecutive positions at once. */
+static void append_all(const layer_pass *p) {
+    graph *g = p->g;
+    size_t kv = (size_t)g->cfg.n_kv_heads * g->cfg.head_dim;
+    for (size_t i = 0, run; i < p->n; i += run) {
+        const graph_item *first = &p->items[i];
+        for (run = 1; i + run < p->n && first[run].kv == first->kv && first[run].pos == first->pos + run; run++) {}
+        kv_append(first->kv, p->kv_layer, first->pos, (uint32_t)run, g->k + i * kv, g->v + i * kv, kv);
+    }
+}
+
+/* One item and kv head: q (group, head_dim) is replaced by the attention's output. */
+static void attend(const layer_pass *p, const graph_item *item, uint32_t head, float *q, float *scores) {
+    const graph *g = p->g;
+    uint32_t hd = g->cfg.head_dim, group = g->cfg.n_heads / g->cfg.n_kv_heads, slot0, seen = 0;
+    uint32_t n_pages = kv_n_pages(item->kv, p->kv_layer, head), first = n_pages, last = 0;
+    float scale = 1 / sqrtf((float)hd);
+    for (uint32_t i = 0; i < n_pages; i++) {
+        const kv_page *page = kv_get_page(item->kv, p->kv_layer, head, i);
+        uint32_t n = kv_visible(page, item->pos, p->window, &slot0);
+        if (n == 0 && seen) break;
+        if (n == 0) continue;
+        if (!seen) first = i;
+        last = i;
+        kv_scores(page, slot0, n, hd, q, group, scale, scores + seen, g->score_ld);
+        seen += n;
+    }
+    for (uint32_t h = 0; h < group; h++) kern()->softmax(scores + h * g->score_ld, seen);
+    memset(q, 0, (size_t)group * hd * sizeof *q);
+    for (uint32_t i = first, at = 0; i < n_pages && i <= last; i++) {
+        const kv_page *page = kv_get_page(item->kv, p->kv_layer, head, i);
+        uint32_t n = kv_visible(page, item->pos, p->window, &slot0);
+        kv_accumulate(page, slot0, n, hd, scores + at, g->score_ld, group, q);
+        at += n;
+    }
+}
+
+/* Indices are item * n_kv_heads + head. */
+static void attend_all(void *ctx, size_t begin, size_t end, int worker) {
+    const layer_pass *p = ctx;
+    graph *g = p->g;
+    uint32_t heads = g->cfg.n_kv_heads, group = g->cfg.n_heads / heads;
+    float *scores = g->scores + (size_t)worker * group * g->score_ld;
+    for (size_t i = begin; i < end; i++) {
+        size_t item = i / heads, head = i % heads;
+        attend(p, &p->items[item], (uint32_t)head, g->attn + item * g->attn_ld + head * group * g->cfg.head_dim, scores);
+    }
+}
+
+typedef struct add_pass { const layer_pass *p; const float *bias; } add_pass;
+
+static void add_delta(void *ctx, size_t begin, size_t end, int worker) {
+    const add_pass *a = ctx;
+    size_t cols = a->p->g->cfg.n_embd;
+    for (size_t i = begin; i < end; i++) {
+        float *delta = a->p->g->delta + i * cols;
+        if (a->bias) kern()->add(delta, a->bias, cols);
+        kern()->add(a->p->x + i * cols, delta, cols);
+    }
+}
+
+static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const layer_pass *p = ctx;
+    for (size_t i = begin; i < end; i++)
+        kern()->silu_mul(p->g->gate + i * p->g->ff_ld, p->g->up + i * p->g->cfg.n_ff, p->g->cfg.n_ff);
+}
+
+static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const config *c = &g->cfg;
+    size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim, q = (size_t)c->n_heads * c->head_dim;
+    graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM]);
+    graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
+    graph_job qkv[] = {{&p->lw->w[ROLE_Q], g->attn, g->attn_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, qkv, 3, err);
+    if (rc) return rc;
+    rope_tables(g, p->items, n);
+    thread_for(graph_threads(g, 4.0 * (double)(n * q)), n, 8, finish_qkv, p);
+    append_all(p);
+    double seen = p->items[n - 1].pos; /* how far back the last one looks: typical for a chunk of one text */
+    if (p->window && seen > p->window) seen = p->window;
+    thread_for(graph_threads(g, 2 * seen * (double)(n * q)), n * c->n_kv_heads, 1, attend_all, p);
+    graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
+    graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
+    if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;
+    add_pass add = {p, p->lw->vec[ROLE_O_BIAS]};
+    thread_for(graph_threads(g, (double)(n * c->n_embd)), n, 8, add_delta, &add);
+    return SNUG_OK;
+}
+
+static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const config *c = &g->cfg;
+    size_t n = p->n;
+    graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM]);
+    graph_tell(g, layer, EDGE_FFN_IN, g->norm, n, c->n_embd, g->embd_ld);
+    graph_job jobs[] = {{&p->lw->w[ROLE_GATE], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
+    if (rc) return rc;
+    thread_for(graph_threads(g, 8.0 * (double)(n * c->n_ff)), n, 8, gate_rows, p);
+    graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
+    graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};
+    if ((rc = graph_matmul(g, g->gate, n, c->n_ff, g->ff_ld, &down, 1, err))) return rc;
+    add_pass add = {p, NULL};
+    thread_for(graph_threads(g, (double)(n * c->n_embd)), n, 8, add_delta, &add);
+    return SNUG_OK;
+}
+
+snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n, float *x,
+                     snug_error *err) {
+    if (n == 0) return SNUG_OK;
+    layer_pass p = {.g = g, .kv_layer = kv_layer, .window = layer_window(&g->cfg, (uint32_t)layer), .lw = lw, .items = items, .n = n,
+                    .x = x};
+    snug_err rc = attention_half(&p, layer, err);
+    return rc ? rc : ffn_half(&p, layer, err);
+}
