@@ -1,0 +1,55 @@
+# A short front for CMake: `make` leaves the program at build/snug. `make help` lists the rest.
+BUILD      ?= build
+BUILD_TYPE ?= Release
+PREFIX     ?= /usr/local
+JOBS       ?= $(shell nproc 2>/dev/null || echo 2)
+SNUG        = $(BUILD)/snug
+ASAN_BUILD  = $(BUILD)-asan
+
+.DEFAULT_GOAL := all
+.PHONY: all help deps test-deps configure lib demo test test-build asan install examples bench clean
+
+all: configure ## build the program (build/snug) and the library
+	@cmake --build $(BUILD) -j $(JOBS) --target snug_cli snug
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+deps: ## install the Debian packages that are missing (root or sudo)
+	@tools/debian-packages.sh build
+
+test-deps:
+	@tools/debian-packages.sh test
+
+configure: deps
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_ARGS) >$(BUILD).log 2>&1 \
+	  || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }; rm -f $(BUILD).log
+
+demo: all ## fit the demo model into 30 % of its size, judge it, let it write
+	@tools/demo.sh $(SNUG)
+
+examples: configure ## build the example programs
+	@cmake --build $(BUILD) -j $(JOBS)
+
+# One CTest run over two builds: Release, and AddressSanitizer + UndefinedBehaviorSanitizer (tests named asan/...).
+test: test-build ## build both variants and run every test
+	@tests/venv.sh $(BUILD)/venv tests/interop/requirements.txt
+	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS) $(CTEST_ARGS)
+
+test-build: test-deps asan
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+	  -DSNUG_ASAN_BUILD=$(abspath $(ASAN_BUILD)) $(CMAKE_ARGS)
+	@cmake --build $(BUILD) -j $(JOBS)
+
+asan: deps ## a build with AddressSanitizer and UndefinedBehaviorSanitizer in build-asan
+	@cmake -S . -B $(ASAN_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSNUG_SANITIZE=ON $(CMAKE_ARGS)
+	@cmake --build $(ASAN_BUILD) -j $(JOBS)
+
+bench: all ## the measurements behind bench/RESULTS.md (long)
+	@bench/run.sh $(SNUG)
+
+install: all examples ## install into PREFIX (default /usr/local); DESTDIR is honoured
+	@cmake --install $(BUILD)
+
+clean: ## remove the build folders
+	@rm -rf $(BUILD) $(ASAN_BUILD)

@@ -1,0 +1,129 @@
+/* What the commands share: their table, options, messages, progress and the printing of figures. The program stands on snug.h
+ * alone; this header is its own little library. Exit codes: 0 fine, 1 failed, 2 usage, 3 does not fit. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+#include <snug.h>
+
+#include <jansson.h>
+#include <stdio.h>
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_TOO_BIG = 3 };
+
+/* --------------------------------------------------------------- options ---- */
+
+typedef enum opt_kind {
+    OPT_FLAG,   /* bool                                                    */
+    OPT_STRING, /* const char *                                            */
+    OPT_LIST,   /* str_list: may be given several times                    */
+    OPT_U32,    /* uint32_t within [min, max]                              */
+    OPT_U64,    /* uint64_t                                                */
+    OPT_SIZE,   /* uint64_t bytes: "3.2G", "700M", "1500000"               */
+    OPT_REAL,   /* double within [min, max]                                */
+    OPT_RATIO,  /* double: "40%" or "0.4"                                  */
+    OPT_CHOICE, /* int: index into `choices`, words separated by '|'       */
+    OPT_INTS,   /* int_list: "1,2,4", each within [min, max]               */
+} opt_kind;
+
+typedef struct str_list { const char **item; size_t n; } str_list;
+enum { INT_LIST_MAX = 16 };
+typedef struct int_list { int item[INT_LIST_MAX]; size_t n; } int_list;
+
+typedef struct option {
+    const char *name; /* without dashes                                     */
+    char letter;      /* of the short form, 0: none                         */
+    opt_kind kind;
+    void *value;      /* where it goes, by kind; keeps its default          */
+    const char *arg;  /* what stands for the value in --help, NULL for flags */
+    const char *help;
+    double min, max;  /* numbers; max 0: no bound                           */
+    const char *choices;
+    bool given;       /* set by the parser                                  */
+} option;
+
+typedef struct command {
+    const char *name, *summary;
+    const char *usage;   /* after "snug "                                  */
+    const char *example; /* lines, each a whole command                    */
+    const char *notes;   /* after the options; NULL: none                  */
+    const char *operand; /* "MODEL": the one positional argument, or NULL  */
+    const char *advice;  /* said when the operand is missing               */
+} command;
+
+/* Fills the options and the operand. False: all is said and *exit_code is the program's (help: 0, mistakes: 2). */
+bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv, int *exit_code);
+/* "3.2G", "700M", "1.5GiB", "2GB" (decimal), "123456": whole bytes, rounded down. */
+bool parse_size(const char *text, uint64_t *bytes);
+bool parse_ratio(const char *text, double *ratio);
+/* The candidate that `word` most likely meant; NULL when none is near. */
+const char *nearest_word(const char *word, const char *const *candidates, size_t n);
+/* A mistake in how the command was called; returns EXIT_USAGE. */
+int usage_error(const command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#define OPTION_THREADS(where) \
+    {.name = "threads", .letter = 't', .kind = OPT_U32, .value = (where), .arg = "N", .min = 1, .max = 1024, \
+     .help = "threads (default: the CPUs that this process may use)"}
+#define OPTION_JSON(where) {.name = "json", .kind = OPT_FLAG, .value = (where), .help = "report as JSON on stdout"}
+#define COUNT_OF(a) (sizeof(a) / sizeof *(a))
+
+/* -------------------------------------------------------------- commands ---- */
+
+extern const command fit_command, run_command, chat_command, eval_command, bench_command, inspect_command, verify_command,
+    export_command;
+int cmd_fit(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+
+/* ------------------------------------------------- messages and progress ---- */
+
+/* SIGINT and SIGTERM raise a flag; the second one ends the program at once. */
+void catch_interrupts(void);
+bool interrupted(void);
+void clear_interrupt(void); /* chat: the answer was stopped, the talk goes on */
+
+/* A bar with rate and time left on a terminal, plain lines in a log, JSON lines with --json; always on stderr. */
+typedef struct progress_view {
+    bool terminal, json;
+    bool drawn;          /* a bar is on the screen                          */
+    double last_line_s;  /* elapsed time at the last line of a log          */
+    double stage_began_s;
+    uint64_t stage_began_done;
+    char stage[32];
+} progress_view;
+void progress_open(progress_view *v, bool json);
+snug_progress progress_to(progress_view *v);
+void progress_close(progress_view *v); /* takes the bar away */
+
+/* The end of a command that reports JSON: prints it, checks stdout. Releases obj. */
+int finish_json(const command *cmd, json_t *obj);
+
+/* Says what went wrong and returns the exit code for it. json: also an object {"error": ...} on stdout. */
+int report_error(const command *cmd, const snug_error *err, bool json);
+
+double now_seconds(void);
+
+/* ------------------------------------------------------- figures and JSON ---- */
+
+enum { TEXT_MAX = 32 };
+const char *size_text(char out[TEXT_MAX], uint64_t bytes);      /* "3.2G": K, M, G are powers of 1024 */
+const char *count_text(char out[TEXT_MAX], uint64_t n);         /* "1,234,567" */
+const char *duration_text(char out[TEXT_MAX], double seconds);  /* "42 s", "3:07", "1:02:03" */
+
+/* Bytes of the UTF-8 character at p (RFC 3629), 0 when there is none within the `left` bytes. */
+size_t utf8_char(const unsigned char *p, size_t left);
+
+/* Numbers that are not finite become null, bytes that are no UTF-8 become U+FFFD: what is printed is always valid JSON. */
+void json_put_real(json_t *obj, const char *key, double value);
+void json_put_int(json_t *obj, const char *key, uint64_t value);
+void json_put_text(json_t *obj, const char *key, const char *value);
+void json_put_bytes(json_t *obj, const char *key, const char *value, size_t n);
+void json_put_bool(json_t *obj, const char *key, bool value);
+/* Prints one line and releases the object. False: stdout cannot be written. */
+bool json_print(FILE *to, json_t *obj);
+/* Flushes stdout; a full disk or a closed pipe there is a failure: returns exit_code or EXIT_FAILED. */
+int finish_stdout(const command *cmd, int exit_code);
+#endif

@@ -1,0 +1,55 @@
+/* snug: the command table and the way to one of its commands. */
+#include "cli.h"
+
+#include <string.h>
+
+static const struct {
+    const command *about;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {&fit_command, cmd_fit},     {&run_command, cmd_run},         {&chat_command, cmd_chat},     {&eval_command, cmd_eval},
+    {&bench_command, cmd_bench}, {&inspect_command, cmd_inspect}, {&verify_command, cmd_verify}, {&export_command, cmd_export},
+};
+
+static void print_overview(FILE *to) {
+    fprintf(to, "snug fits a language model into the memory you have, and runs it.\n\n"
+                "    snug fit Llama-3.2-1B -o small.snug --size 700M     the best version that fits\n"
+                "    snug eval small.snug --against Llama-3.2-1B --text book.txt\n"
+                "    snug run small.snug -p \"Once upon a time\"\n\nCommands:\n");
+    for (size_t i = 0; i < COUNT_OF(commands); i++) fprintf(to, "    %-9s %s\n", commands[i].about->name, commands[i].about->summary);
+    fprintf(to, "\nModels are Hugging Face folders, GGUF files or files that snug made. Each command explains itself: snug fit --help\n");
+}
+
+static int unknown_command(const char *word) {
+    const char *names[COUNT_OF(commands)];
+    for (size_t i = 0; i < COUNT_OF(commands); i++) names[i] = commands[i].about->name;
+    const char *near = nearest_word(word, names, COUNT_OF(names));
+    if (near) fprintf(stderr, "snug: unknown command '%s'; did you mean '%s'?\n", word, near);
+    else fprintf(stderr, "snug: unknown command '%s'; `snug --help` lists them\n", word);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_overview(stderr);
+        return EXIT_USAGE;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || (strcmp(word, "help") == 0 && argc == 2)) {
+        print_overview(stdout);
+        return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+    }
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        printf("snug %s (%s kernels)\n", snug_version(), snug_cpu_level());
+        return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+    }
+    bool wants_help = strcmp(word, "help") == 0;
+    if (wants_help) word = argv[2];
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        if (strcmp(word, commands[i].about->name) != 0) continue;
+        static char help[] = "--help";
+        char *only_help[] = {help};
+        return wants_help ? commands[i].run(1, only_help) : commands[i].run(argc - 2, argv + 2);
+    }
+    return unknown_command(word);
+}
