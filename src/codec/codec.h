@@ -42,6 +42,7 @@ struct snug_codec {
     codec_act act;
     uint32_t caps;
     int ggml_type;        /* or -1                                                         */
+    const void *impl;     /* the family's own description, for functions that several codecs share; or NULL */
 
     /* The i-th parameter set of the family's menu; false past the end. */
     bool (*menu)(uint32_t i, codec_params *out);
@@ -51,24 +52,34 @@ struct snug_codec {
     uint64_t (*bytes)(codec_params p, uint64_t n_rows, uint64_t cols);
 
     /* Encoding of one panel of n_rows rows, in steps, so that a solver can feed errors forward between them:
-     *   enc_init, then for each group of columns in order: group (fits scales to the weights as they are now) and round
-     *   (codes and reconstruction of tile columns inside that group), then pack.
-     * enc_bytes: the size of the caller's enc buffer (64-byte aligned). group_cols: columns per `group` call.           */
+     *   enc_init, begin, then for each group of columns in order: group (fits scales to the weights as they are now) and
+     *   round (codes and reconstruction of tile columns inside that group), then pack.
+     * enc_bytes: the size of the caller's enc buffer (64-byte aligned, 0 = overflow). group_cols: columns per `group` call
+     * (the last call may have fewer). Weights are finite; a is finite and > 0. All NULL for CODEC_WHOLE codecs.          */
     size_t (*enc_bytes)(codec_params p, size_t n_rows, size_t cols);
     uint32_t (*group_cols)(codec_params p);
     void (*enc_init)(void *enc, codec_params p, size_t n_rows, size_t cols, int effort);
-    /* w (n_rows, ldw): columns [col0, col0+n). a: importance per column (n) > 0, already sliced, or NULL = 1. */
+    /* Sees the whole panel once before any error is fed forward, for what a row shares (the int family's d). NULL: nothing to
+     * do. w (n_rows, ldw), all columns; a: importance per column (cols) or NULL = 1. */
+    void (*begin)(void *enc, const float *w, size_t ldw, const float *a);
+    /* w points to column col0 of the panel's first row: (n_rows, ldw), columns [col0, col0+n). a: importance per column (n) > 0,
+     * already sliced too, or NULL = 1. */
     void (*group)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a);
+    /* The same for w and w_hat; col0 and n multiples of tile_cols (n may be short at the end). w_hat may be NULL; it is what
+     * `decode` will give, bit for bit. */
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
     void (*pack)(const void *enc, uint8_t *dst); /* bytes(p, n_rows, cols) bytes */
 
-    /* Reading. `check` sees the payload's size only (payloads are lazy maps): any bytes must be safe to decode. */
+    /* Reading. `check` sees parameters and shape, after wt_open compared the size (NULL: nothing more to check). Payloads are
+     * lazy maps: any bytes must be safe to decode. Rows may start anywhere; multiples of tile_rows waste no work. */
     snug_err (*check)(const wt *w, snug_error *err);
-    /* rows [row0, row0+n) to f32, dst (n, stride); row0 a multiple of tile_rows. The reference for matmul. */
+    /* rows [row0, row0+n) to f32, dst (n, stride). The reference for matmul. */
     void (*decode)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
+    /* dst += the same: for the terms of a sum after the first. */
+    void (*decode_add)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
     /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
      * term that covers part of them). use_q8: multiply the q8 form (only when act == CODEC_ACT_Q8 and x->q8).
-     * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned. */
+     * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
     size_t (*scratch_bytes)(const wt *w, size_t n_rows, size_t n_tokens);
     void (*matmul)(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
 };

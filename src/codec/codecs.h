@@ -1,0 +1,28 @@
+/* The codecs that the registry knows, one line each, and the functions that belong to a single family. */
+#ifndef CODEC_CODECS_H
+#define CODEC_CODECS_H
+#include "codec/codec.h"
+
+/* Stable numbers, never reused. ggml's type numbers for the native ones (the codec room does not see format/gguf.h). */
+enum {
+    CODEC_ID_F32 = 1, CODEC_ID_F16 = 2, CODEC_ID_BF16 = 3,
+    CODEC_ID_INT = 16, CODEC_ID_LOWRANK = 17,
+    CODEC_ID_Q8_0 = 32, CODEC_ID_Q4_0 = 33, CODEC_ID_IQ4_NL = 34,
+    CODEC_ID_Q2_K = 40, CODEC_ID_Q3_K = 41, CODEC_ID_Q4_K = 42, CODEC_ID_Q5_K = 43, CODEC_ID_Q6_K = 44, CODEC_ID_IQ4_XS = 45,
+};
+enum {
+    CODEC_GGML_F32 = 0, CODEC_GGML_F16 = 1, CODEC_GGML_Q4_0 = 2, CODEC_GGML_Q8_0 = 8, CODEC_GGML_Q2_K = 10, CODEC_GGML_Q3_K = 11,
+    CODEC_GGML_Q4_K = 12, CODEC_GGML_Q5_K = 13, CODEC_GGML_Q6_K = 14, CODEC_GGML_IQ4_NL = 20, CODEC_GGML_IQ4_XS = 23,
+    CODEC_GGML_BF16 = 30,
+};
+
+extern const snug_codec codec_f32, codec_f16, codec_bf16;
+extern const snug_codec codec_int, codec_lowrank;
+extern const snug_codec codec_q8_0, codec_q4_0, codec_iq4_nl;
+extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k, codec_iq4_xs;
+
+/* The int family's row layout (docs/format.md 3.3), for block.c. */
+uint64_t int_row_bytes(codec_params p, uint64_t cols); /* 0 = overflow */
+/* Stores factors as a lowrank payload: v (R, cols), u (rows, R), rounded to bf16; 2*R*(rows+cols) bytes. */
+void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const float *u, const float *v, uint8_t *dst);
+#endif

@@ -1,0 +1,238 @@
+/* The int family, intBgG: B = 2..8 bits, groups of G = 32, 64, 128 with one byte of scale and zero point under one bf16 per row
+ * (docs/format.md 3.3).  w = s (q + o),  s = d 2^(-e/4),  o = (z - 4) 2^(B-5) + 1/2.
+ *
+ * Method: exhaustive, since a group has only 32 x 8 pairs (e, z) and all but about 8 values of e are hopeless: those give scales
+ * above the one that covers the group's largest weight or far below it. The error of each pair is measured after rounding,
+ * with the importances. A row's d is chosen first: its phase within a step of e (19 %) is tried at several points, each judged
+ * by the sum over the row's groups of their best pairs. Then, group by group, the pair is chosen under that d. */
+#include <math.h>
+#include <stdalign.h>
+
+#include "base/checked.h"
+#include "codec/block.h"
+#include "codec/codecs.h"
+#include "codec/search.h"
+#include "kern/blocks.h"
+
+enum { MAX_GROUP = 128, MAX_PHASES = 8, N_E = 32, N_Z = 8 };
+
+typedef struct int_enc { /* followed by the arrays */
+    codec_params p;
+    size_t n_rows, cols, n_chunks, n_groups;
+    int effort;
+    uint16_t *d;   /* (n_rows), bf16              */
+    uint8_t *meta; /* (n_rows, n_groups)          */
+    int8_t *q;     /* (n_rows, 32 * n_chunks)     */
+} int_enc;
+
+static bool menu(uint32_t i, codec_params *out) {
+    static const uint16_t groups[] = {128, 64, 32};
+    *out = (codec_params){.bits = (uint16_t)(2 + i / 3), .group = groups[i % 3]};
+    return i < 21;
+}
+static bool params_ok(codec_params p) {
+    return p.bits >= 2 && p.bits <= 8 && (p.group == 32 || p.group == 64 || p.group == 128) && p.rank == 0;
+}
+
+uint64_t int_row_bytes(codec_params p, uint64_t cols) {
+    uint64_t codes;
+    if (!checked_mul(div_up(cols, 32), 4u * p.bits, &codes)) return 0;
+    return 2 + div_up(cols, p.group) + codes;
+}
+static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
+    uint64_t n;
+    return checked_mul(n_rows, int_row_bytes(p, cols), &n) ? n : 0;
+}
+
+static size_t enc_bytes(codec_params p, size_t n_rows, size_t cols) {
+    uint64_t weights;
+    if (!checked_mul(n_rows, round_up(cols, 32), &weights) || weights > SIZE_MAX / 64) return 0;
+    return round_up(sizeof(int_enc), 64) + round_up(n_rows * 2, 64) + round_up(n_rows * div_up(cols, p.group), 64) + (size_t)weights;
+}
+static uint32_t group_cols(codec_params p) { return p.group; }
+
+static void enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int effort) {
+    int_enc *e = enc;
+    *e = (int_enc){.p = p, .n_rows = n_rows, .cols = cols, .n_chunks = div_up(cols, 32), .n_groups = div_up(cols, p.group),
+                   .effort = effort};
+    uint8_t *at = (uint8_t *)enc + round_up(sizeof *e, 64);
+    e->d = (uint16_t *)(void *)at;
+    at += round_up(n_rows * 2, 64);
+    e->meta = at;
+    at += round_up(n_rows * e->n_groups, 64);
+    e->q = (int8_t *)at;
+}
+
+static float e_factor(int e) { return kern_int_root[e & 3] * f32_from_bits((uint32_t)(127 - (e >> 2)) << 23); }
+static float z_offset(int z, unsigned bits) { return (float)(z - 4) * ldexpf(1, (int)bits - 5) + 0.5f; }
+
+static float absmax(const float *x, size_t n) {
+    float top = 0;
+    for (size_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    return top;
+}
+/* A power of two near top: divides it out so that squares stay in range. Exact. */
+static float unit_of(float top) {
+    int e = top > 0 ? ilogbf(top) : 0;
+    return ldexpf(1, e < -100 ? -100 : e > 100 ? 100 : e);
+}
+/* The scale at which a symmetric grid just reaches the largest weight: no useful scale is more than a little above it. */
+static float cover(float top, unsigned bits) { return top / ((float)(1 << (bits - 1)) - 0.5f); }
+
+/* Errors of 8 scales at offset z. */
+static void try_scales(const float *x, const float *a, size_t n, const float s[8], int z, unsigned bits, float err[8]) {
+    float m[8], o = z_offset(z, bits);
+    for (int j = 0; j < 8; j++) m[j] = s[j] * o;
+    search_err(n, x, a, s, m, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, err);
+}
+
+/* Brings a group into the row's unit, with importances. Returns its largest weight. */
+static float load_group(const float *w, const float *a, size_t n, float inv_unit, float x[MAX_GROUP], float imp[MAX_GROUP]) {
+    for (size_t i = 0; i < n; i++) x[i] = w[i] * inv_unit, imp[i] = a ? a[i] : 1;
+    return absmax(x, n);
+}
+
+/* The best phase of a row's d: candidate scales lie on a grid `phases` times finer than e's, so that one pass over them serves
+ * all phases. Returns the phase. */
+static int best_phase(const int_enc *e, const float *w, const float *a, float inv_unit, float s_top, int phases) {
+    alignas(64) float x[MAX_GROUP], imp[MAX_GROUP];
+    double total[MAX_PHASES] = {0};
+    for (size_t g = 0; g < e->n_groups; g++) {
+        size_t c = g * e->p.group, n = e->cols - c < e->p.group ? e->cols - c : e->p.group;
+        float top = load_group(w + c, a ? a + c : NULL, n, inv_unit, x, imp);
+        if (top == 0) continue;
+        float best[MAX_PHASES];
+        for (int k = 0; k < phases; k++) best[k] = INFINITY;
+        /* first grid index whose scale is at most 1.1 x the covering one; six steps of e from there */
+        int first = (int)ceilf(4 * (float)phases * log2f(s_top / (1.1f * cover(top, e->p.bits))));
+        if (first < 0) first = 0;
+        for (int k = first; k < first + 6 * phases; k += 8) {
+            float s[8], err[8];
+            for (int j = 0; j < 8; j++) s[j] = s_top * exp2f(-(float)(k + j) / (4 * (float)phases));
+            for (int z = 0; z < N_Z; z++) {
+                try_scales(x, imp, n, s, z, e->p.bits, err);
+                for (int j = 0; j < 8; j++) {
+                    int phase = (k + j) % phases;
+                    if ((k + j) / phases < N_E && err[j] < best[phase]) best[phase] = err[j];
+                }
+            }
+        }
+        for (int k = 0; k < phases; k++) total[k] += best[k] < INFINITY ? best[k] : 0;
+    }
+    int at = 0;
+    for (int k = 1; k < phases; k++)
+        if (total[k] < total[at]) at = k;
+    return at;
+}
+
+static void begin(void *enc, const float *w, size_t ldw, const float *a) {
+    int_enc *e = enc;
+    for (size_t r = 0; r < e->n_rows; r++) {
+        const float *row = w + r * ldw;
+        float top = absmax(row, e->cols), unit = unit_of(top), s_top = cover(top / unit, e->p.bits);
+        int phases = e->effort == SNUG_EFFORT_QUICK ? 1 : e->effort == SNUG_EFFORT_MAX ? MAX_PHASES : 4;
+        int phase = phases == 1 || top == 0 ? 0 : best_phase(e, row, a, 1 / unit, s_top, phases);
+        float d = s_top * exp2f(-(float)phase / (4 * (float)phases)) * unit;
+        uint16_t bits = f32_to_bf16(d);
+        e->d[r] = (bits & 0x7fff) >= 0x7f80 ? (uint16_t)0x7f7f : bits;
+    }
+}
+
+/* The best (e, z) of one group under d, all in the row's unit. */
+static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits, bool quick) {
+    if (!(d > 0) || top == 0) { /* nothing but zeros: the smallest scale, and offset 0 where the grid has it (B <= 4) */
+        int z = 4 - (bits <= 4 ? 1 << (4 - bits) : 0);
+        return (uint8_t)(31 << 3 | z);
+    }
+    int first = (int)ceilf(4 * log2f(d / (1.1f * cover(top, bits))));
+    first = first < 0 ? 0 : first > N_E - 8 ? N_E - 8 : first;
+    float s[8], err[8], best = INFINITY;
+    int best_e = first, best_z = 4;
+    for (int j = 0; j < 8; j++) s[j] = d * e_factor(first + j);
+    for (int z = quick ? 4 : 0; z < (quick ? 5 : N_Z); z++) {
+        try_scales(x, a, n, s, z, bits, err);
+        for (int j = 0; j < 8; j++)
+            if (err[j] < best) best = err[j], best_e = first + j, best_z = z;
+    }
+    if (quick) { /* all offsets at that scale and at the next finer one */
+        for (int step = 0; step < 2 && best_e + step < N_E; step++) {
+            float m[8], scale = d * e_factor(best_e + step);
+            for (int z = 0; z < 8; z++) s[z] = scale, m[z] = scale * z_offset(z, bits);
+            search_err(n, x, a, s, m, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, err);
+            int old_e = best_e;
+            for (int z = 0; z < 8; z++)
+                if (err[z] < best) best = err[z], best_e = old_e + step, best_z = z;
+            if (best_e != old_e) break;
+        }
+    }
+    return (uint8_t)(best_e << 3 | best_z);
+}
+
+static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
+    int_enc *e = enc;
+    alignas(64) float x[MAX_GROUP], imp[MAX_GROUP];
+    for (size_t c = 0; c < n; c += e->p.group) {
+        size_t len = n - c < e->p.group ? n - c : e->p.group;
+        for (size_t r = 0; r < e->n_rows; r++) {
+            float d = bf16_to_f32(e->d[r]), unit = unit_of(d);
+            float top = load_group(w + r * ldw + c, a ? a + c : NULL, len, 1 / unit, x, imp);
+            e->meta[r * e->n_groups + (col0 + c) / e->p.group] =
+                best_pair(x, imp, len, d / unit, top, e->p.bits, e->effort == SNUG_EFFORT_QUICK);
+        }
+    }
+}
+
+static void round_cols(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
+    int_enc *e = enc;
+    int lo = -(1 << (e->p.bits - 1)), hi = -lo - 1;
+    for (size_t r = 0; r < e->n_rows; r++) {
+        float d = bf16_to_f32(e->d[r]);
+        int8_t *q = e->q + r * e->n_chunks * 32;
+        for (size_t c = 0; c < n;) {
+            size_t g = (col0 + c) / e->p.group, len = (g + 1) * e->p.group - (col0 + c);
+            if (len > n - c) len = n - c;
+            uint8_t meta = e->meta[r * e->n_groups + g];
+            float s = d * e_factor(meta >> 3), m = s * z_offset(meta & 7, e->p.bits);
+            block_round_linear(len, w + r * ldw + c, s, m, true, lo, hi, q + col0 + c, w_hat ? w_hat + r * ldh + c : NULL);
+            c += len;
+            if (col0 + c == e->cols) { /* padding of the last chunk: nearest to 0 */
+                static const float zeros[32];
+                block_round_linear(e->n_chunks * 32 - e->cols, zeros, s, m, true, lo, hi, q + e->cols, NULL);
+            }
+        }
+    }
+}
+
+/* 32 codes into planes of 4, 2 and 1 bits: see docs/format.md. */
+static void pack_chunk(const int8_t *q, unsigned bits, uint8_t *dst) {
+    unsigned half = 1u << (bits - 1);
+    if (bits == 8) {
+        for (unsigned i = 0; i < 32; i++) dst[i] = (uint8_t)((unsigned)q[i] + half);
+        return;
+    }
+    uint8_t *p2 = dst + (bits & 4 ? 16 : 0), *p1 = p2 + (bits & 2 ? 8 : 0);
+    memset(dst, 0, 4 * bits);
+    for (unsigned i = 0; i < 32; i++) {
+        unsigned c = (unsigned)q[i] + half;
+        if (bits & 4) dst[i % 16] |= (uint8_t)((c & 15) << 4 * (i / 16)), c >>= 4;
+        if (bits & 2) p2[i % 8] |= (uint8_t)((c & 3) << 2 * (i / 8)), c >>= 2;
+        if (bits & 1) p1[i / 8] |= (uint8_t)((c & 1) << i % 8);
+    }
+}
+
+static void pack(const void *enc, uint8_t *dst) {
+    const int_enc *e = enc;
+    for (size_t r = 0; r < e->n_rows; r++) {
+        write_u16(dst, e->d[r]);
+        memcpy(dst + 2, e->meta + r * e->n_groups, e->n_groups);
+        dst += 2 + e->n_groups;
+        for (size_t c = 0; c < e->n_chunks; c++, dst += 4 * e->p.bits) pack_chunk(e->q + (r * e->n_chunks + c) * 32, e->p.bits, dst);
+    }
+}
+
+const snug_codec codec_int = {
+    .family = "int", .id = CODEC_ID_INT, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1,
+    .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = enc_bytes, .group_cols = group_cols, .enc_init = enc_init,
+    .begin = begin, .group = group, .round = round_cols, .pack = pack,
+    .decode = block_decode, .decode_add = block_decode_add, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,
+};

@@ -1,0 +1,128 @@
+/* See search.h. Lanes are candidates: each weight is broadcast, so there is no sum across lanes and nothing to reassociate. */
+#include "codec/search.h"
+
+#include <math.h>
+
+#include "codec/vec.h"
+
+/* 1 / s, and 0 for s = 0 (code 0 then, or the nearest to it). */
+VEC_INLINE v8f inverse(v8f s) { return v8_select(s != v8_set(0), 1 / s, v8_set(0)); }
+
+VEC_INLINE v8f nearest_table(v8f t, const float value[16]) {
+    v8f q = v8_set(value[0]);
+    for (int i = 0; i < 15; i++) {
+        v8i above = t > v8_set(0.5f * (value[i] + value[i + 1]));
+        q += (v8f)((v8i)v8_set(value[i + 1] - value[i]) & above);
+    }
+    return q;
+}
+
+VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi,
+                           float err[8]) {
+    v8f sv = v8_load(s), mv = v8_load(m), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), e = v8_set(0);
+    for (size_t i = 0; i < n; i++) {
+        v8f d = v8_set(x[i]) - mv, q = v8_clamp_rint(d * inv, l, h);
+        d -= sv * q;
+        e += a[i] * (d * d);
+    }
+    v8_store(err, e);
+}
+
+VEC_INLINE void err_scale(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, const int8_t *table,
+                          float err[8]) {
+    v8f sv = v8_load(s), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), e = v8_set(0);
+    float value[16];
+    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    for (size_t i = 0; i < n; i++) {
+        v8f t = x[i] * inv, q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h);
+        v8f d = x[i] - sv * q;
+        e += a[i] * (d * d);
+    }
+    v8_store(err, e);
+}
+
+static VEC_CLONES void err_table(size_t n, const float *x, const float *a, const float s[8], const int8_t *table, float err[8]) {
+    err_scale(n, x, a, s, 0, 0, table, err);
+}
+static VEC_CLONES void err_linear(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, float err[8]) {
+    err_scale(n, x, a, s, lo, hi, NULL, err);
+}
+void search_err_scale(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, const int8_t *table, float err[8]) {
+    if (table) err_table(n, x, a, s, table, err);
+    else err_linear(n, x, a, s, lo, hi, err);
+}
+
+VEC_INLINE void refit_scale(size_t n, const float *x, const float *a, float s[8], int lo, int hi, const int8_t *table) {
+    v8f sv = v8_load(s), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), qx = v8_set(0), qq = v8_set(0);
+    float value[16];
+    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    for (size_t i = 0; i < n; i++) {
+        v8f t = x[i] * inv, q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h), aq = a[i] * q;
+        qx += aq * x[i];
+        qq += aq * q;
+    }
+    v8_store(s, v8_select(qq > v8_set(0), qx / qq, sv));
+}
+
+static VEC_CLONES void refit_table(size_t n, const float *x, const float *a, float s[8], const int8_t *table) {
+    refit_scale(n, x, a, s, 0, 0, table);
+}
+static VEC_CLONES void refit_linear(size_t n, const float *x, const float *a, float s[8], int lo, int hi) {
+    refit_scale(n, x, a, s, lo, hi, NULL);
+}
+void search_refit_scale(size_t n, const float *x, const float *a, float s[8], int lo, int hi, const int8_t *table) {
+    if (table) refit_table(n, x, a, s, table);
+    else refit_linear(n, x, a, s, lo, hi);
+}
+
+/* Normal equations of  x ~ s q + m  with weights a: det = A QQ - Q Q,  s = (A QX - Q X) / det,  m = (QQ X - Q QX) / det. With m
+ * held at 0, s = QX / QQ. Codes that are all equal leave det = 0 (up to rounding): the candidate stays as it was. */
+VEC_CLONES void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0) {
+    v8f sv = v8_load(s), mv = v8_load(m), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), zero = v8_set(0);
+    v8f q_ = zero, qq = zero, qx = zero;
+    float a_ = 0, x_ = 0;
+    for (size_t i = 0; i < n; i++) {
+        v8f q = v8_clamp_rint((v8_set(x[i]) - mv) * inv, l, h), aq = a[i] * q;
+        q_ += aq;
+        qq += aq * q;
+        qx += aq * x[i];
+        a_ += a[i];
+        x_ += a[i] * x[i];
+    }
+    v8f det = a_ * qq - q_ * q_;
+    v8i ok = det > 1e-5f * (a_ * qq);
+    v8f s1 = (a_ * qx - q_ * x_) / det, m1 = (qq * x_ - q_ * qx) / det;
+    if (min_le_0) {
+        v8i held = m1 > zero;
+        s1 = v8_select(held, qx / qq, s1);
+        m1 = v8_select(held, zero, m1);
+    }
+    v8_store(s, v8_select(ok, s1, sv));
+    v8_store(m, v8_select(ok, m1, mv));
+}
+
+/* Start scales: the largest weight at code K for K spread around each end of the code range, of both signs (the range may
+ * be lopsided, and so may the block). Each is refitted to its codes, rounded to f16 and judged as stored. */
+uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const int8_t *table, int rounds) {
+    float top = 0, best = INFINITY;
+    for (size_t i = 0; i < n; i++) top = fabsf(in->x[i]) > top ? fabsf(in->x[i]) : top;
+    if (top == 0) return 0;
+    uint16_t best_bits = 0;
+    int reach = -lo > hi ? -lo : hi, lanes = 8 * rounds;
+    for (int k = 0; k < lanes; k += 8) {
+        float s[8], err[8];
+        uint16_t bits[8];
+        for (int j = 0; j < 8; j++) {
+            /* both signs by turns; K from 0.70 to 1.12 of the reach (towards 1 as codes get finer) */
+            float at = (float)((k + j) / 2) / (float)(lanes / 2 - 1), span = reach > 16 ? 2.0f / (float)reach : 0.42f;
+            float code = (float)reach * (1 + (reach > 16 ? 0.5f : 0.28f) * span - span * at);
+            s[j] = ((k + j) % 2 ? -top : top) / code;
+        }
+        search_refit_scale(n, in->x, in->a, s, lo, hi, table);
+        for (int j = 0; j < 8; j++) bits[j] = block_f16_bits(s[j], in->unit), s[j] = f16_to_f32(bits[j]) / in->unit;
+        search_err_scale(n, in->x, in->a, s, lo, hi, table, err);
+        for (int j = 0; j < 8; j++)
+            if (err[j] < best) best = err[j], best_bits = bits[j];
+    }
+    return best_bits;
+}

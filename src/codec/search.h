@@ -1,0 +1,21 @@
+/* The encoders' common search steps. Every one tries eight (scale, offset) candidates at once on n weights x with importances a
+ * and works with the error that counts: sum a (x - w_hat)^2 after rounding. A candidate scale of 0 stands for w_hat = m. */
+#ifndef CODEC_SEARCH_H
+#define CODEC_SEARCH_H
+#include "codec/block.h"
+
+enum { SEARCH_LANES = 8 };
+
+/* err[j] = sum a (x - (s_j q + m_j))^2, q = nearest code in lo..hi. */
+void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi, float err[8]);
+/* The same without an offset, with codes from a table of 16 ascending values when table is given. */
+void search_err_scale(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, const int8_t *table, float err[8]);
+/* Codes as above, then the scale that is best for those codes: s_j = sum a q x / sum a q^2 (left as it was when all codes are 0). */
+void search_refit_scale(size_t n, const float *x, const float *a, float s[8], int lo, int hi, const int8_t *table);
+/* Codes as above, then the best (s_j, m_j) for those codes by weighted least squares; m_j is held to at most 0 when `min_le_0` (the
+ * k-quants subtract a non-negative minimum). */
+void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0);
+
+/* The f16 scale of either sign with the least error on n weights. `tries`: multiples of 8 start scales per sign. */
+uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const int8_t *table, int rounds);
+#endif
