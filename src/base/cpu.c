@@ -3,14 +3,24 @@
 #include "base/cpu.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang 14's __builtin_cpu_supports does not know the word. The registers are AVX's: no further XGETBV. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 static cpu_level detect(void) {
     cpu_level level = CPU_REF;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) level = CPU_AVX2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) level = CPU_AVX2;
 #endif
     const char *forced = getenv("SNUG_CPU");
     if (forced && strcmp(forced, "ref") == 0) level = CPU_REF; /* "avx2" is the ceiling already; other words are ignored */

@@ -71,6 +71,7 @@ static snug_err parse(const char *what, const char *text, size_t n, size_t flags
 
 snug_err json_read_buffer(const char *what, const char *text, size_t n, json_t **out, snug_error *err) {
     *out = NULL;
+    if (n == 0) text = ""; /* may be NULL then */
     size_t skip = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark from some editors */
     text += skip;
     n -= skip;

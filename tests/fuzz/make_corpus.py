@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Writes the hand-made seeds of the corpora (stdlib only). What libFuzzer found beyond them lies beside, merged with -merge=1."""
+import json, os, struct
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+
+
+def put(path, data):
+    with open(os.path.join(HERE, path), "wb") as f:
+        f.write(data if isinstance(data, bytes) else data.encode())
+
+
+def s(text):
+    b = text.encode()
+    return struct.pack("<Q", len(b)) + b
+
+
+NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"}
+
+
+def kv(key, kind, value):
+    if kind == 8:
+        return s(key) + struct.pack("<I", 8) + s(value)
+    return s(key) + struct.pack("<I", kind) + struct.pack(NUMBERS[kind], value)
+
+
+def array(key, kind, values):
+    body = b"".join(s(v) if kind == 8 else struct.pack(NUMBERS[kind], v) for v in values)
+    return s(key) + struct.pack("<IIQ", 9, kind, len(values)) + body
+
+
+def tensor(name, kind, dims, offset):
+    return s(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims) + struct.pack("<IQ", kind, offset)
+
+
+def gguf(version, kvs, tensors, n_data, align=32):
+    b = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(kvs)) + b"".join(kvs) + b"".join(tensors)
+    return b + bytes(-len(b) % align) + bytes(range(256)) * (n_data // 256) + bytes(n_data % 256)
+
+
+every = [kv("k%d" % t, t, 1) for t in NUMBERS] + [array("a%d" % t, t, [0, 1]) for t in NUMBERS]
+put("gguf/empty.gguf", gguf(3, [], [], 0))
+put("gguf/every_type.gguf", gguf(3, every + [kv("s", 8, "text"), array("as", 8, ["a", "", "bc"])], [], 0))
+put("gguf/tensors.gguf", gguf(3, [kv("general.architecture", 8, "llama")],
+    [tensor("blk.0.attn_q.weight", 12, [256, 2], 0), tensor("norm", 0, [5], 288), tensor("x", 24, [3, 2, 1, 2], 320)], 352))
+put("gguf/v2.gguf", gguf(2, [kv("general.alignment", 4, 8)], [tensor("b", 8, [32, 2], 72), tensor("a", 30, [3], 64)], 144, 8))
+put("gguf/overlap.gguf", gguf(3, [], [tensor("a", 0, [16], 0), tensor("b", 0, [8], 32)], 64))
+put("gguf/twice.gguf", gguf(3, [kv("k", 4, 1), kv("k", 4, 1)], [], 0))
+put("gguf/big_endian.gguf", b"GGUF" + struct.pack(">IQQ", 3, 0, 0))
+put("gguf/huge_array.gguf", gguf(3, [s("k") + struct.pack("<IIQ", 9, 8, 1 << 61)], [], 0))
+put("gguf/huge_dims.gguf", gguf(3, [], [tensor("w", 28, [1 << 33, 1 << 33], 0)], 32))
+
+
+def st(header, n_data):
+    h = (header if isinstance(header, str) else json.dumps(header)).encode()
+    return struct.pack("<Q", len(h)) + h + bytes(n_data)
+
+
+def t(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+put("safetensors/empty.st", st({}, 0))
+put("safetensors/good.st", st({"__metadata__": {"format": "pt"}, "a": t("F32", [1], 0, 4), "b": t("BF16", [2, 3], 4, 16),
+    "c": t("F16", [0, 5], 8, 8), "d": t("I64", [], 16, 24), "e": t("F4", [4], 24, 26), "f": t("NEW", [9], 26, 27)}, 27))
+put("safetensors/overlap.st", st({"a": t("F32", [2], 0, 8), "b": t("F32", [1], 4, 8)}, 8))
+put("safetensors/twice.st", st('{"a":%s,"a":%s}' % ((json.dumps(t("U8", [1], 0, 1)),) * 2), 2))
+put("safetensors/dims.st", st({"a": t("U8", [1 << 32, 1 << 32], 0, 1)}, 1))
+put("safetensors/nine.st", st({"a": t("U8", [1] * 9, 0, 1)}, 1))
+put("safetensors/long.st", struct.pack("<Q", 1 << 62) + b"{}")
+
+put("st_index/good.json", '{"metadata":{"total_size":8},"weight_map":{"a":"s1","b":"s2"}}')
+put("st_index/missing.json", '{"weight_map":{"a":"s2"}}')
+put("st_index/climb.json", '{"weight_map":{"a":"../s1","b":"/etc/passwd"}}')
+put("st_index/nul.json", '{"weight_map":{"a":"s1\\u0000"}}')
+put("st_index/kinds.json", '{"weight_map":{"a":1,"b":[],"c":null}}')
+
+put("json/config.json", json.dumps({"architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "rms_norm_eps": 1e-05,
+    "rope_scaling": {"factor": 8.0, "rope_type": "llama3"}, "tie_word_embeddings": False, "rope_theta": 500000.0, "x": None,
+    "eos_token_id": [1, 2]}))
+put("json/python.json", '{"model_max_length": 1000000000000000019884624838656, "l": [0.0, Infinity, -Infinity], "a": -9223372036854775809,'
+    ' "b": 9223372036854775807, "f": 3.14159265358979323846264338, "e": 1E-00000000000000000000001, "s": "Infinity \\" 99999999999999999999"}')
+put("json/bom.json", b'\xef\xbb\xbf{"a": 1, "a": 2, "n": "a\\u0000b", "u": "\\ud83d\\ude00"}')
+put("json/deep.json", "[" * 100 + "]" * 100)
+put("json/odd.json", '{"-": -, "I": Inf, "n": 00, "x": 1e999}')
