@@ -1,0 +1,96 @@
+/* What a context takes of memory, as an upper bound of the resident set of a process that does nothing else.
+ *
+ *     weights   the mapped span of the tensor data, all of it (embedding rows that are never used stay on disk: the bound is not
+ *               tight for an untied embedding)
+ *     kv        every sequence at n_ctx
+ *     scratch   activations, logits (one row per sequence), the workers' matmul buffers
+ *     other     the program and its libraries, the model's tables, the tokenizer: constants measured with `snug run` (below)
+ */
+#include "run/run.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/thread.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Measured on Debian 12, x86-64: see docs/memory in the closing note of step 1; tests/unit/test_run_memory.c holds the bound. */
+enum {
+    OTHER_BASE_BYTES = 16 << 20,       /* program, libc, libraries, heap, the main thread's stack                          */
+    OTHER_PER_THREAD_BYTES = 256 << 10, /* stack and OpenMP's own                                                          */
+    OTHER_PER_METADATA = 4,            /* the header's tables and the tokenizer made from them, per byte of the header     */
+    OTHER_PER_JSON_BYTE = 8,           /* a folder's tokenizer.json as a tree, while it is read, in units of the above     */
+    OTHER_PER_VOCAB = 160,             /* tokenizer tables and header entries per token                                   */
+};
+
+snug_context_params run_params(const config *cfg, const snug_context_params *p) {
+    snug_context_params out = p ? *p : (snug_context_params){0};
+    if (out.n_ctx == 0) out.n_ctx = cfg->n_ctx_train;
+    if (out.max_seqs == 0) out.max_seqs = 1;
+    if (out.max_batch == 0) out.max_batch = 512;
+    if (out.threads <= 0) out.threads = thread_default_count();
+    return out;
+}
+
+size_t run_comp_scratch(const comp *c, uint64_t rows, uint64_t cols, size_t n_tokens) {
+    weight w = {.rows = rows, .cols = cols, .n_terms = c->n_terms};
+    for (uint32_t i = 0; i < c->n_terms; i++)
+        w.term[i].wt = (wt){.codec = c->term[i].codec, .params = c->term[i].params, .rows = rows, .cols = cols};
+    return weight_scratch_bytes(&w, n_tokens);
+}
+
+/* Bytes of text that the tokenizer is made from. */
+static uint64_t metadata_of(const store *s) {
+    if (s->kind != STORE_HF) {
+        uint64_t unpacked = 0;
+        gguf_get_u64_or(s->gguf, "snug.kv.bytes", 0, &unpacked, NULL);
+        return s->gguf->data_offset + unpacked;
+    }
+    char path[4096];
+    struct stat st;
+    if (snprintf(path, sizeof path, "%s/tokenizer.json", s->path) >= (int)sizeof path || stat(path, &st)) return 0;
+    return (uint64_t)st.st_size * OTHER_PER_JSON_BYTE;
+}
+
+run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
+    run_sizes out = {.weights_bytes = loaded_bytes(s), .metadata_bytes = metadata_of(s)};
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const store_tensor *t = &s->tensors[i];
+        if ((int)t->role >= (int)ROLE_MATRICES) continue;
+        weight w = {.rows = t->rows, .cols = t->cols, .n_terms = t->n_terms};
+        for (uint32_t k = 0; k < t->n_terms; k++) {
+            const store_term *from = &t->term[k];
+            w.term[k] = (term){.wt = {.codec = from->codec, .params = from->params, .rows = from->rows, .cols = from->cols, .bytes = from->bytes},
+                               .row0 = from->row0, .col0 = from->col0};
+        }
+        out.matmul_scratch_bytes = max_u64(out.matmul_scratch_bytes, weight_scratch_bytes(&w, max_batch));
+    }
+    return out;
+}
+
+static kv_params kv_of(const config *c, const snug_context_params *p) {
+    return (kv_params){.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = p->n_ctx,
+                       .max_seqs = p->max_seqs, .type = p->kv};
+}
+
+snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *params, snug_memory *out, snug_error *err) {
+    snug_context_params p = run_params(cfg, params);
+    kv_params kv = kv_of(cfg, &p);
+    graph_params gp = {.max_batch = p.max_batch, .n_ctx = p.n_ctx, .threads = p.threads, .allow_q8 = p.act == SNUG_ACT_Q8,
+                       .matmul_scratch_bytes = sizes->matmul_scratch_bytes};
+    uint64_t graph_size = graph_bytes(cfg, &gp);
+    memset(out, 0, sizeof *out);
+    out->weights_bytes = sizes->weights_bytes;
+    out->kv_bytes = kv_bytes(&kv);
+    if (!graph_size || !out->kv_bytes)
+        return err_set(err, SNUG_ERR_ARG, "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs, p.n_ctx,
+                       p.max_batch);
+    uint64_t per_item = sizeof(graph_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
+    out->scratch_bytes = graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * p.max_seqs + p.max_seqs * sizeof(snug_seq);
+    out->other_bytes = OTHER_BASE_BYTES + (uint64_t)p.threads * OTHER_PER_THREAD_BYTES + OTHER_PER_METADATA * sizes->metadata_bytes +
+                       (uint64_t)OTHER_PER_VOCAB * cfg->n_vocab + cfg->n_layers * (uint64_t)sizeof(layer_weights);
+    out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes + out->other_bytes;
+    return SNUG_OK;
+}

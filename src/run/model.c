@@ -1,0 +1,97 @@
+/* Opening a model and saying what it is. */
+#include "run/run.h"
+
+#include "base/err.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const format_names[] = {[STORE_HF] = "hf", [STORE_GGUF] = "gguf", [STORE_SNUG] = "snug"};
+
+static void fill_info(snug_model *m) {
+    const store *s = m->store;
+    const config *c = &s->cfg;
+    m->info = (snug_model_info){
+        .path = s->path, .format = format_names[s->kind], .architecture = c->arch->gguf_name, .name = c->name,
+        .n_layers = c->n_layers, .n_embd = c->n_embd, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
+        .n_ff = c->n_ff, .n_vocab = c->n_vocab, .n_ctx_train = c->n_ctx_train, .n_weights = s->n_weights,
+        .file_bytes = s->file_bytes, .tensor_bytes = s->tensor_bytes,
+        .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0, .predicted_kl = s->predicted_kl,
+    };
+}
+
+snug_err snug_model_open(const char *path, snug_model **out, snug_error *err) {
+    if (!out) return err_set(err, SNUG_ERR_ARG, "snug_model_open: out is NULL");
+    *out = NULL;
+    if (!path) return err_set(err, SNUG_ERR_ARG, "snug_model_open: path is NULL");
+    snug_model *m = calloc(1, sizeof *m);
+    if (!m) return err_nomem(err, sizeof *m);
+    pthread_mutex_init(&m->lock, NULL);
+    snug_err rc = store_open(path, false, &m->store, err);
+    if (rc) {
+        snug_model_close(&m);
+        return rc;
+    }
+    fill_info(m);
+    *out = m;
+    return SNUG_OK;
+}
+
+void snug_model_close(snug_model **model) {
+    if (!model || !*model) return;
+    snug_model *m = *model;
+    loaded_unmap(&m->weights);
+    tokenizer_close(&m->tok);
+    store_close(&m->store);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+    *model = NULL;
+}
+
+const snug_model_info *snug_model_get_info(const snug_model *model) { return &model->info; }
+size_t snug_model_n_tensors(const snug_model *model) { return model->store->n_tensors; }
+
+snug_err snug_model_tensor(const snug_model *model, size_t i, snug_tensor_info *out) {
+    if (!out || i >= model->store->n_tensors) return SNUG_ERR_ARG;
+    const store_tensor *t = &model->store->tensors[i];
+    uint64_t bytes = 0;
+    for (uint32_t k = 0; k < t->n_terms; k++) bytes += t->term[k].bytes;
+    *out = (snug_tensor_info){.name = t->name, .codec = t->codec_name, .rows = t->rows, .cols = t->cols, .bytes = bytes,
+                              .layer = t->layer, .role = role_name(t->role), .predicted_loss = t->predicted_loss};
+    return SNUG_OK;
+}
+
+snug_err snug_model_verify(const char *path, int threads, snug_progress progress, snug_error *err) {
+    store *s = NULL;
+    if (!path) return err_set(err, SNUG_ERR_ARG, "snug_model_verify: path is NULL");
+    snug_err rc = store_open(path, true, &s, err);
+    if (!rc) rc = store_verify(s, threads, progress, err);
+    store_close(&s);
+    return rc;
+}
+
+/* ------------------------------------------------------- made when first needed ---- */
+
+snug_err model_tokenizer(const snug_model *model, const tokenizer **out, snug_error *err) {
+    snug_model *m = (snug_model *)model; /* the lazy members are guarded by the lock */
+    pthread_mutex_lock(&m->lock);
+    if (!m->tok_tried) {
+        m->tok_error.code = SNUG_OK;
+        m->tok_error.code = store_open_tokenizer(m->store, &m->tok, &m->tok_error);
+        m->tok_tried = true;
+    }
+    *out = m->tok;
+    snug_err rc = m->tok ? SNUG_OK : m->tok_error.code;
+    if (rc && err) *err = m->tok_error;
+    pthread_mutex_unlock(&m->lock);
+    return rc;
+}
+
+snug_err model_weights(const snug_model *model, const loaded **out, snug_error *err) {
+    snug_model *m = (snug_model *)model;
+    pthread_mutex_lock(&m->lock);
+    snug_err rc = m->weights ? SNUG_OK : loaded_map(m->store, &m->weights, err);
+    *out = m->weights;
+    pthread_mutex_unlock(&m->lock);
+    return rc;
+}
