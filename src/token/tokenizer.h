@@ -25,6 +25,11 @@ snug_err tokenizer_encode(const tokenizer *t, const char *text, size_t bytes, bo
                           int32_t *ids, size_t cap, size_t *n, snug_error *err);
 snug_err tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
                           size_t *n_bytes, snug_error *err);
+/* The same for tokens that go on with a text already begun: the leading space that SentencePiece-style decoders take off the
+ * start of a text stays. tokenizer_decode of the first tokens followed by tokenizer_decode_more of the next gives the bytes that
+ * tokenizer_decode of all together gives (docs/tokenizers.md, streaming). Allocates nothing. */
+snug_err tokenizer_decode_more(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
+                               size_t *n_bytes, snug_error *err);
 int32_t tokenizer_bos(const tokenizer *t);
 int32_t tokenizer_eos(const tokenizer *t);
 bool tokenizer_adds_bos(const tokenizer *t);

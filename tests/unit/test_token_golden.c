@@ -1,0 +1,159 @@
+// rooms: base format token
+/* Token ids and decoded text against what the `tokenizers` library says (tests/golden/README.md): 10,000 lines, seven families. */
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/io.h"
+#include "token/tokenizer.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <setjmp.h>
+#include <string.h>
+#include <cmocka.h>
+
+typedef struct lines {
+    char *file, **text;
+    size_t n, *bytes;
+} lines;
+
+static int hex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+
+/* Undoes the escapes of lines.txt in place. */
+static size_t unescape(char *p, size_t n) {
+    char *q = p;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] != '\\') {
+            *q++ = p[i];
+            continue;
+        }
+        char c = p[++i];
+        if (c == 'x') {
+            *q++ = (char)(hex(p[i + 1]) * 16 + hex(p[i + 2]));
+            i += 2;
+        } else {
+            *q++ = c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c;
+        }
+    }
+    return (size_t)(q - p);
+}
+
+static void read_lines(lines *l) {
+    size_t n;
+    assert_int_equal(io_read_all(SNUG_SOURCE_DIR "/tests/golden/tokenizers/lines.txt", 64 << 20, &l->file, &n, NULL), SNUG_OK);
+    l->text = malloc(20000 * sizeof *l->text);
+    l->bytes = malloc(20000 * sizeof *l->bytes);
+    l->n = 0;
+    for (char *p = l->file, *end = l->file + n; p < end && l->n < 20000;) {
+        char *nl = memchr(p, '\n', (size_t)(end - p));
+        assert_non_null(nl);
+        l->text[l->n] = p;
+        l->bytes[l->n++] = unescape(p, (size_t)(nl - p));
+        p = nl + 1;
+    }
+}
+
+typedef struct golden {
+    char *file;
+    uint32_t n_lines, n_vocab, n_prefix, n_suffix;
+    const uint8_t *affix, *counts, *ids, *hashes;
+} golden;
+
+static uint32_t u16(const uint8_t *p, size_t i) { return (uint32_t)(p[2 * i] | p[2 * i + 1] << 8); }
+static uint32_t u32(const uint8_t *p) { return u16(p, 0) | u16(p, 1) << 16; }
+
+static void read_golden(const char *family, golden *g) {
+    char path[512];
+    size_t n, total = 0;
+    snprintf(path, sizeof path, SNUG_SOURCE_DIR "/tests/golden/tokenizers/%s/ids.bin", family);
+    assert_int_equal(io_read_all(path, 64 << 20, &g->file, &n, NULL), SNUG_OK);
+    const uint8_t *p = (const uint8_t *)g->file;
+    assert_memory_equal(p, "SNGT", 4);
+    assert_int_equal(u32(p + 4), 1);
+    g->n_lines = u32(p + 8);
+    g->n_vocab = u32(p + 12);
+    g->n_prefix = u32(p + 16);
+    g->n_suffix = u32(p + 20);
+    g->affix = p + 24;
+    g->counts = g->affix + 2 * (g->n_prefix + g->n_suffix);
+    g->ids = g->counts + 2 * (size_t)g->n_lines;
+    for (uint32_t i = 0; i < g->n_lines; i++) total += u16(g->counts, i);
+    g->hashes = g->ids + 2 * total;
+    assert_int_equal((size_t)(g->hashes - p) + 8 * (size_t)g->n_lines, n);
+}
+
+enum { CAP = 70000 };
+static int32_t ids[CAP];
+static char text[CAP * 8];
+
+/* Ids equal, decoding equal, and decoding token by token gives the same bytes. */
+static bool line_agrees(const tokenizer *t, const golden *g, const char *line, size_t bytes, uint32_t i, size_t at) {
+    size_t n, n_text, n_more = 0;
+    assert_int_equal(tokenizer_encode(t, line, bytes, false, true, ids, CAP, &n, NULL), SNUG_OK);
+    if (n != u16(g->counts, i)) return false;
+    for (size_t k = 0; k < n; k++)
+        if ((uint32_t)ids[k] != u16(g->ids, at + k)) return false;
+    assert_int_equal(tokenizer_decode(t, ids, n, true, text, sizeof text, &n_text, NULL), SNUG_OK);
+    uint64_t h;
+    memcpy(&h, g->hashes + 8 * (size_t)i, 8);
+    if (hash_bytes(text, n_text) != h) return false;
+    static char pieces[CAP * 8];
+    for (size_t k = 0; k < n; k++) {
+        size_t one;
+        snug_err e = k == 0 ? tokenizer_decode(t, ids, 1, true, pieces, sizeof pieces, &one, NULL)
+                            : tokenizer_decode_more(t, ids + k, 1, true, pieces + n_more, sizeof pieces - n_more, &one, NULL);
+        assert_int_equal(e, SNUG_OK);
+        n_more += one;
+    }
+    return n_more == n_text && memcmp(pieces, text, n_text) == 0;
+}
+
+static void check_affixes(const tokenizer *t, const golden *g) {
+    size_t n;
+    assert_int_equal(tokenizer_encode(t, "", 0, true, true, ids, CAP, &n, NULL), SNUG_OK);
+    assert_int_equal(n, g->n_prefix + g->n_suffix);
+    for (size_t i = 0; i < n; i++) assert_int_equal(ids[i], u16(g->affix, i));
+}
+
+static size_t disagreements(const tokenizer *t, const golden *g, const lines *l, const char *what) {
+    size_t wrong = 0, at = 0;
+    for (uint32_t i = 0; i < g->n_lines; i++) {
+        if (!line_agrees(t, g, l->text[i], l->bytes[i], i, at) && wrong++ < 3)
+            print_message("%s: line %u: %.*s\n", what, i, (int)(l->bytes[i] < 200 ? l->bytes[i] : 200), l->text[i]);
+        at += u16(g->counts, i);
+    }
+    print_message("%s: %zu of %u lines differ\n", what, wrong, g->n_lines);
+    return wrong;
+}
+
+static lines all;
+
+static void family(void **state) {
+    const char *name = *state;
+    golden g;
+    read_golden(name, &g);
+    assert_int_equal(g.n_lines, all.n);
+    char dir[512];
+    snprintf(dir, sizeof dir, SNUG_SOURCE_DIR "/tests/golden/tokenizers/%s", name);
+    tokenizer *t = NULL;
+    snug_error err = {0};
+    if (tokenizer_open_hf(dir, &t, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_int_equal(tokenizer_n_vocab(t), g.n_vocab);
+    check_affixes(t, &g);
+    assert_int_equal(disagreements(t, &g, &all, name), 0);
+    tokenizer_close(&t);
+    free(g.file);
+}
+
+int main(void) {
+    read_lines(&all);
+    const struct CMUnitTest tests[] = {
+        {"gpt2", family, NULL, NULL, "gpt2"},       {"smollm", family, NULL, NULL, "smollm"}, {"llama3", family, NULL, NULL, "llama3"},
+        {"qwen2", family, NULL, NULL, "qwen2"},     {"tekken", family, NULL, NULL, "tekken"}, {"llama2", family, NULL, NULL, "llama2"},
+        {"mistral", family, NULL, NULL, "mistral"},
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free(all.file);
+    free(all.text);
+    free(all.bytes);
+    return failed;
+}
