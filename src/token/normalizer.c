@@ -29,7 +29,7 @@ static bool already_normal(const uint8_t *p, size_t n, bool nfc) {
     return true;
 }
 
-static snug_err unicode_form(norm_kind kind, const uint8_t *p, size_t n, buf *out, snug_error *err) {
+static snug_err unicode_form_of_part(norm_kind kind, const uint8_t *p, size_t n, buf *out, snug_error *err) {
     utf8proc_option_t options = UTF8PROC_STABLE;
     options |= kind == NORM_NFC || kind == NORM_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
     if (kind == NORM_NFKC || kind == NORM_NFKD) options |= UTF8PROC_COMPAT;
@@ -39,6 +39,22 @@ static snug_err unicode_form(norm_kind kind, const uint8_t *p, size_t n, buf *ou
     bool ok = buf_append(out, form, (size_t)k);
     free(form);
     return ok ? SNUG_OK : err_nomem(err, (size_t)k);
+}
+
+/* utf8proc up to 2.9 loses U+11A7 after a Hangul syllable: one before the first trailing consonant, it has the index 0 in the
+ * composition formula, which means "none". No normal form changes it and nothing composes with it, so the text is cut there. */
+static snug_err unicode_form(norm_kind kind, const uint8_t *p, size_t n, buf *out, snug_error *err) {
+    static const char lost[] = "\xE1\x86\xA7";
+    while (n > 0) {
+        const uint8_t *hit = memmem(p, n, lost, 3);
+        size_t k = hit ? (size_t)(hit - p) : n;
+        snug_err e = k ? unicode_form_of_part(kind, p, k, out, err) : SNUG_OK;
+        if (e || !hit) return e;
+        if (!buf_append(out, lost, 3)) return err_nomem(err, out->len);
+        p += k + 3;
+        n -= k + 3;
+    }
+    return SNUG_OK;
 }
 
 static bool map_characters(norm_kind kind, const uint8_t *p, size_t n, buf *out) {
