@@ -117,7 +117,7 @@ static snug_err seq_slot(snug_context *c, snug_seq **out, snug_error *err) {
 
 snug_err snug_seq_create(snug_context *ctx, snug_seq **out, snug_error *err) {
     *out = NULL;
-    snug_seq *s;
+    snug_seq *s = NULL;
     snug_err rc = seq_slot(ctx, &s, err);
     if (!rc) rc = kv_seq_create(ctx->pool, &s->kv, err);
     if (!rc) *out = s;
@@ -126,7 +126,7 @@ snug_err snug_seq_create(snug_context *ctx, snug_seq **out, snug_error *err) {
 
 snug_err snug_seq_fork(const snug_seq *seq, snug_seq **out, snug_error *err) {
     *out = NULL;
-    snug_seq *s;
+    snug_seq *s = NULL;
     snug_err rc = seq_slot(seq->ctx, &s, err);
     if (!rc) rc = kv_seq_fork(seq->kv, &s->kv, err);
     if (!rc) *out = s;

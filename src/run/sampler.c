@@ -131,7 +131,7 @@ static size_t cut_top_p(candidate *c, size_t n, double top_p) {
 
 snug_err snug_sampler_pick(snug_sampler *s, const float *logits, int32_t *token, snug_error *err) {
     size_t n;
-    double max;
+    double max = 0;
     int32_t best;
     candidate *c = s->cand;
     snug_err rc = gather(s, logits, &n, &max, &best, err);
