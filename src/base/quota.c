@@ -21,18 +21,23 @@ static bool read_line(const char *path, char *line, int cap) {
     return ok;
 }
 
+static bool read_field(const char *dir, const char *name, char *line, int cap) {
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path && read_line(path, line, cap);
+}
+
 /* Quota of one group's folder, 0: none or unreadable. */
 static double group_quota(const char *dir, bool v2) {
-    char path[PATH_MAX], line[128];
+    char line[128], second[128];
     double quota = 0, period = 0;
     if (v2) {
-        if (snprintf(path, sizeof path, "%s/cpu.max", dir) >= (int)sizeof path || !read_line(path, line, sizeof line)) return 0;
+        if (!read_field(dir, "cpu.max", line, sizeof line)) return 0;
         if (sscanf(line, "%lf %lf", &quota, &period) != 2) return 0; /* "max ..." fails here */
     } else {
-        if (snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", dir) >= (int)sizeof path || !read_line(path, line, sizeof line)) return 0;
+        if (!read_field(dir, "cpu.cfs_quota_us", line, sizeof line)) return 0;
+        if (!read_field(dir, "cpu.cfs_period_us", second, sizeof second)) return 0;
         quota = atof(line);
-        if (snprintf(path, sizeof path, "%s/cpu.cfs_period_us", dir) >= (int)sizeof path || !read_line(path, line, sizeof line)) return 0;
-        period = atof(line);
+        period = atof(second);
     }
     return quota > 0 && period > 0 ? quota / period : 0;
 }

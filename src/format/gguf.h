@@ -56,7 +56,8 @@ typedef struct gguf_file {
 } gguf_file;
 
 /* Reads the header with pread, window by window; memory stays proportional to the header that is really there. The file stays
- * open for reading tensors. Checks everything that the header says against the file's size. Unknown ggml types are an error naming the tensor. */
+ * open for reading tensors. Checks everything that the header says against the file's size. Unknown ggml types are an error naming
+ * the tensor. Data that end where the last tensor ends are accepted, as ggml does: the padding behind it may be missing. */
 snug_err gguf_open(const char *path, gguf_file **out, snug_error *err);
 void gguf_close(gguf_file **g);
 const gguf_kv *gguf_find(const gguf_file *g, const char *key); /* NULL: none */
@@ -67,7 +68,7 @@ snug_err gguf_get_u64_or(const gguf_file *g, const char *key, uint64_t fallback,
 snug_err gguf_get_f64_or(const gguf_file *g, const char *key, double fallback, double *out, snug_error *err);
 const char *gguf_get_str_or(const gguf_file *g, const char *key, const char *fallback);
 bool gguf_get_bool_or(const gguf_file *g, const char *key, bool fallback);
-/* Element i of a number array, widened. */
+/* Element i of a number array, widened; 0 for a string array, for i >= n and for a key that is no array (its n is 0). */
 uint64_t gguf_array_u64(const gguf_kv *kv, uint64_t i);
 double gguf_array_f64(const gguf_kv *kv, uint64_t i);
 

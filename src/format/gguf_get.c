@@ -84,6 +84,7 @@ static const uint8_t *element(const gguf_kv *kv, uint64_t i) {
 }
 
 uint64_t gguf_array_u64(const gguf_kv *kv, uint64_t i) {
+    if (i >= kv->n) return 0;
     const uint8_t *p = element(kv, i);
     switch (kv->elem_type) {
     case GGUF_U8: return p[0];
@@ -109,6 +110,7 @@ uint64_t gguf_array_u64(const gguf_kv *kv, uint64_t i) {
 double gguf_array_f64(const gguf_kv *kv, uint64_t i) {
     const uint8_t *p;
     double d;
+    if (i >= kv->n) return 0;
     switch (kv->elem_type) {
     case GGUF_F32: return (double)f32_from_bits(read_u32(element(kv, i)));
     case GGUF_F64:

@@ -76,7 +76,8 @@ static snug_err read_offsets(const io_file *f, uint64_t data_at, st_tensor *t, c
     return SNUG_OK;
 }
 
-static snug_err read_tensor(const io_file *f, uint64_t data_at, arena *mem, const char *name, const json_t *v, st_tensor *t, snug_error *err) {
+static snug_err read_tensor(const io_file *f, uint64_t data_at, arena *mem, const char *name, const json_t *v, st_tensor *t,
+                            snug_error *err) {
     *t = (st_tensor){.name = arena_strdup(mem, name)};
     if (!t->name) return err_nomem(err, strlen(name) + 1);
     const char *dtype = json_string_value(json_object_get(v, "dtype"));
@@ -144,6 +145,7 @@ snug_err st_read_file(const io_file *f, uint32_t index, arena *mem, buf *tensors
     qsort(t, count, sizeof *t, by_offset);
     for (size_t i = 1; i < count; i++)
         if (t[i].bytes > 0 && t[i].offset < t[i - 1].offset + t[i - 1].bytes)
-            return err_at(err, SNUG_ERR_FORMAT, t[i].offset, "%s: tensors '%.100s' and '%.100s' overlap", f->path, t[i - 1].name, t[i].name);
+            return err_at(err, SNUG_ERR_FORMAT, t[i].offset, "%s: tensors '%.100s' and '%.100s' overlap", f->path, t[i - 1].name,
+                          t[i].name);
     return SNUG_OK;
 }
