@@ -14,7 +14,7 @@
 #include "codec/search.h"
 #include "kern/blocks.h"
 
-enum { MAX_GROUP = 128, MAX_PHASES = 8, N_E = 32, N_Z = 8 };
+enum { MAX_GROUP = 128, MAX_PHASES = 8, N_E = 32, N_Z = 8, USEFUL_STEPS = 8 };
 
 typedef struct int_enc { /* followed by the arrays */
     codec_params p;
@@ -76,8 +76,16 @@ static float unit_of(float top) {
     int e = top > 0 ? ilogbf(top) : 0;
     return ldexpf(1, e < -100 ? -100 : e > 100 ? 100 : e);
 }
-/* The scale at which a symmetric grid just reaches the largest weight: no useful scale is more than a little above it. */
-static float cover(float top, unsigned bits) { return top / ((float)(1 << (bits - 1)) - 0.5f); }
+/* No useful scale is above the one that puts the largest weight on the last code of the grid that holds 0. */
+static float cover(float top, unsigned bits) { return top / ((float)(1 << (bits - 1)) - 1); }
+
+/* Steps, `per_octave` to a factor of 2, from the scale `from` down to the first that is at most a step of e above `most` (which it
+ * takes to have one at or above it). The USEFUL_STEPS = 8 quarter octaves from there reach down to 0.35 of it; more clipping
+ * than that never pays. */
+static int first_step(float from, float most, float per_octave) {
+    float steps = ceilf(per_octave * log2f(from / (1.2f * most)));
+    return steps > 0 ? (int)fminf(steps, 1e6f) : 0;
+}
 
 /* Errors of 8 scales at offset z. */
 static void try_scales(const float *x, const float *a, size_t n, const float s[8], int z, unsigned bits, float err[8]) {
@@ -103,10 +111,8 @@ static int best_phase(const int_enc *e, const float *w, const float *a, float in
         if (top == 0) continue;
         float best[MAX_PHASES];
         for (int k = 0; k < phases; k++) best[k] = INFINITY;
-        /* first grid index whose scale is at most 1.1 x the covering one; six steps of e from there */
-        int first = (int)ceilf(4 * (float)phases * log2f(s_top / (1.1f * cover(top, e->p.bits))));
-        if (first < 0) first = 0;
-        for (int k = first; k < first + 6 * phases; k += 8) {
+        int first = first_step(s_top, cover(top, e->p.bits), 4 * (float)phases);
+        for (int k = first; k < first + USEFUL_STEPS * phases; k += 8) {
             float s[8], err[8];
             for (int j = 0; j < 8; j++) s[j] = s_top * exp2f(-(float)(k + j) / (4 * (float)phases));
             for (int z = 0; z < N_Z; z++) {
@@ -144,8 +150,8 @@ static uint8_t best_pair(const float *x, const float *a, size_t n, float d, floa
         int z = 4 - (bits <= 4 ? 1 << (4 - bits) : 0);
         return (uint8_t)(31 << 3 | z);
     }
-    int first = (int)ceilf(4 * log2f(d / (1.1f * cover(top, bits))));
-    first = first < 0 ? 0 : first > N_E - 8 ? N_E - 8 : first;
+    int first = first_step(d, cover(top, bits), 4);
+    if (first > N_E - USEFUL_STEPS) first = N_E - USEFUL_STEPS;
     float s[8], err[8], best = INFINITY;
     int best_e = first, best_z = 4;
     for (int j = 0; j < 8; j++) s[j] = d * e_factor(first + j);

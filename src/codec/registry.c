@@ -7,7 +7,7 @@
 
 static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0,
-    &codec_int,
+    &codec_int, &codec_lowrank,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 

@@ -29,15 +29,14 @@ snug_err importance_normalise(const float *a, size_t cols, float *out, snug_erro
     return SNUG_OK;
 }
 
-static snug_err check_finite(const char *what, const char *codec, const float *w, size_t ldw, size_t n_rows, size_t cols,
-                             size_t row0, snug_error *err) {
+snug_err check_finite(const char *what, const float *w, size_t ldw, size_t n_rows, size_t cols, size_t row0, snug_error *err) {
     for (size_t r = 0; r < n_rows; r++) {
         float sum = 0; /* x - x is 0 for numbers, NaN for the rest */
         for (size_t c = 0; c < cols; c++) sum += w[r * ldw + c] - w[r * ldw + c];
         if (sum == 0) continue;
         for (size_t c = 0; c < cols; c++)
             if (!isfinite(w[r * ldw + c])) {
-                return err_set(err, SNUG_ERR_NUMERIC, "%s%s: the weight in row %zu, column %zu is %s", codec, what, row0 + r, c,
+                return err_set(err, SNUG_ERR_NUMERIC, "%s: the weight in row %zu, column %zu is %s", what, row0 + r, c,
                                isnan(w[r * ldw + c]) ? "not a number" : "infinite");
             }
     }
@@ -78,11 +77,12 @@ snug_err solve_rtn(const snug_codec *codec, codec_params p, const float *w, size
     snug_err e = a ? importance_normalise(a, cols, imp, err) : SNUG_OK;
     for (size_t r = 0; e == SNUG_OK && r < n_rows; r += sub) {
         size_t n = n_rows - r < sub ? n_rows - r : sub;
-        e = check_finite("", name, w + r * ldw, ldw, n, cols, r, err);
+        e = check_finite(name, w + r * ldw, ldw, n, cols, r, err);
         if (e) break;
         float *to = w_hat ? w_hat + r * cols : hat;
         encode(codec, p, room, w + r * ldw, ldw, n, cols, a ? imp : NULL, effort, dst + codec->bytes(p, r, cols), to);
-        e = check_finite(", as it can be stored", name, to, cols, n, cols, r, err);
+        e = check_finite(name, to, cols, n, cols, r, err);
+        if (e) e = err_prefix(err, e, "too large to be stored");
     }
     free(room);
     return e;

@@ -1,0 +1,124 @@
+/* Compositions: each term is solved on what the terms before it left, and the error of the whole. Rows of row-separable terms are
+ * spread over threads in tiles that depend on the shape alone. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/thread.h"
+#include "solve/internal.h"
+
+enum { TILE_ROWS = 16 };
+
+typedef struct term_job {
+    const comp_term *term;
+    float *w; /* (rows, cols): the residual, from which the term's part is taken away; NULL: source is only read */
+    const float *source;
+    size_t rows, cols;
+    const float *a;
+    int effort;
+    uint8_t *dst;
+    struct { snug_err code; size_t row; snug_error err; } *failed; /* per worker: the failure nearest to row 0 */
+} term_job;
+
+static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
+    term_job *j = ctx;
+    const snug_codec *codec = j->term->codec;
+    codec_params p = j->term->params;
+    size_t n = end - begin, at = begin * j->cols;
+    snug_error err = {0};
+    float *hat = j->w ? malloc(n * j->cols * sizeof *hat) : NULL;
+    snug_err e = j->w && !hat ? err_nomem(&err, n * j->cols * sizeof *hat) : SNUG_OK;
+    const float *w = j->w ? j->w + at : j->source + at;
+    if (!e) e = solve_rtn(codec, p, w, j->cols, n, j->cols, j->a, j->effort, j->dst + codec->bytes(p, begin, j->cols), hat, &err);
+    for (size_t i = 0; !e && j->w && i < n * j->cols; i++) j->w[at + i] -= hat[i];
+    free(hat);
+    if (e && (j->failed[worker].code == SNUG_OK || begin < j->failed[worker].row)) {
+        j->failed[worker].code = e;
+        j->failed[worker].row = begin;
+        j->failed[worker].err = err;
+    }
+}
+
+static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
+    if (threads < 1) threads = 1;
+    j->failed = calloc((size_t)threads, sizeof *j->failed);
+    if (!j->failed) return err_nomem(err, (size_t)threads * sizeof *j->failed);
+    thread_for(threads, j->rows, round_up(TILE_ROWS, j->term->codec->tile_rows), solve_tile, j);
+    int first = -1;
+    for (int i = 0; i < threads; i++)
+        if (j->failed[i].code && (first < 0 || j->failed[i].row < j->failed[first].row)) first = i;
+    snug_err e = SNUG_OK;
+    if (first >= 0) {
+        e = err_set(err, j->failed[first].code, "%s (rows counted from %zu)", j->failed[first].err.message, j->failed[first].row);
+    }
+    free(j->failed);
+    return e;
+}
+
+/* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
+static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
+                           int effort, int threads, uint8_t *dst, snug_error *err) {
+    if (!(t->codec->caps & CODEC_WHOLE)) {
+        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .effort = effort, .dst = dst};
+        return solve_rows(&j, threads, err);
+    }
+    if (strcmp(t->codec->family, "lowrank") != 0) return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", t->codec->family);
+    snug_err e = solve_svd(t->params, residual ? residual : source, cols, rows, cols, a, dst, err);
+    if (e || !residual) return e;
+    wt part;
+    e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);
+    float *row = malloc(cols * sizeof *row);
+    if (!e && !row) e = err_nomem(err, cols * sizeof *row);
+    for (size_t r = 0; !e && r < rows; r++) {
+        t->codec->decode(&part, r, 1, row, cols);
+        for (size_t c = 0; c < cols; c++) residual[r * cols + c] -= row[c];
+    }
+    free(row);
+    return e;
+}
+
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,
+                    uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err) {
+    float *residual = NULL;
+    if (c->n_terms > 1) {
+        residual = malloc(rows * cols * sizeof *residual);
+        if (!residual) return err_nomem(err, rows * cols * sizeof *residual);
+        memcpy(residual, w, rows * cols * sizeof *residual);
+    }
+    snug_err e = SNUG_OK;
+    for (uint32_t i = 0; !e && i < c->n_terms; i++)
+        e = solve_term(&c->term[i], w, residual, rows, cols, a, effort, threads, dst[i], err);
+    free(residual);
+    return e;
+}
+
+snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
+                     double *norm2, snug_error *err) {
+    uint64_t payload = 0;
+    for (uint32_t i = 0; i < c->n_terms; i++) payload = max_u64(payload, comp_term_bytes(c, i, n_rows, cols));
+    float *residual = malloc(n_rows * cols * sizeof *residual);
+    uint8_t *dst = payload && payload < SIZE_MAX ? malloc((size_t)payload) : NULL;
+    snug_err e = residual && dst ? SNUG_OK : err_nomem(err, n_rows * cols * sizeof *residual + (size_t)payload);
+    double norm = 0, sum = 0;
+    for (size_t r = 0; !e && r < n_rows; r++)
+        for (size_t j = 0; j < cols; j++) {
+            double v = w[r * ldw + j];
+            residual[r * cols + j] = w[r * ldw + j];
+            norm += (a ? a[j] : 1) * v * v;
+        }
+    for (uint32_t i = 0; !e && i < c->n_terms; i++)
+        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, effort, 1, dst, err);
+    for (size_t r = 0; !e && r < n_rows; r++)
+        for (size_t j = 0; j < cols; j++) {
+            double v = residual[r * cols + j];
+            sum += (a ? a[j] : 1) * v * v;
+        }
+    free(residual);
+    free(dst);
+    if (e) return e;
+    *err2 = sum;
+    *norm2 = norm;
+    return SNUG_OK;
+}
