@@ -1,4 +1,4 @@
-// rooms: eval base
+// rooms: eval run model kv codec kern token format linalg base
 /* Divergences: exact zero, closed forms, symmetry of JS, extreme logits. */
 #include "eval/divergence.h"
 
