@@ -98,15 +98,15 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
     return get_u32_or(scaling, where, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
 }
 
-/* Which layers have a window. transformers: Mistral always (when not null); Qwen only with use_sliding_window, from layer
+/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Qwen only with use_sliding_window, from layer
  * max_window_layers on, or as layer_types lists. Llama has none. */
 static snug_err read_window(const json_t *o, const char *where, config *c, snug_error *err) {
     bool mistral = !strcmp(c->arch->hf_class, "MistralForCausalLM"), use;
     if (!strcmp(c->arch->hf_class, "LlamaForCausalLM")) return SNUG_OK;
     snug_err rc = json_get_bool_or(o, where, "use_sliding_window", mistral, &use, err);
     uint32_t window = 0, from = 0;
-    if (!rc) rc = get_u32_or(o, where, "sliding_window", mistral ? 0 : 4096, &window, err);
-    if (rc || (!use && !mistral) || is_null(json_object_get(o, "sliding_window"))) return rc;
+    if (!rc) rc = get_u32_or(o, where, "sliding_window", 4096, &window, err);
+    if (rc || (!use && !mistral) || json_is_null(json_object_get(o, "sliding_window"))) return rc;
 
     const json_t *types = json_object_get(o, "layer_types");
     if (json_is_array(types)) { /* full layers first, then windowed ones: other patterns are not supported */

@@ -1,0 +1,182 @@
+// rooms: base kern kv
+/* The KV cache against a plain array: random appends, forks, truncations and failed steps. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "kv/kv.h"
+
+enum { LAYERS = 2, HEADS = 3, DIM = 8, N_CTX = 200, SEQS = 4, ROW = HEADS * DIM };
+
+typedef struct text { kv_seq *kv; uint32_t len; uint32_t tag[N_CTX]; } text; /* tag: what was appended at a position */
+
+/* A value that names its place: exact in f16 (integers below 2048). */
+static float value(uint32_t tag, uint32_t layer, uint32_t head, uint32_t d, int is_v) {
+    return (float)((tag * 7 + layer * 31 + head * 13 + d * 3 + (uint32_t)is_v) % 2001) - 1000;
+}
+
+static void append(text *t, uint32_t layer, uint32_t pos, uint32_t n) {
+    float k[N_CTX * ROW], v[N_CTX * ROW];
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t c = 0; c < ROW; c++) {
+            k[i * ROW + c] = value(t->tag[pos + i], layer, c / DIM, c % DIM, 0);
+            v[i * ROW + c] = value(t->tag[pos + i], layer, c / DIM, c % DIM, 1);
+        }
+    kv_append(t->kv, layer, pos, n, k, v, ROW);
+}
+
+/* q = e_d reads back component d of every key; weights = e_i read back value i. */
+static void check(const text *t) {
+    assert_int_equal(kv_seq_length(t->kv), t->len);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        for (uint32_t head = 0; head < HEADS; head++) {
+            uint32_t at = 0;
+            for (uint32_t i = 0; i < kv_n_pages(t->kv, layer, head); i++) {
+                const kv_page *p = kv_get_page(t->kv, layer, head, i);
+                for (uint32_t d = 0; d < DIM; d++) {
+                    float q[DIM] = {0}, scores[KV_PAGE];
+                    q[d] = 1;
+                    kv_scores(p, 0, p->len, DIM, q, 1, 1, scores, KV_PAGE);
+                    for (uint32_t s = 0; s < p->len; s++) {
+                        float w[KV_PAGE] = {0}, out[DIM] = {0};
+                        assert_int_equal(p->pos[s], at + s);
+                        assert_true(scores[s] == value(t->tag[at + s], layer, head, d, 0));
+                        w[s] = 1;
+                        kv_accumulate(p, 0, p->len, DIM, w, KV_PAGE, 1, out);
+                        assert_true(out[d] == value(t->tag[at + s], layer, head, d, 1));
+                    }
+                }
+                at += p->len;
+            }
+            assert_int_equal(at, t->len);
+        }
+}
+
+static void test_random_use(void **state) {
+    for (int type = 0; type < 2; type++) {
+        kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, type ? SNUG_KV_F32 : SNUG_KV_F16};
+        kv_pool *pool = NULL;
+        text texts[SEQS] = {0};
+        uint32_t next_tag = 1;
+        rng r;
+        rng_seed(&r, 7, (uint64_t)type);
+        assert_int_equal(kv_pool_create(&p, &pool, NULL), SNUG_OK);
+        for (int step = 0; step < 600; step++) {
+            text *t = &texts[rng_below(&r, SEQS)];
+            uint32_t what = rng_below(&r, 10), n = rng_below(&r, 70);
+            if (!t->kv) {
+                text *from = &texts[rng_below(&r, SEQS)];
+                if (from->kv && what < 7) {
+                    kv_seq *kv;
+                    assert_int_equal(kv_seq_fork(from->kv, &kv, NULL), SNUG_OK);
+                    *t = *from;
+                    t->kv = kv;
+                } else {
+                    t->len = 0;
+                    assert_int_equal(kv_seq_create(pool, &t->kv, NULL), SNUG_OK);
+                }
+            } else if (what == 0) {
+                kv_seq_destroy(&t->kv);
+                assert_null(t->kv);
+                continue;
+            } else if (what < 3) {
+                uint32_t to = t->len ? rng_below(&r, t->len + 1) : 0;
+                assert_int_equal(kv_truncate(t->kv, to, NULL), SNUG_OK);
+                t->len = to;
+            } else if (t->len + n > N_CTX) {
+                snug_error err;
+                assert_int_equal(kv_reserve(t->kv, n, &err), SNUG_ERR_BUDGET);
+            } else {
+                for (uint32_t i = 0; i < n; i++) t->tag[t->len + i] = next_tag++;
+                assert_int_equal(kv_reserve(t->kv, n, NULL), SNUG_OK);
+                append(t, 0, t->len, n);
+                if (what == 3) { /* the step fails after the first layer */
+                    assert_int_equal(kv_truncate(t->kv, t->len, NULL), SNUG_OK);
+                } else {
+                    append(t, 1, t->len, n / 2);
+                    append(t, 1, t->len + n / 2, n - n / 2);
+                    kv_commit(t->kv, n);
+                    t->len += n;
+                }
+            }
+            for (int i = 0; i < SEQS; i++)
+                if (texts[i].kv && (step % 20 == 0 || &texts[i] == t)) check(&texts[i]);
+        }
+        for (int i = 0; i < SEQS; i++) kv_seq_destroy(&texts[i].kv);
+        kv_pool_destroy(&pool);
+    }
+}
+
+/* Every sequence full and private: the pool must have room for all, and no more sequences. */
+static void test_full(void **state) {
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16};
+    kv_pool *pool = NULL;
+    text texts[SEQS] = {0};
+    snug_error err;
+    kv_seq *extra = NULL;
+    assert_int_equal(kv_pool_create(&p, &pool, NULL), SNUG_OK);
+    for (uint32_t i = 0; i < SEQS; i++) {
+        if (i == 0) assert_int_equal(kv_seq_create(pool, &texts[0].kv, NULL), SNUG_OK);
+        else {
+            assert_int_equal(kv_seq_fork(texts[0].kv, &texts[i].kv, NULL), SNUG_OK);
+            assert_int_equal(kv_truncate(texts[i].kv, 3, NULL), SNUG_OK); /* a page of its own from the start */
+            texts[i].len = 3;
+            memcpy(texts[i].tag, texts[0].tag, sizeof texts[i].tag);
+        }
+        uint32_t n = N_CTX - texts[i].len;
+        for (uint32_t k = texts[i].len; k < N_CTX; k++) texts[i].tag[k] = 1000 * i + k;
+        assert_int_equal(kv_reserve(texts[i].kv, n, &err), SNUG_OK);
+        for (uint32_t layer = 0; layer < LAYERS; layer++) append(&texts[i], layer, texts[i].len, n);
+        kv_commit(texts[i].kv, n);
+        texts[i].len = N_CTX;
+    }
+    for (int i = 0; i < SEQS; i++) check(&texts[i]);
+    assert_int_equal(kv_reserve(texts[1].kv, 1, &err), SNUG_ERR_BUDGET);
+    assert_int_equal(kv_seq_fork(texts[1].kv, &extra, &err), SNUG_ERR_BUDGET);
+    assert_null(extra);
+    kv_pool_destroy(&pool);
+}
+
+static void test_windows(void **state) {
+    kv_page p = {.len = 5, .pos = {3, 4, 7, 8, 20}};
+    uint32_t slot0;
+    assert_int_equal(kv_visible(&p, 2, 0, &slot0), 0);
+    assert_int_equal(kv_visible(&p, 7, 0, &slot0), 3);
+    assert_int_equal(slot0, 0);
+    assert_int_equal(kv_visible(&p, 8, 4, &slot0), 2); /* 5 .. 8: 7 and 8 */
+    assert_int_equal(slot0, 2);
+    assert_int_equal(kv_visible(&p, 8, 1, &slot0), 1); /* itself */
+    assert_int_equal(kv_visible(&p, 30, 5, &slot0), 0);
+    assert_int_equal(kv_visible(&p, 30, 0, &slot0), 5);
+}
+
+static void test_sizes(void **state) {
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16};
+    uint64_t data = 2ull * LAYERS * HEADS * DIM * 256 * SEQS * 2; /* k and v, f16, 200 positions in pages of 64 */
+    assert_true(kv_bytes(&p) >= data && kv_bytes(&p) < 2 * data); /* heads of 8: the page headers weigh as much as the keys */
+    p.head_dim = 128;
+    assert_true(kv_bytes(&p) >= 16 * data && kv_bytes(&p) < 17 * data);
+    p.n_ctx = UINT32_MAX;
+    p.n_layers = 1 << 20;
+    assert_int_equal(kv_bytes(&p), 0);
+    kv_pool *pool = NULL;
+    snug_error err;
+    assert_int_equal(kv_pool_create(&p, &pool, &err), SNUG_ERR_NOMEM);
+    assert_null(pool);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_use),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,242 @@
+// rooms: base format token kern codec kv model
+/* Configurations: what is read, what is refused and with which words, RoPE scaling, windows, the way to GGUF keys and back. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "model/config.h"
+
+static char dir[] = "/tmp/snug-config-XXXXXX";
+
+static int make_dir(void **state) { return mkdtemp(dir) ? 0 : -1; }
+
+static int remove_dir(void **state) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    remove(path);
+    return rmdir(dir);
+}
+
+/* A base configuration less the field that contains `without`, plus `extra`. */
+static snug_err read_config(const char *without, const char *extra, config *out, snug_error *err) {
+    static const char *const base[] = {
+        "\"architectures\": [\"LlamaForCausalLM\"]", "\"hidden_size\": 64", "\"intermediate_size\": 172", "\"num_hidden_layers\": 3",
+        "\"num_attention_heads\": 8", "\"num_key_value_heads\": 4", "\"vocab_size\": 512", "\"max_position_embeddings\": 256",
+        "\"rms_norm_eps\": 1e-5", "\"hidden_act\": \"silu\"",
+    };
+    char path[128];
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{ \"comment\": 0");
+    for (size_t i = 0; i < sizeof base / sizeof *base; i++)
+        if (!*without || !strstr(base[i], without)) fprintf(f, ", %s", base[i]);
+    fprintf(f, "%s%s }", *extra ? ", " : "", extra);
+    fclose(f);
+    memset(err, 0, sizeof *err);
+    return config_from_hf(dir, out, err);
+}
+
+static void test_defaults(void **state) {
+    config c;
+    snug_error err;
+    assert_int_equal(read_config("", "", &c, &err), SNUG_OK);
+    assert_string_equal(c.arch->gguf_name, "llama");
+    assert_int_equal(c.head_dim, 8);
+    assert_int_equal(c.rope_dims, 8);
+    assert_int_equal(c.n_kv_heads, 4);
+    assert_true(c.rope_base == 10000);
+    assert_int_equal(c.scaling, ROPE_NONE);
+    assert_false(c.tied);
+    assert_false(c.rope_interleaved);
+    assert_int_equal(c.sliding_window, 0);
+    assert_int_equal(read_config("num_key_value", "\"head_dim\": 32, \"tie_word_embeddings\": true, \"rope_theta\": 5e5", &c, &err), SNUG_OK);
+    assert_int_equal(c.n_kv_heads, 8);
+    assert_int_equal(c.head_dim, 32);
+    assert_true(c.tied);
+    assert_true(c.rope_base == 5e5);
+    assert_int_equal(read_config("", "\"head_dim\": null, \"rope_scaling\": null, \"rope_parameters\": {\"rope_theta\": 7, "
+                                     "\"rope_type\": \"linear\", \"factor\": 4}", &c, &err), SNUG_OK);
+    assert_true(c.rope_base == 7);
+    assert_int_equal(c.scaling, ROPE_LINEAR);
+    assert_true(c.scale_factor == 4);
+}
+
+static void test_refused(void **state) {
+    static const struct { const char *without, *extra; snug_err code; const char *words; } cases[] = {
+        {"architectures", "\"architectures\": [\"GPT2LMHeadModel\"]", SNUG_ERR_UNSUPPORTED, "'GPT2LMHeadModel' is not supported; known: Llama"},
+        {"architectures", "", SNUG_ERR_FORMAT, "architectures"},
+        {"architectures", "\"architectures\": []", SNUG_ERR_FORMAT, "architectures"},
+        {"hidden_size", "", SNUG_ERR_FORMAT, "'hidden_size' is missing"},
+        {"hidden_size", "\"hidden_size\": \"64\"", SNUG_ERR_FORMAT, "hidden_size"},
+        {"hidden_size", "\"hidden_size\": 0", SNUG_ERR_FORMAT, "hidden size is 0"},
+        {"hidden_size", "\"hidden_size\": 99999999999", SNUG_ERR_FORMAT, "hidden_size"},
+        {"num_hidden_layers", "\"num_hidden_layers\": 4000000000", SNUG_ERR_FORMAT, "number of layers is 4000000000"},
+        {"num_key_value", "\"num_key_value_heads\": 3", SNUG_ERR_FORMAT, "8 attention heads are no multiple of 3"},
+        {"num_key_value", "\"num_key_value_heads\": 0", SNUG_ERR_FORMAT, "number of key/value heads is 0"},
+        {"num_attention_heads", "\"num_attention_heads\": 0", SNUG_ERR_FORMAT, "num_attention_heads"},
+        {"", "\"head_dim\": 7", SNUG_ERR_FORMAT, "head size 7 is odd"},
+        {"hidden_act", "\"hidden_act\": \"gelu\"", SNUG_ERR_UNSUPPORTED, "hidden_act 'gelu'"},
+        {"", "\"mlp_bias\": true", SNUG_ERR_UNSUPPORTED, "mlp_bias"},
+        {"", "\"partial_rotary_factor\": 0.5", SNUG_ERR_UNSUPPORTED, "partial_rotary_factor 0.5"},
+        {"", "\"quantization_config\": {\"quant_method\": \"gptq\"}", SNUG_ERR_UNSUPPORTED, "'gptq'"},
+        {"", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}", SNUG_ERR_UNSUPPORTED, "rope_type 'yarn'"},
+        {"", "\"rope_scaling\": {\"type\": \"linear\"}", SNUG_ERR_FORMAT, "scaling factor is 0"},
+        {"", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}", SNUG_ERR_FORMAT, "low_freq_factor"},
+        {"", "\"rope_scaling\": 3", SNUG_ERR_FORMAT, "objects"},
+        {"", "\"rope_parameters\": {\"full_attention\": {}}", SNUG_ERR_UNSUPPORTED, "full_attention"},
+        {"", "\"rope_theta\": -1", SNUG_ERR_FORMAT, "RoPE base is -1"},
+        {"rms_norm_eps", "\"rms_norm_eps\": -1", SNUG_ERR_FORMAT, "norm epsilon is -1"},
+        {"", "]", SNUG_ERR_FORMAT, "config.json"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        config c;
+        snug_error err;
+        snug_err rc = read_config(cases[i].without, cases[i].extra, &c, &err);
+        if (rc != cases[i].code || !strstr(err.message, cases[i].words) || !strstr(err.message, "config.json"))
+            fail_msg("case %zu (%s): %s, '%s'", i, cases[i].extra, snug_err_name(rc), err.message);
+        assert_int_equal(err.code, rc);
+    }
+    config c;
+    assert_int_equal(config_from_hf("/nonexistent", &c, NULL), SNUG_ERR_IO);
+}
+
+static void test_windows(void **state) {
+    config c;
+    snug_error err;
+    const char *mistral = "\"architectures\": [\"MistralForCausalLM\"], ", *qwen = "\"architectures\": [\"Qwen2ForCausalLM\"], ";
+    const struct { const char *arch, *fields; uint32_t window, from; } cases[] = {
+        {mistral, "\"sliding_window\": 16", 16, 0},
+        {mistral, "\"sliding_window\": null", 0, 0},
+        {mistral, "\"comment2\": 0", 4096, 0},
+        {qwen, "\"sliding_window\": 16", 0, 0},
+        {qwen, "\"sliding_window\": 16, \"use_sliding_window\": true, \"max_window_layers\": 2", 16, 2},
+        {qwen, "\"sliding_window\": 16, \"use_sliding_window\": true, \"max_window_layers\": 3", 0, 0},
+        {qwen, "\"sliding_window\": 16, \"use_sliding_window\": true, \"max_window_layers\": 0, \"layer_types\": "
+               "[\"full_attention\", \"sliding_attention\", \"sliding_attention\"]", 16, 1},
+        {qwen, "\"sliding_window\": 16, \"use_sliding_window\": false, \"layer_types\": "
+               "[\"full_attention\", \"full_attention\", \"full_attention\"]", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char extra[512];
+        snprintf(extra, sizeof extra, "%s%s", cases[i].arch, cases[i].fields);
+        assert_int_equal(read_config("architectures", extra, &c, &err), SNUG_OK);
+        assert_int_equal(c.sliding_window, cases[i].window);
+        assert_int_equal(c.sliding_from_layer, cases[i].from);
+        for (uint32_t layer = 0; layer < 3; layer++)
+            assert_int_equal(layer_window(&c, layer), layer >= cases[i].from ? cases[i].window : 0);
+    }
+    char extra[512];
+    snprintf(extra, sizeof extra, "%s\"sliding_window\": 16, \"use_sliding_window\": true, \"layer_types\": "
+                                  "[\"sliding_attention\", \"full_attention\", \"sliding_attention\"]", qwen);
+    assert_int_equal(read_config("architectures", extra, &c, &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "layer 1"));
+}
+
+/* The three bands of llama3 scaling, and the factors of rope_freqs.weight giving the same frequencies. */
+static void test_rope(void **state) {
+    config c;
+    snug_error err;
+    assert_int_equal(read_config("", "\"head_dim\": 64, \"rope_theta\": 500000, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
+                                     "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}", &c, &err),
+                     SNUG_OK);
+    double scaled[32], plain[32], again[32];
+    float factors[32];
+    rope_inv_freq(&c, NULL, scaled);
+    assert_true(rope_freq_factors(&c, factors));
+    config none = c;
+    none.scaling = ROPE_NONE;
+    rope_inv_freq(&none, NULL, plain);
+    rope_inv_freq(&none, factors, again);
+    assert_false(rope_freq_factors(&none, factors));
+    for (int i = 0; i < 32; i++) {
+        double wavelength = 2 * 3.14159265358979 / plain[i];
+        assert_true(fabs(plain[i] - pow(500000, -i / 32.0)) < 1e-12);
+        if (wavelength < 8192 / 4.0) assert_true(scaled[i] == plain[i]);
+        else if (wavelength > 8192) assert_true(fabs(scaled[i] * 8 / plain[i] - 1) < 1e-12);
+        else assert_true(scaled[i] < plain[i] && scaled[i] > plain[i] / 8);
+        assert_true(fabs(again[i] / scaled[i] - 1) < 1e-6);
+    }
+    assert_true(factors[0] == 1 && factors[31] == 8);
+}
+
+static void test_names(void **state) {
+    char name[64];
+    int layer = -2;
+    assert_int_equal(role_from_name("blk.12.attn_q.weight", &layer), ROLE_Q);
+    assert_int_equal(layer, 12);
+    assert_int_equal(role_from_name("output.weight", &layer), ROLE_HEAD);
+    assert_int_equal(layer, -1);
+    static const char *const strangers[] = {"blk.12.output.weight", "attn_q.weight", "blk.012.attn_q.weight", "blk.-1.attn_q.weight",
+                                            "blk.99999999999999999999.attn_q.weight", "blk..attn_q.weight", "blk.1.attn_q.weight ", ""};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) assert_int_equal(role_from_name(strangers[i], NULL), ROLE_NONE);
+    assert_true(canonical_from_hf("model.layers.3.mlp.down_proj.weight", name));
+    assert_string_equal(name, "blk.3.ffn_down.weight");
+    assert_true(canonical_from_hf("lm_head.weight", name));
+    assert_false(canonical_from_hf("model.layers.3.mlp.down_proj.bias", name));
+    assert_false(canonical_from_hf("model.layers.0.self_attn.rotary_emb.inv_freq", name));
+    assert_true(hf_name_harmless("model.layers.0.self_attn.rotary_emb.inv_freq"));
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int back;
+        role_tensor_name((tensor_role)r, 7, name);
+        assert_int_equal(role_from_name(name, &back), r);
+        assert_int_equal(back, role_in_layer((tensor_role)r) ? 7 : -1);
+    }
+}
+
+/* To GGUF keys and back through a file with no tensors: what the keys can say must survive. */
+static void test_gguf_round_trip(void **state) {
+    config c, back;
+    snug_error err;
+    gguf_kvs kvs = {0};
+    buf header = {0};
+    uint64_t bytes;
+    char path[128];
+    gguf_file *g = NULL;
+    assert_int_equal(read_config("architectures", "\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 77, \"head_dim\": 24, "
+                                 "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"rope_theta\": 1e6", &c, &err), SNUG_OK);
+    assert_int_equal(config_to_gguf(&c, &kvs, &err), SNUG_OK);
+    assert_int_equal(gguf_layout(&kvs, NULL, 0, 32, &header, &bytes, &err), SNUG_OK);
+    snprintf(path, sizeof path, "%s/x.gguf", dir);
+    FILE *f = fopen(path, "wb");
+    assert_int_equal(fwrite(header.data, 1, header.len, f), header.len);
+    fclose(f);
+    assert_int_equal(gguf_open(path, &g, &err), SNUG_OK);
+    if (config_from_gguf(g, &back, &err)) fail_msg("%s", err.message);
+    assert_string_equal(back.arch->gguf_name, "llama");
+    assert_string_equal(back.name, c.name);
+    assert_true(back.rope_interleaved);
+    assert_true(back.tied); /* no output.weight in this file */
+    back.arch = c.arch, back.rope_interleaved = false, back.tied = c.tied;
+    assert_int_equal(back.n_layers, c.n_layers);
+    assert_int_equal(back.n_embd, c.n_embd);
+    assert_int_equal(back.n_heads, c.n_heads);
+    assert_int_equal(back.n_kv_heads, c.n_kv_heads);
+    assert_int_equal(back.head_dim, c.head_dim);
+    assert_int_equal(back.rope_dims, c.rope_dims);
+    assert_int_equal(back.n_ff, c.n_ff);
+    assert_int_equal(back.n_vocab, c.n_vocab);
+    assert_int_equal(back.n_ctx_train, c.n_ctx_train);
+    assert_int_equal(back.sliding_window, 77);
+    assert_int_equal(back.scaling, ROPE_LINEAR);
+    assert_true(back.scale_factor == 2.5 && back.rope_base == 1e6 && back.norm_eps == c.norm_eps);
+    gguf_close(&g);
+    gguf_kvs_fini(&kvs);
+    buf_fini(&header);
+    remove(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
