@@ -169,7 +169,7 @@ snug_err bpe_all_reachable(const bpe *m, bool *out, snug_error *err) {
     for (uint32_t id = 0; id < m->vocab.n && *out && !e; id++) {
         const uint8_t *text = (const uint8_t *)vocab_text(&m->vocab, id);
         uint32_t n = vocab_bytes(&m->vocab, id), only;
-        if (!vocab_has(&m->vocab, id) || n == 0 || vocab_find(&m->vocab, text, n) != id) continue;
+        if (!vocab_has(&m->vocab, id) || n == 0 || utf8_valid_prefix(text, n) != n || vocab_find(&m->vocab, text, n) != id) continue;
         ids.len = 0;
         e = bpe_encode(&plain, &s, text, n, &ids, err);
         if (e || ids.len != sizeof only) *out = false;

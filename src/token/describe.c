@@ -55,6 +55,14 @@ static bool outside_matters(const tokenizer *t, const added_token *a) {
     return t->model.ignore_merges || t->model.by_score || a->bytes == utf8_length((uint8_t)a->content[0]);
 }
 
+/* With the whole byte alphabet in the vocabulary no character is ever unknown. */
+static bool unknown_matters(const tokenizer *t) {
+    if (!t->pretok.byte_level) return true;
+    for (int b = 0; b < 256; b++)
+        if (t->model.char_id[byte_alphabet_char((uint8_t)b)] == VOCAB_NONE) return true;
+    return false;
+}
+
 snug_err tokenizer_describe(const tokenizer *t, buf *out, snug_error *err) {
     snug_err e = normalizer_describe(&t->norm, out, err);
     if (!e) e = pretokenizer_describe(&t->pretok, out, err);
@@ -62,8 +70,8 @@ snug_err tokenizer_describe(const tokenizer *t, buf *out, snug_error *err) {
     const bpe *m = &t->model;
     bool ok = describe_decoder(&t->dec, out) && describe_ids("prefix", t->prefix, t->n_prefix, out) &&
               describe_ids("suffix", t->suffix, t->n_suffix, out) && describe_ids("eog", t->eog, t->n_eog, out);
-    ok = ok && buf_printf(out, "model score=%d ignore_merges=%d byte_fallback=%d fuse_unk=%d unk=%d\n", m->by_score, m->ignore_merges,
-                          m->byte_fallback && !m->by_score, m->fuse_unk, (int)m->unk);
+    ok = ok && buf_printf(out, "model score=%d ignore_merges=%d\n", m->by_score, m->ignore_merges);
+    if (unknown_matters(t)) ok = ok && buf_printf(out, "unknown %d%d %d\n", m->byte_fallback && !m->by_score, m->fuse_unk, (int)m->unk);
     for (size_t i = 0; i < t->n_added && ok; i++) {
         const added_token *a = &t->added[i];
         bool outside = t->outside && (t->outside[a->id >> 6] >> (a->id & 63) & 1) && outside_matters(t, a);

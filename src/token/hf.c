@@ -219,6 +219,12 @@ static snug_err read_model(tokenizer *t, const json_t *root, const json_slice *t
     return hf_json_merges(merges, &t->model, err);
 }
 
+static bool is_byte_level(const tokenizer *t) {
+    for (size_t i = 0; i < t->norm.n; i++)
+        if (t->norm.step[i].kind == NORM_BYTE_LEVEL) return true;
+    return t->pretok.byte_level;
+}
+
 snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     char *path = path_in(dir, "tokenizer.json"), *text = NULL;
     json_t *root = NULL;
@@ -243,9 +249,9 @@ snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     if (!e) e = tokenizer_set_pipeline(t, json_object_get(root, "normalizer"), json_object_get(root, "pre_tokenizer"), json_object_get(root, "decoder"), err);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
     if (!e) e = tokenizer_set_post(t, json_object_get(root, "post_processor"), err);
-    if (!e && !t->pretok.byte_level) t->ggml_model = "llama";
+    if (!e && !is_byte_level(t)) t->ggml_model = "llama";
     if (!e) e = read_sidecars(t, dir, json_object_get(root, "post_processor"), more, &n_more, err);
-    if (!e) e = tokenizer_finish(t, more, n_more, err);
+    if (!e) e = tokenizer_finish(t, more, n_more, false, err);
 done:
     if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
     free(text);

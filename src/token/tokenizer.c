@@ -68,13 +68,19 @@ static snug_err add_to_trie(tokenizer *t, uint32_t index, pipe_work *w, snug_err
     return e ? e : added_trie_add(&t->normalized, (const char *)text, n, index, err);
 }
 
-snug_err tokenizer_set_added(tokenizer *t, const added_spec *spec, size_t n, snug_error *err) {
+static int spec_by_id(const void *a, const void *b) {
+    const added_spec *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_error *err) {
     const vocab *v = &t->model.vocab;
     t->flag = arena_calloc(&t->mem, (size_t)v->n + 1, 1);
     t->added = arena_calloc(&t->mem, n + 1, sizeof *t->added);
     if (!t->flag || !t->added) return err_nomem(err, n * sizeof *t->added);
     pipe_work w = {0};
     snug_err e = SNUG_OK;
+    qsort(spec, n, sizeof *spec, spec_by_id);
     for (size_t i = 0; i < n && !e; i++) {
         const added_spec *s = &spec[i];
         if (s->bytes == 0) continue;
@@ -147,27 +153,32 @@ static int by_id(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* eos, eot, eom, what the caller knows (generation_config.json), and added tokens whose text says so. Where a model has
- * <|return|> and <|call|>, its <|end|> only closes a part of the answer. */
-static snug_err build_eog(tokenizer *t, const int32_t *more, size_t n_more, snug_error *err) {
-    size_t n = 0;
-    t->eog = arena_calloc(&t->mem, t->n_added + n_more + N_ROLES, sizeof *t->eog);
-    if (!t->eog) return err_nomem(err, t->n_added * sizeof *t->eog);
+/* What roles and texts tell: eos, eot, eom, and added tokens whose text says so. Where a model has <|return|> and <|call|>, its
+ * <|end|> only closes a part of the answer. */
+static size_t known_eog(const tokenizer *t, int32_t *out) {
+    static const token_role ends[] = {ROLE_EOS, ROLE_EOT, ROLE_EOM};
     bool has_return = false, has_call = false;
+    size_t n = 0;
     for (size_t i = 0; i < t->n_added; i++) {
         has_return |= strcmp(t->added[i].content, "<|return|>") == 0;
         has_call |= strcmp(t->added[i].content, "<|call|>") == 0;
     }
-    static const token_role ends[] = {ROLE_EOS, ROLE_EOT, ROLE_EOM};
     for (int i = 0; i < 3; i++)
-        if (t->role[ends[i]] >= 0) t->eog[n++] = t->role[ends[i]];
-    for (size_t i = 0; i < n_more; i++)
-        if (more[i] >= 0 && (uint32_t)more[i] < t->model.vocab.n) t->eog[n++] = more[i];
+        if (t->role[ends[i]] >= 0) out[n++] = t->role[ends[i]];
     for (size_t i = 0; i < t->n_added; i++) {
         const char *text = t->added[i].content;
         if (!tokenizer_text_is_eog(text) || (has_return && has_call && strcmp(text, "<|end|>") == 0)) continue;
-        t->eog[n++] = (int32_t)t->added[i].id;
+        out[n++] = (int32_t)t->added[i].id;
     }
+    return n;
+}
+
+static snug_err build_eog(tokenizer *t, const int32_t *more, size_t n_more, bool exact, snug_error *err) {
+    t->eog = arena_calloc(&t->mem, t->n_added + n_more + N_ROLES, sizeof *t->eog);
+    if (!t->eog) return err_nomem(err, t->n_added * sizeof *t->eog);
+    size_t n = exact ? 0 : known_eog(t, t->eog);
+    for (size_t i = 0; i < n_more; i++)
+        if (more[i] >= 0 && (uint32_t)more[i] < t->model.vocab.n) t->eog[n++] = more[i];
     qsort(t->eog, n, sizeof *t->eog, by_id);
     t->n_eog = 0;
     for (size_t i = 0; i < n; i++)
@@ -175,13 +186,13 @@ static snug_err build_eog(tokenizer *t, const int32_t *more, size_t n_more, snug
     return SNUG_OK;
 }
 
-snug_err tokenizer_finish(tokenizer *t, const int32_t *more_eog, size_t n_more, snug_error *err) {
+snug_err tokenizer_finish(tokenizer *t, const int32_t *eog, size_t n_eog, bool exact, snug_error *err) {
     snug_err e = bpe_finish(&t->model, err);
     for (int i = 0; i < N_ROLES; i++)
         if (t->role[i] >= 0 && !vocab_has(&t->model.vocab, (uint32_t)t->role[i])) t->role[i] = -1;
     if (!e) e = build_decode_table(t, err);
     if (!e) e = build_fingerprint(t, err);
-    if (!e) e = build_eog(t, more_eog, n_more, err);
+    if (!e) e = build_eog(t, eog, n_eog, exact, err);
     return e;
 }
 

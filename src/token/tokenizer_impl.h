@@ -57,12 +57,13 @@ typedef struct added_spec {
 tokenizer *tokenizer_new(snug_error *err);
 /* norm, pretok and dec: tokenizer.json values or NULL. */
 snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *pretok, const json_t *dec, snug_error *err);
-/* Call with the model's vocabulary complete (added tokens included) and the pipeline set. */
-snug_err tokenizer_set_added(tokenizer *t, const added_spec *spec, size_t n, snug_error *err);
+/* Call with the model's vocabulary complete (added tokens included) and the pipeline set. Sorts spec by id. */
+snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_error *err);
 /* tokenizer.json's post_processor: what add_special puts around a text. */
 snug_err tokenizer_set_post(tokenizer *t, const json_t *post, snug_error *err);
-/* Last step of every reader: bpe_finish, decode table, end-of-generation set (`more` besides what is known), fingerprint. */
-snug_err tokenizer_finish(tokenizer *t, const int32_t *more_eog, size_t n_more, snug_error *err);
+/* Last step of every reader: bpe_finish, decode table, fingerprint, end-of-generation set (the given ids, and unless `exact` those
+ * that roles and texts tell). */
+snug_err tokenizer_finish(tokenizer *t, const int32_t *eog, size_t n_eog, bool exact, snug_error *err);
 /* Everything that decides ids and text, as text: two tokenizers with equal vocabularies and equal descriptions do the same. */
 snug_err tokenizer_describe(const tokenizer *t, buf *out, snug_error *err);
 

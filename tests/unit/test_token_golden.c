@@ -127,6 +127,23 @@ static size_t disagreements(const tokenizer *t, const golden *g, const lines *l,
 
 static lines all;
 
+/* The tokenizer that a GGUF with these keys holds; *config: its snug.tokenizer.config has this many bytes. */
+static tokenizer *through_gguf(const tokenizer *t, uint32_t n_vocab, bool strict, size_t *config) {
+    gguf_kvs kvs = {0};
+    gguf_file g = {.file = {.fd = -1}};
+    gguf_kv *kv;
+    tokenizer *back = NULL;
+    snug_error err = {0};
+    if (tokenizer_to_gguf(t, n_vocab, strict, &kvs, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_int_equal(gguf_parse_kvs("test", kvs.bytes.data, kvs.bytes.len, kvs.n, &g.mem, &kv, NULL), SNUG_OK);
+    assert_int_equal(gguf_merge_kvs(&g, kv, kvs.n, NULL), SNUG_OK);
+    *config = strlen(gguf_get_str_or(&g, "snug.tokenizer.config", ""));
+    if (tokenizer_open_gguf(&g, &back, &err) != SNUG_OK) fail_msg("%s", err.message);
+    arena_fini(&g.mem);
+    gguf_kvs_fini(&kvs);
+    return back;
+}
+
 static void family(void **state) {
     const char *name = *state;
     golden g;
@@ -140,6 +157,18 @@ static void family(void **state) {
     assert_int_equal(tokenizer_n_vocab(t), g.n_vocab);
     check_affixes(t, &g);
     assert_int_equal(disagreements(t, &g, &all, name), 0);
+
+    for (int strict = 0; strict < 2; strict++) { /* ten rows of the embedding have no token */
+        size_t config;
+        tokenizer *back = through_gguf(t, g.n_vocab + 10, strict, &config);
+        char what[64];
+        snprintf(what, sizeof what, "%s through %s GGUF (config of %zu bytes)", name, strict ? "a strict" : "a snug", config);
+        assert_int_equal(tokenizer_n_vocab(back), g.n_vocab + 10);
+        assert_true(tokenizer_fingerprint(back) == tokenizer_fingerprint(t));
+        check_affixes(back, &g);
+        assert_int_equal(disagreements(back, &g, &all, what), 0);
+        tokenizer_close(&back);
+    }
     tokenizer_close(&t);
     free(g.file);
 }

@@ -1,0 +1,355 @@
+/* Opens the tokenizer that a GGUF carries. Plain keys say what llama.cpp needs; what they cannot say stands in one JSON text,
+ * snug.tokenizer.config (docs/tokenizers.md), which overrides them. snug.tokenizer.pattern alone names a pretokenizer pattern that
+ * has no tokenizer.ggml.pre name. */
+#include "base/err.h"
+#include "token/gguf_keys.h"
+#include "token/tokenizer_impl.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct source {
+    const gguf_file *g;
+    const gguf_kv *tokens, *types, *scores;
+    uint32_t n;
+    bool spm;         /* tokenizer.ggml.model "llama" */
+    json_t *config;   /* NULL: none */
+    size_t row;       /* of the pretokenizer table; SIZE_MAX: none */
+    added_spec *spec;
+    size_t n_spec;
+} source;
+
+static snug_err bad(const source *s, const char *key, const char *what, snug_error *err) {
+    return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' %s", s->g->file.path ? s->g->file.path : "tokenizer", key, what);
+}
+
+/* An array of `n` or more numbers or, elem GGUF_STRING, strings. Absent: *out NULL. */
+static snug_err find_array(const source *s, const char *key, bool strings, uint64_t n, const gguf_kv **out, snug_error *err) {
+    const gguf_kv *kv = gguf_find(s->g, key);
+    *out = kv;
+    if (!kv) return SNUG_OK;
+    if (kv->type != GGUF_ARRAY || (kv->elem_type == GGUF_STRING) != strings) return bad(s, key, "is not an array of the expected type", err);
+    if (kv->n < n) return bad(s, key, "is shorter than tokenizer.ggml.tokens", err);
+    return SNUG_OK;
+}
+
+static snug_err find_parts(source *s, snug_error *err) {
+    const char *model = gguf_get_str_or(s->g, KEY_MODEL, NULL), *config = gguf_get_str_or(s->g, KEY_CONFIG, NULL);
+    if (!model) return bad(s, KEY_MODEL, "is missing", err);
+    s->spm = strcmp(model, "llama") == 0;
+    if (!s->spm && strcmp(model, "gpt2") != 0)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer model '%.60s' is not supported, only gpt2 and llama", model);
+    snug_err e = find_array(s, KEY_TOKENS, true, 0, &s->tokens, err);
+    if (!e && !s->tokens) e = bad(s, KEY_TOKENS, "is missing", err);
+    if (!e && s->tokens->n > VOCAB_MAX_TOKENS) e = bad(s, KEY_TOKENS, "has more than 8388608 tokens", err);
+    if (e) return e;
+    s->n = (uint32_t)s->tokens->n;
+    e = find_array(s, KEY_TYPES, false, s->n, &s->types, err);
+    if (!e) e = find_array(s, KEY_SCORES, false, s->n, &s->scores, err);
+    if (!e && config) e = json_read_buffer(KEY_CONFIG, config, strlen(config), &s->config, err);
+    if (!e && s->config && !json_is_object(s->config)) e = bad(s, KEY_CONFIG, "is not a JSON object", err);
+    return e;
+}
+
+static uint64_t type_of(const source *s, uint32_t id) { return s->types ? gguf_array_u64(s->types, id) : TYPE_NORMAL; }
+static gguf_str text_of(const source *s, uint32_t id) { return ((const gguf_str *)s->tokens->array)[id]; }
+static bool is_filler(gguf_str t, uint64_t type) { return type == TYPE_UNUSED && t.n > 5 && memcmp(t.p, "[PAD", 4) == 0; }
+
+static snug_err build_vocab(source *s, tokenizer *t, snug_error *err) {
+    vocab_builder b = {0};
+    vocab v = {0};
+    snug_err e = SNUG_OK;
+    for (uint32_t id = 0; id < s->n && !e; id++) {
+        gguf_str text = text_of(s, id);
+        e = vocab_add(&b, id, text.p, text.n, text.n > 0 && type_of(s, id) != TYPE_UNUSED, err);
+    }
+    if (!e) e = vocab_build(&b, &v, err);
+    vocab_builder_fini(&b);
+    if (e) return e;
+    bpe_init(&t->model, &v);
+    return SNUG_OK;
+}
+
+/* "a b": the space that divides is the first one behind the first character, as llama.cpp has it. */
+static snug_err read_text_merges(const source *s, tokenizer *t, snug_error *err) {
+    const gguf_kv *kv;
+    snug_err e = find_array(s, KEY_MERGES, true, 0, &kv, err);
+    if (!e && !kv) e = bad(s, KEY_MERGES, "is missing", err);
+    if (!e) e = bpe_reserve_pairs(&t->model, kv->n, err);
+    for (uint64_t i = 0; !e && i < kv->n; i++) {
+        gguf_str m = ((const gguf_str *)kv->array)[i];
+        const char *space = m.n > 1 ? memchr(m.p + 1, ' ', m.n - 1) : NULL;
+        if (!space) e = bad(s, KEY_MERGES, "has an entry without two parts", err);
+        else e = bpe_add_merge(&t->model, m.p, (size_t)(space - m.p), space + 1, m.n - (size_t)(space + 1 - m.p), err);
+    }
+    return e;
+}
+
+static snug_err read_id_merges(const source *s, tokenizer *t, const gguf_kv *kv, snug_error *err) {
+    snug_err e = bpe_reserve_pairs(&t->model, kv->n / 2, err);
+    for (uint64_t i = 0; !e && i + 1 < kv->n; i += 2) {
+        uint64_t a = gguf_array_u64(kv, i), b = gguf_array_u64(kv, i + 1);
+        if (a >= s->n || b >= s->n) e = bad(s, KEY_PAIRS, "names an id beyond the vocabulary", err);
+        else e = bpe_add_merge_ids(&t->model, (uint32_t)a, (uint32_t)b, err);
+    }
+    return e;
+}
+
+static snug_err read_scores(const source *s, tokenizer *t, snug_error *err) {
+    if (!s->scores) return bad(s, KEY_SCORES, "is missing", err);
+    float *score = malloc(((size_t)s->n + 1) * sizeof *score);
+    if (!score) return err_nomem(err, s->n * sizeof *score);
+    for (uint32_t i = 0; i < s->n; i++) score[i] = (float)gguf_array_f64(s->scores, i);
+    snug_err e = bpe_set_scores(&t->model, score, err);
+    free(score);
+    return e;
+}
+
+static snug_err read_model(const source *s, tokenizer *t, snug_error *err) {
+    const gguf_kv *pairs;
+    snug_err e = build_vocab((source *)s, t, err);
+    if (!e) e = find_array(s, KEY_PAIRS, false, 0, &pairs, err);
+    if (e) return e;
+    if (pairs) return read_id_merges(s, t, pairs, err);
+    return s->spm ? read_scores(s, t, err) : read_text_merges(s, t, err);
+}
+
+/* ---- added tokens ---- */
+
+static bool set_bit(uint64_t *bits, uint32_t i, bool on) {
+    bits[i >> 6] = on ? bits[i >> 6] | 1ull << (i & 63) : bits[i >> 6] & ~(1ull << (i & 63));
+    return on;
+}
+
+/* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up by the
+ * added-token matcher alone (SentencePiece scores: all are looked up, as llama.cpp does). */
+static snug_err guess_outside(const source *s, tokenizer *t, snug_error *err) {
+    t->outside = arena_calloc(&t->mem, s->n / 64 + 1, sizeof *t->outside);
+    if (!t->outside) return err_nomem(err, s->n / 8);
+    if (t->model.by_score) return SNUG_OK;
+    for (size_t i = 0; i < s->n_spec; i++) set_bit(t->outside, s->spec[i].id, true);
+    for (uint32_t r = 0; r < t->model.n_pairs; r++) {
+        set_bit(t->outside, t->model.pair[r].a, false);
+        set_bit(t->outside, t->model.pair[r].b, false);
+        set_bit(t->outside, t->model.pair[r].joined, false);
+    }
+    return SNUG_OK;
+}
+
+static void override(const json_t *j, const char *key, bool *to) {
+    const json_t *v = json_object_get(j, key);
+    if (json_is_boolean(v)) *to = json_is_true(v);
+}
+
+/* config.added: what the token types do not say, token by token. */
+static snug_err override_added(source *s, tokenizer *t, snug_error *err) {
+    const json_t *list = json_object_get(s->config, "added");
+    size_t n = json_array_size(list), kept = 0;
+    uint32_t *at = n ? calloc((size_t)s->n + 1, sizeof *at) : NULL; /* id -> entry + 1 */
+    if (n == 0) return SNUG_OK;
+    if (!at) return err_nomem(err, s->n * sizeof *at);
+    for (size_t i = 0; i < s->n_spec; i++) at[s->spec[i].id] = (uint32_t)i + 1;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *j = json_array_get(list, i), *content = json_object_get(j, "content");
+        json_int_t id = json_is_integer(json_object_get(j, "id")) ? json_integer_value(json_object_get(j, "id")) : -1;
+        if (id < 0 || id >= (json_int_t)s->n) {
+            free(at);
+            return bad(s, KEY_CONFIG, "names an added token beyond the vocabulary", err);
+        }
+        if (!at[id]) { /* room for it: tokens of any type may be added ones, spec has an entry per token */
+            gguf_str text = text_of(s, (uint32_t)id);
+            s->spec[s->n_spec] = (added_spec){.id = (uint32_t)id, .text = text.p, .bytes = text.n};
+            at[id] = (uint32_t)++s->n_spec;
+        }
+        added_spec *a = &s->spec[at[id] - 1];
+        bool outside = false;
+        override(j, "special", &a->special);
+        override(j, "normalized", &a->normalized);
+        override(j, "lstrip", &a->lstrip);
+        override(j, "rstrip", &a->rstrip);
+        override(j, "single_word", &a->single_word);
+        override(j, "outside", &outside);
+        if (json_object_get(j, "outside")) set_bit(t->outside, (uint32_t)id, outside);
+        if (json_is_string(content)) a->text = json_string_value(content), a->bytes = json_string_length(content);
+        if (json_is_true(json_object_get(j, "none"))) a->bytes = 0;
+    }
+    for (size_t i = 0; i < s->n_spec; i++)
+        if (s->spec[i].bytes) s->spec[kept++] = s->spec[i];
+    s->n_spec = kept;
+    free(at);
+    return SNUG_OK;
+}
+
+/* Ids of the vocabulary whose text config.added gave back its original form. */
+static snug_err restore_texts(const source *s, tokenizer *t, snug_error *err) {
+    vocab_builder b = {0};
+    vocab more = {0};
+    snug_err e = SNUG_OK;
+    for (size_t i = 0; i < s->n_spec && !e; i++) {
+        const added_spec *a = &s->spec[i];
+        if (text_of(s, a->id).p == a->text) continue;
+        bool outside = t->outside[a->id >> 6] >> (a->id & 63) & 1;
+        e = vocab_add(&b, a->id, a->text, a->bytes, !outside, err);
+    }
+    if (!e && b.n_ids) e = vocab_build(&b, &more, err);
+    if (!e && more.n) e = vocab_extend(&t->model.vocab, &more, err);
+    vocab_builder_fini(&b);
+    vocab_fini(&more);
+    return e;
+}
+
+static snug_err read_added(source *s, tokenizer *t, snug_error *err) {
+    s->spec = calloc((size_t)s->n + 1, sizeof *s->spec);
+    if (!s->spec) return err_nomem(err, s->n * sizeof *s->spec);
+    for (uint32_t id = 0; id < s->n; id++) {
+        uint64_t type = type_of(s, id);
+        gguf_str text = text_of(s, id);
+        if ((type != TYPE_UNKNOWN && type != TYPE_CONTROL && type != TYPE_USER) || text.n == 0) continue;
+        s->spec[s->n_spec++] = (added_spec){.id = id, .text = text.p, .bytes = text.n, .special = type != TYPE_USER};
+    }
+    snug_err e = guess_outside(s, t, err);
+    if (!e) e = override_added(s, t, err);
+    if (!e) e = restore_texts(s, t, err);
+    if (!e) vocab_unindex(&t->model.vocab, t->outside);
+    return e;
+}
+
+/* ---- pipeline ---- */
+
+/* llama.cpp's "llama" tokenizer in the terms of tokenizer.json. */
+static void spm_pipeline(bool prefix, json_t **norm, json_t **dec) {
+    json_t *spaces = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", "\xE2\x96\x81");
+    json_t *back = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", "\xE2\x96\x81", "content", " ");
+    json_t *bytes = json_pack("{s:s}", "type", "ByteFallback"), *fuse = json_pack("{s:s}", "type", "Fuse");
+    if (prefix) {
+        *norm = json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers", "type", "Prepend", "prepend", "\xE2\x96\x81", spaces);
+        *dec = json_pack("{s:s, s:[o, o, o, {s:s, s:s, s:i, s:i}]}", "type", "Sequence", "decoders", back, bytes, fuse, "type", "Strip",
+                         "content", " ", "start", 1, "stop", 0);
+    } else {
+        *norm = spaces;
+        *dec = json_pack("{s:s, s:[o, o, o]}", "type", "Sequence", "decoders", back, bytes, fuse);
+    }
+}
+
+static snug_err default_pipeline(source *s, json_t **norm, json_t **pretok, json_t **dec, snug_error *err) {
+    const char *pre = gguf_get_str_or(s->g, KEY_PRE, "default"), *source_text = gguf_get_str_or(s->g, KEY_PATTERN, NULL);
+    if (s->spm) {
+        spm_pipeline(gguf_get_bool_or(s->g, KEY_SPACE_PREFIX, true), norm, dec);
+        *pretok = json_null();
+    } else if (source_text) {
+        *pretok = pre_from_pattern(source_text, strlen(source_text));
+        *norm = json_null();
+    } else if (s->row != SIZE_MAX) {
+        *pretok = pre_pretokenizer(s->row);
+        *norm = pre_normalizer(s->row);
+    } else {
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the pretokenizer '%.60s' (%s) is not known", pre, KEY_PRE);
+    }
+    if (!s->spm) *dec = json_pack("{s:s}", "type", "ByteLevel");
+    return *norm && *pretok && *dec ? SNUG_OK : err_nomem(err, 1024);
+}
+
+static snug_err read_pipeline(source *s, tokenizer *t, snug_error *err) {
+    json_t *norm = NULL, *pretok = NULL, *dec = NULL;
+    snug_err e = SNUG_OK;
+    if (json_object_get(s->config, "decoder")) {
+        norm = json_incref(json_object_get(s->config, "normalizer"));
+        pretok = json_incref(json_object_get(s->config, "pre_tokenizer"));
+        dec = json_incref(json_object_get(s->config, "decoder"));
+    } else {
+        e = default_pipeline(s, &norm, &pretok, &dec, err);
+    }
+    if (!e) e = tokenizer_set_pipeline(t, norm, pretok, dec, err);
+    json_decref(norm);
+    json_decref(pretok);
+    json_decref(dec);
+    return e;
+}
+
+/* ---- ids ---- */
+
+static void read_roles(const source *s, tokenizer *t) {
+    if (s->spm && !s->config) { /* llama.cpp's defaults */
+        t->role[ROLE_BOS] = 1;
+        t->role[ROLE_EOS] = 2;
+        t->role[ROLE_UNK] = 0;
+    }
+    for (int i = 0; i < N_ROLES; i++) {
+        uint64_t id;
+        if (!gguf_find(s->g, key_role[i]) || gguf_get_u64(s->g, key_role[i], &id, NULL)) continue;
+        if (id < s->n) t->role[i] = (int32_t)id;
+    }
+}
+
+static snug_err read_ids(const source *s, const char *name, int32_t *to, size_t cap, size_t *n, snug_error *err) {
+    const json_t *list = json_object_get(s->config, name);
+    *n = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *v = json_array_get(list, i);
+        json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (id < 0 || id >= (json_int_t)s->n || *n == cap) return bad(s, KEY_CONFIG, "has a bad list of ids", err);
+        to[(*n)++] = (int32_t)id;
+    }
+    return SNUG_OK;
+}
+
+static snug_err read_affixes(const source *s, tokenizer *t, snug_error *err) {
+    if (json_object_get(s->config, "prefix")) {
+        snug_err e = read_ids(s, "prefix", t->prefix, MAX_AFFIX, &t->n_prefix, err);
+        return e ? e : read_ids(s, "suffix", t->suffix, MAX_AFFIX, &t->n_suffix, err);
+    }
+    bool bos = gguf_get_bool_or(s->g, KEY_ADD_BOS, s->spm || (s->row != SIZE_MAX && pre_adds_bos(s->row)));
+    if (bos && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
+    if (gguf_get_bool_or(s->g, KEY_ADD_EOS, false) && t->role[ROLE_EOS] >= 0) t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
+    return SNUG_OK;
+}
+
+static void read_flags(const source *s, tokenizer *t) {
+    bpe *m = &t->model;
+    const json_t *unk = json_object_get(s->config, "unk");
+    m->ignore_merges = !s->spm && s->row != SIZE_MAX && pre_ignores_merges(s->row);
+    if (s->spm && t->role[ROLE_UNK] >= 0) m->unk = (uint32_t)t->role[ROLE_UNK];
+    override(s->config, "ignore_merges", &m->ignore_merges);
+    override(s->config, "byte_fallback", &m->byte_fallback);
+    override(s->config, "fuse_unk", &m->fuse_unk);
+    if (json_is_null(unk)) m->unk = VOCAB_NONE;
+    if (json_is_integer(unk) && json_integer_value(unk) >= 0 && json_integer_value(unk) < (json_int_t)s->n)
+        m->unk = (uint32_t)json_integer_value(unk);
+}
+
+static snug_err open_source(source *s, tokenizer *t, snug_error *err) {
+    enum { MAX_EOG = 256 };
+    int32_t eog[MAX_EOG];
+    size_t n_eog = 0;
+    const char *template = gguf_get_str_or(s->g, KEY_TEMPLATE, NULL);
+    snug_err e = find_parts(s, err);
+    if (e) return e;
+    s->row = s->spm ? SIZE_MAX : pre_find(gguf_get_str_or(s->g, KEY_PRE, "default"));
+    t->ggml_model = s->spm ? "llama" : "gpt2";
+    e = read_model(s, t, err);
+    if (e) return e;
+    t->n_model = t->model.vocab.n;
+    read_roles(s, t);
+    read_flags(s, t);
+    if (!e) e = read_added(s, t, err);
+    if (!e) e = read_pipeline(s, t, err);
+    if (!e) e = tokenizer_set_added(t, s->spec, s->n_spec, err);
+    for (uint32_t id = 0; id < s->n && !e; id++)
+        if (is_filler(text_of(s, id), type_of(s, id))) t->flag[id] |= FLAG_FILLER;
+    if (!e) e = read_affixes(s, t, err);
+    if (!e) e = read_ids(s, "eog", eog, MAX_EOG, &n_eog, err);
+    if (!e && template && !(t->chat_template = arena_strdup(&t->mem, template))) e = err_nomem(err, strlen(template));
+    return e ? e : tokenizer_finish(t, eog, n_eog, json_object_get(s->config, "eog") != NULL, err);
+}
+
+snug_err tokenizer_open_gguf(const gguf_file *g, tokenizer **out, snug_error *err) {
+    source s = {.g = g, .row = SIZE_MAX};
+    tokenizer *t = tokenizer_new(err);
+    *out = NULL;
+    if (!t) return SNUG_ERR_NOMEM;
+    snug_err e = open_source(&s, t, err);
+    free(s.spec);
+    json_decref(s.config);
+    if (e) tokenizer_close(&t);
+    *out = t;
+    return e;
+}
