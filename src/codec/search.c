@@ -101,6 +101,36 @@ VEC_CLONES void search_refit_min(size_t n, const float *x, const float *a, float
     v8_store(m, v8_select(ok, m1, mv));
 }
 
+/* Here lanes are weights; the sums of the eight lanes are added by a fixed tree. */
+VEC_INLINE void code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, const int8_t *table,
+                          search_sums *out) {
+    v8f inv = v8_set(s != 0 ? 1 / s : 0), l = v8_set((float)lo), h = v8_set((float)hi), zero = v8_set(0);
+    v8f a_ = zero, x_ = zero, q_ = zero, qq = zero, qx = zero;
+    float value[16];
+    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    for (size_t i = 0; i < n; i += 8) {
+        v8f xv = v8_load(x + i), av = v8_load(a + i), t = (xv - m) * inv;
+        v8f q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h), aq = av * q;
+        a_ += av;
+        x_ += av * xv;
+        q_ += aq;
+        qq += aq * q;
+        qx += aq * xv;
+    }
+    *out = (search_sums){v8_sum(a_), v8_sum(x_), v8_sum(q_), v8_sum(qq), v8_sum(qx)};
+}
+
+VEC_CLONES void search_code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, search_sums *out) {
+    code_sums(n, x, a, s, m, lo, hi, NULL, out);
+}
+static VEC_CLONES void code_sums_table(size_t n, const float *x, const float *a, float s, const int8_t *table, search_sums *out) {
+    code_sums(n, x, a, s, 0, 0, 0, table, out);
+}
+void search_code_sums_scale(size_t n, const float *x, const float *a, float s, int lo, int hi, const int8_t *table, search_sums *out) {
+    if (table) code_sums_table(n, x, a, s, table, out);
+    else search_code_sums(n, x, a, s, 0, lo, hi, out);
+}
+
 /* Start scales: the largest weight at code K for K spread around each end of the code range, of both signs (the range may
  * be lopsided, and so may the block). Each is refitted to its codes, rounded to f16 and judged as stored. */
 uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const int8_t *table, int rounds) {

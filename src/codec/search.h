@@ -16,6 +16,11 @@ void search_refit_scale(size_t n, const float *x, const float *a, float s[8], in
  * k-quants subtract a non-negative minimum). */
 void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0);
 
-/* The f16 scale of either sign with the least error on n weights. `tries`: multiples of 8 start scales per sign. */
+/* Sums over the codes of one candidate: a, a x, a q, a q^2, a q x. n is a multiple of 8. */
+typedef struct search_sums { double a, x, q, qq, qx; } search_sums;
+void search_code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, search_sums *out);
+void search_code_sums_scale(size_t n, const float *x, const float *a, float s, int lo, int hi, const int8_t *table, search_sums *out);
+
+/* The f16 scale of either sign with the least error on n weights. `rounds`: 4 start scales of each sign per round. */
 uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const int8_t *table, int rounds);
 #endif
