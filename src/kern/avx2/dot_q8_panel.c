@@ -1,0 +1,261 @@
+/* q8 dots across rows, for many tokens: registers hold eight rows, so nothing is summed horizontally.
+ *
+ * A panel of 8 or 16 rows is repacked, K_CHUNKS chunks at a time, so that a vector holds four neighbouring codes of each of
+ * eight rows; a token's four codes are broadcast against it.
+ *
+ *     packed chunk:  [ row 0: w0..w3 | row 1: w0..w3 | ... | row 7: w0..w3 ]  [ row 0: w4..w7 | ... ]  ...   8 vectors
+ *
+ * maddubs wants one unsigned factor. With lo = the smallest code of the panel, codes are stored as q - lo >= 0 and the
+ * dot gains lo * (sum of x), which is known: exact integers, so the same result. Pairs reach 2 * range * 127; while
+ * n * 2 * range * 127 <= 32,767, n of them are added in int16 before they are widened:
+ *     range <= 16: n = 8 (a whole chunk);  <= 32: 4;  <= 64: 2;  <= 129: 1.
+ * So 2- to 4-bit codes cost two operations per vector, 8-bit codes (wider range) go the |q|, sign(x, q) way of
+ * dot_q8_rows.c at four.
+ *
+ * The canonical lanes (group mod 8) of every row and token live in memory, `lane`, as vectors over rows: L1 while a tile of
+ * tokens runs over a K block, L2 between K blocks. Stack: packed 16 KB, scales 8 KB, lanes 64 KB. */
+#include "kern/avx2/dot_q8.h"
+
+enum { K_CHUNKS = 32, T_MAX = 128, T_TILE = 4, OCTETS = 2, MODE_SIGN = 0 };
+
+typedef struct panel {
+    __m256i q[K_CHUNKS][OCTETS][8];
+    __m256 s[K_CHUNKS][2][OCTETS], m[K_CHUNKS][2][OCTETS]; /* [chunk][half, groups of 16 only][octet] */
+    int n_add;                                            /* pairs added in int16; MODE_SIGN */
+    int lo;
+} panel;
+
+typedef struct lanes { __m256 v[8][OCTETS]; } lanes; /* of one token */
+
+/* 8x8 transposition of 32-bit elements */
+KERN_INLINE void transpose8(__m256i v[8]) {
+    __m256i a[8], b[8];
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) {
+            b[4 * i + 2 * j] = _mm256_unpacklo_epi64(a[4 * i + j], a[4 * i + j + 2]);
+            b[4 * i + 2 * j + 1] = _mm256_unpackhi_epi64(a[4 * i + j], a[4 * i + j + 2]);
+        }
+    for (int j = 0; j < 4; j++) {
+        v[j] = _mm256_permute2x128_si256(b[j], b[j + 4], 0x20);
+        v[j + 4] = _mm256_permute2x128_si256(b[j], b[j + 4], 0x31);
+    }
+}
+
+/* Range of the codes of n_rows x (32 * n_chunks), and the way to multiply them. */
+static void choose_mode(panel *p, const int8_t *q, size_t ldq, size_t n_rows, size_t n_chunks) {
+    __m256i min = bytes(127), max = bytes(-128);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t c = 0; c < n_chunks; c++) {
+            __m256i v = load_i(q + r * ldq + 32 * c);
+            min = _mm256_min_epi8(min, v);
+            max = _mm256_max_epi8(max, v);
+        }
+    int8_t lo[32], hi[32];
+    store_i(lo, min);
+    store_i(hi, max);
+    for (int i = 1; i < 32; i++) {
+        if (lo[i] < lo[0]) lo[0] = lo[i];
+        if (hi[i] > hi[0]) hi[0] = hi[i];
+    }
+    int range = hi[0] - lo[0];
+    p->n_add = range <= 16 ? 8 : range <= 32 ? 4 : range <= 64 ? 2 : range <= 129 ? 1 : MODE_SIGN;
+    p->lo = p->n_add == MODE_SIGN ? 0 : lo[0];
+}
+
+/* Rows that do not exist repeat row 0; their results are dropped. */
+static void pack(panel *p, const kern_q8_args *a, size_t row0, size_t n_rows, int n_octets, size_t chunk0, size_t n_chunks,
+                 int groups) {
+    const int8_t *q = a->q + row0 * a->ldq + 32 * chunk0;
+    choose_mode(p, q, a->ldq, n_rows, n_chunks);
+    const __m256i lo = bytes(p->lo);
+    for (size_t c = 0; c < n_chunks; c++)
+        for (int o = 0; o < n_octets; o++) {
+            __m256i v[8];
+            for (size_t i = 0; i < 8; i++) {
+                size_t r = 8 * (size_t)o + i;
+                v[i] = _mm256_sub_epi8(load_i(q + (r < n_rows ? r : 0) * a->ldq + 32 * c), lo);
+            }
+            transpose8(v);
+            for (int j = 0; j < 8; j++) p->q[c][o][j] = v[j];
+            for (int g = 0; g < groups; g++) {
+                float s[8], m[8] = {0};
+                for (size_t i = 0; i < 8; i++) {
+                    size_t r = row0 + 8 * (size_t)o + i;
+                    size_t at = (r < row0 + n_rows ? r : row0) * a->lds + (chunk0 + c) * (size_t)groups + (size_t)g;
+                    s[i] = a->s[at];
+                    if (a->m) m[i] = a->m[at];
+                }
+                p->s[c][g][o] = _mm256_loadu_ps(s);
+                p->m[c][g][o] = _mm256_loadu_ps(m);
+            }
+        }
+}
+
+KERN_INLINE int32_t four_codes(const int8_t *x) { return (int32_t)read_u32(x); }
+
+/* Exact dots of vectors j0 .. j0+n_j of one packed chunk with nt tokens: dot[octet][token], 8 rows each.
+ * sum16 are int16 partial sums of n_add vectors. */
+KERN_INLINE void chunk_dots(const __m256i (*q)[8], int j0, int n_j, int n_add, int no, int nt, const int8_t *x, size_t ldx,
+                            __m256i dot[OCTETS][T_TILE]) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    if (n_add == MODE_SIGN) n_add = 1;
+    if (n_add > n_j) n_add = n_j;
+    for (int j = j0; j < j0 + n_j; j += n_add) {
+        __m256i sum16[OCTETS][T_TILE];
+        for (int k = 0; k < n_add; k++)
+            for (int t = 0; t < nt; t++) {
+                __m256i vx = _mm256_set1_epi32(four_codes(x + (size_t)t * ldx + 4 * (j + k)));
+                for (int o = 0; o < no; o++) {
+                    __m256i p = _mm256_maddubs_epi16(q[o][j + k], vx);
+                    sum16[o][t] = k == 0 ? p : _mm256_add_epi16(sum16[o][t], p);
+                }
+            }
+        for (int t = 0; t < nt; t++)
+            for (int o = 0; o < no; o++) {
+                __m256i wide = _mm256_madd_epi16(sum16[o][t], ones);
+                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
+            }
+    }
+}
+
+KERN_INLINE void chunk_dots_sign(const __m256i (*q)[8], int j0, int n_j, int no, int nt, const int8_t *x, size_t ldx,
+                                 __m256i dot[OCTETS][T_TILE]) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int j = j0; j < j0 + n_j; j++) {
+        __m256i vq[OCTETS], abs[OCTETS];
+        for (int o = 0; o < no; o++) {
+            vq[o] = q[o][j];
+            abs[o] = _mm256_abs_epi8(vq[o]);
+        }
+        for (int t = 0; t < nt; t++) {
+            __m256i vx = _mm256_set1_epi32(four_codes(x + (size_t)t * ldx + 4 * j));
+            for (int o = 0; o < no; o++) {
+                __m256i wide = _mm256_madd_epi16(_mm256_maddubs_epi16(abs[o], _mm256_sign_epi8(vx, vq[o])), ones);
+                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
+            }
+        }
+    }
+}
+
+/* One K block of one tile of nt tokens. Everything but the chunk count is constant after inlining. */
+KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, int n_add, int no, int nt, const int8_t *x,
+                      const float *xs, const int16_t *xsum, size_t ldx, size_t group0, lanes *lane) {
+    const int n_j = 8 / groups;
+    for (size_t c = 0; c < n_chunks; c++)
+        for (int g = 0; g < groups; g++) {
+            const size_t l = (group0 + c * (size_t)groups + (size_t)g) % 8;
+            __m256i dot[OCTETS][T_TILE];
+            if (n_add == MODE_SIGN) chunk_dots_sign(p->q[c], g * n_j, n_j, no, nt, x + 32 * c, ldx, dot);
+            else chunk_dots(p->q[c], g * n_j, n_j, n_add, no, nt, x + 32 * c, ldx, dot);
+            for (int t = 0; t < nt; t++) {
+                const int16_t *sums = xsum + (size_t)t * (ldx / 16) + 2 * c;
+                const int sum = groups == 1 ? sums[0] + sums[1] : sums[g];
+                const __m256 vxs = _mm256_broadcast_ss(xs + (size_t)t * (ldx / 32) + c);
+                const __m256i correction = _mm256_set1_epi32(p->lo * sum);
+                const __m256 fsum = _mm256_set1_ps((float)sum);
+                for (int o = 0; o < no; o++) {
+                    __m256i d = n_add == MODE_SIGN ? dot[o][t] : _mm256_add_epi32(dot[o][t], correction);
+                    __m256 v = lane[t].v[l][o];
+                    v = _mm256_fmadd_ps(_mm256_mul_ps(p->s[c][g][o], vxs), _mm256_cvtepi32_ps(d), v);
+                    if (offset) v = _mm256_fmadd_ps(_mm256_mul_ps(p->m[c][g][o], vxs), fsum, v);
+                    lane[t].v[l][o] = v;
+                }
+            }
+        }
+}
+
+#define TILE_ARGS const panel *p, size_t n_chunks, int nt, const int8_t *x, const float *xs, const int16_t *xsum, size_t ldx, \
+                  size_t group0, lanes *lane
+
+KERN_INLINE void tile_nt(int groups, bool offset, int n_add, int no, TILE_ARGS) {
+    switch (nt) {
+    case 4: tile(p, n_chunks, groups, offset, n_add, no, 4, x, xs, xsum, ldx, group0, lane); break;
+    case 3: tile(p, n_chunks, groups, offset, n_add, no, 3, x, xs, xsum, ldx, group0, lane); break;
+    case 2: tile(p, n_chunks, groups, offset, n_add, no, 2, x, xs, xsum, ldx, group0, lane); break;
+    default: tile(p, n_chunks, groups, offset, n_add, no, 1, x, xs, xsum, ldx, group0, lane); break;
+    }
+}
+
+KERN_INLINE void tile_mode(int groups, bool offset, int no, TILE_ARGS) {
+    switch (p->n_add) {
+    case 8: tile_nt(groups, offset, 8, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    case 4: tile_nt(groups, offset, 4, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    case 2: tile_nt(groups, offset, 2, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    case 1: tile_nt(groups, offset, 1, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    default: tile_nt(groups, offset, MODE_SIGN, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    }
+}
+
+KERN_INLINE void finish(const lanes *lane, size_t n_tokens, int n_octets, size_t n_rows, float *y, size_t ldy) {
+    for (size_t t = 0; t < n_tokens; t++)
+        for (int o = 0; o < n_octets; o++) {
+            __m256 l[8];
+            for (int i = 0; i < 8; i++) l[i] = lane[t].v[i][o];
+            __m256 even = _mm256_add_ps(_mm256_add_ps(l[0], l[4]), _mm256_add_ps(l[2], l[6]));
+            __m256 odd = _mm256_add_ps(_mm256_add_ps(l[1], l[5]), _mm256_add_ps(l[3], l[7]));
+            float sum[8];
+            _mm256_storeu_ps(sum, _mm256_add_ps(even, odd));
+            for (size_t i = 0; i < 8 && 8 * (size_t)o + i < n_rows; i++) y[t * ldy + 8 * (size_t)o + i] += sum[i];
+        }
+}
+
+/* Rows [row0, row0 + n_rows), n_rows <= 8 * no, against tokens [t0, t0 + nt), nt <= T_MAX */
+KERN_INLINE void panel_dots(const kern_q8_args *a, int groups, bool offset, int no, size_t row0, size_t n_rows, size_t t0, size_t nt) {
+    panel p;
+    lanes lane[T_MAX];
+    memset(lane, 0, nt * sizeof lane[0]);
+    for (size_t c = 0; c < a->n_chunks; c += K_CHUNKS) {
+        size_t n = a->n_chunks - c < K_CHUNKS ? a->n_chunks - c : K_CHUNKS;
+        pack(&p, a, row0, n_rows, no, c, n, groups);
+        for (size_t t = 0; t < nt; t += T_TILE) {
+            const size_t at = t0 + t;
+            const int8_t *x = a->x + at * a->ldx + 32 * c;
+            const float *xs = a->xs + at * (a->ldx / 32) + c;
+            const int16_t *xsum = a->xsum + at * (a->ldx / 16) + 2 * c;
+            tile_mode(groups, offset, no, &p, n, nt - t < T_TILE ? (int)(nt - t) : T_TILE, x, xs, xsum, a->ldx,
+                      c * (size_t)groups, lane + t);
+        }
+    }
+    finish(lane, nt, no, n_rows, a->y + t0 * a->ldy + row0, a->ldy);
+}
+
+/* One function per case, so that the inlined tiles stay apart and the stack is theirs alone. */
+#define PANEL(name, groups, offset, no)                                                                                \
+    static __attribute__((noinline)) void name(const kern_q8_args *a, size_t row0, size_t n_rows, size_t t0, size_t nt) { \
+        panel_dots(a, groups, offset, no, row0, n_rows, t0, nt);                                                       \
+    }
+PANEL(g32_one, 1, false, 1)
+PANEL(g32_two, 1, false, 2)
+PANEL(g32_one_offset, 1, true, 1)
+PANEL(g32_two_offset, 1, true, 2)
+PANEL(g16_one, 2, false, 1)
+PANEL(g16_two, 2, false, 2)
+PANEL(g16_one_offset, 2, true, 1)
+PANEL(g16_two_offset, 2, true, 2)
+
+typedef void (*panel_fn)(const kern_q8_args *a, size_t row0, size_t n_rows, size_t t0, size_t nt);
+
+static void all_panels(const kern_q8_args *a, panel_fn one, panel_fn two) {
+    for (size_t t = 0; t < a->n_tokens; t += T_MAX) {
+        size_t nt = a->n_tokens - t < T_MAX ? a->n_tokens - t : T_MAX;
+        for (size_t r = 0; r < a->n_rows;) {
+            size_t left = a->n_rows - r, n = left > 8 ? (left < 16 ? left : 16) : left;
+            (left > 8 ? two : one)(a, r, n, t, nt);
+            r += n;
+        }
+    }
+}
+
+void kern_dot_q8_panel_g32_avx2(const kern_q8_args *a) {
+    if (a->m) all_panels(a, g32_one_offset, g32_two_offset);
+    else all_panels(a, g32_one, g32_two);
+}
+
+void kern_dot_q8_panel_g16_avx2(const kern_q8_args *a) {
+    if (a->m) all_panels(a, g16_one_offset, g16_two_offset);
+    else all_panels(a, g16_one, g16_two);
+}
