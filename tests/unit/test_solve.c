@@ -1,0 +1,158 @@
+// rooms: base kern codec linalg solve
+/* Solvers: low rank, sums of terms, errors as predicted, threads and panels that change nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "solve/solve.h"
+
+static float *random_matrix(size_t rows, size_t cols, size_t rank, float noise, uint64_t seed) {
+    float *w = malloc(rows * cols * sizeof *w), *u = malloc(rows * rank * sizeof *u), *v = malloc(rank * cols * sizeof *v);
+    rng r;
+    rng_seed(&r, seed, 0);
+    for (size_t i = 0; i < rows * rank; i++) u[i] = rng_normal(&r);
+    for (size_t i = 0; i < rank * cols; i++) v[i] = rng_normal(&r);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++) {
+            float sum = noise * rng_normal(&r);
+            for (size_t k = 0; k < rank; k++) sum += u[i * rank + k] * v[k * cols + j];
+            w[i * cols + j] = sum;
+        }
+    free(u), free(v);
+    return w;
+}
+static void parse(const char *text, comp *c) { assert_true(comp_parse(text, c)); }
+
+/* A matrix of rank 6 is found again up to bf16, whichever side is the shorter and whatever the metric. */
+static void test_svd_exact(void **state) {
+    static const size_t shapes[][2] = {{90, 40}, {40, 90}, {8, 300}, {1, 7}};
+    for (int k = 0; k < 4; k++)
+        for (int with = 0; with < 2; with++) {
+            size_t rows = shapes[k][0], cols = shapes[k][1];
+            float *w = random_matrix(rows, cols, 6, 0, 1), a[300];
+            for (size_t j = 0; j < cols; j++) a[j] = j % 5 == 0 ? 100 : 0.1f;
+            comp c;
+            double e2, n2;
+            snug_error err;
+            parse("lowrank6", &c);
+            assert_int_equal(solve_error(&c, w, cols, rows, cols, with ? a : NULL, 0, &e2, &n2, &err), SNUG_OK);
+            if (e2 > 2e-5 * n2) fail_msg("%zux%zu: relative error %g", rows, cols, e2 / n2);
+            free(w);
+        }
+}
+
+/* The importance moves the error to where it does not matter; more rank is never worse. */
+static void test_svd_metric(void **state) {
+    enum { R = 64, C = 96 };
+    float *w = random_matrix(R, C, 40, 0.5f, 2), a[C];
+    for (size_t j = 0; j < C; j++) a[j] = j < 16 ? 50 : 1;
+    double last = INFINITY;
+    for (uint16_t rank = 4; rank <= 32; rank *= 2) {
+        codec_params p = {.rank = rank};
+        comp c = {.n_terms = 1, .term = {{codec_by_id(17), p}}};
+        double with, n2, plain = 0;
+        assert_int_equal(solve_error(&c, w, C, R, C, a, 0, &with, &n2, NULL), SNUG_OK);
+        uint8_t *dst = malloc((size_t)c.term[0].codec->bytes(p, R, C));
+        float out[R * C];
+        wt t;
+        assert_int_equal(solve_svd(p, w, C, R, C, NULL, dst, NULL), SNUG_OK);
+        assert_int_equal(wt_open(c.term[0].codec, p, R, C, dst, c.term[0].codec->bytes(p, R, C), &t, NULL), SNUG_OK);
+        t.codec->decode(&t, 0, R, out, C);
+        for (size_t i = 0; i < R * C; i++) plain += a[i % C] * ((double)w[i] - out[i]) * ((double)w[i] - out[i]);
+        assert_true(with < plain && with < last);
+        last = with;
+        free(dst);
+    }
+    free(w);
+}
+
+/* A correction on top of a coarse code is better than either, and the error is the one that the payloads have. */
+static void test_composition(void **state) {
+    enum { R = 48, C = 288 };
+    float *w = random_matrix(R, C, 4, 0.3f, 3), a[C], out[R * C];
+    for (size_t j = 0; j < C; j++) a[j] = 0.5f + (float)(j % 7);
+    static const char *const names[] = {"int2g64", "lowrank4", "int2g64+lowrank4", "lowrank4+int2g64"};
+    double e2[4], n2;
+    for (int k = 0; k < 4; k++) {
+        comp c;
+        uint8_t *dst[2][WEIGHT_MAX_TERMS] = {{0}};
+        weight wgt = {.rows = R, .cols = C};
+        parse(names[k], &c);
+        assert_int_equal(solve_error(&c, w, C, R, C, a, 0, &e2[k], &n2, NULL), SNUG_OK);
+        for (int threads = 1; threads <= 2; threads++) {
+            for (uint32_t i = 0; i < c.n_terms; i++) dst[threads - 1][i] = malloc((size_t)comp_term_bytes(&c, i, R, C));
+            assert_int_equal(solve_comp(&c, w, R, C, a, 0, threads, dst[threads - 1], NULL), SNUG_OK);
+        }
+        for (uint32_t i = 0; i < c.n_terms; i++) {
+            uint64_t n = comp_term_bytes(&c, i, R, C);
+            assert_memory_equal(dst[0][i], dst[1][i], (size_t)n);
+            assert_int_equal(wt_open(c.term[i].codec, c.term[i].params, R, C, dst[0][i], n, &wgt.term[wgt.n_terms++].wt, NULL), SNUG_OK);
+        }
+        weight_decode(&wgt, 0, R, out, C);
+        double sum = 0;
+        for (size_t i = 0; i < R * C; i++) sum += a[i % C] * ((double)w[i] - out[i]) * ((double)w[i] - out[i]);
+        assert_true(fabs(sum - e2[k]) < 1e-4 * sum);
+        for (int t = 0; t < 2; t++)
+            for (uint32_t i = 0; i < c.n_terms; i++) free(dst[t][i]);
+    }
+    if (!(e2[2] < e2[0] && e2[3] < e2[0] && e2[3] < e2[1])) fail_msg("%g %g %g %g of %g", e2[0], e2[1], e2[2], e2[3], n2);
+    free(w);
+}
+
+/* Panels of any height give the bytes of the whole; so does a matrix with a wider leading dimension. */
+static void test_panels(void **state) {
+    enum { R = 50, C = 520, LD = 530 };
+    float *w = random_matrix(R, LD, 1, 1, 4);
+    static const char *const names[] = {"int5g32", "q3_k", "q8_0", "bf16"};
+    for (int k = 0; k < 4; k++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(names[k], &codec, &p));
+        size_t n = (size_t)codec->bytes(p, R, C);
+        uint8_t *whole = malloc(n), *parts = malloc(n);
+        assert_int_equal(solve_rtn(codec, p, w, LD, R, C, NULL, 0, whole, NULL, NULL), SNUG_OK);
+        for (size_t r = 0; r < R; r += 7) {
+            size_t rows = R - r < 7 ? R - r : 7;
+            assert_int_equal(solve_rtn(codec, p, w + r * LD, LD, rows, C, NULL, 0, parts + codec->bytes(p, r, C), NULL, NULL), SNUG_OK);
+        }
+        assert_memory_equal(whole, parts, n);
+        free(whole), free(parts);
+    }
+    free(w);
+}
+
+/* More effort is never worse than a percent, and usually better; importances lower the error that they weigh. */
+static void test_effort_and_importance(void **state) {
+    enum { R = 32, C = 512 };
+    float *w = random_matrix(R, C, 1, 3, 5), a[C], ones[C];
+    for (size_t j = 0; j < C; j++) a[j] = expf(2 * sinf((float)j)), ones[j] = 3;
+    for (size_t i = 0; i < codec_count(); i++) {
+        const snug_codec *codec = codec_at(i);
+        codec_params p;
+        if (codec->caps & (CODEC_WHOLE | CODEC_LOSSLESS)) continue;
+        for (uint32_t k = 0; codec->menu(k, &p); k++) {
+            comp c = {.n_terms = 1, .term = {{codec, p}}};
+            double e[3], n2, e_ones, e_null;
+            for (int effort = 0; effort < 3; effort++)
+                assert_int_equal(solve_error(&c, w, C, R, C, a, effort, &e[effort], &n2, NULL), SNUG_OK);
+            if (e[SNUG_EFFORT_NORMAL] > 1.01 * e[SNUG_EFFORT_QUICK] || e[SNUG_EFFORT_MAX] > 1.01 * e[SNUG_EFFORT_NORMAL])
+                fail_msg("%s: quick %g normal %g max %g", codec->family, e[1] / n2, e[0] / n2, e[2] / n2);
+            assert_int_equal(solve_error(&c, w, C, R, C, ones, 0, &e_ones, &n2, NULL), SNUG_OK);
+            assert_int_equal(solve_error(&c, w, C, R, C, NULL, 0, &e_null, &n2, NULL), SNUG_OK);
+            assert_true(fabs(e_ones - 3 * e_null) < 1e-6 * e_ones);
+        }
+    }
+    free(w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_svd_exact), cmocka_unit_test(test_svd_metric),
+                                       cmocka_unit_test(test_composition), cmocka_unit_test(test_panels),
+                                       cmocka_unit_test(test_effort_and_importance)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

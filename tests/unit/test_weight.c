@@ -1,0 +1,163 @@
+// rooms: base kern codec linalg solve
+/* Weights as sums of terms over row and column ranges; names of compositions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "base/rng.h"
+#include "codec_tile16.h"
+#include "solve/solve.h"
+
+enum { ROWS = 70, COLS = 620, LD = 768, TOKENS = 19 };
+
+typedef struct fixture { weight w; uint8_t *payload[WEIGHT_MAX_TERMS]; float *dense; act x; } fixture;
+
+static void add_term(fixture *f, const char *name, size_t row0, size_t rows, size_t col0, size_t cols, uint64_t seed) {
+    const snug_codec *codec;
+    codec_params p;
+    snug_error err;
+    rng r;
+    assert_true(codec_parse(name, &codec, &p));
+    float *w = malloc(rows * cols * sizeof *w), *hat = malloc(rows * cols * sizeof *hat);
+    rng_seed(&r, seed, 0);
+    for (size_t i = 0; i < rows * cols; i++) w[i] = rng_normal(&r);
+    size_t n = (size_t)codec->bytes(p, rows, cols);
+    term *t = &f->w.term[f->w.n_terms];
+    uint8_t *data = f->payload[f->w.n_terms++] = malloc(n);
+    snug_err e = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, NULL, data, &err)
+                                           : solve_rtn(codec, p, w, cols, rows, cols, NULL, SNUG_EFFORT_QUICK, data, NULL, &err);
+    assert_int_equal(e, SNUG_OK);
+    assert_int_equal(wt_open(codec, p, rows, cols, data, n, &t->wt, &err), SNUG_OK);
+    t->row0 = row0;
+    t->col0 = col0;
+    codec->decode(&t->wt, 0, rows, hat, cols);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < cols; j++) f->dense[(row0 + i) * COLS + col0 + j] += hat[i * cols + j];
+    free(w), free(hat);
+}
+
+static void fixture_init(fixture *f) {
+    codec_register_for_test(&codec_tile16);
+    *f = (fixture){.w = {.rows = ROWS, .cols = COLS}, .dense = calloc(ROWS * COLS, sizeof(float))};
+    float *f32 = calloc(TOKENS * LD, sizeof *f32), *scale = malloc(TOKENS * LD / 32 * sizeof *scale);
+    int8_t *q8 = malloc(TOKENS * LD);
+    int16_t *sum = malloc(TOKENS * LD / 16 * sizeof *sum);
+    rng r;
+    rng_seed(&r, 8, 0);
+    for (size_t i = 0; i < TOKENS * LD; i++)
+        if (i % LD < COLS) f32[i] = rng_normal(&r);
+    for (size_t t = 0; t < TOKENS; t++)
+        kern()->quantize_q8(f32 + t * LD, LD, q8 + t * LD, scale + t * LD / 32, sum + t * LD / 16);
+    f->x = (act){TOKENS, COLS, LD, f32, q8, scale, sum};
+}
+static void fixture_fini(fixture *f) {
+    for (uint32_t i = 0; i < f->w.n_terms; i++) free(f->payload[i]);
+    free(f->dense), free((void *)f->x.f32), free((void *)f->x.q8), free((void *)f->x.q8_scale), free((void *)f->x.q8_sum);
+}
+
+/* Scratch of exactly the size promised for any number of rows. */
+static void multiply(const fixture *f, uint64_t row0, size_t n, size_t t0, size_t n_tokens, bool q8, float *y, size_t ldy) {
+    act x = f->x;
+    x.n_tokens = n_tokens, x.f32 += t0 * LD, x.q8 += t0 * LD, x.q8_scale += t0 * LD / 32, x.q8_sum += t0 * LD / 16;
+    size_t need = round_up(weight_scratch_bytes(&f->w, n_tokens), 64);
+    void *scratch = aligned_alloc(64, need + 64);
+    memset(scratch, 0xff, need);
+    weight_matmul(&f->w, row0, n, &x, q8, y, ldy, scratch);
+    free(scratch);
+}
+
+static void check(fixture *f) {
+    float *out = malloc(ROWS * COLS * sizeof *out), *y = malloc(TOKENS * ROWS * sizeof *y), *part = malloc(TOKENS * ROWS * sizeof *y);
+    weight_decode(&f->w, 0, ROWS, out, COLS);
+    for (size_t i = 0; i < ROWS * COLS; i++) assert_true(fabsf(out[i] - f->dense[i]) <= 1e-6f * (1 + fabsf(out[i])));
+    for (size_t r = 0; r < ROWS; r += 9) { /* any row, alone */
+        float row[COLS];
+        weight_decode(&f->w, r, 1, row, COLS);
+        assert_memory_equal(row, out + r * COLS, sizeof row);
+    }
+    for (int q8 = 0; q8 < 2; q8++) {
+        memset(y, 0xff, TOKENS * ROWS * sizeof *y); /* NaN: weight_matmul must set, not add */
+        multiply(f, 0, ROWS, 0, TOKENS, q8, y, ROWS);
+        for (size_t t = 0; t < TOKENS; t++)
+            for (size_t r = 0; r < ROWS; r++) {
+                double sum = 0, size = 0;
+                for (size_t c = 0; c < COLS; c++) {
+                    double v = (double)out[r * COLS + c] * f->x.f32[t * LD + c];
+                    sum += v, size += fabs(v);
+                }
+                double tol = q8 ? 0.15 * sqrt(COLS) : 1e-5 * size;
+                if (!(fabs(y[t * ROWS + r] - sum) <= tol)) fail_msg("q8=%d: %g, not %g", q8, (double)y[t * ROWS + r], sum);
+            }
+        static const size_t row_steps[] = {1, 7, 32}, token_steps[] = {1, 4, 17};
+        for (int k = 0; k < 3; k++) {
+            for (size_t r = 0; r < ROWS; r += row_steps[k])
+                for (size_t t = 0; t < TOKENS; t += token_steps[k]) {
+                    size_t n = ROWS - r < row_steps[k] ? ROWS - r : row_steps[k];
+                    size_t m = TOKENS - t < token_steps[k] ? TOKENS - t : token_steps[k];
+                    multiply(f, r, n, t, m, q8, part + t * ROWS + r, ROWS);
+                }
+            assert_memory_equal(part, y, TOKENS * ROWS * sizeof *y);
+        }
+    }
+    free(out), free(y), free(part);
+}
+
+static void test_single(void **state) {
+    static const char *const names[] = {"bf16", "int3g64", "q4_k", "lowrank5", "tile16"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        fixture f;
+        fixture_init(&f);
+        add_term(&f, names[i], 0, ROWS, 0, COLS, i);
+        assert_int_equal(weight_bytes(&f.w), f.w.term[0].wt.bytes);
+        assert_int_equal(weight_wants_q8(&f.w), f.w.term[0].wt.codec->act == CODEC_ACT_Q8);
+        check(&f);
+        fixture_fini(&f);
+    }
+}
+
+/* Whole terms on top of each other; ranges that end before the weight and start inside it. */
+static void test_sum(void **state) {
+    fixture f;
+    fixture_init(&f);
+    add_term(&f, "q2_k", 0, ROWS, 0, COLS, 1);
+    add_term(&f, "int4g32", 0, ROWS, 0, COLS, 2);
+    add_term(&f, "lowrank8", 0, ROWS, 0, COLS, 3);
+    add_term(&f, "f16", 0, ROWS, 0, COLS, 4);
+    check(&f);
+    fixture_fini(&f);
+}
+static void test_ranges(void **state) {
+    fixture f;
+    fixture_init(&f);
+    add_term(&f, "int3g128", 0, 48, 0, 200, 1);  /* two codecs side by side in the upper rows */
+    add_term(&f, "q6_k", 0, 48, 224, COLS - 224, 2);
+    add_term(&f, "tile16", 48, ROWS - 48, 0, COLS, 3);
+    add_term(&f, "lowrank3", 16, 40, 320, 77, 4); /* across both */
+    check(&f);
+    fixture_fini(&f);
+}
+
+static void test_comp(void **state) {
+    static const char *const good[] = {"bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32"};
+    static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32", "int3g640000000000000000000000"};
+    comp c, d;
+    char text[COMP_NAME_MAX];
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(comp_parse(good[i], &c));
+        comp_format(&c, text);
+        assert_string_equal(text, good[i]);
+        assert_true(comp_parse(text, &d) && comp_equal(&c, &d));
+        assert_int_equal(c.n_terms, i == 2 ? 4 : i + 1);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(comp_parse(bad[i], &c));
+    assert_true(comp_parse("int3g64", &c) && comp_parse("int3g32", &d) && !comp_equal(&c, &d));
+    assert_int_equal(comp_term_bytes(&c, 0, 10, 128), 10 * (2 + 2 + 4 * 12));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_single), cmocka_unit_test(test_sum), cmocka_unit_test(test_ranges),
+                                       cmocka_unit_test(test_comp)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
