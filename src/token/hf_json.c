@@ -32,41 +32,39 @@ static bool take(reader *r, char c) {
 /* ---- finding the slices ---- */
 
 static snug_err skip_string(reader *r) {
-    for (r->at++; r->at < r->n; r->at++) {
-        const char *q = r->text + r->at;
-        if (*q == '\\') r->at++;
-        else if (*q == '"') {
-            r->at++;
+    const char *p = r->text + r->at + 1, *end = r->text + r->n;
+    for (; p < end; p++) {
+        if (*p == '\\') p++;
+        else if (*p == '"') {
+            r->at = (size_t)(p + 1 - r->text);
             return SNUG_OK;
         }
     }
+    r->at = r->n;
     return bad(r, "a string does not end");
 }
 
+/* Skips one value. Brackets are only counted here; whoever reads the value checks it. */
 static snug_err skip_value(reader *r) {
+    static const bool stops[256] = {['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true, [','] = true};
     size_t depth = 0;
     skip_space(r);
-    while (r->at < r->n) {
-        char c = r->text[r->at];
-        if (c == '"') {
+    for (;;) {
+        const char *p = r->text + r->at, *end = r->text + r->n;
+        while (p < end && !stops[(uint8_t)*p]) p++;
+        r->at = (size_t)(p - r->text);
+        if (p == end) return depth ? bad(r, "the file ends inside a value") : SNUG_OK;
+        if (*p == '"') {
             snug_err e = skip_string(r);
             if (e) return e;
             if (depth == 0) return SNUG_OK;
             continue;
         }
-        if (c == '{' || c == '[') depth++;
-        else if (c == '}' || c == ']') {
-            if (depth == 0) return SNUG_OK; /* the end of what surrounds a number */
-            if (--depth == 0) {
-                r->at++;
-                return SNUG_OK;
-            }
-        } else if (c == ',' && depth == 0) {
-            return SNUG_OK;
-        }
+        if (depth == 0 && (*p == ',' || *p == '}' || *p == ']')) return SNUG_OK; /* the end of a number */
         r->at++;
+        if (*p == '{' || *p == '[') depth++;
+        else if (*p != ',' && --depth == 0) return SNUG_OK;
     }
-    return depth ? bad(r, "the file ends inside a value") : SNUG_OK;
 }
 
 static bool key_is(const reader *r, size_t start, const char *name) {
@@ -162,8 +160,13 @@ static snug_err read_string(reader *r, buf *scratch, const char **out, size_t *n
     size_t start = r->at;
     bool escaped = false;
     scratch->len = 0;
-    while (r->at < r->n) {
-        uint8_t c = (uint8_t)r->text[r->at];
+    for (;;) {
+        const char *p = r->text + r->at, *end = r->text + r->n;
+        if (!escaped)
+            while (p < end && (uint8_t)*p >= 0x20 && (uint8_t)*p < 0x80 && *p != '"' && *p != '\\') p++;
+        r->at = (size_t)(p - r->text);
+        if (p == end) return bad(r, "a string does not end");
+        uint8_t c = (uint8_t)*p;
         if (c == '"') {
             *out = escaped ? (const char *)scratch->data : r->text + start;
             *n = escaped ? scratch->len : r->at - start;
@@ -192,7 +195,6 @@ static snug_err read_string(reader *r, buf *scratch, const char **out, size_t *n
         if (escaped && !buf_append(scratch, r->text + r->at, k)) return err_nomem(r->err, scratch->len);
         r->at += k;
     }
-    return bad(r, "a string does not end");
 }
 
 static snug_err read_id(reader *r, uint32_t *out) {
