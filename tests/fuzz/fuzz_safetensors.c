@@ -1,8 +1,12 @@
-/* Any bytes as a safetensors file. What opens must lie inside the file, without overlaps, and be found by name. */
+/* Any bytes as a safetensors file; bytes that begin with '{' also as the JSON of one, with a right length before it and 64 bytes
+ * of data behind it (so that changes to the JSON do not all end at the length). What opens must lie inside the file, without
+ * overlaps, and be found by name. */
 #include "format/safetensors.h"
 #include "fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+#include <string.h>
+
+static void open_as_file(const uint8_t *data, size_t n) {
     char path[64];
     st_set *set = NULL;
     snug_error e = {0};
@@ -24,5 +28,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         FUZZ_CHECK(e.code == rc && e.message[0]);
     }
     close(fd);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    open_as_file(data, n);
+    if (n == 0 || data[0] != '{') return 0;
+    uint64_t length = n;
+    uint8_t *file = calloc(1, 8 + n + 64);
+    FUZZ_CHECK(file);
+    memcpy(file, &length, 8);
+    memcpy(file + 8, data, n);
+    open_as_file(file, 8 + n + 64);
+    free(file);
     return 0;
 }
