@@ -139,13 +139,13 @@ uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const in
     if (top == 0) return 0;
     uint16_t best_bits = 0;
     int reach = -lo > hi ? -lo : hi, lanes = 8 * rounds;
+    bool fine = reach > 16 && !table; /* many codes: clipping never pays, only the last step matters */
+    float first = fine ? 1 + 1.0f / (float)reach : 1.12f, last = fine ? 1 - 1.0f / (float)reach : 0.7f;
     for (int k = 0; k < lanes; k += 8) {
         float s[8], err[8];
         uint16_t bits[8];
-        for (int j = 0; j < 8; j++) {
-            /* both signs by turns; K from 0.70 to 1.12 of the reach (towards 1 as codes get finer) */
-            float at = (float)((k + j) / 2) / (float)(lanes / 2 - 1), span = reach > 16 ? 2.0f / (float)reach : 0.42f;
-            float code = (float)reach * (1 + (reach > 16 ? 0.5f : 0.28f) * span - span * at);
+        for (int j = 0; j < 8; j++) { /* both signs by turns */
+            float at = (float)((k + j) / 2) / (float)(lanes / 2 - 1), code = (float)reach * (first + (last - first) * at);
             s[j] = ((k + j) % 2 ? -top : top) / code;
         }
         search_refit_scale(n, in->x, in->a, s, lo, hi, table);
