@@ -1,6 +1,7 @@
 /* snug: the command table and the way to one of its commands. */
 #include "cli.h"
 
+#include <signal.h>
 #include <string.h>
 
 static const struct {
@@ -30,6 +31,7 @@ static int unknown_command(const char *word) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: the write fails and says so, the program goes on to clean up */
     if (argc < 2) {
         print_overview(stderr);
         return EXIT_USAGE;

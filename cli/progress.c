@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 /* Nothing is drawn for what is over at once; a log gets few lines. */
-static const double BAR_AFTER_S = 0.5, LINE_AFTER_S = 2, LINE_EVERY_S = 10;
+static const double BAR_AFTER_S = 0.5, LINE_AFTER_S = 2, LINE_EVERY_S = 10, LINE_EVERY_SHARE = 0.1; /* the larger of 10 s and 10 % of the time */
 
 static volatile sig_atomic_t stop_requested;
 
@@ -102,6 +102,11 @@ static void print_json(const snug_event *e) {
     json_print(stderr, o);
 }
 
+static bool line_due(const progress_view *v, const snug_event *e) {
+    double since = e->elapsed_s - v->last_line_s;
+    return since >= LINE_EVERY_S && since >= LINE_EVERY_SHARE * e->elapsed_s;
+}
+
 static bool on_event(void *user, const snug_event *e) {
     progress_view *v = user;
     bool new_stage = strcmp(v->stage, e->stage) != 0;
@@ -112,7 +117,7 @@ static bool on_event(void *user, const snug_event *e) {
     }
     if (v->json) print_json(e);
     else if (v->terminal && e->elapsed_s >= BAR_AFTER_S) draw_bar(v, e);
-    else if (!v->terminal && e->elapsed_s >= LINE_AFTER_S && (new_stage || e->elapsed_s - v->last_line_s >= LINE_EVERY_S)) print_line(v, e);
+    else if (!v->terminal && e->elapsed_s >= LINE_AFTER_S && (new_stage || line_due(v, e))) print_line(v, e);
     return interrupted();
 }
 

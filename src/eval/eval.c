@@ -24,7 +24,7 @@ enum { DEFAULT_CTX = 512, MAX_BATCH = 512 };
 static const uint64_t LOGITS_BYTES = (uint64_t)256 << 20;
 static const size_t MAX_TEXT_BYTES = (size_t)1 << 30;
 
-typedef struct score { double nll, nll_ref, kl, js, top1; } score; /* of one token, or a window's means */
+typedef struct score { double nll, nll_ref, kl, js, top1; } score; /* of one token, or a window's sums */
 
 typedef struct side { /* one of the two models at work */
     const snug_model *model;
@@ -41,7 +41,7 @@ typedef struct evaluation {
     windows win;
     uint32_t n_vocab, batch;
     score *token_score;   /* (batch) */
-    score *window_mean;   /* (win.count) */
+    score *window_sum;    /* (win.count) */
     score first_squares;  /* sums of squares in the first window: the spread when it is the only one */
     double *kl;           /* of every scored token; NULL without a reference */
     meter meter;
@@ -138,12 +138,12 @@ static void score_items(void *p, size_t begin, size_t end, int worker) {
     }
 }
 
-static void add(score *to, const score *s, double scale) {
-    to->nll += s->nll * scale;
-    to->nll_ref += s->nll_ref * scale;
-    to->kl += s->kl * scale;
-    to->js += s->js * scale;
-    to->top1 += s->top1 * scale;
+static void add(score *to, const score *s) {
+    to->nll += s->nll;
+    to->nll_ref += s->nll_ref;
+    to->kl += s->kl;
+    to->js += s->js;
+    to->top1 += s->top1;
 }
 
 static snug_err score_window(evaluation *e, size_t w, snug_item *items, snug_error *err) {
@@ -166,10 +166,10 @@ static snug_err score_window(evaluation *e, size_t w, snug_item *items, snug_err
             if (!isfinite(s->nll) || !isfinite(s->nll_ref) || !isfinite(s->kl) || !isfinite(s->js))
                 return err_set(err, SNUG_ERR_NUMERIC, "token %zu of the text: the %s gives no finite probability for it", w * e->win.step + i + 1,
                                isfinite(s->nll_ref) ? "model" : "reference");
-            add(&e->window_mean[w], s, 1.0 / e->win.n_scored);
+            add(&e->window_sum[w], s);
             if (w == 0) {
                 score square = {s->nll * s->nll, 0, s->kl * s->kl, s->js * s->js, s->top1 * s->top1};
-                add(&e->first_squares, &square, 1.0 / e->win.n_scored);
+                add(&e->first_squares, &square);
             }
             if (e->kl) e->kl[w * e->win.n_scored + scored] = s->kl;
             scored++;
@@ -188,10 +188,13 @@ static int by_value(const void *a, const void *b) {
 
 /* Mean and interval of one field of the windows' scores; `field` is its offset in score. */
 static snug_stat field_stat(const evaluation *e, size_t field, double *scratch) {
-    for (size_t w = 0; w < e->win.count; w++) memcpy(&scratch[w], (const char *)&e->window_mean[w] + field, sizeof *scratch);
+    for (size_t w = 0; w < e->win.count; w++) {
+        memcpy(&scratch[w], (const char *)&e->window_sum[w] + field, sizeof *scratch);
+        scratch[w] /= e->win.n_scored;
+    }
     double squares, mean = scratch[0];
     memcpy(&squares, (const char *)&e->first_squares + field, sizeof squares);
-    double variance = squares - mean * mean;
+    double variance = squares / e->win.n_scored - mean * mean;
     return clustered_mean(scratch, e->win.count, variance > 0 ? sqrt(variance) : 0, e->win.n_scored);
 }
 
@@ -226,9 +229,9 @@ static snug_err allocate(evaluation *e, snug_item **items, snug_error *err) {
     size_t n_scored = e->win.count * e->win.n_scored; /* <= tokens in memory */
     *items = malloc(e->batch * sizeof **items);
     e->token_score = malloc(e->batch * sizeof *e->token_score);
-    e->window_mean = calloc(e->win.count, sizeof *e->window_mean);
+    e->window_sum = calloc(e->win.count, sizeof *e->window_sum);
     if (e->ref.model) e->kl = malloc(n_scored * sizeof *e->kl);
-    if (!*items || !e->token_score || !e->window_mean || (e->ref.model && !e->kl)) return err_nomem(err, n_scored * sizeof *e->kl);
+    if (!*items || !e->token_score || !e->window_sum || (e->ref.model && !e->kl)) return err_nomem(err, n_scored * sizeof *e->kl);
     return SNUG_OK;
 }
 
@@ -264,7 +267,7 @@ snug_err snug_eval(const snug_model *model, const snug_model *ref, const snug_ev
     free(items);
     free(e.tokens);
     free(e.token_score);
-    free(e.window_mean);
+    free(e.window_sum);
     free(e.kl);
     return code;
 }

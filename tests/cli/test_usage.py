@@ -40,7 +40,7 @@ def test_what_is_missing_is_named(t):
 
 
 def test_unknown_options_name_their_neighbour(t):
-    for given, meant in [("--sise", "--size"), ("--rati", "--ratio"), ("--pln", "--plan"), ("--efort", "--effort"), ("--thread", "--threads")]:
+    for given, meant in [("--sise", "--size"), ("--rati", "--ratio"), ("--save-pln", "--save-plan"), ("--efort", "--effort"), ("--thread", "--threads")]:
         r = t.run("fit", t.demo, given, "1", expect=USAGE)
         assert f"unknown option {given}; did you mean {meant}?" in r.stderr, r
     assert "unknown option --zzzzzzzz\n" in t.run("run", t.demo, "--zzzzzzzz", expect=USAGE).stderr

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Fitting: the budget is a promise, the report tells the truth, plans replay, and the same question has the same bytes."""
+import json
+import math
+import re
+
+import harness
+from harness import FAILED, OK, TOO_BIG, USAGE
+
+QUICK = ["--effort", "quick", "--calib", "none"]
+
+
+def test_report(t):
+    out, report = t.fit("a.snug", "--ratio", "35%")
+    size = out.stat().st_size
+    assert report["bytes"] == size
+    assert report["budget_bytes"] == int(0.35 * report["source_tensor_bytes"])
+    assert 0.995 * report["budget_bytes"] <= size <= report["budget_bytes"], (size, report["budget_bytes"])
+    assert math.isclose(report["bpw"], 8 * size / report["n_weights"], rel_tol=1e-9)
+    assert math.isclose(report["ratio"], size / report["source_tensor_bytes"], rel_tol=1e-9)
+    assert report["predicted_kl"] > 0 and report["skipped"] == []
+    assert report["run_memory"]["total_bytes"] >= size * 0.9
+    rows = report["plan"]
+    assert sum(r["bytes"] for r in rows) <= size
+    names = [r["tensor"] for r in rows]
+    assert len(set(names)) == len(names) and "token_embd.weight" in names and "blk.3.ffn_down.weight" in names
+    for r in rows:
+        assert r["codec"] and r["bytes"] > 0 and r["rows"] > 0 and r["cols"] > 0 and r["rel_error"] >= 0 and r["predicted_loss"] >= 0, r
+    seen = t.run("inspect", out, "--json", expect=OK).json()
+    assert seen["file_bytes"] == size and seen["format"] == "snug"
+    assert {x["name"]: x["codec"] for x in seen["tensors"]} == {r["tensor"]: r["codec"] for r in rows}
+    assert math.isclose(seen["predicted_kl"], report["predicted_kl"], rel_tol=1e-5)
+
+
+def test_table(t):
+    r = t.run("fit", t.demo, "-o", t.path("a.snug"), "--ratio", "35%", *QUICK, expect=OK)
+    assert re.search(r"^  tensor +codec +bpw +bytes +rel.error +pred.loss$", r.stdout, re.M), r
+    assert re.search(r"^  blk\.0\.attn_q\.weight +\S+ +[\d.]+ +[\d,]+ +\d\.\d\de-?\+?\d\d", r.stdout, re.M), r
+    assert "of the budget used" in r.stdout and "to run" in r.stdout and "kept" in r.stdout, r
+    assert t.run("run", t.path("a.snug"), "-p", "Once", "-n", "5", "--temp", "0", expect=OK).stdout.strip()
+
+
+def test_three_ways_to_name_a_budget(t):
+    weights = t.run("inspect", t.demo, "--json", expect=OK).json()["n_weights"]
+    out, a = t.fit("a.snug", "--bpw", "5")
+    assert a["budget_bytes"] == int(5 * weights / 8) and a["bpw"] <= 5
+    out_b, b = t.fit("b.snug", "--size", a["budget_bytes"])
+    assert out.read_bytes() == out_b.read_bytes()
+
+
+def test_too_small(t):
+    """Exit code 3, and the message names the least size, which works; one byte less does not."""
+    out = t.path("small.snug")
+    r = t.run("fit", t.demo, "-o", out, "--size", "1000", *QUICK, expect=TOO_BIG)
+    numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]{5,}", r.stderr)]
+    assert numbers and t.leftovers(out) == [], r
+    least = max(numbers) if len(numbers) == 1 else min(n for n in numbers if n > 1000)
+    _, report = t.fit("least.snug", "--size", least)
+    assert report["bytes"] <= least
+    t.run("fit", t.demo, "-o", out, "--size", least - 1, *QUICK, expect=TOO_BIG)
+    r = t.run("fit", t.demo, "-o", out, "--size", "1000", *QUICK, "--json", expect=TOO_BIG)
+    assert r.json()["error"]["message"], r
+    assert t.leftovers(out) == []
+
+
+def test_ram(t):
+    out, report = t.fit("ram.snug", "--ram", "24M", "--ctx", "256")
+    assert report["run_memory"]["total_bytes"] <= 24 << 20, report["run_memory"]
+    t.run("run", out, "-p", "a", "-n", "3", "--ctx", "256", "--ram", "24M", expect=OK)
+    t.run("run", out, "-p", "a", "-n", "3", "--ctx", "256", "--ram", "1M", expect=TOO_BIG)
+    t.run("fit", t.demo, "-o", t.path("x"), "--ram", "1M", "--ctx", "256", *QUICK, expect=TOO_BIG)
+
+
+def test_gguf(t):
+    out, report = t.fit("a.gguf", "--ratio", "40%", "--for", "gguf")
+    assert report["bytes"] == out.stat().st_size <= report["budget_bytes"]
+    native = {"f32", "f16", "bf16", "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"}
+    assert {r["codec"] for r in report["plan"]} <= native
+    assert t.run("inspect", out, "--json", expect=OK).json()["format"] == "gguf"
+    t.run("verify", out, expect=OK)
+
+
+def test_plan_only_and_replay(t):
+    plan = t.path("plan.json")
+    r = t.run("fit", t.demo, "--ratio", "35%", *QUICK, "--plan-only", "--save-plan", plan, "--json", expect=OK).json()
+    assert list(t.folder.glob("*.snug*")) == []
+    json.loads(plan.read_text())
+    out, report = t.fit("direct.snug", "--ratio", "35%")
+    assert r["bytes"] == report["bytes"] and r["plan"] == report["plan"]
+    replayed, again = t.fit("replayed.snug", "--plan", plan)
+    assert replayed.read_bytes() == out.read_bytes()
+    # A plan is a text to edit: another codec for one tensor is obeyed.
+    text = plan.read_text()
+    codec = next(x["codec"] for x in report["plan"] if x["tensor"] == "blk.0.attn_v.weight")
+    head, tail = text.split("blk.0.attn_v.weight", 1)
+    plan.write_text(head + "blk.0.attn_v.weight" + tail.replace(f'"{codec}"', '"q8_0"', 1))
+    _, edited = t.fit("edited.snug", "--plan", plan)
+    assert next(x["codec"] for x in edited["plan"] if x["tensor"] == "blk.0.attn_v.weight") == "q8_0"
+
+
+def test_pins(t):
+    _, report = t.fit("a.snug", "--ratio", "40%", "--pin", "blk.*.attn_v.weight=q8_0", "--pin", "token_embd.weight=int4g32", "--pin", "blk.0.attn_v.weight=bf16")
+    codec = {r["tensor"]: r["codec"] for r in report["plan"]}
+    assert codec["token_embd.weight"] == "int4g32" and codec["blk.0.attn_v.weight"] == "bf16"
+    assert all(codec[f"blk.{i}.attn_v.weight"] == "q8_0" for i in (1, 2, 3))
+    out, every = t.fit("b.snug", "--pin", "*=int4g64")
+    assert {r["codec"] for r in every["plan"] if r["rows"] > 1} == {"int4g64"}
+    for bad in ("nonsense", "a=b=c", "*=int99g64", "=q8_0"):
+        r = t.run("fit", t.demo, "-o", t.path("x"), "--ratio", "40%", *QUICK, "--pin", bad)
+        assert r.code in (FAILED, USAGE) and not t.path("x").exists(), r
+
+
+def test_same_bytes(t):
+    """For any number of threads, with and without the cache, and for self-calibration too."""
+    for extra in (QUICK, ["--effort", "quick", "--calib", "self"]):
+        made = []
+        for i, (threads, cache) in enumerate([(1, "c1"), (2, "c2"), (2, "c2"), (3, "c3")]):
+            out = t.path(f"{i}.snug")
+            t.run("fit", t.demo, "-o", out, "--ratio", "33%", *extra, "--threads", threads, env={"XDG_CACHE_HOME": str(t.path(cache))}, expect=OK)
+            made.append(out.read_bytes())
+        assert all(m == made[0] for m in made), [len(m) for m in made]
+
+
+def test_a_text_calibrates(t):
+    text = t.path("calib.txt")
+    text.write_bytes(t.text.read_bytes()[:20000])
+    out = t.path("a.snug")
+    report = t.run("fit", t.demo, "-o", out, "--ratio", "35%", "--effort", "quick", "--calib", text, "--json", expect=OK).json()
+    assert report["calib_tokens"] > 100, report["calib_tokens"]
+    assert out.stat().st_size == report["bytes"] <= report["budget_bytes"]
+
+
+def test_source_may_be_an_artifact_or_gguf(t):
+    a, _ = t.fit("a.snug", "--ratio", "60%")
+    b = t.path("b.snug")
+    t.run("fit", a, "-o", b, "--bpw", "5", *QUICK, expect=OK)
+    g, _ = t.fit("g.gguf", "--ratio", "60%", "--for", "gguf")
+    t.run("fit", g, "-o", t.path("c.snug"), "--bpw", "5", *QUICK, expect=OK)
+    assert t.run("eval", b, "--against", t.demo, "--text", t.text, "--tokens", "512", "--ctx", "64", "--json", expect=OK).json()["kl_mean"] < 1
+
+
+def test_output_is_replaced_only_when_whole(t):
+    out = t.path("a.snug")
+    out.write_text("precious")
+    t.run("fit", t.demo, "-o", out, "--size", "1000", *QUICK, expect=TOO_BIG)
+    assert out.read_text() == "precious"
+    t.run("fit", t.demo, "-o", out, "--ratio", "40%", *QUICK, expect=OK)
+    assert t.leftovers(out) == ["a.snug"]
+
+
+def test_json_events(t):
+    r = t.run("fit", t.demo, "-o", t.path("a.snug"), "--ratio", "35%", "--effort", "quick", "--calib", "self", "--json", expect=OK)
+    events = [json.loads(line) for line in r.stderr.splitlines()]
+    assert events and all(e["event"] == "progress" and 0 <= e["fraction"] <= 1 for e in events)
+    assert [e["fraction"] for e in events] == sorted(e["fraction"] for e in events)
+    assert len({e["stage"] for e in events}) >= 2
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Ctrl-C, kill -9, a full disk: nothing under the target's name, and --resume ends with the same bytes."""
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+
+import harness
+from harness import FAILED, OK, Skip, wait_until
+
+# Slow enough to be hit in the middle, by encoding with one thread at full effort.
+SLOW = ["--ratio", "35%", "--calib", "none", "--effort", "normal", "--threads", "1"]
+
+
+def interrupt_when(t, out, stage, number, sig):
+    """Starts a fit and signals it once `number` events of a stage were seen. Returns the process, or None if it was too fast."""
+    p = t.start("fit", t.demo, "-o", out, *SLOW, "--json")
+    seen = 0
+    for line in p.stderr:
+        if f'"stage":"{stage}"'.encode() in line and b'"done":0,' not in line:
+            seen += 1
+            if seen == number:
+                p.send_signal(sig)
+                break
+    rest = p.communicate(timeout=120)
+    return p, rest
+
+
+def test_ctrl_c_leaves_nothing_under_the_name(t):
+    for stage, number in (("encode", 1), ("encode", 3), ("sensitivity", 1)):
+        out = t.path(f"{stage}{number}.snug")
+        p, (stdout, stderr) = interrupt_when(t, out, stage, number, signal.SIGINT)
+        if p.returncode == OK:
+            print(f"      {stage} {number}: over before the signal came")
+            continue
+        assert p.returncode == FAILED, (p.returncode, stderr[-500:])
+        assert not out.exists()
+        assert b"--resume" in stderr, stderr[-500:]
+        t.run("fit", t.demo, "-o", out, *SLOW, "--resume", expect=OK)
+        assert t.leftovers(out) == [out.name], t.leftovers(out)
+
+
+def test_kill_and_resume_give_the_same_bytes(t):
+    reference = t.path("reference.snug")
+    t.run("fit", t.demo, "-o", reference, *SLOW, expect=OK)
+    hits = 0
+    for number in (1, 2, 4, 6):
+        out = t.path(f"killed{number}.snug")
+        p, _ = interrupt_when(t, out, "encode", number, signal.SIGKILL)
+        if p.returncode == OK:
+            continue
+        hits += 1
+        assert not out.exists()
+        report = t.run("fit", t.demo, "-o", out, *SLOW, "--resume", "--json", expect=OK).json()
+        assert out.read_bytes() == reference.read_bytes()
+        assert t.leftovers(out) == [out.name], t.leftovers(out)
+        print(f"      killed at encode event {number}: resumed, {len(report['skipped'])} of {len(report['plan'])} tensors kept")
+    if not hits:
+        raise Skip("every run was over before it could be killed")
+
+
+def test_resume_refuses_other_options(t):
+    out = t.path("a.snug")
+    p, _ = interrupt_when(t, out, "encode", 1, signal.SIGKILL)
+    if p.returncode == OK:
+        raise Skip("the run was over before it could be killed")
+    changed = [a if a != "35%" else "45%" for a in SLOW]
+    r = t.run("fit", t.demo, "-o", out, *changed, "--resume", expect=FAILED)
+    assert "ratio" in r.stderr or "budget" in r.stderr or "size" in r.stderr, r
+    r = t.run("fit", t.demo, "-o", out, *SLOW, "--resume", "--seed", "7", expect=FAILED)
+    assert "seed" in r.stderr, r
+    t.run("fit", t.demo, "-o", out, *SLOW, expect=OK) # without --resume it begins anew
+    assert t.leftovers(out) == [out.name], t.leftovers(out)
+
+
+def test_resume_with_nothing_to_resume(t):
+    r = t.run("fit", t.demo, "-o", t.path("a.snug"), *SLOW, "--resume")
+    assert r.code == OK or "a.snug" in r.stderr, r
+
+
+def test_file_size_limit(t):
+    """A write that the system refuses in the middle (here: a limit on the size of files) is an error, not an end."""
+    for limit in (200, 100000, 900000):
+        out = t.path(f"limit{limit}.snug")
+        r = t.run("fit", t.demo, "-o", out, "--ratio", "35%", "--effort", "quick", "--calib", "none",
+                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)), expect=FAILED)
+        assert not out.exists() and out.name in r.stderr, r
+
+
+def test_full_disk(t):
+    libc = ctypes.CDLL(None, use_errno=True)
+    disk = t.path("disk")
+    disk.mkdir()
+    if libc.mount(b"tmpfs", str(disk).encode(), b"tmpfs", 0, b"size=1m") != 0:
+        raise Skip("mounting a small tmpfs is not allowed here")
+    try:
+        out = disk / "a.snug"
+        r = t.run("fit", t.demo, "-o", out, "--ratio", "35%", "--effort", "quick", "--calib", "none", expect=FAILED)
+        assert not out.exists() and "a.snug" in r.stderr and "space" in r.stderr, r
+        r = t.run("export", t.demo, "-o", disk / "b.gguf", expect=FAILED)
+        assert not (disk / "b.gguf").exists() and "space" in r.stderr, r
+        (disk / "fill").write_bytes(b"\0" * (200 << 10)) if not list(disk.iterdir()) else None
+    finally:
+        libc.umount(str(disk).encode())
+
+
+def test_full_standard_output(t):
+    with open("/dev/full", "wb") as full:
+        for args in (["inspect", t.demo], ["inspect", t.demo, "--json"], ["--help"], ["fit", "--help"], ["run", t.demo, "-p", "a", "-n", "3"]):
+            p = subprocess.run([t.snug, *map(str, args)], stdout=full, stderr=subprocess.PIPE, env=t.env)
+            assert p.returncode == FAILED, (args, p.returncode, p.stderr)
+
+
+def test_ctrl_c_while_writing_text(t):
+    p = t.start("run", t.demo, "-p", "Once upon a time", "-n", "250", "--temp", "1", "--seed", "3")
+    first = p.stdout.read(1)
+    p.send_signal(signal.SIGINT)
+    rest, stderr = p.communicate(timeout=60)
+    assert p.returncode in (OK, FAILED), p.returncode
+    if p.returncode == FAILED:
+        assert b"interrupt" in stderr, stderr
+    (first + rest).decode("utf-8")
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Writing text: reproducible, from every kind of prompt, ending where it should, exact to the byte."""
+import json
+
+import harness
+from harness import FAILED, OK, TOO_BIG, USAGE
+
+GREEDY = ["--temp", "0"]
+
+
+def test_a_seed_repeats_a_text(t):
+    texts = [t.run("run", t.demo, "-p", "The house", "-n", "30", "--seed", seed, expect=OK).stdout for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2] and len(texts[0]) > 20
+    threads = [t.run("run", t.demo, "-p", "The house", "-n", "20", "--seed", 5, "--threads", n, expect=OK).stdout for n in (1, 2)]
+    assert threads[0] == threads[1]
+    r = t.run("run", t.demo, "-p", "The house", "-n", "20", expect=OK) # a seed of its own, which it names
+    seed = r.stderr.split("seed ")[1].split("]")[0]
+    assert t.run("run", t.demo, "-p", "The house", "-n", "20", "--seed", seed, expect=OK).stdout == r.stdout
+
+
+def test_prompts(t):
+    prompt = "It was the best of times,"
+    file = t.path("prompt.txt")
+    file.write_text(prompt + "\n")
+    by_option = t.run("run", t.demo, "-p", prompt, "-n", "20", *GREEDY, expect=OK).stdout
+    assert by_option == t.run("run", t.demo, "-f", file, "-n", "20", *GREEDY, expect=OK).stdout
+    assert by_option == t.run("run", t.demo, "-n", "20", *GREEDY, stdin=(prompt + "\n").encode(), expect=OK).stdout
+    assert by_option == t.run("run", t.demo, "-f", "-", "-n", "20", *GREEDY, stdin=prompt.encode(), expect=OK).stdout
+    assert t.run("run", t.demo, "-p", prompt, "-n", "20", *GREEDY, "--echo", expect=OK).stdout == prompt + by_option
+    assert t.run("run", t.demo, "-p", "-n", "-n", "3", *GREEDY, expect=OK).stdout # a prompt that looks like an option
+    t.run("run", t.demo, "-p", "", "-n", "3", expect=OK) # from the beginning of a text
+    t.run("run", t.demo, "-n", "5", stdin=b"bytes \xff\xfe\x00 that are \xe2\x82 no text", expect=OK)
+
+
+def test_json_and_lengths(t):
+    r = t.run("run", t.demo, "-p", "The house", "-n", "12", *GREEDY, "--json", expect=OK).json()
+    assert r["tokens"] == 12 and r["stop"] == "length" and r["prompt_tokens"] >= 2 and r["text"]
+    assert r["text"] + "\n" == t.run("run", t.demo, "-p", "The house", "-n", "12", *GREEDY, expect=OK).stdout
+    assert t.run("run", t.demo, "-p", "The house", "-n", "100", "--ctx", "20", *GREEDY, "--json", expect=OK).json()["stop"] == "context"
+    full = t.run("run", t.demo, "-p", "The house", "-n", "1000", *GREEDY, "--json", expect=OK).json() # more than the context holds
+    assert full["stop"] in ("context", "end") and full["tokens"] + full["prompt_tokens"] <= 256
+
+
+def test_stop_texts(t):
+    text = t.run("run", t.demo, "-p", "The house", "-n", "60", *GREEDY, "--json", expect=OK).json()["text"]
+    for begin, end in ((20, 23), (30, 31), (11, 40), (0, 1)):
+        stop = text[begin:end]
+        expected = text[:text.index(stop)]
+        r = t.run("run", t.demo, "-p", "The house", "-n", "60", *GREEDY, "--stop", stop, "--json", expect=OK).json()
+        assert r["text"] == expected and r["stop"] == "stop", (stop, r)
+        plain = t.run("run", t.demo, "-p", "The house", "-n", "60", *GREEDY, "--stop", "never this", "--stop", stop, expect=OK).stdout
+        assert plain == (expected + "\n" if expected else ""), (stop, plain)
+    # The beginning of a stop text at the very end is no reason to lose it.
+    r = t.run("run", t.demo, "-p", "The house", "-n", "60", *GREEDY, "--stop", text[-3:] + "\x01", expect=OK)
+    assert r.stdout == text + "\n"
+
+
+def test_what_does_not_fit(t):
+    r = t.run("run", t.demo, "-p", "word " * 300, expect=TOO_BIG)
+    assert "--ctx" in r.stderr, r
+    t.run("run", t.demo, "-p", "word " * 300, "--ctx", "10", expect=TOO_BIG)
+    t.run("run", t.demo, "-p", "a", "--ram", "100K", expect=TOO_BIG)
+    t.run("run", t.demo, "-p", "a", "-n", "2", "--ram", "200M", expect=OK)
+
+
+def test_sampling_options(t):
+    greedy = t.run("run", t.demo, "-p", "The house", "-n", "20", *GREEDY, expect=OK).stdout
+    assert t.run("run", t.demo, "-p", "The house", "-n", "20", "--temp", "2", "--top-k", "1", expect=OK).stdout == greedy
+    assert t.run("run", t.demo, "-p", "The house", "-n", "20", "--temp", "1", "--min-p", "1", expect=OK).stdout == greedy
+    assert t.run("run", t.demo, "-p", "The house", "-n", "20", "--temp", "1", "--top-p", "0", "--top-k", "0", expect=OK).stdout == greedy
+    other = t.run("run", t.demo, "-p", "The house", "-n", "80", *GREEDY, "--repeat-penalty", "1.5", expect=OK).stdout
+    assert other != t.run("run", t.demo, "-p", "The house", "-n", "80", *GREEDY, expect=OK).stdout
+    t.run("run", t.demo, "-p", "a", "--top-p", "1.5", expect=USAGE)
+    t.run("run", t.demo, "-p", "a", "--temp", "-1", expect=USAGE)
+
+
+def chat_model(t):
+    """The demo model with a chat template (it was never trained on one: only the mechanics are looked at)."""
+    folder = t.demo_copy("chat")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["chat_template"] = ("{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '\\n' }}{% endfor %}"
+                               "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_chat(t):
+    model = chat_model(t)
+    options = ["-n", "12", *GREEDY]
+    both = t.run("chat", model, *options, stdin=b"Who are you?\nAnd then?\n", expect=OK).stdout
+    one = t.run("chat", model, *options, stdin=b"Who are you?\n", expect=OK).stdout
+    assert both.startswith(one) and len(both) > len(one)
+    # What was forgotten is as if it had never been said.
+    again = t.run("chat", model, *options, stdin=b"Who are you?\n/reset\nWho are you?\n", expect=OK).stdout
+    assert again == one + one
+    ended = t.run("chat", model, *options, stdin=b"Who are you?\n/exit\nAnd then?\n", expect=OK).stdout
+    assert ended == one
+    helped = t.run("chat", model, *options, stdin=b"/help\n\n/nonsense\n", expect=OK)
+    assert "/reset" in helped.stderr and "unknown command /nonsense" in helped.stderr and helped.stdout == ""
+    system = t.run("chat", model, *options, "--system", "Answer as a pirate.", stdin=b"Who are you?\n", expect=OK).stdout
+    assert system != one
+
+
+def test_a_chat_longer_than_the_context(t):
+    model = chat_model(t)
+    lines = "".join(f"Tell me number {i} of the many stories that you know.\n" for i in range(14))
+    r = t.run("chat", model, "-n", "16", *GREEDY, stdin=lines.encode(), expect=OK)
+    assert "forgotten" in r.stderr, r
+    r = t.run("chat", model, "-n", "16", *GREEDY, stdin=("word " * 400 + "\n").encode())
+    assert r.code == TOO_BIG and "--ctx" in r.stderr, r
+
+
+def test_chat_without_a_template(t):
+    r = t.run("chat", t.demo, stdin=b"hello\n", expect=FAILED)
+    assert "template" in r.stderr and "snug run" in r.stderr, r
+
+
+def test_bench(t):
+    r = t.run("bench", t.demo, "-p", "32", "-n", "8", "--repeat", "1", "--threads", "1,2", "--json", expect=OK).json()
+    assert [x["threads"] for x in r["runs"]] == [1, 2]
+    for x in [r, *r["runs"]]:
+        assert x["prefill_tps"] > 0 and x["decode_tps"] > 0 and x["threads"] in (1, 2)
+    assert r["bytes_per_token"] == 8393216, r["bytes_per_token"] # all of it: the embedding is the head
+    assert "threads" in t.run("bench", t.demo, "-p", "16", "-n", "4", "--repeat", "1", expect=OK).stdout
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,403 @@
+#!/usr/bin/env python3
+"""A second, independent decoder of snug artifacts, written from docs/format.md alone (numpy; nothing of the library is used).
+
+It reads files that `snug fit` wrote and compares every weight
+  - with `snug-oracle dequantize`, bit for bit, where the oracle is given;
+  - with the source's weights: the relative error must be what the codec's rate promises.
+
+Usage: format_decoder.py --snug PROGRAM [--oracle PROGRAM] --model FOLDER      (exit code 77: numpy is not here)
+"""
+import argparse
+import ctypes
+import ctypes.util
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+try:
+    import numpy as np
+except ImportError:
+    print("SKIP: numpy is not installed")
+    sys.exit(77 if os.environ.get("SNUG_REQUIRE_INTEROP") != "1" else 1)
+
+# ---------------------------------------------------------------- GGUF ----
+SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "<u1", 10: "<u8", 11: "<i8", 12: "<f8"}
+STRING, ARRAY = 8, 9
+# ggml types: name, weights per block, bytes per block
+GGML = {0: ("f32", 1, 4), 1: ("f16", 1, 2), 2: ("q4_0", 32, 18), 8: ("q8_0", 32, 34), 10: ("q2_k", 256, 84), 11: ("q3_k", 256, 110),
+        12: ("q4_k", 256, 144), 13: ("q5_k", 256, 176), 14: ("q6_k", 256, 210), 20: ("iq4_nl", 32, 18), 23: ("iq4_xs", 256, 136),
+        24: ("i8", 1, 1), 30: ("bf16", 1, 2)}
+BLOCKS = {name: (weights, size) for name, weights, size in GGML.values()}
+
+
+class Reader:
+    def __init__(self, data, at=0):
+        self.data, self.at = data, at
+
+    def number(self, fmt):
+        value = np.frombuffer(self.data, np.dtype(fmt), 1, self.at)[0]
+        self.at += np.dtype(fmt).itemsize
+        return value.item()
+
+    def string(self):
+        n = self.number("<u8")
+        value = bytes(self.data[self.at:self.at + n])
+        self.at += n
+        return value
+
+    def value(self, kind):
+        if kind == STRING:
+            return self.string()
+        if kind == ARRAY:
+            element, n = self.number("<u4"), self.number("<u8")
+            if element == STRING:
+                return [self.string() for _ in range(n)]
+            dtype = np.dtype(SCALARS[element])
+            value = np.frombuffer(self.data, dtype, n, self.at)
+            self.at += n * dtype.itemsize
+            return value
+        return self.number(SCALARS[kind])
+
+    def keys(self, n):
+        found = {}
+        for _ in range(n):
+            key = self.string().decode()
+            assert key not in found, f"key {key} stands twice"
+            found[key] = self.value(self.number("<u4"))
+        return found
+
+
+class Artifact:
+    """Section 1 and 2 of docs/format.md."""
+
+    def __init__(self, path):
+        self.data = np.memmap(path, np.uint8, "r")
+        r = Reader(self.data)
+        assert bytes(self.data[:4]) == b"GGUF"
+        r.at = 4
+        assert r.number("<u4") == 3
+        n_tensors, n_keys = r.number("<u8"), r.number("<u8")
+        self.keys = r.keys(n_keys)
+        infos = []
+        for _ in range(n_tensors):
+            name, n_dims = r.string().decode(), r.number("<u4")
+            dims = [r.number("<u8") for _ in range(n_dims)]
+            infos.append((name, dims, r.number("<u4"), r.number("<u8")))
+        align = self.keys.get("general.alignment", 32)
+        begin = -(-r.at // align) * align
+        self.weights, self.payload_of, checks, expected_offset, payload = {}, {}, [], 0, 0
+        for i, (name, dims, kind, offset) in enumerate(infos):
+            assert len(name.encode()) <= 63 and offset == expected_offset, f"{name}: data do not follow the order of the tensor infos"
+            cols, rows = dims[0], int(np.prod(dims[1:], dtype=np.int64)) if len(dims) > 1 else 1
+            codec, weights, size = GGML[kind]
+            n_bytes = rows * (cols // weights) * size
+            assert cols % weights == 0
+            raw = self.data[begin + offset:begin + offset + n_bytes]
+            assert raw.size == n_bytes, f"{name}: the file ends inside its data"
+            pad = self.data[begin + offset + n_bytes:begin + -(-(offset + n_bytes) // align) * align]
+            assert not pad.any(), f"{name}: padding that is not zero"
+            expected_offset = -(-(offset + n_bytes) // align) * align
+            checks.append(raw)
+            if codec != "i8":
+                self.weights.setdefault(name, []).append((codec, rows, cols, 0, 0, rows, cols, raw))
+            else:
+                self.add_payload(name, payload, raw)
+                payload += 1
+        assert self.data.size == begin + expected_offset, "the file ends with its last tensor's padding"
+        self.checks = checks
+
+    def add_payload(self, name, i, raw):
+        k = self.keys
+        codec = k["snug.codecs"][k["snug.payload.codec"][i]].decode()
+        rows, cols = int(k["snug.payload.rows"][i]), int(k["snug.payload.cols"][i])
+        row0 = int(k["snug.payload.row0"][i]) if "snug.payload.row0" in k else 0
+        col0 = int(k["snug.payload.col0"][i]) if "snug.payload.col0" in k else 0
+        shape = k["snug.payload.shape"][2 * i:2 * i + 2] if "snug.payload.shape" in k else (rows, cols)
+        self.weights.setdefault(name.split("@")[0], []).append((codec, rows, cols, row0, col0, int(shape[0]), int(shape[1]), raw))
+
+    def check_sums(self):
+        if "snug.checksums" not in self.keys:
+            return 0
+        lib = ctypes.util.find_library("xxhash")
+        if not lib:
+            return 0
+        hasher = ctypes.CDLL(lib).XXH3_64bits
+        hasher.restype, hasher.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+        sums = self.keys["snug.checksums"]
+        assert len(sums) == len(self.checks)
+        for raw, expected in zip(self.checks, sums):
+            assert hasher(raw.tobytes(), raw.size) == int(expected), "a checksum does not fit its tensor"
+        return len(sums)
+
+    def unpack_keys(self):
+        """Keys that stand compressed."""
+        if "snug.kv.zstd" not in self.keys:
+            return {}
+        lib = ctypes.CDLL(ctypes.util.find_library("zstd"))
+        lib.ZSTD_decompress.restype = ctypes.c_size_t
+        packed, size = self.keys["snug.kv.zstd"].tobytes(), int(self.keys["snug.kv.bytes"])
+        out = ctypes.create_string_buffer(size)
+        n = lib.ZSTD_decompress(out, ctypes.c_size_t(size), packed, ctypes.c_size_t(len(packed)))
+        assert n == size, "the compressed keys do not unpack to snug.kv.bytes"
+        r = Reader(np.frombuffer(out.raw, np.uint8))
+        more = r.keys(int(self.keys["snug.kv.count"]))
+        assert r.at == size and not set(more) & set(self.keys)
+        return more
+
+    def weight(self, name):
+        """The sum of its terms, in float32 (each term's own numbers exact; the sum in the order of the terms)."""
+        terms = self.weights[name]
+        total = np.zeros(terms[0][5:7], np.float32)
+        for codec, rows, cols, row0, col0, _, _, raw in terms:
+            total[row0:row0 + rows, col0:col0 + cols] += decode(codec, rows, cols, raw)
+        return total
+
+
+# --------------------------------------------------------------- codecs ----
+def bf16(raw):
+    return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def decode_int(codec, rows, cols, raw):
+    """Section 3.3: intBgG."""
+    bits, group = (int(x) for x in codec[3:].split("g"))
+    chunks, groups = -(-cols // 32), -(-cols // group)
+    row = raw.reshape(rows, 2 + groups + 4 * bits * chunks)
+    d = bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))                     # (rows)
+    meta = row[:, 2:2 + groups].astype(np.int32)
+    body = row[:, 2 + groups:].reshape(rows, chunks, 4 * bits)
+    i = np.arange(32)
+    if bits == 8:
+        code = body.astype(np.int32)
+    else:
+        code, at, shift = np.zeros((rows, chunks, 32), np.int32), 0, 0
+        if bits & 4:
+            code |= (body[:, :, at + i % 16] >> np.where(i < 16, 0, 4)) & 15
+            at, shift = at + 16, 4
+        if bits & 2:
+            code |= ((body[:, :, at + i % 8] >> (2 * (i // 8))) & 3).astype(np.int32) << shift
+            at, shift = at + 8, shift + 2
+        if bits & 1:
+            code |= ((body[:, :, at + i // 8] >> (i % 8)) & 1).astype(np.int32) << shift
+    q = (code.reshape(rows, chunks * 32)[:, :cols] - (1 << bits - 1)).astype(np.float32)
+    steps = np.array([2.0 ** (-e / 4) for e in range(32)]).astype(np.float32)
+    scale = d[:, None] * steps[meta >> 3]                                      # f32 products
+    offset = ((meta & 7) - 4) * 2.0 ** (bits - 5) + 0.5
+    least = scale * offset.astype(np.float32)
+    which = np.arange(cols) // group
+    return scale[:, which] * q + least[:, which]
+
+
+def decode_lowrank(codec, rows, cols, raw):
+    """Section 3.4: W = U V, V first."""
+    rank = int(codec[len("lowrank"):])
+    numbers = bf16(np.ascontiguousarray(raw))
+    v, u = numbers[:rank * cols].reshape(rank, cols), numbers[rank * cols:].reshape(rows, rank)
+    return (u.astype(np.float64) @ v.astype(np.float64)).astype(np.float32)
+
+
+def unpack_scales_k4(s):
+    """ggml's q4_k and q5_k: eight 6-bit scales and minima in 12 bytes; s (blocks, 12)."""
+    scale, least = np.empty((len(s), 8), np.float32), np.empty((len(s), 8), np.float32)
+    for j in range(8):
+        if j < 4:
+            scale[:, j], least[:, j] = s[:, j] & 63, s[:, j + 4] & 63
+        else:
+            scale[:, j] = (s[:, j + 4] & 15) | (s[:, j - 4] >> 6) << 4
+            least[:, j] = (s[:, j + 4] >> 4) | (s[:, j] >> 6) << 4
+    return scale, least
+
+
+IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+
+
+def f16(raw):
+    return np.ascontiguousarray(raw).view("<f2").astype(np.float32)
+
+
+def decode_blocks(codec, raw):
+    """Section 3.2: ggml's blocks; raw (n, block bytes) to (n, block weights)."""
+    n = len(raw)
+    nibbles = lambda b: np.concatenate([b & 15, b >> 4], axis=-1)
+    if codec == "q8_0":
+        return f16(raw[:, :2]) * np.ascontiguousarray(raw[:, 2:]).view(np.int8).astype(np.float32)
+    if codec == "q4_0":
+        return f16(raw[:, :2]) * (nibbles(raw[:, 2:]).astype(np.float32) - 8)
+    if codec == "iq4_nl":
+        return f16(raw[:, :2]) * IQ4[nibbles(raw[:, 2:])]
+    if codec == "iq4_xs":
+        high = np.ascontiguousarray(raw[:, 2:4]).view("<u2").astype(np.int32)
+        low = np.stack([raw[:, 4 + j // 2] >> (4 * (j % 2)) & 15 for j in range(8)], 1).astype(np.int32)
+        scale = low | (high >> (2 * np.arange(8)) & 3) << 4
+        values = IQ4[nibbles(raw[:, 8:].reshape(n, 8, 16))]
+        return ((f16(raw[:, :2]) * (scale - 32).astype(np.float32))[:, :, None] * values).reshape(n, 256)
+    if codec in ("q4_k", "q5_k"):
+        d, dmin = f16(raw[:, :2]), f16(raw[:, 2:4])
+        scale, least = unpack_scales_k4(raw[:, 4:16])
+        low = raw[:, -128:].reshape(n, 4, 32)
+        q = np.stack([low & 15, low >> 4], 2).reshape(n, 8, 32).astype(np.float32)
+        if codec == "q5_k":
+            bits = raw[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[None, :, None] & 1
+            q += 16 * bits.astype(np.float32)
+        return ((d * scale)[:, :, None] * q - (dmin * least)[:, :, None]).reshape(n, 256)
+    if codec == "q2_k":
+        scales, q = raw[:, :16], raw[:, 16:80].reshape(n, 2, 1, 32)
+        d, dmin = f16(raw[:, 80:82]), f16(raw[:, 82:84])
+        code = (q >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None] & 3).reshape(n, 16, 16).astype(np.float32)
+        return ((d * (scales & 15))[:, :, None] * code - (dmin * (scales >> 4))[:, :, None]).reshape(n, 256).astype(np.float32)
+    if codec == "q3_k":
+        mask, q, s = raw[:, :32], raw[:, 32:96].reshape(n, 2, 1, 32), raw[:, 96:108].astype(np.int32)
+        low = np.concatenate([s[:, :8] & 15, s[:, :8] >> 4], 1)
+        high = np.concatenate([s[:, 8:12] >> 2 * k & 3 for k in range(4)], 1)
+        scale = (low | high << 4) - 32
+        code = (q >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None] & 3).astype(np.int32)
+        present = (mask[:, None, :] >> np.arange(8, dtype=np.uint8)[None, :, None] & 1).reshape(n, 2, 4, 32).astype(np.int32)
+        code = (code - 4 * (1 - present)).reshape(n, 16, 16).astype(np.float32)
+        return ((f16(raw[:, 108:110]) * scale.astype(np.float32))[:, :, None] * code).reshape(n, 256)
+    if codec == "q6_k":
+        low, high = raw[:, :128].reshape(n, 2, 2, 32), raw[:, 128:192].reshape(n, 2, 1, 32)
+        scale = np.ascontiguousarray(raw[:, 192:208]).view(np.int8).astype(np.float32)
+        four = np.concatenate([low & 15, low >> 4], 2)                          # (n, 2, 4, 32)
+        two = high >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None] & 3
+        code = ((four | two << 4).astype(np.int32) - 32).reshape(n, 16, 16).astype(np.float32)
+        return ((f16(raw[:, 208:210]) * scale)[:, :, None] * code).reshape(n, 256)
+    raise AssertionError(f"no such codec: {codec}")
+
+
+def decode(codec, rows, cols, raw):
+    raw = np.ascontiguousarray(raw)
+    if codec == "f32":
+        return raw.view("<f4").reshape(rows, cols)
+    if codec == "f16":
+        return raw.view("<f2").reshape(rows, cols).astype(np.float32)
+    if codec == "bf16":
+        return bf16(raw).reshape(rows, cols)
+    if codec.startswith("int"):
+        return decode_int(codec, rows, cols, raw)
+    if codec.startswith("lowrank"):
+        return decode_lowrank(codec, rows, cols, raw)
+    weights, size = BLOCKS[codec]
+    per_row = -(-cols // weights)
+    assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
+    return decode_blocks(codec, raw.reshape(-1, size)).astype(np.float32).reshape(rows, per_row * weights)[:, :cols]
+
+
+# --------------------------------------------------------------- source ----
+HF_NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+            "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
+            "ffn_norm": "post_attention_layernorm"}
+
+
+class Source:
+    """A Hugging Face folder of the llama family in bf16."""
+
+    def __init__(self, folder):
+        self.data = np.memmap(folder / "model.safetensors", np.uint8, "r")
+        n = struct.unpack("<Q", self.data[:8].tobytes())[0]
+        self.head, self.begin = json.loads(self.data[8:8 + n].tobytes()), 8 + n
+        self.config = json.loads((folder / "config.json").read_text())
+
+    def weight(self, name):
+        parts = name.split(".")
+        if parts[0] == "blk":
+            hf = f"model.layers.{parts[1]}.{HF_NAMES[parts[2]]}.weight"
+        else:
+            hf = {"token_embd": "model.embed_tokens.weight", "output_norm": "model.norm.weight", "output": "lm_head.weight"}[parts[0]]
+        info = self.head[hf]
+        assert info["dtype"] == "BF16"
+        begin, end = (self.begin + x for x in info["data_offsets"])
+        w = bf16(self.data[begin:end])
+        shape = info["shape"] if len(info["shape"]) == 2 else [1, info["shape"][0]]
+        w = w.reshape(shape)
+        if len(parts) > 2 and parts[2] in ("attn_q", "attn_k"): # llama.cpp's order: pairs (i, i + half) of a head become neighbours
+            heads = self.config["num_attention_heads" if parts[2] == "attn_q" else "num_key_value_heads"]
+            w = w.reshape(heads, 2, shape[0] // heads // 2, shape[1]).swapaxes(1, 2).reshape(shape)
+        return w
+
+
+# ---------------------------------------------------------------- tests ----
+def oracle_decode(oracle, codec, rows, cols, raw):
+    p = subprocess.run([oracle, "dequantize", codec, str(rows), str(cols)], input=raw.tobytes(), capture_output=True)
+    if p.returncode != 0:
+        return None
+    return np.frombuffer(p.stdout, np.float32).reshape(rows, cols)
+
+
+def expected_error(codec):
+    """Relative error, mean square, that a codec stays under on weights like these (a Gaussian has 2^-2R at best)."""
+    if codec in ("f32", "bf16"):
+        return 0.0
+    if codec == "f16":
+        return 1e-5 # exact but for what is below f16's smallest number
+    bits = {"q8_0": 8, "q4_0": 4, "iq4_nl": 4, "iq4_xs": 4, "q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}.get(codec)
+    if codec.startswith("int"):
+        bits = int(codec[3:].split("g")[0])
+    return 2.0 * 4.0 ** -(bits - 1) / 3 if bits else 1.0 # generous: a uniform step over +-4 deviations at most
+
+
+def check(artifact, source, oracle, seen):
+    names = list(artifact.weights)
+    assert "token_embd.weight" in names and "output_norm.weight" in names
+    for name in names:
+        mine, true = artifact.weight(name), source.weight(name)
+        assert mine.shape == true.shape, (name, mine.shape, true.shape)
+        assert np.isfinite(mine).all(), name
+        codec = "+".join(t[0] for t in artifact.weights[name])
+        error = float(((mine - true).astype(np.float64) ** 2).sum() / (true.astype(np.float64) ** 2).sum())
+        assert error <= min(expected_error(t[0]) for t in artifact.weights[name] if not t[0].startswith("lowrank")), (name, codec, error)
+        for term in artifact.weights[name]:
+            kind, rows, cols, raw = term[0], term[1], term[2], term[7]
+            exact = "not compared"
+            if oracle:
+                theirs = oracle_decode(oracle, kind, rows, cols, raw)
+                if theirs is not None and kind.startswith("lowrank"):
+                    assert np.allclose(theirs, decode(kind, rows, cols, raw), rtol=1e-4, atol=1e-6), name
+                    exact = "close to the oracle"
+                elif theirs is not None:
+                    assert np.array_equal(theirs.view(np.uint32), decode(kind, rows, cols, raw).view(np.uint32)), (name, kind)
+                    exact = "equal to the oracle, bit for bit"
+            seen.setdefault(kind, [0, 0.0, exact])
+            seen[kind][0] += 1
+            seen[kind][1] = max(seen[kind][1], error)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--snug", required=True)
+    parser.add_argument("--oracle")
+    parser.add_argument("--model", required=True, type=Path)
+    args = parser.parse_args()
+    source, seen = Source(args.model), {}
+    ints = [f"int{b}g{g}" for b in range(2, 9) for g in (32, 64, 128)]
+    native = ["q8_0", "q4_0", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "bf16", "f16", "f32"]
+    plain = ints + native
+    with tempfile.TemporaryDirectory() as folder:
+        env = dict(os.environ, XDG_CACHE_HOME=folder)
+        # Each file gives every matrix a codec of its own, so that a few files show all of them; the first is the planner's choice.
+        files = [["--ratio", "30%"]]
+        matrices = [n for n in (f"blk.{i}.{m}.weight" for i in range(4) for m in HF_NAMES if "norm" not in m)]
+        for at in range(0, len(plain), len(matrices)):
+            files.append([x for m, c in zip(matrices, plain[at:] + plain) for x in ("--pin", f"{m}={c}")] + ["--pin", "token_embd.weight=q8_0"])
+        files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16", "--pin", "blk.2.attn_q.weight=lowrank64+int4g128"])
+        for i, options in enumerate(files):
+            path = Path(folder) / f"{i}.snug"
+            p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
+                               capture_output=True, text=True)
+            assert p.returncode == 0, p.stderr
+            artifact = Artifact(path)
+            sums = artifact.check_sums()
+            more = artifact.unpack_keys()
+            check(artifact, source, args.oracle, seen)
+            print(f"file {i}: {len(artifact.weights)} weights, {sums} checksums, {len(more)} compressed keys")
+    for kind in sorted(seen):
+        print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
+    missing = [c for c in plain + ["lowrank16"] if c not in seen]
+    assert not missing, f"not seen: {missing}"
+
+
+if __name__ == "__main__":
+    main()
