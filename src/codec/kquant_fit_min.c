@@ -1,11 +1,13 @@
 /* Scales and minima of q2_k, q4_k, q5_k:  minimise  sum a (x - (d ls q - dmin lm))^2  over everything that is stored.
  *
  *   1. Each sub-block alone: real (s, m), m <= 0, by weighted least squares from several starts, codes re-rounded in between.
- *   2. For several super-scale pairs (d, dmin) near the ones that just hold the largest s and m: each sub-block takes the best
- *      integers (ls, lm) near (s / d, -m / dmin), judged by the true error after rounding; then (d, dmin) are refitted to the
- *      codes by least squares and rounded to f16, and the integers are chosen again, until nothing is gained.
+ *   2. For several super-scale pairs (d, dmin) near the ones that just hold the largest s and m, of either sign: each sub-block
+ *      takes the best integers (ls, lm) near (s / d, -m / dmin), judged by the true error after rounding. The best starts go
+ *      on: (d, dmin) are refitted to the codes by least squares and rounded to f16, and the integers are chosen again, until
+ *      nothing is gained.
  * The block as stored is what is judged throughout, so more starts can only help. */
 #include <math.h>
+#include <stdalign.h>
 
 #include "codec/kquant.h"
 #include "codec/search.h"
@@ -55,21 +57,17 @@ static void fit_sub(fit *f, int j, int starts, int refits) {
 
 static int clamp(int v, int hi) { return v < 0 ? 0 : v > hi ? hi : v; }
 
-/* The best integers of sub-block j near (s, m): a window of `wide` x 4 or so around them. */
-static void choose(const fit *f, state *st, int j, float s, float m, bool wide) {
+/* The best integers of sub-block j near (s, m): the 4 x 4 nearest pairs. */
+static void choose(const fit *f, state *st, int j, float s, float m) {
     const float *x = f->in->x + j * f->k->len, *a = f->in->a + j * f->k->len;
-    float at_s = st->d > 0 ? s / st->d : 0, at_m = st->dmin > 0 ? -m / st->dmin : 0;
-    at_s = at_s < 1e6f ? at_s : 1e6f;
-    at_m = at_m < 1e6f ? at_m : 1e6f;
-    int s0 = (int)floorf(at_s), m0 = (int)floorf(at_m), n_m = wide ? 4 : 2, first_m = wide ? -1 : 0, n_s = wide ? 4 : 2;
-    int first_s = wide ? -1 : 0, n = n_s * n_m;
-    for (int k = 0; k < n; k += 8) {
+    float at_s = st->d > 0 ? fminf(s / st->d, 1e6f) : 0, at_m = st->dmin > 0 ? fminf(-m / st->dmin, 1e6f) : 0;
+    int s0 = (int)floorf(at_s) - 1, m0 = (int)floorf(at_m) - 1;
+    for (int k = 0; k < 16; k += 8) {
         float sv[8], mv[8], err[8];
         uint8_t ls[8], lm[8];
         for (int i = 0; i < 8; i++) {
-            int c = (k + i) % n;
-            ls[i] = (uint8_t)clamp(s0 + first_s + c / n_m, f->k->top);
-            lm[i] = (uint8_t)clamp(m0 + first_m + c % n_m, f->k->top);
+            ls[i] = (uint8_t)clamp(s0 + (k + i) / 4, f->k->top);
+            lm[i] = (uint8_t)clamp(m0 + i % 4, f->k->top);
             sv[i] = st->d * (float)ls[i];
             mv[i] = -(st->dmin * (float)lm[i]);
         }
@@ -79,11 +77,11 @@ static void choose(const fit *f, state *st, int j, float s, float m, bool wide) 
     }
 }
 
-static void choose_all(const fit *f, state *st, const float *s, const float *m, bool wide) {
+static void choose_all(const fit *f, state *st, const float *s, const float *m) {
     st->total = 0;
     for (int j = 0; j < f->n_sub; j++) {
         st->err[j] = INFINITY;
-        choose(f, st, j, s[j], m[j], wide);
+        choose(f, st, j, s[j], m[j]);
         st->total += st->err[j];
     }
 }
@@ -121,43 +119,80 @@ static bool refit_super(const fit *f, const state *st, state *out) {
     return out->d != st->d || out->dmin != st->dmin;
 }
 
-/* Step 2 from one pair of super-scales. */
-static void descend(const fit *f, state *st, int rounds, bool wide) {
-    choose_all(f, st, f->s, f->m, wide);
+/* Refits (d, dmin) to the codes and chooses again, around where the integers are now, until nothing is gained. */
+static void descend(const fit *f, state *st, int rounds) {
     for (int r = 0; r < rounds; r++) {
         state next = *st;
         if (!refit_super(f, st, &next)) return;
         float s[MAX_SUB], m[MAX_SUB];
-        for (int j = 0; j < f->n_sub; j++) { /* around where the integers are now, and around the ideal */
+        for (int j = 0; j < f->n_sub; j++) {
             s[j] = next.d * ((float)st->ls[j] + 0.5f);
             m[j] = -(next.dmin * ((float)st->lm[j] + 0.5f));
         }
-        choose_all(f, &next, s, m, true);
+        choose_all(f, &next, s, m);
         if (!(next.total < st->total)) return;
         *st = next;
     }
 }
 
-void kquant_fit_min(const block_in *in, const kquant_min_shape *shape, block_scales *out) {
-    fit f = {.in = in, .k = shape, .n_sub = BLOCK_MAX / shape->len};
-    bool quick = in->effort == SNUG_EFFORT_QUICK, most = in->effort == SNUG_EFFORT_MAX;
+/* How much is tried: what the starts gain is measured in docs/codecs.md. */
+typedef struct effort {
+    int sub_starts, refits;      /* step 1: start scales per sub-block (a multiple of 8), least-squares rounds of each */
+    int n_d, n_m, keep, rounds;  /* step 2: starts for d and dmin, how many of them descend, and how far */
+    bool mirror;                 /* also with d, dmin < 0 */
+} effort;
+static const effort efforts[] = {[SNUG_EFFORT_QUICK] = {8, 2, 1, 1, 1, 2, false},
+                                 [SNUG_EFFORT_NORMAL] = {16, 2, 4, 2, 2, 4, true},
+                                 [SNUG_EFFORT_MAX] = {32, 4, 12, 4, 8, 8, true}};
+enum { MAX_KEEP = 8 };
+
+static double spread(double from, double to, int i, int n) { return n == 1 ? 1 : from + (to - from) * i / (n - 1); }
+
+/* The best state for d, dmin >= 0. */
+static void fit_oriented(fit *f, const effort *e, state *best) {
     float s_top = 0, m_top = 0;
-    for (int j = 0; j < f.n_sub; j++) {
-        fit_sub(&f, j, quick ? 8 : most ? 32 : 16, quick ? 1 : 2);
-        s_top = f.s[j] > s_top ? f.s[j] : s_top;
-        m_top = -f.m[j] > m_top ? -f.m[j] : m_top;
+    for (int j = 0; j < f->n_sub; j++) {
+        fit_sub(f, j, e->sub_starts, e->refits);
+        s_top = f->s[j] > s_top ? f->s[j] : s_top;
+        m_top = -f->m[j] > m_top ? -f->m[j] : m_top;
     }
-    if (s_top == 0 && m_top == 0) return; /* zeros: all stored fields 0 */
-    state best = {.total = INFINITY};
-    int n_d = quick ? 1 : most ? 12 : 4, n_m = quick ? 1 : most ? 6 : 2;
-    for (int k = 0; k < n_d * n_m; k++) {
+    state kept[MAX_KEEP]; /* the most promising starts, best first */
+    int n_kept = 0;
+    for (int k = 0; k < e->n_d * e->n_m; k++) {
         state st = {0};
-        double fd = quick ? 0 : 0.92 + 0.2 * (k / n_m) / (n_d - 1), fm = quick ? 0 : 0.95 + 0.1 * (k % n_m) / (n_m - 1);
-        round_super(&f, &st, s_top / shape->top * (quick ? 1 : fd), m_top / shape->top * (quick ? 1 : fm));
-        descend(&f, &st, quick ? 1 : most ? 8 : 3, !quick);
-        if (st.total < best.total) best = st;
+        round_super(f, &st, s_top / (float)f->k->top * spread(0.92, 1.12, k / e->n_m, e->n_d),
+                    m_top / (float)f->k->top * spread(0.95, 1.05, k % e->n_m, e->n_m));
+        choose_all(f, &st, f->s, f->m);
+        int at = n_kept < e->keep ? n_kept++ : e->keep;
+        for (; at > 0 && st.total < kept[at - 1].total; at--)
+            if (at < e->keep) kept[at] = kept[at - 1];
+        if (at < e->keep) kept[at] = st;
     }
-    out->d = block_f16_bits(best.d, in->unit);
-    out->dmin = block_f16_bits(best.dmin, in->unit);
+    for (int k = 0; k < n_kept; k++) {
+        descend(f, &kept[k], e->rounds);
+        if (k == 0 || kept[k].total < best->total) *best = kept[k];
+    }
+}
+
+/* The formats are lopsided: the lower end of a sub-block is its minimum, exact up to lm's step, the upper end follows from both
+ * integers. With d and dmin negative the block is stored upside down, and now and then that fits better. */
+void kquant_fit_min(const block_in *in, const kquant_min_shape *shape, block_scales *out) {
+    const effort *e = &efforts[in->effort];
+    fit f = {.in = in, .k = shape, .n_sub = BLOCK_MAX / shape->len};
+    state best;
+    float sign = 1;
+    fit_oriented(&f, e, &best);
+    if (e->mirror) {
+        alignas(64) float x[BLOCK_MAX];
+        block_in mirrored = *in;
+        state other;
+        for (int i = 0; i < BLOCK_MAX; i++) x[i] = -in->x[i];
+        mirrored.x = x;
+        f.in = &mirrored;
+        fit_oriented(&f, e, &other);
+        if (other.total < best.total) best = other, sign = -1;
+    }
+    out->d = block_f16_bits(sign * best.d, in->unit);
+    out->dmin = block_f16_bits(sign * best.dmin, in->unit);
     for (int j = 0; j < f.n_sub; j++) out->ls[j] = best.ls[j], out->lm[j] = best.lm[j];
 }

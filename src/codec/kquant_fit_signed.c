@@ -10,7 +10,7 @@
 #include "codec/kquant.h"
 #include "codec/search.h"
 
-enum { MAX_SUB = 16 };
+enum { MAX_SUB = 16, MAX_KEEP = 8 };
 
 typedef struct fit {
     const block_in *in;
@@ -87,8 +87,8 @@ static float refit_super(const fit *f, const state *st) {
     return uu > 0 ? block_f16((float)(ux / uu), f->in->unit) : st->d;
 }
 
+/* Refits d to the codes and chooses again, until nothing is gained. */
 static void descend(const fit *f, state *st, int rounds) {
-    choose_all(f, st);
     for (int r = 0; r < rounds; r++) {
         state next = *st;
         next.d = refit_super(f, st);
@@ -107,15 +107,25 @@ void kquant_fit_signed(const block_in *in, const kquant_signed_shape *shape, blo
         fit_sub(&f, j, most ? 16 : 8, quick ? 1 : 2);
         top = fmaxf(top, fmaxf(f.plus[j], -f.minus[j]));
     }
-    state best = {.total = INFINITY};
-    int n_d = quick ? 1 : most ? 24 : 6, reach = -shape->ls_lo;
-    for (int k = 0; k < 2 * n_d && top > 0; k++) {
+    /* Many starts are looked at, the most promising descend. */
+    int n_starts = quick ? 2 : most ? 48 : 16, n_keep = quick ? 1 : most ? 6 : 2, reach = -shape->ls_lo, n_kept = 0;
+    state kept[MAX_KEEP], best = {.total = INFINITY};
+    for (int k = 0; k < n_starts && top > 0; k++) {
         state st = {0};
-        float ratio = quick ? 1 : 0.86f + 0.2f * (float)(k / 2) / (float)(n_d - 1);
+        float ratio = quick ? 1 : 0.86f + 0.2f * (float)(k / 2) / (float)(n_starts / 2 - 1);
         st.d = block_f16((k % 2 ? -top : top) / (float)reach * ratio, in->unit);
         if (st.d == 0) continue;
-        descend(&f, &st, quick ? 1 : most ? 8 : 3);
-        if (st.total < best.total) best = st;
+        choose_all(&f, &st);
+        int at = n_kept < n_keep ? n_kept++ : n_keep;
+        while (at > 0 && st.total < kept[at - 1].total) {
+            if (at < n_keep) kept[at] = kept[at - 1];
+            at--;
+        }
+        if (at < n_keep) kept[at] = st;
+    }
+    for (int k = 0; k < n_kept; k++) {
+        descend(&f, &kept[k], quick ? 1 : most ? 8 : 3);
+        if (kept[k].total < best.total) best = kept[k];
     }
     if (best.total == INFINITY) best = (state){0}; /* zeros, or too small for f16 */
     out->d = block_f16_bits(best.d, in->unit);

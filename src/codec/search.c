@@ -8,13 +8,31 @@
 /* 1 / s, and 0 for s = 0 (code 0 then, or the nearest to it). */
 VEC_INLINE v8f inverse(v8f s) { return v8_select(s != v8_set(0), 1 / s, v8_set(0)); }
 
-VEC_INLINE v8f nearest_table(v8f t, const float value[16]) {
-    v8f q = v8_set(value[0]);
-    for (int i = 0; i < 15; i++) {
-        v8i above = t > v8_set(0.5f * (value[i] + value[i + 1]));
-        q += (v8f)((v8i)v8_set(value[i + 1] - value[i]) & above);
+/* A table of 16 ascending values, laid out for a binary search by permutation: level k of the search has 2^k thresholds, each
+ * the midpoint of two neighbours. */
+typedef struct lookup { v8f level0, low1, high1, level2, level3, low, high; } lookup;
+
+VEC_INLINE lookup lookup_of(const int8_t *table) {
+    float value[16], mid[16] = {0};
+    for (int i = 0; i < 16; i++) value[i] = table[i];
+    for (int i = 0; i < 15; i++) mid[i] = 0.5f * (value[i] + value[i + 1]);
+    lookup l = {.level0 = v8_set(mid[7]), .low1 = v8_set(mid[3]), .high1 = v8_set(mid[11])};
+    for (int i = 0; i < 8; i++) {
+        l.level2[i] = mid[4 * (i % 4) + 1];
+        l.level3[i] = mid[2 * i];
+        l.low[i] = value[i];
+        l.high[i] = value[i + 8];
     }
-    return q;
+    return l;
+}
+
+/* The value nearest to t. Comparisons give -1 for true, so doubling and subtracting them builds the index. */
+VEC_INLINE v8f nearest(v8f t, const lookup *l) {
+    v8i upper = t > l->level0, i = -upper;
+    i = 2 * i - (t > v8_select(upper, l->high1, l->low1));
+    i = 2 * i - (t > v8_permute(l->level2, i));
+    i = 2 * i - (t > v8_permute(l->level3, i));
+    return v8_select(upper, v8_permute(l->high, i), v8_permute(l->low, i));
 }
 
 VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi,
@@ -31,10 +49,10 @@ VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float
 VEC_INLINE void err_scale(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, const int8_t *table,
                           float err[8]) {
     v8f sv = v8_load(s), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), e = v8_set(0);
-    float value[16];
-    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    lookup look;
+    if (table) look = lookup_of(table);
     for (size_t i = 0; i < n; i++) {
-        v8f t = x[i] * inv, q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h);
+        v8f t = x[i] * inv, q = table ? nearest(t, &look) : v8_clamp_rint(t, l, h);
         v8f d = x[i] - sv * q;
         e += a[i] * (d * d);
     }
@@ -54,10 +72,10 @@ void search_err_scale(size_t n, const float *x, const float *a, const float s[8]
 
 VEC_INLINE void refit_scale(size_t n, const float *x, const float *a, float s[8], int lo, int hi, const int8_t *table) {
     v8f sv = v8_load(s), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), qx = v8_set(0), qq = v8_set(0);
-    float value[16];
-    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    lookup look;
+    if (table) look = lookup_of(table);
     for (size_t i = 0; i < n; i++) {
-        v8f t = x[i] * inv, q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h), aq = a[i] * q;
+        v8f t = x[i] * inv, q = table ? nearest(t, &look) : v8_clamp_rint(t, l, h), aq = a[i] * q;
         qx += aq * x[i];
         qq += aq * q;
     }
@@ -106,11 +124,11 @@ VEC_INLINE void code_sums(size_t n, const float *x, const float *a, float s, flo
                           search_sums *out) {
     v8f inv = v8_set(s != 0 ? 1 / s : 0), l = v8_set((float)lo), h = v8_set((float)hi), zero = v8_set(0);
     v8f a_ = zero, x_ = zero, q_ = zero, qq = zero, qx = zero;
-    float value[16];
-    if (table) for (int i = 0; i < 16; i++) value[i] = table[i];
+    lookup look;
+    if (table) look = lookup_of(table);
     for (size_t i = 0; i < n; i += 8) {
         v8f xv = v8_load(x + i), av = v8_load(a + i), t = (xv - m) * inv;
-        v8f q = table ? nearest_table(t, value) : v8_clamp_rint(t, l, h), aq = av * q;
+        v8f q = table ? nearest(t, &look) : v8_clamp_rint(t, l, h), aq = av * q;
         a_ += av;
         x_ += av * xv;
         q_ += aq;

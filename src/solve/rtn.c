@@ -64,6 +64,7 @@ snug_err solve_rtn(const snug_codec *codec, codec_params p, const float *w, size
     if (codec->caps & CODEC_WHOLE || !codec->params_ok(p)) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded row by row", name);
     }
+    if (effort != SNUG_EFFORT_QUICK && effort != SNUG_EFFORT_MAX) effort = SNUG_EFFORT_NORMAL;
     size_t sub = round_up(SUB_ROWS, codec->tile_rows);
     if (sub > n_rows) sub = n_rows;
     size_t enc_bytes = round_up(codec->enc_bytes(p, sub, cols), 64), hat_bytes = round_up(sub * cols * sizeof(float), 64);
