@@ -95,36 +95,38 @@ static void pack(panel *p, const kern_q8_args *a, size_t row0, size_t n_rows, in
         }
 }
 
-KERN_INLINE int32_t four_codes(const int8_t *x) { return (int32_t)read_u32(x); }
+KERN_INLINE __m256i four_codes(const int8_t *x) { return _mm256_set1_epi32((int32_t)read_u32(x)); }
 
-/* Exact dots of vectors j0 .. j0+n_j of one packed chunk with nt tokens: dot[octet][token], 8 rows each.
- * sum16 are int16 partial sums of n_add vectors. */
+/* Exact dots of vectors j0 .. j0+n_j of one packed chunk with nt tokens: dot[octet][token], 8 rows each. The loops over
+ * vectors stay loops: unrolled, GCC reorders them until registers spill. */
 KERN_INLINE void chunk_dots(const __m256i (*q)[8], int j0, int n_j, int n_add, int no, int nt, const int8_t *x, size_t ldx,
                             __m256i dot[OCTETS][T_TILE]) {
     const __m256i ones = _mm256_set1_epi16(1);
-    if (n_add == MODE_SIGN) n_add = 1;
     if (n_add > n_j) n_add = n_j;
+    for (int t = 0; t < nt; t++)
+        for (int o = 0; o < no; o++) dot[o][t] = _mm256_setzero_si256();
+#pragma GCC unroll 1
     for (int j = j0; j < j0 + n_j; j += n_add) {
         __m256i sum16[OCTETS][T_TILE];
-        for (int k = 0; k < n_add; k++)
+        for (int t = 0; t < nt; t++)
+            for (int o = 0; o < no; o++) sum16[o][t] = _mm256_setzero_si256();
+#pragma GCC unroll 1
+        for (int k = j; k < j + n_add; k++)
             for (int t = 0; t < nt; t++) {
-                __m256i vx = _mm256_set1_epi32(four_codes(x + (size_t)t * ldx + 4 * (j + k)));
-                for (int o = 0; o < no; o++) {
-                    __m256i p = _mm256_maddubs_epi16(q[o][j + k], vx);
-                    sum16[o][t] = k == 0 ? p : _mm256_add_epi16(sum16[o][t], p);
-                }
+                __m256i vx = four_codes(x + (size_t)t * ldx + 4 * k);
+                for (int o = 0; o < no; o++) sum16[o][t] = _mm256_add_epi16(sum16[o][t], _mm256_maddubs_epi16(q[o][k], vx));
             }
         for (int t = 0; t < nt; t++)
-            for (int o = 0; o < no; o++) {
-                __m256i wide = _mm256_madd_epi16(sum16[o][t], ones);
-                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
-            }
+            for (int o = 0; o < no; o++) dot[o][t] = _mm256_add_epi32(dot[o][t], _mm256_madd_epi16(sum16[o][t], ones));
     }
 }
 
 KERN_INLINE void chunk_dots_sign(const __m256i (*q)[8], int j0, int n_j, int no, int nt, const int8_t *x, size_t ldx,
                                  __m256i dot[OCTETS][T_TILE]) {
     const __m256i ones = _mm256_set1_epi16(1);
+    for (int t = 0; t < nt; t++)
+        for (int o = 0; o < no; o++) dot[o][t] = _mm256_setzero_si256();
+#pragma GCC unroll 1
     for (int j = j0; j < j0 + n_j; j++) {
         __m256i vq[OCTETS], abs[OCTETS];
         for (int o = 0; o < no; o++) {
@@ -132,61 +134,89 @@ KERN_INLINE void chunk_dots_sign(const __m256i (*q)[8], int j0, int n_j, int no,
             abs[o] = _mm256_abs_epi8(vq[o]);
         }
         for (int t = 0; t < nt; t++) {
-            __m256i vx = _mm256_set1_epi32(four_codes(x + (size_t)t * ldx + 4 * j));
+            __m256i vx = four_codes(x + (size_t)t * ldx + 4 * j);
             for (int o = 0; o < no; o++) {
-                __m256i wide = _mm256_madd_epi16(_mm256_maddubs_epi16(abs[o], _mm256_sign_epi8(vx, vq[o])), ones);
-                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
+                __m256i pairs = _mm256_maddubs_epi16(abs[o], _mm256_sign_epi8(vx, vq[o]));
+                dot[o][t] = _mm256_add_epi32(dot[o][t], _mm256_madd_epi16(pairs, ones));
             }
         }
     }
 }
 
-/* One K block of one tile of nt tokens. Everything but the chunk count is constant after inlining. */
-KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, int n_add, int no, int nt, const int8_t *x,
-                      const float *xs, const int16_t *xsum, size_t ldx, size_t group0, lanes *lane) {
+/* What a tile of tokens brings to a K block: codes and scales in place, and per group the sum of the codes and lo times it. */
+typedef struct tokens {
+    const int8_t *x;
+    const float *xs;
+    size_t ldx;
+    float sum[T_TILE][2 * K_CHUNKS];
+    int32_t correction[T_TILE][2 * K_CHUNKS];
+} tokens;
+
+KERN_INLINE void sum_tokens(tokens *k, const int16_t *xsum, int nt, size_t n_chunks, int groups, int lo) {
+    const size_t n = n_chunks * (size_t)groups;
+    for (size_t t = 0; t < (size_t)nt; t++, xsum += k->ldx / 16) {
+        size_t g = 0;
+        for (; g + 8 <= n; g += 8) {
+            __m256i sum = groups == 1 ? _mm256_madd_epi16(load_i(xsum + 2 * g), _mm256_set1_epi16(1))
+                                      : _mm256_cvtepi16_epi32(load_i128(xsum + g));
+            _mm256_storeu_ps(k->sum[t] + g, _mm256_cvtepi32_ps(sum));
+            store_i(k->correction[t] + g, _mm256_mullo_epi32(sum, _mm256_set1_epi32(lo)));
+        }
+        for (; g < n; g++) {
+            int sum = groups == 1 ? xsum[2 * g] + xsum[2 * g + 1] : xsum[g];
+            k->sum[t][g] = (float)sum;
+            k->correction[t][g] = lo * sum;
+        }
+    }
+}
+
+/* One K block of one tile of nt tokens. groups, n_add, no and nt are constant after inlining. */
+KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, int n_add, int no, int nt, const tokens *k,
+                      size_t group0, lanes *lane) {
     const int n_j = 8 / groups;
     for (size_t c = 0; c < n_chunks; c++)
-        for (int g = 0; g < groups; g++) {
-            const size_t l = (group0 + c * (size_t)groups + (size_t)g) % 8;
+#pragma GCC unroll 2
+        for (int h = 0; h < groups; h++) {
+            const size_t g = c * (size_t)groups + (size_t)h, l = (group0 + g) % 8;
             __m256i dot[OCTETS][T_TILE];
-            if (n_add == MODE_SIGN) chunk_dots_sign(p->q[c], g * n_j, n_j, no, nt, x + 32 * c, ldx, dot);
-            else chunk_dots(p->q[c], g * n_j, n_j, n_add, no, nt, x + 32 * c, ldx, dot);
+            if (n_add == MODE_SIGN) chunk_dots_sign(p->q[c], h * n_j, n_j, no, nt, k->x + 32 * c, k->ldx, dot);
+            else chunk_dots(p->q[c], h * n_j, n_j, n_add, no, nt, k->x + 32 * c, k->ldx, dot);
             for (int t = 0; t < nt; t++) {
-                const int16_t *sums = xsum + (size_t)t * (ldx / 16) + 2 * c;
-                const int sum = groups == 1 ? sums[0] + sums[1] : sums[g];
-                const __m256 vxs = _mm256_broadcast_ss(xs + (size_t)t * (ldx / 32) + c);
-                const __m256i correction = _mm256_set1_epi32(p->lo * sum);
-                const __m256 fsum = _mm256_set1_ps((float)sum);
+                const __m256 xs = _mm256_broadcast_ss(k->xs + (size_t)t * (k->ldx / 32) + c);
+                const __m256i correction = _mm256_set1_epi32(k->correction[t][g]);
                 for (int o = 0; o < no; o++) {
                     __m256i d = n_add == MODE_SIGN ? dot[o][t] : _mm256_add_epi32(dot[o][t], correction);
-                    __m256 v = lane[t].v[l][o];
-                    v = _mm256_fmadd_ps(_mm256_mul_ps(p->s[c][g][o], vxs), _mm256_cvtepi32_ps(d), v);
-                    if (offset) v = _mm256_fmadd_ps(_mm256_mul_ps(p->m[c][g][o], vxs), fsum, v);
-                    lane[t].v[l][o] = v;
+                    __m256 s = _mm256_mul_ps(p->s[c][h][o], xs);
+                    lane[t].v[l][o] = _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(d), lane[t].v[l][o]);
+                }
+            }
+            if (!offset) continue;
+            for (int t = 0; t < nt; t++) {
+                const __m256 xs = _mm256_broadcast_ss(k->xs + (size_t)t * (k->ldx / 32) + c);
+                const __m256 sum = _mm256_broadcast_ss(&k->sum[t][g]);
+                for (int o = 0; o < no; o++) {
+                    __m256 m = _mm256_mul_ps(p->m[c][h][o], xs);
+                    lane[t].v[l][o] = _mm256_fmadd_ps(m, sum, lane[t].v[l][o]);
                 }
             }
         }
 }
 
-#define TILE_ARGS const panel *p, size_t n_chunks, int nt, const int8_t *x, const float *xs, const int16_t *xsum, size_t ldx, \
-                  size_t group0, lanes *lane
+#define TILE_ARGS const panel *p, size_t n_chunks, bool offset, int nt, const tokens *k, size_t group0, lanes *lane
 
-KERN_INLINE void tile_nt(int groups, bool offset, int n_add, int no, TILE_ARGS) {
-    switch (nt) {
-    case 4: tile(p, n_chunks, groups, offset, n_add, no, 4, x, xs, xsum, ldx, group0, lane); break;
-    case 3: tile(p, n_chunks, groups, offset, n_add, no, 3, x, xs, xsum, ldx, group0, lane); break;
-    case 2: tile(p, n_chunks, groups, offset, n_add, no, 2, x, xs, xsum, ldx, group0, lane); break;
-    default: tile(p, n_chunks, groups, offset, n_add, no, 1, x, xs, xsum, ldx, group0, lane); break;
-    }
+KERN_INLINE void tile_nt(int groups, int n_add, int no, TILE_ARGS) {
+    if (nt == 4 && n_add == 8) tile(p, n_chunks, groups, offset, n_add, no, 4, k, group0, lane);
+    else if (nt == 2 && n_add != 8) tile(p, n_chunks, groups, offset, n_add, no, 2, k, group0, lane);
+    else tile(p, n_chunks, groups, offset, n_add, no, 1, k, group0, lane);
 }
 
-KERN_INLINE void tile_mode(int groups, bool offset, int no, TILE_ARGS) {
+KERN_INLINE void tile_mode(int groups, int no, TILE_ARGS) {
     switch (p->n_add) {
-    case 8: tile_nt(groups, offset, 8, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
-    case 4: tile_nt(groups, offset, 4, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
-    case 2: tile_nt(groups, offset, 2, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
-    case 1: tile_nt(groups, offset, 1, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
-    default: tile_nt(groups, offset, MODE_SIGN, no, p, n_chunks, nt, x, xs, xsum, ldx, group0, lane); break;
+    case 8: tile_nt(groups, 8, no, p, n_chunks, offset, nt, k, group0, lane); break;
+    case 4: tile_nt(groups, 4, no, p, n_chunks, offset, nt, k, group0, lane); break;
+    case 2: tile_nt(groups, 2, no, p, n_chunks, offset, nt, k, group0, lane); break;
+    case 1: tile_nt(groups, 1, no, p, n_chunks, offset, nt, k, group0, lane); break;
+    default: tile_nt(groups, MODE_SIGN, no, p, n_chunks, offset, nt, k, group0, lane); break;
     }
 }
 
@@ -204,58 +234,50 @@ KERN_INLINE void finish(const lanes *lane, size_t n_tokens, int n_octets, size_t
 }
 
 /* Rows [row0, row0 + n_rows), n_rows <= 8 * no, against tokens [t0, t0 + nt), nt <= T_MAX */
-KERN_INLINE void panel_dots(const kern_q8_args *a, int groups, bool offset, int no, size_t row0, size_t n_rows, size_t t0, size_t nt) {
+KERN_INLINE void panel_dots(const kern_q8_args *a, int groups, int no, size_t row0, size_t n_rows, size_t t0, size_t nt) {
     panel p;
+    tokens k = {.ldx = a->ldx};
     lanes lane[T_MAX];
     memset(lane, 0, nt * sizeof lane[0]);
     for (size_t c = 0; c < a->n_chunks; c += K_CHUNKS) {
-        size_t n = a->n_chunks - c < K_CHUNKS ? a->n_chunks - c : K_CHUNKS;
+        const size_t n = a->n_chunks - c < K_CHUNKS ? a->n_chunks - c : K_CHUNKS;
         pack(&p, a, row0, n_rows, no, c, n, groups);
-        for (size_t t = 0; t < nt; t += T_TILE) {
+        const size_t step = p.n_add == 8 ? 4 : 2;
+        for (size_t t = 0; t < nt;) {
             const size_t at = t0 + t;
-            const int8_t *x = a->x + at * a->ldx + 32 * c;
-            const float *xs = a->xs + at * (a->ldx / 32) + c;
-            const int16_t *xsum = a->xsum + at * (a->ldx / 16) + 2 * c;
-            tile_mode(groups, offset, no, &p, n, nt - t < T_TILE ? (int)(nt - t) : T_TILE, x, xs, xsum, a->ldx,
-                      c * (size_t)groups, lane + t);
+            const int now = nt - t >= step ? (int)step : 1;
+            k.x = a->x + at * a->ldx + 32 * c;
+            k.xs = a->xs + at * (a->ldx / 32) + c;
+            sum_tokens(&k, a->xsum + at * (a->ldx / 16) + 2 * c, now, n, groups, p.lo);
+            tile_mode(groups, no, &p, n, a->m != NULL, now, &k, c * (size_t)groups, lane + t);
+            t += (size_t)now;
         }
     }
     finish(lane, nt, no, n_rows, a->y + t0 * a->ldy + row0, a->ldy);
 }
 
 /* One function per case, so that the inlined tiles stay apart and the stack is theirs alone. */
-#define PANEL(name, groups, offset, no)                                                                                \
+#define PANEL(name, groups, no)                                                                                         \
     static __attribute__((noinline)) void name(const kern_q8_args *a, size_t row0, size_t n_rows, size_t t0, size_t nt) { \
-        panel_dots(a, groups, offset, no, row0, n_rows, t0, nt);                                                       \
+        panel_dots(a, groups, no, row0, n_rows, t0, nt);                                                                \
     }
-PANEL(g32_one, 1, false, 1)
-PANEL(g32_two, 1, false, 2)
-PANEL(g32_one_offset, 1, true, 1)
-PANEL(g32_two_offset, 1, true, 2)
-PANEL(g16_one, 2, false, 1)
-PANEL(g16_two, 2, false, 2)
-PANEL(g16_one_offset, 2, true, 1)
-PANEL(g16_two_offset, 2, true, 2)
+PANEL(g32_one, 1, 1)
+PANEL(g32_two, 1, 2)
+PANEL(g16_one, 2, 1)
+PANEL(g16_two, 2, 2)
 
 typedef void (*panel_fn)(const kern_q8_args *a, size_t row0, size_t n_rows, size_t t0, size_t nt);
 
 static void all_panels(const kern_q8_args *a, panel_fn one, panel_fn two) {
     for (size_t t = 0; t < a->n_tokens; t += T_MAX) {
-        size_t nt = a->n_tokens - t < T_MAX ? a->n_tokens - t : T_MAX;
+        const size_t nt = a->n_tokens - t < T_MAX ? a->n_tokens - t : T_MAX;
         for (size_t r = 0; r < a->n_rows;) {
-            size_t left = a->n_rows - r, n = left > 8 ? (left < 16 ? left : 16) : left;
+            const size_t left = a->n_rows - r, n = left < 8 * OCTETS ? left : 8 * OCTETS;
             (left > 8 ? two : one)(a, r, n, t, nt);
             r += n;
         }
     }
 }
 
-void kern_dot_q8_panel_g32_avx2(const kern_q8_args *a) {
-    if (a->m) all_panels(a, g32_one_offset, g32_two_offset);
-    else all_panels(a, g32_one, g32_two);
-}
-
-void kern_dot_q8_panel_g16_avx2(const kern_q8_args *a) {
-    if (a->m) all_panels(a, g16_one_offset, g16_two_offset);
-    else all_panels(a, g16_one, g16_two);
-}
+void kern_dot_q8_panel_g32_avx2(const kern_q8_args *a) { all_panels(a, g32_one, g32_two); }
+void kern_dot_q8_panel_g16_avx2(const kern_q8_args *a) { all_panels(a, g16_one, g16_two); }

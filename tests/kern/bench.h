@@ -1,0 +1,200 @@
+/* Benchmarks of the kernel checker: every slot in the shapes of a Llama-3.2-1B layer, one thread, best of several runs.
+ * units/ns: weights for unpack and expand, multiply-adds for dots and attention, elements else. GB/s: bytes that the slot must
+ * read and write once. `x ref` is how much faster than the reference. */
+#ifndef TESTS_KERN_BENCH_H
+#define TESTS_KERN_BENCH_H
+#include <time.h>
+
+#include "base/cpu.h"
+#include "formats.h"
+#include "guard.h"
+#include "kern/kern.h"
+
+enum { B_COLS = 2048, B_ROWS = 32, B_TOKENS = 128, B_POS = 64, B_HD = 64, B_HEADS = 4 };
+
+typedef struct bench_data {
+    uint8_t payload[B_ROWS * B_COLS * 2];
+    int8_t q[B_ROWS * B_COLS], x8[B_TOKENS * B_COLS];
+    float s[B_ROWS * B_COLS / 16], m[B_ROWS * B_COLS / 16], xs[B_TOKENS * B_COLS / 32];
+    int16_t xsum[B_TOKENS * B_COLS / 16];
+    float w[B_ROWS * B_COLS], x[B_TOKENS * B_COLS], y[B_TOKENS * B_ROWS], z[B_COLS];
+    uint16_t h[B_ROWS * B_COLS];
+} bench_data;
+
+typedef struct bench_case {
+    char name[40];
+    double units, bytes;
+    void (*run)(const kern_table *t, bench_data *d, const struct bench_case *c);
+    int format, lo, hi; /* lo, hi: range of the codes, for dots */
+    size_t rows, tokens;
+    bool offset;
+} bench_case;
+
+static inline double bench_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return 1e9 * (double)ts.tv_sec + (double)ts.tv_nsec;
+}
+
+/* ns of one call: the best of 7 runs of at least 3 ms each */
+static inline double bench_time(const kern_table *t, bench_data *d, const bench_case *c) {
+    double best = 1e30;
+    size_t n = 1;
+    for (int i = 0; i < 7;) {
+        double t0 = bench_now();
+        for (size_t k = 0; k < n; k++) c->run(t, d, c);
+        double ns = bench_now() - t0;
+        if (ns < 3e6 && i == 0) {
+            n *= 2;
+            continue;
+        }
+        best = ns / (double)n < best ? ns / (double)n : best;
+        i++;
+    }
+    return best;
+}
+
+static inline void bench_unpack(const kern_table *t, bench_data *d, const bench_case *c) {
+    size_t row = row_bytes(c->format, B_COLS / 32, 64), lds = B_COLS / kern_group((kern_format)c->format);
+    for (size_t r = 0; r < B_ROWS; r++) t->unpack[c->format](d->payload + r * row, B_COLS / 32, 64, d->q + r * B_COLS, d->s + r * lds, d->m + r * lds);
+}
+static inline void bench_dot_q8(const kern_table *t, bench_data *d, const bench_case *c) {
+    uint32_t group = (uint32_t)c->format;
+    kern_q8_args a = {.n_rows = c->rows, .n_tokens = c->tokens, .n_chunks = B_COLS / 32, .q = d->q, .ldq = B_COLS, .s = d->s,
+                      .m = c->offset ? d->m : NULL, .lds = B_COLS / group, .x = d->x8, .xs = d->xs, .xsum = d->xsum,
+                      .ldx = B_COLS, .y = d->y, .ldy = c->rows};
+    (group == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&a);
+}
+/* what a decoded token costs: unpack, then dot */
+static inline void bench_decode(const kern_table *t, bench_data *d, const bench_case *c) {
+    uint32_t group = kern_group((kern_format)c->format);
+    size_t row = row_bytes(c->format, B_COLS / 32, 64), lds = B_COLS / group;
+    for (size_t r = 0; r < B_ROWS; r += 8) {
+        for (size_t i = 0; i < 8; i++)
+            t->unpack[c->format](d->payload + (r + i) * row, B_COLS / 32, 64, d->q + i * B_COLS, d->s + i * lds, d->m + i * lds);
+        kern_q8_args a = {.n_rows = 8, .n_tokens = 1, .n_chunks = B_COLS / 32, .q = d->q, .ldq = B_COLS, .s = d->s,
+                          .m = kern_has_min((kern_format)c->format) ? d->m : NULL, .lds = lds, .x = d->x8, .xs = d->xs,
+                          .xsum = d->xsum, .ldx = B_COLS, .y = d->y, .ldy = 8};
+        (group == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&a);
+    }
+}
+static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench_case *c) {
+    t->dot_f32(c->rows, c->tokens, B_COLS, d->w, B_COLS, d->x, B_COLS, d->y, c->rows);
+}
+static inline void bench_expand(const kern_table *t, bench_data *d, const bench_case *c) {
+    for (size_t r = 0; r < B_ROWS; r++) t->expand(d->q + r * B_COLS, d->s, c->offset ? d->m : NULL, 32, B_COLS, d->w + r * B_COLS);
+}
+static inline void bench_quantize(const kern_table *t, bench_data *d, const bench_case *c) { t->quantize_q8(d->x, B_COLS, d->x8, d->xs, d->xsum); }
+static inline void bench_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f16_to_f32(d->h, B_COLS, d->z); }
+static inline void bench_bf16(const kern_table *t, bench_data *d, const bench_case *c) { t->bf16_to_f32(d->h, B_COLS, d->z); }
+static inline void bench_to_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f32_to_f16(d->x, B_COLS, d->h); }
+static inline void bench_rmsnorm(const kern_table *t, bench_data *d, const bench_case *c) { t->rmsnorm(d->x, d->x + B_COLS, 1e-5f, B_COLS, d->z); }
+static inline void bench_add(const kern_table *t, bench_data *d, const bench_case *c) { t->add(d->z, d->x, B_COLS); }
+static inline void bench_silu(const kern_table *t, bench_data *d, const bench_case *c) {
+    memcpy(d->z, d->x, sizeof d->z);
+    t->silu_mul(d->z, d->x, B_COLS);
+}
+static inline void bench_softmax(const kern_table *t, bench_data *d, const bench_case *c) {
+    memcpy(d->z, d->x, sizeof d->z);
+    d->y[0] = t->softmax(d->z, B_COLS);
+}
+static inline void bench_rope(const kern_table *t, bench_data *d, const bench_case *c) {
+    for (size_t i = 0; i < B_COLS; i += B_HD) t->rope(d->z + i, B_HD / 2, d->x, c->offset);
+}
+static inline void bench_scores(const kern_table *t, bench_data *d, const bench_case *c) {
+    if (c->format) t->scores_f16(d->h, B_POS, B_HD, d->x, c->rows, 0.1f, d->y, B_POS);
+    else t->scores_f32(d->w, B_POS, B_HD, d->x, c->rows, 0.1f, d->y, B_POS);
+}
+static inline void bench_accumulate(const kern_table *t, bench_data *d, const bench_case *c) {
+    if (c->format) t->accumulate_f16(d->h, B_POS, B_HD, d->x, B_POS, c->rows, d->z);
+    else t->accumulate_f32(d->w, B_POS, B_HD, d->x, B_POS, c->rows, d->z);
+}
+
+static inline void bench_fill(bench_data *d, const bench_case *c) {
+    rng r;
+    rng_seed(&r, 1, 1);
+    fill_bytes(&r, d->payload, sizeof d->payload);
+    if (c->run == bench_unpack || c->run == bench_decode) { /* tame scales: NaN arithmetic may be slower */
+        const format_info *f = &formats[c->format];
+        size_t step = f->block_bytes ? f->block_bytes : row_bytes(c->format, B_COLS / 32, 64);
+        for (size_t b = 0; b + step < sizeof d->payload; b += step)
+            for (int i = 0; i < 2; i++) {
+                uint32_t at = f->f16_at[i];
+                if (at != NO_F16) d->payload[b + at + 1] = f->block_bytes ? 0x2c : 0x3c;
+            }
+    }
+    for (size_t i = 0; i < sizeof d->q; i++) d->q[i] = (int8_t)(c->lo + (int)rng_below(&r, (uint32_t)(c->hi - c->lo + 1)));
+    fill_floats(&r, d->x, B_TOKENS * B_COLS, V_NORMAL);
+    fill_floats(&r, d->w, B_ROWS * B_COLS, V_NORMAL);
+    fill_floats(&r, d->s, B_ROWS * B_COLS / 16, V_NORMAL);
+    fill_floats(&r, d->m, B_ROWS * B_COLS / 16, V_NORMAL);
+    fill_floats(&r, d->z, B_COLS, V_NORMAL);
+    kern()->f32_to_f16(d->w, B_ROWS * B_COLS, d->h);
+    kern()->quantize_q8(d->x, B_TOKENS * B_COLS, d->x8, d->xs, d->xsum);
+    memset(d->y, 0, sizeof d->y);
+}
+
+static inline void bench_one(bench_data *d, const bench_case *c) {
+    bench_fill(d, c);
+    double ref_ns = 0;
+    for (int level = 0; kern_for_level(level); level++) {
+        double ns = bench_time(kern_for_level(level), d, c);
+        if (level == 0) ref_ns = ns;
+        printf("%-30s %-5s %12.0f ns %9.2f units/ns %8.2f GB/s %7.1f x ref\n", c->name, cpu_level_name((cpu_level)level), ns,
+               c->units / ns, c->bytes / ns, ref_ns / ns);
+    }
+    fflush(stdout);
+}
+
+static inline int bench_run(const char *word) {
+    static bench_data data;
+    bench_case list[96];
+    size_t n = 0;
+    const double all = (double)B_ROWS * B_COLS;
+    for (int f = 0; f < KERN_FORMAT_COUNT; f++)
+        for (int decode = 0; decode < 2; decode++) {
+            bench_case c = {.units = all, .format = f, .run = decode ? bench_decode : bench_unpack, .lo = -8, .hi = 7};
+            c.bytes = (double)(B_ROWS * row_bytes(f, B_COLS / 32, 64));
+            snprintf(c.name, sizeof c.name, "%s_%s", decode ? "decode" : "unpack", formats[f].name);
+            list[n++] = c;
+        }
+    static const int ranges[][2] = {{-8, 7}, {0, 31}, {-32, 31}, {-64, 63}, {-128, 127}};
+    for (int group = 16; group <= 32; group *= 2)
+        for (int offset = 0; offset < 2; offset++)
+            for (int k = 0; k < 5; k++)
+                for (int many = 0; many < 2; many++) {
+                    if ((offset || !many) && k) continue; /* the range matters to panels alone */
+                    bench_case c = {.format = group, .lo = ranges[k][0], .hi = ranges[k][1], .rows = B_ROWS, .offset = offset,
+                                    .tokens = many ? B_TOKENS : 1, .run = bench_dot_q8};
+                    c.units = all * (double)c.tokens, c.bytes = all + (double)c.tokens * B_COLS;
+                    snprintf(c.name, sizeof c.name, "dot_q8_g%d%s[%d..%d]x%zu", group, offset ? "_m" : "", c.lo, c.hi, c.tokens);
+                    list[n++] = c;
+                }
+    for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12)
+        list[n++] = (bench_case){.name = "dot_f32", .units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS),
+                                 .run = bench_dot_f32, .rows = B_ROWS, .tokens = tokens};
+    list[n++] = (bench_case){.name = "expand", .units = all, .bytes = 5 * all, .run = bench_expand};
+    list[n++] = (bench_case){.name = "expand_m", .units = all, .bytes = 5 * all, .run = bench_expand, .offset = true};
+    list[n++] = (bench_case){.name = "quantize_q8", .units = B_COLS, .bytes = 5.25 * B_COLS, .run = bench_quantize};
+    list[n++] = (bench_case){.name = "f16_to_f32", .units = B_COLS, .bytes = 6. * B_COLS, .run = bench_f16};
+    list[n++] = (bench_case){.name = "bf16_to_f32", .units = B_COLS, .bytes = 6. * B_COLS, .run = bench_bf16};
+    list[n++] = (bench_case){.name = "f32_to_f16", .units = B_COLS, .bytes = 6. * B_COLS, .run = bench_to_f16};
+    list[n++] = (bench_case){.name = "rmsnorm", .units = B_COLS, .bytes = 12. * B_COLS, .run = bench_rmsnorm};
+    list[n++] = (bench_case){.name = "add", .units = B_COLS, .bytes = 12. * B_COLS, .run = bench_add};
+    list[n++] = (bench_case){.name = "silu_mul", .units = B_COLS, .bytes = 12. * B_COLS, .run = bench_silu};
+    list[n++] = (bench_case){.name = "softmax", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_softmax};
+    list[n++] = (bench_case){.name = "rope", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_rope};
+    list[n++] = (bench_case){.name = "rope_interleaved", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_rope, .offset = true};
+    for (int f16 = 0; f16 < 2; f16++)
+        for (size_t heads = 1; heads <= B_HEADS; heads += 3)
+            for (int sum = 0; sum < 2; sum++) {
+                bench_case c = {.units = (double)(B_POS * B_HD * heads), .bytes = (double)(B_POS * B_HD * (f16 ? 2 : 4)),
+                                .run = sum ? bench_accumulate : bench_scores, .format = f16, .rows = heads};
+                snprintf(c.name, sizeof c.name, "%s_%s_%zu_heads", sum ? "accumulate" : "scores", f16 ? "f16" : "f32", heads);
+                list[n++] = c;
+            }
+    for (size_t i = 0; i < n; i++)
+        if (strstr(list[i].name, word)) bench_one(&data, &list[i]);
+    return 0;
+}
+#endif

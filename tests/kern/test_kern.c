@@ -1,0 +1,582 @@
+// rooms: base kern
+/* The kernel checker, in the manner of dav1d's checkasm: every slot of every level that this CPU runs against the reference,
+ * bit for bit, over random shapes, alignments and values, between guard pages; and the reference itself against formulas in
+ * double precision, the format's page (intBgG) and ggml's decoders (golden hashes).
+ *
+ *     test_kern [--seed N] [--rounds N]        checks; the seed of a failure is printed
+ *     test_kern --bench [WORD]                 times the slots whose name contains WORD, each level beside ref          */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "base/f16.h"
+#include "bench.h"
+#include "compare.h"
+#include "formats.h"
+#include "guard.h"
+#include "kern/canon.h"
+#include "kern/kern.h"
+
+static uint64_t seed = 1;
+static size_t rounds = 200;
+
+/* One case: draws shape and data from r, calls ref and t, compares. False: they differ (said on stderr). */
+typedef bool (*case_fn)(rng *r, pool *p, const kern_table *ref, const kern_table *t);
+
+static void check(const char *what, uint64_t stream, size_t n, case_fn fn) {
+    const kern_table *ref = kern_for_level(CPU_REF);
+    for (int level = CPU_REF + 1; kern_for_level(level); level++)
+        for (size_t i = 0; i < n; i++) {
+            rng r;
+            rng_seed(&r, seed, stream << 32 | i);
+            pool p = {.at_end = i % 2 == 0};
+            bool same = fn(&r, &p, ref, kern_for_level(level));
+            bool clean = pool_free(&p);
+            if (!same || !clean)
+                fail_msg("%s at %s, round %zu: %s (--seed %llu)", what, cpu_level_name((cpu_level)level), i,
+                         same ? "wrote outside its buffers" : "differs from ref", (unsigned long long)seed);
+        }
+}
+
+/* A float buffer of n with a copy for the other level. */
+static float *twin(pool *p, const float *src, size_t n) {
+    float *b = pool_new(p, n * sizeof *b);
+    if (n) memcpy(b, src, n * sizeof *b);
+    return b;
+}
+static float *new_floats(pool *p, rng *r, size_t n, value_kind kind) {
+    float *v = pool_new(p, n * sizeof *v);
+    fill_floats(r, v, n, kind);
+    return v;
+}
+static value_kind any_kind(rng *r) { return (value_kind)rng_below(r, V_KINDS); }
+
+static void slots_are_filled(void **state) {
+    for (int level = 0; kern_for_level(level); level++) {
+        const void *const *slot = (const void *const *)(const void *)kern_for_level(level);
+        for (size_t i = 0; i < sizeof(kern_table) / sizeof *slot; i++) assert_non_null(slot[i]);
+    }
+    assert_non_null(kern());
+    assert_null(kern_for_level(-1));
+    assert_null(kern_for_level(99));
+}
+
+/* ---------------------------------------------------------------- unpack ---- */
+
+static kern_format format_now;
+
+/* Payloads: any bytes, all zeros, all ones, or bytes with tame scales. */
+static void fill_payload(rng *r, kern_format f, uint8_t *row, size_t n) {
+    uint32_t how = rng_below(r, 6);
+    fill_bytes(r, row, n);
+    if (how < 2) memset(row, how ? 0xff : 0, n);
+    if (how < 4) return;
+    if (int_bits(f)) { /* d a denormal, or about 1 */
+        row[0] = (uint8_t)rng_next(r);
+        row[1] = how == 4 ? 0 : 0x3f;
+        return;
+    }
+    for (size_t b = 0; b < n; b += formats[f].block_bytes)
+        for (int i = 0; i < 2; i++)
+            if (formats[f].f16_at[i] != NO_F16) row[b + formats[f].f16_at[i] + 1] &= how == 4 ? 0x83 : 0xbf;
+}
+
+static bool unpack_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    kern_format f = format_now;
+    uint32_t group = 32u << rng_below(r, 3);
+    size_t n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, 40);
+    size_t n_scales = 32 * n_chunks / kern_group(f), n_row = row_bytes(f, n_chunks, group);
+    uint8_t *row = pool_new(p, n_row);
+    fill_payload(r, f, row, n_row);
+    int8_t *qa = pool_new(p, 32 * n_chunks), *qb = pool_new(p, 32 * n_chunks);
+    float *sa = pool_new(p, n_scales * 4), *sb = pool_new(p, n_scales * 4);
+    float *ma = pool_new(p, kern_has_min(f) ? n_scales * 4 : 0), *mb = pool_new(p, kern_has_min(f) ? n_scales * 4 : 0);
+    ref->unpack[f](row, n_chunks, group, qa, sa, ma);
+    t->unpack[f](row, n_chunks, group, qb, sb, mb);
+    return same_bytes("q", qa, qb, 32 * n_chunks) && same_floats("s", sa, sb, n_scales) &&
+           (!kern_has_min(f) || same_floats("m", ma, mb, n_scales));
+}
+
+static void unpack_equals_ref(void **state) {
+    for (format_now = 0; format_now < KERN_FORMAT_COUNT; format_now++)
+        check(formats[format_now].name, 100 + (uint64_t)format_now, rounds, unpack_case);
+}
+
+/* ggml's decoders, through tests/kern/golden_unpack.py. */
+static const uint64_t golden_hash[KERN_INT2] = {
+    [KERN_Q8_0] = 0xae2ed2108bd6b4c0u, [KERN_Q4_0] = 0x87689494020ecf55u, [KERN_IQ4_NL] = 0x19f37ad79e2c1fd2u,
+    [KERN_Q2_K] = 0x6765369c92f01f06u, [KERN_Q3_K] = 0x6f1db29366cade16u, [KERN_Q4_K] = 0x9173a4b8760ed3e2u,
+    [KERN_Q5_K] = 0xdd8d70c07ffccc18u, [KERN_Q6_K] = 0x8dca1d2cc8bfadc8u, [KERN_IQ4_XS] = 0x68c104c73af9e9c6u,
+};
+
+static uint64_t fnv1a(const void *p, size_t n) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+    return h;
+}
+
+static void unpack_equals_ggml(void **state) {
+    enum { BLOCKS = 64 };
+    static uint8_t raw[BLOCKS * 210];
+    static int8_t q[BLOCKS * 256];
+    static float s[BLOCKS * 16], m[BLOCKS * 16], w[BLOCKS * 256];
+    for (int f = 0; f < KERN_INT2; f++) {
+        const format_info *info = &formats[f];
+        uint64_t lcg = 1;
+        for (size_t i = 0; i < BLOCKS * info->block_bytes; i++) {
+            lcg = lcg * 6364136223846793005u + 1442695040888963407u;
+            raw[i] = (uint8_t)(lcg >> 56);
+        }
+        for (size_t b = 0; b < BLOCKS; b++)
+            for (int i = 0; i < 2; i++)
+                if (info->f16_at[i] != NO_F16) raw[b * info->block_bytes + info->f16_at[i] + 1] &= 0xbf;
+        size_t n = BLOCKS * info->block;
+        kern()->unpack[f](raw, n / 32, 32, q, s, m);
+        kern()->expand(q, s, kern_has_min((kern_format)f) ? m : NULL, kern_group((kern_format)f), n, w);
+        if (fnv1a(w, n * sizeof *w) != golden_hash[f]) fail_msg("%s does not decode as ggml does", info->name);
+    }
+}
+
+static void int_unpack_undoes_the_format(void **state) {
+    enum { CHUNKS = 13 };
+    rng r;
+    rng_seed(&r, seed, 7);
+    for (int f = KERN_INT2; f <= KERN_INT8; f++)
+        for (int i = 0; i < 300; i++) {
+            uint8_t row[2 + CHUNKS + 32 * CHUNKS], meta[CHUNKS], codes[32 * CHUNKS];
+            int8_t q[32 * CHUNKS];
+            float s[CHUNKS], m[CHUNKS];
+            uint32_t bits = int_bits(f), group = 32u << rng_below(&r, 3);
+            size_t n = pick(&r, 1, CHUNKS);
+            float d = rng_normal(&r);
+            fill_bytes(&r, meta, sizeof meta);
+            for (size_t j = 0; j < 32 * n; j++) codes[j] = (uint8_t)rng_below(&r, 1u << bits);
+            int_encode(row, bits, group, n, f32_to_bf16(d), meta, codes);
+            kern()->unpack[f](row, n, group, q, s, m);
+            for (size_t j = 0; j < 32 * n; j++) assert_int_equal(q[j], codes[j] - (1 << (bits - 1)));
+            for (size_t c = 0; c < n; c++) {
+                float want_s, want_m;
+                int_scale(bf16_to_f32(f32_to_bf16(d)), bits, meta[32 * c / group], &want_s, &want_m);
+                assert_true(same_float(s[c], want_s) && same_float(m[c], want_m));
+            }
+        }
+}
+
+/* ------------------------------------------------------------------ dots ---- */
+
+static uint32_t group_now;
+
+/* Codes: the whole range with -128, extremes only, or one of the narrow ranges that kernels treat apart. */
+static void fill_codes(rng *r, int8_t *q, size_t n) {
+    static const int range[][2] = {{-128, 127}, {-127, 127}, {-128, -128}, {127, 127}, {-64, 65}, {-64, 64}, {-32, 31},
+                                   {-16, 16},   {-8, 7},     {0, 15},      {0, 16},    {-1, 1},   {0, 0},    {112, 127}, {-128, -112}};
+    const int *k = range[rng_below(r, sizeof range / sizeof *range)];
+    bool extremes = chance(r, 4);
+    for (size_t i = 0; i < n; i++) q[i] = (int8_t)(extremes ? k[chance(r, 2)] : (int)pick(r, 0, (size_t)(k[1] - k[0])) + k[0]);
+}
+
+/* Activations with their sums: random, extremes, or one-hot. */
+static void fill_q8(rng *r, int8_t *x, int16_t *xsum, size_t n) {
+    uint32_t how = rng_below(r, 4);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (int8_t)(how == 0 ? 0 : how == 1 ? (chance(r, 2) ? 127 : -127) : (int)pick(r, 0, 254) - 127);
+    if (how == 0 && n) x[rng_below(r, (uint32_t)n)] = chance(r, 2) ? 127 : -127;
+    for (size_t i = 0; i < n / 16; i++) {
+        xsum[i] = 0;
+        for (size_t j = 0; j < 16; j++) xsum[i] = (int16_t)(xsum[i] + x[16 * i + j]);
+    }
+}
+
+/* Draws a whole case; a->y is left to the caller. Last rows end with the row, not with the stride. */
+static kern_q8_args q8_case(rng *r, pool *p, uint32_t group, value_kind kind) {
+    kern_q8_args a = {.n_rows = chance(r, 2) ? pick(r, 0, 5) : pick(r, 1, 40), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12)};
+    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 120, 140) : pick(r, 1, 13);
+    size_t n = 32 * a.n_chunks, n_groups = n / group;
+    a.ldq = n + pick(r, 0, 40), a.lds = n_groups + pick(r, 0, 5), a.ldx = n + 32 * pick(r, 0, 2);
+    a.ldy = a.n_rows + pick(r, 0, 3);
+    size_t row_codes = a.n_rows ? (a.n_rows - 1) * a.ldq + n : 0, row_scales = a.n_rows ? (a.n_rows - 1) * a.lds + n_groups : 0;
+    size_t x_codes = a.n_tokens ? (a.n_tokens - 1) * a.ldx + n : 0;
+    int8_t *q = pool_new(p, row_codes), *x = pool_new(p, x_codes);
+    int16_t *xsum = pool_new(p, x_codes / 16 * sizeof *xsum);
+    fill_codes(r, q, row_codes);
+    fill_q8(r, x, xsum, x_codes);
+    a.q = q, a.x = x, a.xsum = xsum;
+    a.s = new_floats(p, r, row_scales, kind);
+    a.m = chance(r, 2) ? new_floats(p, r, row_scales, kind) : NULL;
+    a.xs = new_floats(p, r, x_codes / 32, kind == V_LARGE ? V_NORMAL : kind);
+    return a;
+}
+
+static bool dot_q8_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    kern_q8_args a = q8_case(r, p, group_now, any_kind(r)), b = a;
+    size_t n_y = a.n_tokens ? (a.n_tokens - 1) * a.ldy + a.n_rows : 0;
+    a.y = new_floats(p, r, n_y, V_NORMAL);
+    b.y = twin(p, a.y, n_y);
+    (group_now == 32 ? ref->dot_q8_g32 : ref->dot_q8_g16)(&a);
+    (group_now == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&b);
+    return same_floats("y", a.y, b.y, n_y);
+}
+
+static void dot_q8_equals_ref(void **state) {
+    for (group_now = 16; group_now <= 32; group_now *= 2) check("dot_q8", 200 + group_now, 2 * rounds, dot_q8_case);
+}
+
+static void dot_q8_equals_formula(void **state) {
+    for (uint64_t i = 0; i < rounds; i++) {
+        rng r;
+        rng_seed(&r, seed, 220ull << 32 | i);
+        pool p = {.at_end = true};
+        uint32_t group = chance(&r, 2) ? 32 : 16;
+        kern_q8_args a = q8_case(&r, &p, group, V_NORMAL);
+        size_t n_y = a.n_tokens * a.ldy;
+        a.y = pool_new(&p, n_y * sizeof *a.y);
+        memset(a.y, 0, n_y * sizeof *a.y);
+        (group == 32 ? kern()->dot_q8_g32 : kern()->dot_q8_g16)(&a);
+        for (size_t t = 0; t < a.n_tokens; t++)
+            for (size_t row = 0; row < a.n_rows; row++) {
+                double want = 0, size = 0;
+                for (size_t k = 0; k < 32 * a.n_chunks; k++) {
+                    double x = (double)a.xs[t * (a.ldx / 32) + k / 32] * a.x[t * a.ldx + k];
+                    double w = (double)a.s[row * a.lds + k / group] * a.q[row * a.ldq + k];
+                    if (a.m) w += (double)a.m[row * a.lds + k / group];
+                    want += w * x;
+                    size += fabs(w * x) + (a.m ? fabs((double)a.m[row * a.lds + k / group] * x) : 0);
+                }
+                assert_true(near("dot_q8", want, (double)a.y[t * a.ldy + row], size + 1e-30, 2e-6));
+            }
+        assert_true(pool_free(&p));
+    }
+}
+
+static bool dot_f32_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t rows = chance(r, 4) ? pick(r, 30, 40) : pick(r, 0, 9), tokens = chance(r, 4) ? pick(r, 11, 26) : pick(r, 0, 7);
+    size_t n = chance(r, 5) ? pick(r, 500, 1100) : pick(r, 0, 70);
+    size_t ldw = n + pick(r, 0, 3), ldx = n + pick(r, 0, 3), ldy = rows + pick(r, 0, 3);
+    size_t n_y = tokens ? (tokens - 1) * ldy + rows : 0;
+    value_kind kind = any_kind(r);
+    float *w = new_floats(p, r, rows ? (rows - 1) * ldw + n : 0, kind);
+    float *x = new_floats(p, r, tokens ? (tokens - 1) * ldx + n : 0, kind == V_LARGE ? V_NORMAL : kind);
+    float *a = new_floats(p, r, n_y, V_NORMAL), *b = twin(p, a, n_y);
+    ref->dot_f32(rows, tokens, n, w, ldw, x, ldx, a, ldy);
+    t->dot_f32(rows, tokens, n, w, ldw, x, ldx, b, ldy);
+    return same_floats("y", a, b, n_y);
+}
+static void dot_f32_equals_ref(void **state) { check("dot_f32", 240, 2 * rounds, dot_f32_case); }
+
+static void dot_f32_equals_formula(void **state) {
+    enum { ROWS = 5, TOKENS = 7, MAX = 1000 };
+    static float w[ROWS * MAX], x[TOKENS * MAX], y[ROWS * TOKENS];
+    rng r;
+    rng_seed(&r, seed, 241);
+    for (int i = 0; i < 30; i++) {
+        size_t n = pick(&r, 1, MAX);
+        fill_floats(&r, w, ROWS * MAX, V_NORMAL);
+        fill_floats(&r, x, TOKENS * MAX, V_NORMAL);
+        memset(y, 0, sizeof y);
+        kern()->dot_f32(ROWS, TOKENS, n, w, MAX, x, MAX, y, ROWS);
+        for (size_t t = 0; t < TOKENS; t++)
+            for (size_t row = 0; row < ROWS; row++) {
+                double want = 0, size = 0;
+                for (size_t k = 0; k < n; k++) {
+                    double v = (double)w[row * MAX + k] * (double)x[t * MAX + k];
+                    want += v;
+                    size += fabs(v);
+                }
+                assert_true(near("dot_f32", want, (double)y[t * ROWS + row], size, 4e-6));
+            }
+    }
+}
+
+/* --------------------------------------------------------- number formats ---- */
+
+static bool expand_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    uint32_t group = chance(r, 2) ? 16 : 32;
+    size_t n = pick(r, 0, 300), g = (n + group - 1) / group;
+    int8_t *q = pool_new(p, n);
+    fill_codes(r, q, n);
+    float *s = new_floats(p, r, g, any_kind(r)), *m = chance(r, 2) ? new_floats(p, r, g, any_kind(r)) : NULL;
+    float *a = pool_new(p, n * 4), *b = pool_new(p, n * 4);
+    ref->expand(q, s, m, group, n, a);
+    t->expand(q, s, m, group, n, b);
+    return same_floats("w", a, b, n);
+}
+
+static bool quantize_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, 300), chunks = (n + 31) / 32;
+    float *x = new_floats(p, r, n, any_kind(r));
+    if (n && chance(r, 4)) { /* values on the ties between codes */
+        float scale = ldexpf(1, (int)pick(r, 0, 40) - 20);
+        for (size_t i = 0; i < n; i++) x[i] = scale * ((float)(int)pick(r, 0, 508) / 2 - 127);
+    }
+    int8_t *qa = pool_new(p, 32 * chunks), *qb = pool_new(p, 32 * chunks);
+    float *sa = pool_new(p, 4 * chunks), *sb = pool_new(p, 4 * chunks);
+    int16_t *ka = pool_new(p, 4 * chunks), *kb = pool_new(p, 4 * chunks);
+    ref->quantize_q8(x, n, qa, sa, ka);
+    t->quantize_q8(x, n, qb, sb, kb);
+    for (size_t i = 0; i < 32 * chunks; i++)
+        if (qb[i] == -128) return false;
+    return same_bytes("q", qa, qb, 32 * chunks) && same_floats("s", sa, sb, chunks) && same_bytes("sum", ka, kb, 4 * chunks);
+}
+
+static bool halves_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, 100);
+    uint8_t *raw = pool_new(p, 2 * n), *back_a = pool_new(p, 2 * n), *back_b = pool_new(p, 2 * n);
+    fill_bytes(r, raw, 2 * n);
+    float *a = pool_new(p, 4 * n), *b = pool_new(p, 4 * n);
+    const uint16_t *src = (const uint16_t *)(const void *)raw;
+    ref->f16_to_f32(src, n, a);
+    t->f16_to_f32(src, n, b);
+    bool same = same_floats("f16_to_f32", a, b, n);
+    ref->bf16_to_f32(src, n, a);
+    t->bf16_to_f32(src, n, b);
+    same = same && same_floats("bf16_to_f32", a, b, n);
+    fill_floats(r, a, n, V_WILD);
+    ref->f32_to_f16(a, n, (uint16_t *)(void *)back_a);
+    t->f32_to_f16(a, n, (uint16_t *)(void *)back_b);
+    return same && same_bytes("f32_to_f16", back_a, back_b, 2 * n);
+}
+
+static void number_formats_equal_ref(void **state) {
+    check("expand", 300, rounds, expand_case);
+    check("quantize_q8", 301, 3 * rounds, quantize_case);
+    check("halves", 302, rounds, halves_case);
+}
+
+/* Every f16 there and back; every 257th float to f16, NaN payloads included. */
+static void f16_is_exhaustive(void **state) {
+    enum { N = 1 << 16 };
+    static uint16_t h[N], back[N], want[N];
+    static float f[N];
+    for (uint32_t i = 0; i < N; i++) h[i] = (uint16_t)i;
+    kern()->f16_to_f32(h, N, f);
+    for (uint32_t i = 0; i < N; i++) assert_true(memcmp(&f[i], &(float){f16_to_f32(h[i])}, 4) == 0);
+    kern()->f32_to_f16(f, N, back);
+    for (uint32_t i = 0; i < N; i++) assert_true(back[i] == h[i] || back[i] == (h[i] | 0x200)); /* a NaN is quieted */
+    for (uint64_t u = 0; u < 1ull << 32; u += 257ull * N) {
+        for (uint32_t i = 0; i < N; i++) f[i] = bits_float((uint32_t)(u + 257ull * i));
+        kern_for_level(CPU_REF)->f32_to_f16(f, N, want);
+        kern()->f32_to_f16(f, N, back);
+        assert_memory_equal(want, back, sizeof back);
+    }
+}
+
+static void quantize_obeys_its_bound(void **state) {
+    rng r;
+    rng_seed(&r, seed, 303);
+    for (int i = 0; i < 300; i++) {
+        float x[70], s[3];
+        int8_t q[96];
+        int16_t sum[6];
+        fill_floats(&r, x, 70, i % 3 == 0 ? V_LARGE : V_NORMAL);
+        kern()->quantize_q8(x, 70, q, s, sum);
+        for (int k = 0; k < 96; k++) {
+            double v = k < 70 ? (double)x[k] : 0;
+            assert_true(near("quantize_q8", v, (double)s[k / 32] * q[k], (double)s[k / 32], 0.50002));
+        }
+        for (int k = 0; k < 6; k++) {
+            int want = 0;
+            for (int j = 0; j < 16; j++) want += q[16 * k + j];
+            assert_int_equal(sum[k], want);
+        }
+    }
+    float bad[64] = {1, 2, NAN}, s[2];
+    int8_t q[64];
+    int16_t sum[4];
+    bad[40] = INFINITY;
+    kern()->quantize_q8(bad, 64, q, s, sum);
+    assert_true(isnan(s[0]) && isnan(s[1]));
+    for (int k = 0; k < 64; k++) assert_int_equal(q[k], 0);
+}
+
+/* ----------------------------------------------------------------- layers ---- */
+
+static bool rmsnorm_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, chance(r, 8) ? 3000 : 80);
+    float *x = new_floats(p, r, n, any_kind(r)), *gain = new_floats(p, r, n, any_kind(r));
+    float *a = pool_new(p, 4 * n), *b = twin(p, x, n);
+    ref->rmsnorm(x, gain, 1e-5f, n, a);
+    t->rmsnorm(b, gain, 1e-5f, n, b); /* in place */
+    return same_floats("rmsnorm", a, b, n);
+}
+static bool add_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, 80);
+    float *x = new_floats(p, r, n, any_kind(r)), *a = new_floats(p, r, n, any_kind(r)), *b = twin(p, a, n);
+    ref->add(a, x, n);
+    t->add(b, x, n);
+    return same_floats("add", a, b, n);
+}
+/* Arguments over the whole useful range of exp, or of any kind. */
+static void spread(rng *r, float *x, size_t n) {
+    if (chance(r, 2))
+        for (size_t i = 0; i < n; i++) x[i] = (float)(rng_uniform(r) * 240 - 120);
+}
+static bool silu_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, 80);
+    float *up = new_floats(p, r, n, any_kind(r)), *a = new_floats(p, r, n, any_kind(r));
+    spread(r, a, n);
+    float *b = twin(p, a, n);
+    ref->silu_mul(a, up, n);
+    t->silu_mul(b, up, n);
+    return same_floats("silu_mul", a, b, n);
+}
+static bool softmax_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, chance(r, 8) ? 3000 : 80);
+    float *a = new_floats(p, r, n, any_kind(r));
+    spread(r, a, n);
+    if (n && chance(r, 4)) a[rng_below(r, (uint32_t)n)] = -INFINITY;
+    if (n && chance(r, 8)) a[rng_below(r, (uint32_t)n)] = chance(r, 2) ? NAN : INFINITY;
+    float *b = twin(p, a, n), la = ref->softmax(a, n), lb = t->softmax(b, n);
+    return same_floats("softmax", a, b, n) && same_floats("log-sum-exp", &la, &lb, 1);
+}
+static bool rope_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t half_dim = pick(r, 0, 70);
+    bool interleaved = chance(r, 2);
+    float *cs = new_floats(p, r, 2 * half_dim, any_kind(r)), *a = new_floats(p, r, 2 * half_dim, any_kind(r));
+    float *b = twin(p, a, 2 * half_dim);
+    ref->rope(a, half_dim, cs, interleaved);
+    t->rope(b, half_dim, cs, interleaved);
+    return same_floats("rope", a, b, 2 * half_dim);
+}
+
+static void layers_equal_ref(void **state) {
+    check("rmsnorm", 400, rounds, rmsnorm_case);
+    check("add", 401, rounds, add_case);
+    check("silu_mul", 402, rounds, silu_case);
+    check("softmax", 403, 2 * rounds, softmax_case);
+    check("rope", 404, rounds, rope_case);
+}
+
+static void exp_is_within_one_ulp(void **state) {
+    double worst = 0;
+    for (float x = -104.5f; x < 89.5f; x += 0.00037f) {
+        double want = exp((double)x), ulp = fmax(ldexp(1, ilogb(want) - 23), 0x1p-149);
+        float got = canon_expf(x);
+        if (want > (double)3.4028235e38f) assert_true(got > 3.4028e38f);
+        else worst = fmax(worst, fabs((double)got - want) / ulp);
+    }
+    assert_true(worst < 1);
+    assert_true(canon_expf(0) == 1 && canon_expf(-INFINITY) == 0 && isinf(canon_expf(INFINITY)) && isnan(canon_expf(NAN)));
+}
+
+static void layers_equal_formulas(void **state) {
+    enum { N = 75 };
+    rng r;
+    rng_seed(&r, seed, 405);
+    for (int i = 0; i < 100; i++) {
+        float x[N], gain[N], out[N], y[N];
+        fill_floats(&r, x, N, V_NORMAL);
+        fill_floats(&r, gain, N, V_NORMAL);
+        double square = 0, sum = 0;
+        for (int k = 0; k < N; k++) square += (double)x[k] * (double)x[k], sum += exp(8 * (double)x[k]);
+        kern()->rmsnorm(x, gain, 1e-5f, N, out);
+        for (int k = 0; k < N; k++)
+            assert_true(near("rmsnorm", (double)x[k] / sqrt(square / N + 1e-5) * (double)gain[k], (double)out[k],
+                             fabs((double)out[k]) + 1e-30, 1e-6));
+        for (int k = 0; k < N; k++) y[k] = 8 * x[k];
+        float lse = kern()->softmax(y, N);
+        assert_true(near("log-sum-exp", log(sum), (double)lse, 1 + fabs(log(sum)), 1e-6));
+        for (int k = 0; k < N; k++) {
+            double want = exp(8 * (double)x[k]) / sum;
+            assert_true(near("softmax", want, (double)y[k], want, 5e-6)); /* x - max rounds at 2^-19 */
+        }
+        memcpy(y, x, sizeof y);
+        kern()->silu_mul(y, gain, N);
+        for (int k = 0; k < N; k++) {
+            double want = (double)x[k] / (1 + exp(-(double)x[k])) * (double)gain[k];
+            assert_true(near("silu_mul", want, (double)y[k], fabs(want) + 1e-30, 1e-6));
+        }
+        for (int interleaved = 0; interleaved < 2; interleaved++) {
+            enum { HALF = 18 };
+            float cs[2 * HALF];
+            for (int k = 0; k < HALF; k++) cs[k] = cosf(x[k]), cs[HALF + k] = sinf(x[k]);
+            memcpy(y, x + 30, 2 * HALF * sizeof *y);
+            kern()->rope(y, HALF, cs, interleaved);
+            for (int k = 0; k < HALF; k++) {
+                int ia = interleaved ? 2 * k : k, ib = interleaved ? ia + 1 : k + HALF;
+                double a = (double)x[30 + ia], b = (double)x[30 + ib], c = (double)cs[k], s = (double)cs[HALF + k];
+                assert_true(near("rope", a * c - b * s, (double)y[ia], fabs(a) + fabs(b), 2e-7));
+                assert_true(near("rope", a * s + b * c, (double)y[ib], fabs(a) + fabs(b), 2e-7));
+            }
+        }
+    }
+}
+
+/* -------------------------------------------------------------- attention ---- */
+
+static bool attention_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    static const size_t dims[] = {64, 128, 80, 8, 43, 1, 96, 256};
+    size_t n = pick(r, 0, 70), hd = dims[rng_below(r, 8)], n_q = pick(r, 1, 7), ld = n + pick(r, 0, 4);
+    size_t n_s = (n_q - 1) * ld + n;
+    uint16_t *kv16 = pool_new(p, 2 * n * hd);
+    value_kind kind = any_kind(r);
+    float *kv = new_floats(p, r, n * hd, kind), *q = new_floats(p, r, n_q * hd, kind == V_LARGE ? V_NORMAL : kind);
+    ref->f32_to_f16(kv, n * hd, kv16);
+    float *sa = new_floats(p, r, n_s, V_NORMAL), *sb = twin(p, sa, n_s);
+    float *oa = new_floats(p, r, n_q * hd, V_NORMAL), *ob = twin(p, oa, n_q * hd);
+    ref->scores_f32(kv, n, hd, q, n_q, 0.3f, sa, ld);
+    t->scores_f32(kv, n, hd, q, n_q, 0.3f, sb, ld);
+    bool same = same_floats("scores_f32", sa, sb, n_s);
+    ref->accumulate_f32(kv, n, hd, sa, ld, n_q, oa);
+    t->accumulate_f32(kv, n, hd, sa, ld, n_q, ob);
+    same = same && same_floats("accumulate_f32", oa, ob, n_q * hd);
+    ref->scores_f16(kv16, n, hd, q, n_q, 0.3f, sa, ld);
+    t->scores_f16(kv16, n, hd, q, n_q, 0.3f, sb, ld);
+    same = same && same_floats("scores_f16", sa, sb, n_s);
+    ref->accumulate_f16(kv16, n, hd, sa, ld, n_q, oa);
+    t->accumulate_f16(kv16, n, hd, sa, ld, n_q, ob);
+    return same && same_floats("accumulate_f16", oa, ob, n_q * hd);
+}
+static void attention_equals_ref(void **state) { check("attention", 500, rounds, attention_case); }
+
+static void attention_equals_formula(void **state) {
+    enum { N = 33, HD = 40, NQ = 3 };
+    float kv[N * HD], q[NQ * HD], scores[NQ * N], out[NQ * HD] = {0};
+    uint16_t kv16[N * HD];
+    rng r;
+    rng_seed(&r, seed, 501);
+    fill_floats(&r, kv, N * HD, V_NORMAL);
+    fill_floats(&r, q, NQ * HD, V_NORMAL);
+    kern()->f32_to_f16(kv, N * HD, kv16);
+    kern()->f16_to_f32(kv16, N * HD, kv); /* the same numbers for both types */
+    for (int f16 = 0; f16 < 2; f16++) {
+        memset(out, 0, sizeof out);
+        if (f16) kern()->scores_f16(kv16, N, HD, q, NQ, 0.25f, scores, N);
+        else kern()->scores_f32(kv, N, HD, q, NQ, 0.25f, scores, N);
+        if (f16) kern()->accumulate_f16(kv16, N, HD, scores, N, NQ, out);
+        else kern()->accumulate_f32(kv, N, HD, scores, N, NQ, out);
+        for (int h = 0; h < NQ; h++) {
+            for (int i = 0; i < N; i++) {
+                double want = 0;
+                for (int d = 0; d < HD; d++) want += 0.25 * (double)q[h * HD + d] * (double)kv[i * HD + d];
+                assert_true(near("scores", want, (double)scores[h * N + i], 10, 1e-6));
+            }
+            for (int d = 0; d < HD; d++) {
+                double want = 0;
+                for (int i = 0; i < N; i++) want += (double)scores[h * N + i] * (double)kv[i * HD + d];
+                assert_true(near("accumulate", want, (double)out[h * HD + d], 100, 1e-6));
+            }
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--bench") == 0) return bench_run(i + 1 < argc ? argv[i + 1] : "");
+        if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = strtoull(argv[++i], NULL, 10);
+        if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) rounds = strtoull(argv[++i], NULL, 10);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_are_filled),         cmocka_unit_test(unpack_equals_ref),
+        cmocka_unit_test(unpack_equals_ggml),       cmocka_unit_test(int_unpack_undoes_the_format),
+        cmocka_unit_test(dot_q8_equals_ref),        cmocka_unit_test(dot_q8_equals_formula),
+        cmocka_unit_test(dot_f32_equals_ref),       cmocka_unit_test(dot_f32_equals_formula),
+        cmocka_unit_test(number_formats_equal_ref), cmocka_unit_test(f16_is_exhaustive),
+        cmocka_unit_test(quantize_obeys_its_bound), cmocka_unit_test(layers_equal_ref),
+        cmocka_unit_test(exp_is_within_one_ulp),    cmocka_unit_test(layers_equal_formulas),
+        cmocka_unit_test(attention_equals_ref),     cmocka_unit_test(attention_equals_formula),
+    };
+    return cmocka_run_group_tests_name("kern", tests, NULL, NULL);
+}
