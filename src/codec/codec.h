@@ -14,7 +14,7 @@ typedef enum codec_act { CODEC_ACT_F32, CODEC_ACT_Q8 } codec_act; /* the form of
 enum {
     CODEC_LOSSLESS = 1,     /* decodes to exactly what was stored (given a source of that type)   */
     CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
-    CODEC_WHOLE = 4,        /* not row-separable: written by its own solver through pack           */
+    CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the

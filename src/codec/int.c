@@ -145,31 +145,20 @@ static void begin(void *enc, const float *w, size_t ldw, const float *a) {
 }
 
 /* The best (e, z) of one group under d, all in the row's unit. */
-static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits, bool quick) {
+static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits) {
     if (!(d > 0) || top == 0) { /* nothing but zeros: the smallest scale, and offset 0 where the grid has it (B <= 4) */
         int z = 4 - (bits <= 4 ? 1 << (4 - bits) : 0);
-        return (uint8_t)(31 << 3 | z);
+        return (uint8_t)((N_E - 1) << 3 | z);
     }
     int first = first_step(d, cover(top, bits), 4);
     if (first > N_E - USEFUL_STEPS) first = N_E - USEFUL_STEPS;
-    float s[8], err[8], best = INFINITY;
+    float s[USEFUL_STEPS], err[USEFUL_STEPS], best = INFINITY;
     int best_e = first, best_z = 4;
-    for (int j = 0; j < 8; j++) s[j] = d * e_factor(first + j);
-    for (int z = quick ? 4 : 0; z < (quick ? 5 : N_Z); z++) {
+    for (int j = 0; j < USEFUL_STEPS; j++) s[j] = d * e_factor(first + j);
+    for (int z = 0; z < N_Z; z++) {
         try_scales(x, a, n, s, z, bits, err);
-        for (int j = 0; j < 8; j++)
+        for (int j = 0; j < USEFUL_STEPS; j++)
             if (err[j] < best) best = err[j], best_e = first + j, best_z = z;
-    }
-    if (quick) { /* all offsets at that scale and at the next finer one */
-        for (int step = 0; step < 2 && best_e + step < N_E; step++) {
-            float m[8], scale = d * e_factor(best_e + step);
-            for (int z = 0; z < 8; z++) s[z] = scale, m[z] = scale * z_offset(z, bits);
-            search_err(n, x, a, s, m, -(1 << (bits - 1)), (1 << (bits - 1)) - 1, err);
-            int old_e = best_e;
-            for (int z = 0; z < 8; z++)
-                if (err[z] < best) best = err[z], best_e = old_e + step, best_z = z;
-            if (best_e != old_e) break;
-        }
     }
     return (uint8_t)(best_e << 3 | best_z);
 }
@@ -183,7 +172,7 @@ static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, 
             float d = bf16_to_f32(e->d[r]), unit = unit_of(d);
             float top = load_group(w + r * ldw + c, a ? a + c : NULL, len, 1 / unit, x, imp);
             e->meta[r * e->n_groups + (col0 + c) / e->p.group] =
-                best_pair(x, imp, len, d / unit, top, e->p.bits, e->effort == SNUG_EFFORT_QUICK);
+                best_pair(x, imp, len, d / unit, top, e->p.bits);
         }
     }
 }
