@@ -1,0 +1,161 @@
+/* The budget: from what the user said to a number of file bytes, and from menus to choices whose file has no byte more.
+ *
+ * The file is header + data. Data sizes are the candidates' own; of the header only the list of codec names and 1 byte per
+ * payload depend on the choices. So the knapsack runs on the data bytes under budget - overhead, the file's true size is laid out,
+ * and where the names of more codecs made it too large, the overhead is raised by just that much and the knapsack runs again. */
+#include "fit/fit.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "run/run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_ROUNDS = 32 };
+
+static void human(uint64_t bytes, char out[32]) {
+    static const char unit[] = " KMGTP";
+    double v = (double)bytes;
+    int u = 0;
+    while (v >= 1000 && unit[u + 1]) {
+        v /= 1000;
+        u++;
+    }
+    if (u == 0) snprintf(out, 32, "%llu bytes", (unsigned long long)bytes);
+    else snprintf(out, 32, "%.4g%c", ceil(v * 1000) / 1000, unit[u]); /* never below what is needed */
+}
+
+snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *err) {
+    char budget[32], least[32];
+    human(f->budget_bytes, budget);
+    human(least_bytes, least);
+    if (f->p->ram_bytes && f->p->size_bytes == 0 && f->p->bpw == 0 && f->p->ratio == 0) {
+        snug_memory m;
+        snug_err rc = budget_run_memory(f, least_bytes, &m, err);
+        if (rc != SNUG_OK) return rc;
+        char ram[32], total[32];
+        human(f->p->ram_bytes, ram);
+        human(m.total_bytes, total);
+        return err_set(err, SNUG_ERR_BUDGET,
+                       "%s does not fit into %s (%llu bytes) of memory at %u positions: the least that works is %llu bytes (%s)", f->src->path, ram,
+                       (unsigned long long)f->p->ram_bytes, f->p->n_ctx, (unsigned long long)m.total_bytes, total);
+    }
+    return err_set(err, SNUG_ERR_BUDGET, "%s does not fit into %llu bytes (%s): the least that works is %llu bytes (%s)", f->src->path,
+                   (unsigned long long)f->budget_bytes, budget, (unsigned long long)least_bytes, least);
+}
+
+/* The largest matmul scratch that a choice can need: of all candidates before there is a choice. */
+static size_t matmul_scratch(const fit_job *f, uint32_t batch) {
+    size_t most = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const menu *m = &f->tensor[i].menu;
+        for (size_t k = 0; f->tensor[i].matrix && k < m->n; k++) {
+            size_t need = run_comp_scratch(&m->cand[k].comp, m->rows, m->cols, batch);
+            if (need > most) most = need;
+        }
+    }
+    return most;
+}
+
+/* By the same sums as snug_context_memory, for a context of one sequence with this machine's default threads (not the fit's own:
+ * the output must not depend on those). */
+snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err) {
+    snug_context_params p = run_params(&f->src->cfg, &(snug_context_params){.n_ctx = f->p->n_ctx});
+    run_sizes sizes = {.weights_bytes = round_up(file_bytes, 4096), .metadata_bytes = f->kvs.bytes.len + f->packed_kvs.len + f->packed_bytes + f->n * 160,
+                       .matmul_scratch_bytes = matmul_scratch(f, p.max_batch)};
+    return run_memory(&f->src->cfg, &sizes, &p, out, err);
+}
+
+snug_err budget_resolve(fit_job *f, snug_error *err) {
+    const snug_fit_params *p = f->p;
+    int named = (p->size_bytes != 0) + (p->bpw != 0) + (p->ratio != 0);
+    if (named > 1) return err_set(err, SNUG_ERR_ARG, "size, bpw and ratio name the same thing; give one of them");
+    if (p->bpw < 0 || p->ratio < 0 || isnan(p->bpw) || isnan(p->ratio) || p->bpw > 1000 || p->ratio > 100)
+        return err_set(err, SNUG_ERR_ARG, "the budget is no sensible number: bpw %g, ratio %g", p->bpw, p->ratio);
+    f->budget_bytes = UINT64_MAX;
+    if (p->size_bytes) f->budget_bytes = p->size_bytes;
+    if (p->bpw > 0) f->budget_bytes = (uint64_t)(p->bpw * (double)f->src->n_weights / 8);
+    if (p->ratio > 0) f->budget_bytes = (uint64_t)(p->ratio * (double)f->src->tensor_bytes);
+    if (p->ram_bytes) {
+        snug_memory m;
+        snug_err rc = budget_run_memory(f, 0, &m, err);
+        if (rc != SNUG_OK) return rc;
+        uint64_t left = p->ram_bytes > m.total_bytes ? p->ram_bytes - m.total_bytes : 0;
+        f->budget_bytes = min_u64(f->budget_bytes, left);
+    }
+    if (f->budget_bytes == UINT64_MAX && !p->plan_in && p->n_pins == 0)
+        return err_set(err, SNUG_ERR_ARG, "no budget: give a size, a rate (bpw), a ratio or the memory to run in");
+    return SNUG_OK;
+}
+
+static void take(fit_job *f, const uint32_t *choice) {
+    f->predicted_kl = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        f->tensor[i].choice = choice[i];
+        f->predicted_kl += f->tensor[i].menu.cand[choice[i]].loss;
+    }
+}
+
+static snug_err lay_out(fit_job *f, snug_error *err) {
+    buf header = {0};
+    snug_err rc = artifact_header(f, &header, &f->file_bytes, NULL, err);
+    buf_fini(&header);
+    return rc;
+}
+
+static uint64_t candidate_bytes(const fit_job *f) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < f->n; i++) sum += f->tensor[i].menu.cand[f->tensor[i].choice].bytes;
+    return sum;
+}
+
+static void cheapest(const fit_job *f, uint32_t *choice) {
+    for (size_t i = 0; i < f->n; i++) {
+        const menu *m = &f->tensor[i].menu;
+        choice[i] = 0;
+        for (size_t k = 1; k < m->n; k++)
+            if (m->cand[k].bytes < m->cand[choice[i]].bytes) choice[i] = (uint32_t)k;
+    }
+}
+
+/* Sets the cheapest choices; *overhead: what the file has beside their bytes. */
+static snug_err take_least(fit_job *f, uint32_t *choice, uint64_t *overhead, snug_error *err) {
+    cheapest(f, choice);
+    take(f, choice);
+    snug_err rc = lay_out(f, err);
+    if (rc != SNUG_OK) return rc;
+    *overhead = f->file_bytes - candidate_bytes(f);
+    return f->file_bytes > f->budget_bytes ? budget_too_small(f, f->file_bytes, err) : SNUG_OK;
+}
+
+snug_err budget_check_least(fit_job *f, snug_error *err) {
+    uint32_t *choice = calloc(f->n, sizeof *choice);
+    uint64_t overhead;
+    snug_err rc = choice ? take_least(f, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    free(choice);
+    return rc;
+}
+
+snug_err budget_choose(fit_job *f, snug_error *err) {
+    uint32_t *choice = calloc(f->n, sizeof *choice);
+    menu *menus = calloc(f->n, sizeof *menus);
+    uint64_t overhead, least;
+    snug_err rc = choice && menus ? SNUG_OK : err_nomem(err, f->n * sizeof *menus);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) menus[i] = f->tensor[i].menu;
+    if (rc == SNUG_OK) rc = take_least(f, choice, &overhead, err);
+    for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
+        rc = knapsack_solve(menus, f->n, min_u64(f->budget_bytes - overhead, UINT64_MAX / 2), choice, &least, err);
+        if (rc != SNUG_OK) break;
+        take(f, choice);
+        rc = lay_out(f, err);
+        if (rc != SNUG_OK || f->file_bytes <= f->budget_bytes) goto done;
+        overhead += f->file_bytes - f->budget_bytes;
+    }
+    if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, choice, &overhead, err); /* known to fit */
+done:
+    free(choice);
+    free(menus);
+    return rc;
+}

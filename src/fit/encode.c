@@ -1,0 +1,265 @@
+/* Encoding: every tensor's rows in panels through the solver, spread over threads, written in order to its place in the part file.
+ *
+ * Memory: one window of panels' payloads and one panel of f32 rows per worker. Panels depend on shapes alone and rows are encoded
+ * independently, so the bytes are the same for any number of threads. After each tensor its data are made durable, then the
+ * journal gets its checksums; a resumed fit reads back what the journal claims and encodes again what does not match. */
+#include "fit/fit.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/thread.h"
+#include "solve/solve.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
+
+typedef struct encoder {
+    fit_job *f;
+    io_writer out;
+    uint64_t data_at;  /* where the data section begins in the file */
+    uint64_t *offset;  /* (n, WEIGHT_MAX_TERMS), in the data section */
+    uint64_t done;     /* weights, for the meter */
+} encoder;
+
+typedef struct panel_job {
+    const fit_job *f;
+    const fit_tensor *t;
+    comp_term term;
+    uint64_t row0, n_rows, panel_rows; /* the window */
+    uint8_t *dst;
+    float **rows; /* per worker */
+    snug_err *rc; /* per panel */
+} panel_job;
+
+static void encode_panels(void *user, size_t begin, size_t end, int worker) {
+    panel_job *j = user;
+    const store_tensor *s = j->t->t;
+    for (size_t i = begin; i < end; i++) {
+        uint64_t first = i * j->panel_rows, n = min_u64(j->panel_rows, j->n_rows - first);
+        float *w = j->rows[worker];
+        uint8_t *dst = j->dst + (first ? j->term.codec->bytes(j->term.params, first, s->cols) : 0);
+        snug_err rc = store_read_rows(j->f->src, s, j->row0 + first, n, w, NULL);
+        for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
+            if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
+        if (rc == SNUG_OK)
+            rc = solve_rtn(j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance, j->f->p->effort, dst, NULL, NULL);
+        j->rc[i] = rc;
+    }
+}
+
+/* A panel: about PANEL_WEIGHTS weights, whole tiles, and whole heads where reading rows means reading heads. */
+static uint64_t panel_rows_of(const store_tensor *s, const snug_codec *codec) {
+    uint64_t rows = max_u64(1, PANEL_WEIGHTS / s->cols);
+    rows = round_up(rows, codec->tile_rows ? codec->tile_rows : 1);
+    if (s->permute_heads) rows = round_up(rows, s->rows / s->permute_heads);
+    return rows;
+}
+
+static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, hash_state *h, snug_error *err) {
+    hash_update(h, src, n);
+    return io_writer_pwrite(&e->out, e->data_at + at, src, n, err);
+}
+
+static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
+    fit_job *f = e->f;
+    const store_tensor *s = t->t;
+    panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0]};
+    j.panel_rows = panel_rows_of(s, j.term.codec);
+    uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows)), n_panels = div_up(window, j.panel_rows);
+    uint64_t bytes = j.term.codec->bytes(j.term.params, window, s->cols);
+    j.dst = malloc(bytes);
+    j.rc = calloc(n_panels, sizeof *j.rc);
+    j.rows = calloc((size_t)f->threads, sizeof *j.rows);
+    snug_err rc = j.dst && j.rc && j.rows ? SNUG_OK : err_nomem(err, bytes);
+    for (int i = 0; i < f->threads && rc == SNUG_OK; i++)
+        if (!(j.rows[i] = malloc(min_u64(j.panel_rows, s->rows) * s->cols * sizeof(float)))) rc = err_nomem(err, j.panel_rows * s->cols * 4);
+    for (; j.row0 < s->rows && rc == SNUG_OK; j.row0 += window) {
+        rc = meter_update(&f->meter, e->done + j.row0 * s->cols, s->name, err);
+        if (rc != SNUG_OK) break;
+        j.n_rows = min_u64(window, s->rows - j.row0);
+        n_panels = div_up(j.n_rows, j.panel_rows);
+        thread_for(f->threads, n_panels, 1, encode_panels, &j);
+        for (uint64_t i = 0; i < n_panels && rc == SNUG_OK; i++)
+            if (j.rc[i] == SNUG_ERR_NUMERIC) rc = err_set(err, j.rc[i], "%s: holds a weight that is not a finite number", s->name);
+            else if (j.rc[i] != SNUG_OK) rc = err_set(err, j.rc[i], "%s: encoding rows from %llu on: %s", s->name,
+                                                      (unsigned long long)(j.row0 + i * j.panel_rows), snug_err_name(j.rc[i]));
+        bytes = j.term.codec->bytes(j.term.params, j.n_rows, s->cols);
+        if (rc == SNUG_OK) rc = put(e, at, j.dst, bytes, h, err);
+        at += bytes;
+    }
+    for (int i = 0; j.rows && i < f->threads; i++) free(j.rows[i]);
+    free(j.rows);
+    free(j.dst);
+    free(j.rc);
+    return rc;
+}
+
+/* A composition that is not row-separable or has several terms: the whole matrix at once. Fills checksums itself. */
+static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+    const store_tensor *s = t->t;
+    const comp *c = &t->menu.cand[t->choice].comp;
+    uint8_t *dst[WEIGHT_MAX_TERMS] = {0};
+    float *w = malloc(s->rows * s->cols * sizeof *w);
+    snug_err rc = w ? store_read_rows(e->f->src, s, 0, s->rows, w, err) : err_nomem(err, s->rows * s->cols * sizeof *w);
+    for (size_t i = 0; rc == SNUG_OK && i < s->rows * s->cols; i++)
+        if (!isfinite(w[i])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", s->name);
+    for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++)
+        if (!(dst[k] = malloc(comp_term_bytes(c, k, s->rows, s->cols)))) rc = err_nomem(err, comp_term_bytes(c, k, s->rows, s->cols));
+    if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, t->importance, e->f->p->effort, e->f->threads, dst, err);
+    for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++) {
+        uint64_t bytes = comp_term_bytes(c, k, s->rows, s->cols);
+        t->checksum[k] = hash_bytes(dst[k], bytes);
+        rc = io_writer_pwrite(&e->out, e->data_at + at[k], dst[k], bytes, err);
+    }
+    for (uint32_t k = 0; k < WEIGHT_MAX_TERMS; k++) free(dst[k]);
+    free(w);
+    return rc;
+}
+
+static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+    const store_tensor *s = t->t;
+    uint8_t *chunk = malloc(COPY_CHUNK);
+    snug_err rc = chunk ? SNUG_OK : err_nomem(err, COPY_CHUNK);
+    for (uint32_t k = 0; k < s->n_terms && rc == SNUG_OK; k++) {
+        hash_state *h = hash_create();
+        if (!h) rc = err_nomem(err, 64);
+        for (uint64_t done = 0; done < s->term[k].bytes && rc == SNUG_OK;) {
+            size_t n = (size_t)min_u64(COPY_CHUNK, s->term[k].bytes - done);
+            rc = io_pread(&e->f->src->files[s->term[k].file], s->term[k].offset + done, chunk, n, err);
+            if (rc == SNUG_OK) rc = put(e, at[k] + done, chunk, n, h, err);
+            done += n;
+        }
+        if (rc == SNUG_OK) t->checksum[k] = hash_digest(h);
+        hash_destroy(h);
+    }
+    free(chunk);
+    return rc;
+}
+
+static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
+    if (t->t != &e->f->rope_tensor) return encode_rows(e, t, at, h, err);
+    return put(e, at, (const uint8_t *)e->f->rope_freqs, t->t->cols * sizeof(float), h, err); /* f32, little endian like us */
+}
+
+static snug_err encode_tensor(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+    const comp *c = &t->menu.cand[t->choice].comp;
+    if (t->t != &e->f->rope_tensor && menu_is_copy(t->t, c)) return copy_terms(e, t, at, err);
+    if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, at, err);
+    hash_state *h = hash_create();
+    if (!h) return err_nomem(err, 64);
+    snug_err rc = t->matrix ? encode_rows(e, t, at[0], h, err) : write_vector(e, t, at[0], h, err);
+    t->checksum[0] = hash_digest(h);
+    hash_destroy(h);
+    return rc;
+}
+
+/* ---- resume ---- */
+
+static bool read_back(const encoder *e, uint64_t at, uint64_t bytes, uint64_t *checksum) {
+    hash_state *h = hash_create();
+    uint8_t *chunk = malloc(COPY_CHUNK);
+    bool ok = h && chunk;
+    for (uint64_t done = 0; ok && done < bytes;) {
+        ssize_t n = pread(e->out.fd, chunk, min_u64(COPY_CHUNK, bytes - done), (off_t)(e->data_at + at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) ok = false;
+        else hash_update(h, chunk, (size_t)n), done += (uint64_t)n;
+    }
+    if (ok) *checksum = hash_digest(h);
+    free(chunk);
+    hash_destroy(h);
+    return ok;
+}
+
+/* Is tensor i in the part file already, as the journal says? */
+static bool is_done(const encoder *e, size_t i) {
+    fit_tensor *t = &e->f->tensor[i];
+    const comp *c = &t->menu.cand[t->choice].comp;
+    const json_t *known = journal_find(e->f->journal, "tensor", (int64_t)i);
+    if (!known || json_array_size(known) != c->n_terms) return false;
+    for (uint32_t k = 0; k < c->n_terms; k++) {
+        const char *text = json_string_value(json_array_get(known, k));
+        uint64_t found;
+        if (!text || !read_back(e, e->offset[i * WEIGHT_MAX_TERMS + k], comp_term_bytes(c, k, t->t->rows, t->t->cols), &found)) return false;
+        if (found != strtoull(text, NULL, 16)) return false;
+        t->checksum[k] = found;
+    }
+    return true;
+}
+
+static snug_err record_tensor(encoder *e, size_t i, snug_error *err) {
+    const fit_tensor *t = &e->f->tensor[i];
+    if (!t->matrix) return SNUG_OK; /* vectors are written again: that is faster than two fsyncs */
+    if (e->f->p->output && fdatasync(e->out.fd) != 0) return err_set(err, SNUG_ERR_IO, "%s: fdatasync failed: %s", e->out.part_path, strerror(errno));
+    json_t *sums = json_array();
+    for (uint32_t k = 0; k < t->menu.cand[t->choice].comp.n_terms; k++)
+        json_array_append_new(sums, json_sprintf("%016llx", (unsigned long long)t->checksum[k]));
+    return journal_put(e->f->journal, "tensor", (int64_t)i, sums, err);
+}
+
+/* ---- all ---- */
+
+static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, snug_error *err) {
+    static const uint8_t zeros[ALIGN];
+    const comp *c = &t->menu.cand[t->choice].comp;
+    for (uint32_t k = 0; k < c->n_terms; k++) {
+        uint64_t bytes = comp_term_bytes(c, k, t->t->rows, t->t->cols);
+        snug_err rc = io_writer_pwrite(&e->out, e->data_at + at[k] + bytes, zeros, round_up(bytes, ALIGN) - bytes, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    return SNUG_OK;
+}
+
+static snug_err encode_tensors(encoder *e, snug_error *err) {
+    fit_job *f = e->f;
+    snug_err rc = SNUG_OK;
+    uint64_t skipped = 0;
+    meter_begin(&f->meter, f->stage_encode);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        fit_tensor *t = &f->tensor[i];
+        const uint64_t *at = &e->offset[i * WEIGHT_MAX_TERMS];
+        uint64_t weights = t->t->rows * t->t->cols;
+        t->skipped = t->matrix && journal_is_resumed(f->journal) && is_done(e, i);
+        if (t->skipped) {
+            skipped += weights;
+            meter_skip(&f->meter, skipped);
+        } else {
+            rc = encode_tensor(e, t, at, err);
+            if (rc == SNUG_OK) rc = pad_tensor(e, t, at, err);
+            if (rc == SNUG_OK) rc = record_tensor(e, i, err);
+        }
+        e->done += weights;
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, e->done, t->t->name, err);
+    }
+    return rc;
+}
+
+snug_err encode_all(fit_job *f, snug_error *err) {
+    encoder e = {.f = f, .out = {.fd = -1}};
+    buf header = {0};
+    uint64_t file_bytes;
+    e.offset = calloc(f->n * WEIGHT_MAX_TERMS, sizeof *e.offset);
+    snug_err rc = e.offset ? artifact_header(f, &header, &file_bytes, e.offset, err) : err_nomem(err, f->n * 32);
+    if (rc == SNUG_OK && file_bytes > f->budget_bytes) /* cannot happen; the promise is worth a check */
+        rc = err_set(err, SNUG_ERR_BUDGET, "the file would have %llu bytes, the budget is %llu", (unsigned long long)file_bytes,
+                     (unsigned long long)f->budget_bytes);
+    e.data_at = header.len;
+    bool durable = !f->plain;
+    if (rc == SNUG_OK) rc = io_writer_open(f->p->output, durable, durable && journal_is_resumed(f->journal), &e.out, err);
+    if (rc == SNUG_OK) rc = encode_tensors(&e, err);
+    if (rc == SNUG_OK) rc = artifact_header(f, &header, &file_bytes, NULL, err);
+    if (rc == SNUG_OK && header.len != e.data_at) rc = err_set(err, SNUG_ERR_FORMAT, "%s: the header's size changed while encoding", f->p->output);
+    if (rc == SNUG_OK) rc = io_writer_pwrite(&e.out, 0, header.data, header.len, err);
+    if (rc == SNUG_OK && ftruncate(e.out.fd, (off_t)file_bytes) != 0) rc = err_set(err, SNUG_ERR_IO, "%s: ftruncate: %s", f->p->output, strerror(errno));
+    if (rc == SNUG_OK) rc = io_writer_commit(&e.out, err);
+    io_writer_abort(&e.out);
+    buf_fini(&header);
+    free(e.offset);
+    return rc;
+}

@@ -1,0 +1,242 @@
+/* snug_fit: from a source and a budget to an artifact. This file is the order of things; each step is a file of its own.
+ *
+ *   1. open the source, check everything that the user said, list every tensor's candidates: errors come before any work
+ *   2. statistics: text, what its activations look like, what the output makes of errors in each weight (journal and cache)
+ *   3. menus measured, knapsack, the plan
+ *   4. encode, write, rename
+ */
+#include "fit/fit.h"
+
+#include "base/err.h"
+#include "base/thread.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct snug_fit_report {
+    arena mem;
+    snug_fit_summary summary;
+    snug_plan_row *row;
+};
+
+/* ---- 1. opening ---- */
+
+static snug_err add_rope(fit_job *f, snug_error *err) {
+    const config *c = &f->src->cfg;
+    size_t n = c->rope_dims / 2;
+    if (store_find(f->src, ROLE_ROPE_FREQS, -1)) return SNUG_OK;
+    float *factors = arena_calloc(&f->mem, n + 1, sizeof *factors);
+    if (!factors) return err_nomem(err, n * sizeof *factors);
+    if (!rope_freq_factors(c, factors)) return SNUG_OK;
+    f->rope_freqs = factors;
+    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .rows = 1, .cols = n, .predicted_loss = 0};
+    f->tensor[f->n++].t = &f->rope_tensor;
+    return SNUG_OK;
+}
+
+static snug_err list_tensors(fit_job *f, snug_error *err) {
+    f->tensor = arena_calloc(&f->mem, f->src->n_tensors + 1, sizeof *f->tensor);
+    if (!f->tensor) return err_nomem(err, f->src->n_tensors * sizeof *f->tensor);
+    for (size_t i = 0; i < f->src->n_tensors; i++) {
+        const store_tensor *t = &f->src->tensors[i];
+        if (strchr(t->name, '@')) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: a tensor's name must not hold '@'", t->name);
+        fit_tensor *ft = &f->tensor[f->n++];
+        ft->t = t;
+        ft->matrix = (int)t->role < (int)ROLE_MATRICES;
+        ft->pin = -1;
+        if (ft->matrix) ft->alpha = sensitivity_prior(role_name(t->role), t->layer, (int)f->src->cfg.n_layers);
+    }
+    return add_rope(f, err);
+}
+
+static snug_err resolve_calibration(fit_job *f, snug_error *err) {
+    const char *calib = f->p->calib ? f->p->calib : f->p->effort == SNUG_EFFORT_QUICK ? "none" : "self";
+    bool file = strcmp(calib, "self") != 0 && strcmp(calib, "none") != 0;
+    snprintf(f->calib, sizeof f->calib, "%s", file ? "file" : calib);
+    return file ? journal_hash_file(calib, &f->calib_hash, err) : SNUG_OK;
+}
+
+static snug_err check_params(const snug_fit_params *p, snug_error *err) {
+    if (!p || !p->source) return err_set(err, SNUG_ERR_ARG, "no source is named");
+    if (!p->output && !p->plan_only) return err_set(err, SNUG_ERR_ARG, "no output is named");
+    if (p->ram_bytes && p->n_ctx == 0) return err_set(err, SNUG_ERR_ARG, "a memory limit needs the number of positions (n_ctx) that it is for");
+    if (p->threads < 0 || p->threads > 4096) return err_set(err, SNUG_ERR_ARG, "%d threads make no sense", p->threads);
+    return SNUG_OK;
+}
+
+static snug_err open_job(fit_job *f, snug_error *err) {
+    snug_err rc = check_params(f->p, err);
+    if (rc != SNUG_OK) return rc;
+    f->threads = f->p->threads ? f->p->threads : thread_default_count();
+    meter_init(&f->meter, f->p->progress);
+    if ((rc = store_open(f->p->source, true, &f->src, err)) != SNUG_OK) return rc;
+    f->tok = f->src->tok;
+    f->fingerprint = store_fingerprint(f->src);
+    if ((rc = list_tensors(f, err)) != SNUG_OK) return rc;
+    if ((rc = resolve_calibration(f, err)) != SNUG_OK) return rc;
+    if (f->p->imatrix && (rc = imatrix_open(f->p->imatrix, &f->imatrix, err)) != SNUG_OK) return rc;
+    if ((rc = artifact_prepare(f, err)) != SNUG_OK) return rc;
+    if ((rc = menu_pins(f, err)) != SNUG_OK) return rc;
+    if ((rc = menu_list(f, err)) != SNUG_OK) return rc;
+    return budget_resolve(f, err);
+}
+
+static void close_job(fit_job *f) {
+    journal_close(&f->journal);
+    imatrix_close(&f->imatrix);
+    gguf_kvs_fini(&f->kvs);
+    buf_fini(&f->packed_kvs);
+    store_close(&f->src);
+    arena_fini(&f->mem);
+}
+
+/* ---- 2. and 3.: statistics and the plan ---- */
+
+static snug_err save_plan(const fit_job *f, snug_error *err) {
+    plan p = {.n = f->n, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
+              .predicted_kl = f->predicted_kl, .source_fingerprint = f->fingerprint, .seed = f->p->seed};
+    snprintf(p.target, sizeof p.target, "%s", f->p->target == SNUG_FOR_GGUF ? "gguf" : "snug");
+    snprintf(p.calib, sizeof p.calib, "%s", f->calib);
+    p.entry = calloc(f->n, sizeof *p.entry);
+    if (!p.entry) return err_nomem(err, f->n * sizeof *p.entry);
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        const cand *c = &t->menu.cand[t->choice];
+        p.entry[i] = (plan_entry){.tensor = t->t->name, .comp = c->comp, .rows = t->t->rows, .cols = t->t->cols, .rel_error = c->rel_error,
+                                  .loss = c->loss, .sensitivity = t->menu.sensitivity, .note = t->menu.note};
+        for (uint32_t k = 0; k < c->comp.n_terms; k++) p.entry[i].bytes += comp_term_bytes(&c->comp, k, t->t->rows, t->t->cols);
+    }
+    snug_err rc = plan_save(&p, f->p->plan_out, err);
+    free(p.entry);
+    return rc;
+}
+
+static snug_err replay(fit_job *f, snug_error *err) {
+    plan *p = NULL;
+    snug_err rc = plan_load(f->p->plan_in, &p, err);
+    if (rc == SNUG_OK) rc = menu_replay(f, p, err);
+    plan_destroy(&p);
+    return rc;
+}
+
+/* A replayed plan needs the statistics that encoders use, and no more. */
+static snug_err make_plan(fit_job *f, snug_error *err) {
+    snug_err rc = calibrate_prepare(f, err);
+    cache_load(f);
+    if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);
+    if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
+    if (rc == SNUG_OK) rc = importance_set(f, err);
+    if (rc == SNUG_OK && f->sensitivities) rc = measure_sensitivities(f, err);
+    if (rc != SNUG_OK) return rc;
+    if (f->run_model) cache_store(f);
+    if (!f->p->plan_in && (rc = menu_measure(f, err)) != SNUG_OK) return rc;
+    return budget_choose(f, err);
+}
+
+/* ---- the report ---- */
+
+static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **out, snug_error *err) {
+    snug_fit_report *r = calloc(1, sizeof *r);
+    if (!r) return err_nomem(err, sizeof *r);
+    *out = r;
+    snug_fit_summary *s = &r->summary;
+    *s = (snug_fit_summary){.bytes = f->file_bytes, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes,
+                            .source_tensor_bytes = f->src->tensor_bytes, .n_weights = f->src->n_weights,
+                            .bpw = 8.0 * (double)f->file_bytes / (double)f->src->n_weights, .ratio = (double)f->file_bytes / (double)f->src->tensor_bytes,
+                            .predicted_kl = f->predicted_kl, .n_rows = f->n, .seconds = seconds, .peak_rss_bytes = io_peak_rss(),
+                            .calib_tokens = f->text.ids ? (uint64_t)f->text.n_seq * f->text.len : 0, .calib = arena_strdup(&r->mem, f->calib)};
+    r->row = arena_calloc(&r->mem, f->n, sizeof *r->row);
+    if (!s->calib || !r->row) return err_nomem(err, f->n * sizeof *r->row);
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        const cand *c = &t->menu.cand[t->choice];
+        char name[COMP_NAME_MAX];
+        comp_format(&c->comp, name);
+        snug_plan_row *row = &r->row[i];
+        *row = (snug_plan_row){.tensor = arena_strdup(&r->mem, t->t->name), .codec = arena_strdup(&r->mem, name),
+                               .note = arena_strdup(&r->mem, t->menu.note ? t->menu.note : ""), .rows = t->t->rows, .cols = t->t->cols,
+                               .rel_error = c->rel_error, .predicted_loss = c->loss, .skipped = t->skipped};
+        if (!row->tensor || !row->codec || !row->note) return err_nomem(err, 64);
+        for (uint32_t k = 0; k < c->comp.n_terms; k++) row->bytes += comp_term_bytes(&c->comp, k, t->t->rows, t->t->cols);
+        row->bpw = 8.0 * (double)row->bytes / ((double)row->rows * (double)row->cols);
+        s->skipped_tensors += t->skipped;
+    }
+    return budget_run_memory(f, f->file_bytes, &s->run_memory, err);
+}
+
+static snug_err run_job(fit_job *f, snug_error *err) {
+    snug_err rc = open_job(f, err);
+    if (rc == SNUG_OK && f->p->plan_in) rc = replay(f, err);
+    if (rc == SNUG_OK) rc = budget_check_least(f, err);
+    if (rc == SNUG_OK) rc = journal_open(f, err);
+    if (rc == SNUG_OK) rc = make_plan(f, err);
+    if (rc == SNUG_OK && f->p->plan_out) rc = save_plan(f, err);
+    if (rc == SNUG_OK && !f->p->plan_only) rc = encode_all(f, err);
+    if (rc == SNUG_OK) rc = journal_finish(f->journal, err);
+    return rc;
+}
+
+snug_err snug_fit(const snug_fit_params *params, snug_fit_report **out, snug_error *err) {
+    double start = clock_seconds();
+    fit_job f = {.p = params};
+    if (out) *out = NULL;
+    snug_err rc = run_job(&f, err);
+    snug_fit_report *report = NULL;
+    if (rc == SNUG_OK) rc = make_report(&f, clock_seconds() - start, &report, err);
+    if (rc == SNUG_OK) meter_finish(&f.meter);
+    if (rc != SNUG_OK || !out) snug_fit_report_destroy(&report);
+    if (out) *out = report;
+    close_job(&f);
+    return rc;
+}
+
+const snug_fit_summary *snug_fit_report_summary(const snug_fit_report *report) { return &report->summary; }
+const snug_plan_row *snug_fit_report_row(const snug_fit_report *report, size_t i) {
+    return i < report->summary.n_rows ? &report->row[i] : NULL;
+}
+
+void snug_fit_report_destroy(snug_fit_report **report) {
+    if (!report || !*report) return;
+    arena_fini(&(*report)->mem);
+    free(*report);
+    *report = NULL;
+}
+
+/* ---- export ---- */
+
+/* Any model as a plain GGUF: native tensors as they are, others in the smallest native type whose rate is not below theirs. */
+static snug_err export_job(fit_job *f, snug_error *err) {
+    uint64_t weights = 0;
+    f->threads = f->p->threads > 0 ? f->p->threads : thread_default_count();
+    f->plain = true;
+    f->budget_bytes = UINT64_MAX;
+    meter_init(&f->meter, f->p->progress);
+    snug_err rc = store_open(f->p->source, true, &f->src, err);
+    if (rc != SNUG_OK) return rc;
+    f->tok = f->src->tok;
+    if ((rc = list_tensors(f, err)) != SNUG_OK || (rc = artifact_prepare(f, err)) != SNUG_OK) return rc;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        fit_tensor *t = &f->tensor[i];
+        weights += t->t->rows * t->t->cols;
+        comp c = menu_source_comp(t->t);
+        if (!t->matrix) rc = menu_vector(f, i, err);
+        else if (artifact_is_native(&c, t->t->cols) || menu_native(&c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
+        else rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no GGUF type fits its %llu columns", t->t->name, (unsigned long long)t->t->cols);
+    }
+    if (rc == SNUG_OK) rc = journal_open(f, err);
+    f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, 1);
+    if (rc == SNUG_OK) rc = encode_all(f, err);
+    if (rc == SNUG_OK) meter_finish(&f->meter);
+    return rc;
+}
+
+snug_err snug_export(const char *model, const char *output, int threads, snug_progress progress, snug_error *err) {
+    if (!model || !output) return err_set(err, SNUG_ERR_ARG, "export needs a model and an output");
+    snug_fit_params p = {.source = model, .output = output, .target = SNUG_FOR_GGUF, .effort = SNUG_EFFORT_NORMAL, .threads = threads, .progress = progress};
+    fit_job f = {.p = &p};
+    snug_err rc = export_job(&f, err);
+    close_job(&f);
+    return rc;
+}

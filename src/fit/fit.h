@@ -1,0 +1,168 @@
+/* The inside of snug_fit: one job, handed from stage to stage.
+ *
+ *     open -> statistics (calibrate.c, sample.c, measure.c; cache.c, journal.c keep them) -> menus (menu.c) -> knapsack (plan room)
+ *          -> encode (encode.c) -> artifact (artifact.c)
+ *
+ * Every number that decides the output is computed the same way for any thread count; statistics travel through the journal and
+ * the cache as exact bits. */
+#ifndef FIT_FIT_H
+#define FIT_FIT_H
+#include <snug.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "model/graph.h"
+#include "model/store.h"
+#include "plan/plan.h"
+
+enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 1 };
+
+/* The text that statistics are taken on: n_seq sequences of len tokens. The first sens_len tokens of the first sens_seq
+ * sequences are what sensitivities are measured on. */
+typedef struct fit_text {
+    uint32_t n_seq, len, sens_seq, sens_len;
+    int32_t *ids; /* (n_seq, len) */
+    uint64_t hash;
+} fit_text;
+
+/* One measured answer of the model to an error in one weight. */
+typedef struct fit_point { double error, kl; } fit_point; /* relative error in the importance metric; nats per token */
+
+typedef struct fit_tensor {
+    const store_tensor *t;
+    bool matrix;
+    const float *importance;  /* (cols), finite, > 0; NULL: all equal */
+    double norm2;             /* sum a w^2 over the rows that the menu looked at, per row */
+    double alpha;             /* nats per unit of relative error */
+    size_t n_points;
+    fit_point point[FIT_MAX_POINTS]; /* rising error: the curve of loss on error, where it was measured */
+    int pin;                  /* index of the pin that holds, or -1 */
+    comp pinned;
+    menu menu;
+    uint32_t choice;          /* candidate of the menu */
+    uint64_t checksum[WEIGHT_MAX_TERMS];
+    bool skipped;
+} fit_tensor;
+
+typedef struct fit_journal fit_journal;
+typedef struct fit_imatrix fit_imatrix;
+
+typedef struct fit_job {
+    const snug_fit_params *p;
+    arena mem;
+    store *src;
+    int threads;
+    meter meter;
+    int stage_sample, stage_stats, stage_sens, stage_menu, stage_encode;
+    char calib[64];           /* "self", "none", "file" ... as reported */
+    bool run_model;           /* false: no forward pass at all (quick without calibration) */
+    bool sensitivities;       /* measured, not from the table */
+    bool small;               /* so small that real encodings are measured, not noise alone */
+    fit_text text;
+    double **edge;            /* [layer * EDGE_COUNT + edge]: mean x^2 per channel, or NULL; the head's edge: layer n_layers */
+    fit_imatrix *imatrix;
+    size_t n;
+    fit_tensor *tensor;       /* parallel to src->tensors, plus rope_freqs.weight when the target needs it */
+    float *rope_freqs;        /* its values when it has to be made; else NULL */
+    store_tensor rope_tensor; /* ... and its description */
+    tokenizer *tok;
+    gguf_kvs kvs;             /* keys that do not depend on the plan */
+    buf packed_kvs;           /* snug.kv.zstd's content, or empty */
+    uint64_t packed_count, packed_bytes;
+    uint64_t budget_bytes, file_bytes;
+    double predicted_kl;
+    uint64_t fingerprint, calib_hash; /* of the source; of the calibration text's file, 0 for others */
+    bool plain;               /* export: no keys of snug's own */
+    fit_journal *journal;
+} fit_job;
+
+/* ---- budget.c ---- */
+/* The file's byte budget from size, bpw, ratio and ram; UINT64_MAX when there is none (pins or a plan decide). */
+snug_err budget_resolve(fit_job *f, snug_error *err);
+/* What a run of the file takes: the file's own bytes, KV, scratch, the rest. */
+snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err);
+snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *err);
+/* SNUG_ERR_BUDGET when even the smallest candidates do not fit. Needs menus with bytes only. */
+snug_err budget_check_least(fit_job *f, snug_error *err);
+/* Chooses a candidate of every menu so that the whole file is <= budget_bytes; sets file_bytes and predicted_kl. */
+snug_err budget_choose(fit_job *f, snug_error *err);
+
+/* ---- artifact.c: what stands in the file beside the weights ---- */
+snug_err artifact_prepare(fit_job *f, snug_error *err);
+/* The header for the current choices, with the checksums so far; data section offsets of tensor i's term k in offset (n x
+ * WEIGHT_MAX_TERMS, may be NULL). *file_bytes: the whole file. */
+snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, uint64_t *offset, snug_error *err);
+bool artifact_is_native(const comp *c, uint64_t cols);
+
+/* ---- menu.c, pins.c ---- */
+snug_err menu_pins(fit_job *f, snug_error *err);        /* checks and assigns them */
+snug_err menu_list(fit_job *f, snug_error *err);        /* every tensor's candidates and their bytes */
+snug_err menu_measure(fit_job *f, snug_error *err);     /* their errors and predicted losses */
+snug_err menu_replay(fit_job *f, const plan *p, snug_error *err); /* menus of one candidate each */
+/* The one candidate of a vector. */
+snug_err menu_vector(fit_job *f, size_t i, snug_error *err);
+/* Makes tensor i's menu the one candidate c. */
+snug_err menu_single(fit_job *f, size_t i, const comp *c, double rel_error, const char *note, snug_error *err);
+size_t menu_sample_weights(const fit_job *f); /* how many weights of a tensor are encoded to measure a candidate */
+/* Predicted loss of a weight for a relative error: its measured curve, or alpha * error. */
+double menu_loss(const fit_tensor *t, double error);
+/* The bytes that a candidate adds to the file beyond what every tensor has (docs in menu.c); 0: impossible for the shape. */
+uint64_t menu_bytes(const comp *c, const char *tensor, uint64_t rows, uint64_t cols);
+/* The smallest native type whose rate is not below c's and whose block divides the columns; false: none. */
+bool menu_native(const comp *c, const store_tensor *t, comp *out);
+/* The composition in which the source stores it. */
+comp menu_source_comp(const store_tensor *t);
+/* Is it stored so in the source, to be copied byte by byte? */
+bool menu_is_copy(const store_tensor *t, const comp *c);
+
+/* ---- importance.c ---- */
+snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */
+
+/* ---- calibrate.c, sample.c, measure.c ---- */
+snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
+snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
+snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
+snug_err sample_text(fit_job *f, snug_error *err);          /* "self" */
+double calibrate_macs_per_token(const fit_job *f);
+/* Decides on how many tokens; returns the stage's multiply-adds. scale: effort, 1 = normal. */
+double measure_prepare(fit_job *f, double scale);
+snug_err measure_sensitivities(fit_job *f, snug_error *err);
+
+/* ---- encode.c ---- */
+/* Encodes every tensor into the part file at its place, then writes the header and gives the file its name. */
+snug_err encode_all(fit_job *f, snug_error *err);
+
+/* ---- journal.c ---- */
+/* Records: (kind, index) -> JSON value. Kept in memory, in the journal beside the output, and (statistics) in the cache. */
+snug_err journal_open(fit_job *f, snug_error *err);
+const json_t *journal_find(const fit_journal *j, const char *kind, int64_t index); /* NULL: none; borrowed */
+snug_err journal_put(fit_journal *j, const char *kind, int64_t index, json_t *value, snug_error *err); /* takes value; durable */
+snug_err journal_finish(fit_journal *j, snug_error *err); /* the output is whole: removes the journal */
+void journal_close(fit_journal **j);
+bool journal_is_resumed(const fit_journal *j);
+/* A side file for state that is too large for a line: "OUT.state", removed with the journal. NULL: no journal on disk. */
+const char *journal_state_path(const fit_journal *j);
+snug_err journal_hash_file(const char *path, uint64_t *out, snug_error *err);
+/* Exact doubles as text. */
+json_t *journal_doubles(const double *v, size_t n);
+bool journal_get_doubles(const json_t *j, double *v, size_t n); /* false: not exactly n */
+
+/* Adds the records of a file whose kind is wanted, unless one is damaged; best effort. */
+void journal_import(fit_journal *j, const char *path, size_t max_bytes, bool (*wanted)(const char *kind));
+/* Writes the newest record of each (kind, index) that is wanted to a file of its own; best effort. */
+void journal_export(const fit_journal *j, const char *path, bool (*wanted)(const char *kind));
+
+/* ---- cache.c: statistics of earlier fits, in $XDG_CACHE_HOME/snug ---- */
+void cache_load(fit_job *f);  /* adds the records of the cache, if there are any, to the journal's memory */
+void cache_store(fit_job *f); /* best effort: a cache that cannot be written is no error */
+
+/* ---- imatrix.c ---- */
+snug_err imatrix_open(const char *path, fit_imatrix **out, snug_error *err);
+/* Mean x^2 per column for a tensor; NULL: not in the file. SNUG_ERR_MISMATCH: another number of columns. */
+snug_err imatrix_find(const fit_imatrix *m, const char *tensor, uint64_t cols, const float **out, snug_error *err);
+uint64_t imatrix_hash(const fit_imatrix *m);
+void imatrix_close(fit_imatrix **m);
+#endif

@@ -1,0 +1,165 @@
+/* See forward.h. */
+#include "fit/forward.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "solve/solve.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PASS_TOKENS = 512, PANEL_WEIGHTS = 16384 };
+
+/* ---- layers ---- */
+
+snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err) {
+    const config *c = &f->src->cfg;
+    *out = (forward){.f = f, .len = len, .n_pass = len < PASS_TOKENS ? PASS_TOKENS / len : 1};
+    const float *rope = NULL;
+    const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
+    snug_err rc = SNUG_OK;
+    if (freqs) {
+        float *values = arena_calloc(&out->mem, freqs->cols, sizeof *values);
+        rc = values ? store_read_rows(f->src, freqs, 0, 1, values, err) : err_nomem(err, freqs->cols * sizeof *values);
+        rope = values;
+    }
+    graph_params g = {.max_batch = out->n_pass * len, .n_ctx = len, .threads = f->threads};
+    kv_params kv = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = len, .max_seqs = out->n_pass, .type = SNUG_KV_F32};
+    if (rc == SNUG_OK) rc = graph_create(c, &g, rope, &out->g, err);
+    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &out->pool, err);
+    out->seq = arena_calloc(&out->mem, out->n_pass, sizeof *out->seq);
+    out->item = arena_calloc(&out->mem, (size_t)out->n_pass * len, sizeof *out->item);
+    if (rc == SNUG_OK && (!out->seq || !out->item)) rc = err_nomem(err, (size_t)out->n_pass * len * sizeof *out->item);
+    for (uint32_t s = 0; s < out->n_pass && rc == SNUG_OK; s++) rc = kv_seq_create(out->pool, &out->seq[s], err);
+    return rc;
+}
+
+void forward_close(forward *w) {
+    for (uint32_t s = 0; w->seq && s < w->n_pass; s++) kv_seq_destroy(&w->seq[s]);
+    kv_pool_destroy(&w->pool);
+    graph_destroy(&w->g);
+    arena_fini(&w->mem);
+}
+
+snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *x, snug_error *err) {
+    size_t d = w->f->src->cfg.n_embd;
+    snug_err rc = SNUG_OK;
+    for (uint32_t s0 = 0; s0 < n_seq && rc == SNUG_OK; s0 += w->n_pass) {
+        uint32_t n = n_seq - s0 < w->n_pass ? n_seq - s0 : w->n_pass;
+        for (uint32_t s = 0; s < n && rc == SNUG_OK; s++) {
+            rc = kv_reserve(w->seq[s], len, err);
+            for (uint32_t p = 0; p < len; p++) w->item[s * len + p] = (graph_item){.pos = p, .kv = w->seq[s]};
+        }
+        if (rc == SNUG_OK) rc = graph_layer(w->g, layer, 0, lw, w->item, (size_t)n * len, x + (size_t)s0 * len * d, err);
+        for (uint32_t s = 0; s < n; s++) (void)kv_truncate(w->seq[s], 0, NULL);
+    }
+    return rc;
+}
+
+weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols) {
+    weight out = {.rows = rows, .cols = cols, .n_terms = 1};
+    out.term[0].wt = (wt){.codec = codec_by_ggml_type(GGML_F32), .rows = rows, .cols = cols, .data = (const uint8_t *)w, .bytes = rows * cols * 4};
+    return out;
+}
+
+/* ---- disturbances ---- */
+
+/* sigma * sqrt(3) * u, u uniform on [-1, 1): variance sigma^2. Four values of 16 bits per draw. */
+static void add_noise(const fit_job *f, const perturb *p, uint64_t row, size_t cols, const float *w, float *out) {
+    rng r;
+    rng_seed(&r, f->p->seed ^ p->stream, row);
+    float step = p->sigma * 1.7320508f / 32768.0f;
+    for (size_t j = 0; j < cols; j += 4) {
+        uint64_t bits = rng_next(&r);
+        for (size_t k = j; k < j + 4 && k < cols; k++, bits >>= 16) out[k] = w[k] + step * ((float)(int16_t)(uint16_t)bits + 0.5f);
+    }
+}
+
+snug_err perturb_rows(const fit_job *f, const perturb *p, uint64_t row0, size_t n, const float *w, float *out, snug_error *err) {
+    size_t cols = p->t->t->cols;
+    if (p->noise) {
+        for (size_t i = 0; i < n; i++) add_noise(f, p, row0 + i, cols, w + i * cols, out + i * cols);
+        return SNUG_OK;
+    }
+    uint64_t bytes = p->term.codec->bytes(p->term.params, n, cols);
+    uint8_t *payload = malloc(bytes ? bytes : 1);
+    if (!payload) return err_nomem(err, bytes);
+    snug_err rc = solve_rtn(p->term.codec, p->term.params, w, cols, n, cols, p->t->importance, f->p->effort, payload, out, err);
+    free(payload);
+    return rc;
+}
+
+typedef struct disturb_job {
+    const fit_job *f;
+    const perturb *p;
+    const weight *w;
+    float *out;
+    size_t grain;
+    double *err2, *norm2; /* per panel */
+    snug_err *rc;
+} disturb_job;
+
+static void disturb_panel(void *user, size_t begin, size_t end, int worker) {
+    disturb_job *j = user;
+    size_t panel = begin / j->grain, cols = j->w->cols, n = end - begin;
+    float *out = j->out + begin * cols, *clean = j->p ? malloc(n * cols * sizeof *clean) : out;
+    if (!clean) {
+        j->rc[panel] = SNUG_ERR_NOMEM;
+        return;
+    }
+    weight_decode(j->w, begin, n, clean, cols);
+    if (!j->p) return;
+    j->rc[panel] = perturb_rows(j->f, j->p, begin, n, clean, out, NULL);
+    const float *a = j->p->t->importance;
+    double err2 = 0, norm2 = 0;
+    for (size_t r = 0; r < n && j->rc[panel] == SNUG_OK; r++)
+        for (size_t c = 0; c < cols; c++) {
+            double w = clean[r * cols + c], d = out[r * cols + c] - w, ac = a ? a[c] : 1;
+            err2 += ac * d * d;
+            norm2 += ac * w * w;
+        }
+    j->err2[panel] = err2;
+    j->norm2[panel] = norm2;
+    free(clean);
+}
+
+snug_err perturb_weight(const fit_job *f, const perturb *p, const weight *w, float *out, double *error, snug_error *err) {
+    size_t grain = max_u64(1, PANEL_WEIGHTS / w->cols), n = div_up(w->rows, grain);
+    disturb_job j = {.f = f, .p = p, .w = w, .out = out, .grain = grain};
+    j.err2 = calloc(n, sizeof *j.err2);
+    j.norm2 = calloc(n, sizeof *j.norm2);
+    j.rc = calloc(n, sizeof *j.rc);
+    snug_err rc = j.err2 && j.norm2 && j.rc ? SNUG_OK : err_nomem(err, n * 24);
+    double err2 = 0, norm2 = 0;
+    if (rc == SNUG_OK) thread_for(f->threads, w->rows, grain, disturb_panel, &j);
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
+        if (j.rc[i] != SNUG_OK) rc = err_set(err, j.rc[i], "%s: disturbing it: %s", p->t->t->name, snug_err_name(j.rc[i]));
+        err2 += j.err2[i];
+        norm2 += j.norm2[i];
+    }
+    if (error) *error = norm2 > 0 ? err2 / norm2 : 0;
+    free(j.err2);
+    free(j.norm2);
+    free(j.rc);
+    return rc;
+}
+
+/* ---- embedding ---- */
+
+snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const perturb *p, float *x, snug_error *err) {
+    const store_tensor *t = store_find(f->src, ROLE_EMBD, -1);
+    size_t d = t->cols;
+    float *row = malloc(d * sizeof *row);
+    snug_err rc = row ? SNUG_OK : err_nomem(err, d * sizeof *row);
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
+        if (ids[i] < 0 || (uint64_t)ids[i] >= t->rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", ids[i], (unsigned long long)t->rows);
+        if (rc == SNUG_OK) rc = store_read_rows(f->src, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
+        if (rc == SNUG_OK && p) rc = perturb_rows(f, p, (uint64_t)ids[i], 1, row, x + i * d, err);
+    }
+    free(row);
+    return rc;
+}

@@ -1,0 +1,48 @@
+/* Forward passes of fit: many tokens through one layer at a time, the layer's weights read and released in between, so that
+ * memory holds one layer, the hidden states and nothing of the model's size. */
+#ifndef FIT_FORWARD_H
+#define FIT_FORWARD_H
+#include "fit/fit.h"
+
+typedef struct forward {
+    fit_job *f;
+    graph *g;
+    kv_pool *pool;   /* one layer */
+    kv_seq **seq;    /* n_pass */
+    uint32_t n_pass, len;
+    graph_item *item; /* n_pass * len */
+    arena mem;
+} forward;
+
+/* For sequences of up to len tokens. */
+snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err);
+void forward_close(forward *w);
+/* x (n_seq * len, n_embd) in place through a layer; every sequence starts at position 0. */
+snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *x, snug_error *err);
+
+/* How a weight is disturbed: by noise with independent, uniformly distributed entries (what rounding leaves behind), or by
+ * being stored in a codec. Rows are disturbed independently of each other, each from its own random stream. */
+typedef struct perturb {
+    const fit_tensor *t;
+    bool noise;
+    float sigma;      /* of the noise, absolute */
+    uint64_t stream;
+    comp_term term;   /* else */
+} perturb;
+/* rows [row0, row0 + n): out = disturbed w, both (n, cols). */
+snug_err perturb_rows(const fit_job *f, const perturb *p, uint64_t row0, size_t n, const float *w, float *out, snug_error *err);
+/* The whole matrix as f32 (out: rows * cols) and its relative error in the importance metric. p NULL: undisturbed. */
+snug_err perturb_weight(const fit_job *f, const perturb *p, const weight *w, float *out, double *error, snug_error *err);
+weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols);
+
+/* x (n, n_embd): the embedding rows of n tokens, disturbed by p (NULL: not). */
+snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const perturb *p, float *x, snug_error *err);
+
+/* The head: for each variant the mean over tokens of KL(clean || variant). The head's rows are read in chunks, once per chunk of
+ * tokens, so nothing of the vocabulary's size is held. */
+typedef struct head_variant { const float *x; const perturb *head; } head_variant; /* x (n, n_embd) before the final norm */
+snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n, double *kl, snug_error *err);
+/* Mean squares of the head's input. */
+snug_err head_edge(const fit_job *f, const float *x, size_t n, double *ms, snug_error *err);
+const store_tensor *head_tensor(const fit_job *f);
+#endif

@@ -1,0 +1,44 @@
+/* Importances: what each input column of a weight counts for, the mean square of the activations that it multiplies.
+ *
+ * From an imatrix where it has the tensor, else from the calibration statistics of the tensor's input edge (q, k and v share
+ * one, gate and up too). The embedding is looked up, not multiplied: its columns count alike as an input; where it is the head as
+ * well, the head's edge counts for half. */
+#include "fit/fit.h"
+
+#include "base/err.h"
+
+#include <math.h>
+
+static snug_err from_edge(fit_job *f, fit_tensor *t, const double *ms, double share, snug_error *err) {
+    uint64_t cols = t->t->cols;
+    float *a = arena_calloc(&f->mem, cols, sizeof *a);
+    if (!a) return err_nomem(err, cols * sizeof *a);
+    double mean = 0;
+    for (uint64_t j = 0; j < cols; j++) mean += ms[j] / (double)cols;
+    if (!(mean > 0) || !isfinite(mean)) return SNUG_OK; /* says nothing */
+    /* A column that calibration hardly used still must not be ruined: 1/1000 of the mean is the least. */
+    for (uint64_t j = 0; j < cols; j++) a[j] = (float)(share * fmax(ms[j] / mean, 1e-3) + (1 - share));
+    t->importance = a;
+    return SNUG_OK;
+}
+
+snug_err importance_set(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (!t->matrix) continue;
+        if (f->imatrix) {
+            snug_err rc = imatrix_find(f->imatrix, t->t->name, t->t->cols, &t->importance, err);
+            if (rc != SNUG_OK) return rc;
+            if (t->importance) continue;
+        }
+        if (!f->edge) continue;
+        bool tied = t->t->role == ROLE_EMBD && f->src->cfg.tied;
+        graph_edge edge = tied ? EDGE_HEAD_IN : role_edge(t->t->role);
+        if (edge == EDGE_COUNT) continue;
+        size_t layer = edge == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)t->t->layer;
+        const double *ms = f->edge[layer * EDGE_COUNT + edge];
+        snug_err rc = ms ? from_edge(f, t, ms, tied ? 0.5 : 1.0, err) : SNUG_OK;
+        if (rc != SNUG_OK) return rc;
+    }
+    return SNUG_OK;
+}

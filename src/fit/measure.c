@@ -1,0 +1,349 @@
+/* Sensitivities, measured on the model itself: what the output makes of an error in one weight.
+ *
+ * For every matrix the weight is disturbed, everything else left alone, and the mean KL divergence between the clean output and
+ * the disturbed one is taken on calibration tokens. Disturbances are noise at several levels (the linearity theorem's) and, where
+ * the model is small enough to afford it, real encodings at a few rates, which show the curve at the large errors of 2 and 3 bits.
+ *
+ * Layer by layer: the variants of layer l start from the clean hidden states before it, and all of them go together through the
+ * layers after it, each of which is read once per l. The last group is the embedding (and the head, which are one weight when
+ * tied). Memory: one layer, one disturbed matrix as f32, and the hidden states of one group's variants. Each group's results are
+ * a record of the journal. */
+#include "fit/forward.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/hash.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
+
+/* What is done to each matrix: noise of relative error t2, or a codec. */
+typedef struct level { double t2; const char *codec; } level;
+static const level small_levels[] = {{0, "int5g64"}, {0, "int4g64"}, {0, "int3g64"}, {0, "int3g128"}, {0, "int2g64"}};
+static const level large_levels[] = {{0.004, NULL}, {0.03, NULL}};
+
+static const level *levels_of(const fit_job *f, size_t *n) {
+    *n = f->small ? sizeof small_levels / sizeof *small_levels : sizeof large_levels / sizeof *large_levels;
+    return f->small ? small_levels : large_levels;
+}
+
+static double weights_from(const fit_job *f, int layer) { /* matrix weights of layers >= layer */
+    double sum = 0;
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tensor[i].matrix && f->tensor[i].t->layer >= layer) sum += (double)f->tensor[i].t->rows * (double)f->tensor[i].t->cols;
+    return sum;
+}
+
+/* Decides how many tokens; returns the multiply-adds of the whole stage. */
+double measure_prepare(fit_job *f, double scale) {
+    double head = (double)head_tensor(f)->rows * (double)head_tensor(f)->cols, per_token = 0;
+    if (!f->sensitivities) return 0;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t n_levels;
+        f->small = pass == 0;
+        levels_of(f, &n_levels);
+        per_token = 0;
+        for (size_t i = 0; i < f->n; i++) {
+            if (!f->tensor[i].matrix) continue;
+            int layer = f->tensor[i].t->role == ROLE_HEAD ? (int)f->src->cfg.n_layers : f->tensor[i].t->layer < 0 ? 0 : f->tensor[i].t->layer;
+            per_token += (double)n_levels * (weights_from(f, layer) + head);
+        }
+        if (per_token * 2048 <= 2e12) break; /* a small model affords the codecs and many tokens */
+    }
+    double tokens = fmin(fmax(scale * 16e12 / per_token, 64), scale * 2048);
+    f->text.sens_len = f->text.len;
+    while (tokens / f->text.sens_len < 4 && f->text.sens_len > 16) f->text.sens_len /= 2;
+    f->text.sens_seq = (uint32_t)fmax(1, tokens / f->text.sens_len);
+    if (f->text.sens_seq > f->text.n_seq) f->text.sens_seq = f->text.n_seq;
+    return per_token * f->text.sens_seq * f->text.sens_len;
+}
+
+/* ---- variants ---- */
+
+typedef struct variant {
+    size_t tensor;    /* index in f->tensor */
+    perturb p;
+    float *x;         /* (n, n_embd) */
+    double error, kl;
+} variant;
+
+typedef struct sweep {
+    fit_job *f;
+    forward fwd;
+    size_t n, d;          /* tokens, n_embd                     */
+    float *clean;         /* (n_layers + 1, n, d): before each layer, and after the last */
+    variant v[MAX_VARIANTS];
+    size_t n_v;
+} sweep;
+
+static float *clean_at(const sweep *s, int layer) { return s->clean + (size_t)layer * s->n * s->d; }
+
+/* sqrt(mean w^2) over a spread of rows: the noise's unit. */
+static snug_err rms_of(const fit_job *f, const store_tensor *t, double *out, snug_error *err) {
+    uint64_t rows = min_u64(t->rows, 256);
+    float *w = malloc(t->cols * sizeof *w);
+    snug_err rc = w ? SNUG_OK : err_nomem(err, t->cols * sizeof *w);
+    double sum = 0;
+    for (uint64_t i = 0; i < rows && rc == SNUG_OK; i++) {
+        rc = store_read_rows(f->src, t, i * t->rows / rows, 1, w, err);
+        for (uint64_t j = 0; j < t->cols; j++) sum += (double)w[j] * (double)w[j];
+    }
+    *out = sqrt(sum / (double)(rows * t->cols));
+    free(w);
+    return rc;
+}
+
+/* The variants of tensor i. */
+static snug_err add_variants(sweep *s, size_t i, snug_error *err) {
+    size_t n_levels;
+    const level *todo = levels_of(s->f, &n_levels);
+    const fit_tensor *t = &s->f->tensor[i];
+    double rms;
+    snug_err rc = rms_of(s->f, t->t, &rms, err);
+    for (size_t k = 0; k < n_levels && rc == SNUG_OK; k++) {
+        variant *v = &s->v[s->n_v++];
+        *v = (variant){.tensor = i, .p = {.t = t, .noise = !todo[k].codec, .stream = hash_bytes(t->t->name, strlen(t->t->name)) + k}};
+        if (v->p.noise) v->p.sigma = (float)(sqrt(todo[k].t2) * rms);
+        else if (!codec_parse(todo[k].codec, &v->p.term.codec, &v->p.term.params)) rc = err_set(err, SNUG_ERR_UNSUPPORTED, "no codec %s", todo[k].codec);
+        v->x = malloc(s->n * s->d * sizeof *v->x);
+        if (!v->x) rc = err_nomem(err, s->n * s->d * sizeof *v->x);
+    }
+    return rc;
+}
+
+static void drop_variants(sweep *s) {
+    for (size_t k = 0; k < s->n_v; k++) free(s->v[k].x);
+    s->n_v = 0;
+}
+
+/* Through layer l with one matrix disturbed. */
+static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, variant *v, float *room, snug_error *err) {
+    const store_tensor *t = s->f->tensor[v->tensor].t;
+    layer_weights changed = *lw;
+    snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
+    changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
+    memcpy(v->x, clean_at(s, l), s->n * s->d * sizeof *v->x);
+    return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, v->x, err) : rc;
+}
+
+static snug_err start_layer(sweep *s, int l, snug_error *err) {
+    arena mem = {0};
+    layer_weights lw;
+    uint64_t most = 0;
+    snug_err rc = layer_read(s->f->src, l, &mem, &lw, err);
+    for (size_t i = 0; i < s->f->n && rc == SNUG_OK; i++) {
+        const fit_tensor *t = &s->f->tensor[i];
+        if (!t->matrix || t->t->layer != l) continue;
+        most = max_u64(most, t->t->rows * t->t->cols);
+        rc = add_variants(s, i, err);
+    }
+    float *room = malloc(most * sizeof *room);
+    if (rc == SNUG_OK && !room) rc = err_nomem(err, most * sizeof *room);
+    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+        rc = disturbed_layer(s, l, &lw, &s->v[k], room, err);
+        if (rc == SNUG_OK) rc = meter_update(&s->f->meter, (uint64_t)l, s->f->tensor[s->v[k].tensor].t->name, err);
+    }
+    free(room);
+    arena_fini(&mem);
+    return rc;
+}
+
+static snug_err through_layers(sweep *s, int first, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (int l = first; l < (int)s->f->src->cfg.n_layers && rc == SNUG_OK; l++) {
+        arena mem = {0};
+        layer_weights lw;
+        rc = layer_read(s->f->src, l, &mem, &lw, err);
+        for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+            rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, s->v[k].x, err);
+            if (rc == SNUG_OK) rc = meter_update(&s->f->meter, s->f->meter.stage[s->f->stage_sens].done, NULL, err);
+        }
+        arena_fini(&mem);
+    }
+    return rc;
+}
+
+/* The relative error of a disturbance that is never applied as a whole, on a spread of rows. */
+static snug_err sampled_error(const sweep *s, variant *v, snug_error *err) {
+    const store_tensor *t = s->f->tensor[v->tensor].t;
+    uint64_t rows = min_u64(t->rows, 1024);
+    float *w = malloc(rows * t->cols * sizeof *w), *out = malloc(rows * t->cols * sizeof *out);
+    snug_err rc = w && out ? SNUG_OK : err_nomem(err, rows * t->cols * 8);
+    for (uint64_t i = 0; i < rows && rc == SNUG_OK; i++) rc = store_read_rows(s->f->src, t, i * t->rows / rows, 1, w + i * t->cols, err);
+    weight sample = weight_of_f32(w, rows, t->cols);
+    if (rc == SNUG_OK) rc = perturb_weight(s->f, &v->p, &sample, out, &v->error, err);
+    free(w);
+    free(out);
+    return rc;
+}
+
+/* Embedding and head, which are one when tied. */
+static snug_err start_outer(sweep *s, snug_error *err) {
+    fit_job *f = s->f;
+    snug_err rc = SNUG_OK;
+    int n_layers = (int)f->src->cfg.n_layers;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (!t->matrix || t->t->layer >= 0 || (t->t->role == ROLE_HEAD && f->src->cfg.tied)) continue;
+        rc = add_variants(s, i, err);
+    }
+    int32_t *ids = malloc(s->n * sizeof *ids);
+    if (rc == SNUG_OK && !ids) rc = err_nomem(err, s->n * sizeof *ids);
+    for (uint32_t q = 0; ids && q < f->text.sens_seq; q++)
+        memcpy(ids + (size_t)q * f->text.sens_len, f->text.ids + (size_t)q * f->text.len, f->text.sens_len * sizeof *ids);
+    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+        variant *v = &s->v[k];
+        rc = sampled_error(s, v, err);
+        bool head = f->tensor[v->tensor].t->role == ROLE_HEAD;
+        if (rc == SNUG_OK && head) memcpy(v->x, clean_at(s, n_layers), s->n * s->d * sizeof *v->x);
+        if (rc == SNUG_OK && !head) rc = embed_tokens(f, ids, s->n, &v->p, v->x, err);
+    }
+    free(ids);
+    return rc;
+}
+
+/* Embedding variants go through all layers; head variants are there already. */
+static snug_err outer_through_layers(sweep *s, snug_error *err) {
+    variant head[MAX_LEVELS];
+    size_t n_head = 0, n = 0;
+    for (size_t k = 0; k < s->n_v; k++) {
+        if (s->f->tensor[s->v[k].tensor].t->role == ROLE_HEAD) head[n_head++] = s->v[k];
+        else s->v[n++] = s->v[k];
+    }
+    s->n_v = n;
+    snug_err rc = through_layers(s, 0, err);
+    memcpy(&s->v[n], head, n_head * sizeof *head);
+    s->n_v = n + n_head;
+    return rc;
+}
+
+static snug_err take_kl(sweep *s, snug_error *err) {
+    head_variant hv[MAX_VARIANTS];
+    double kl[MAX_VARIANTS];
+    const store_tensor *head = head_tensor(s->f);
+    for (size_t k = 0; k < s->n_v; k++)
+        hv[k] = (head_variant){s->v[k].x, s->f->tensor[s->v[k].tensor].t == head ? &s->v[k].p : NULL};
+    snug_err rc = head_kl(s->f, clean_at(s, (int)s->f->src->cfg.n_layers), hv, s->n_v, s->n, kl, err);
+    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+        s->v[k].kl = kl[k];
+        if (!isfinite(kl[k])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: disturbed, the model's output is not a number", s->f->tensor[s->v[k].tensor].t->name);
+    }
+    return rc;
+}
+
+/* ---- one group, with its record ---- */
+
+static int group_of(const fit_job *f, const fit_tensor *t) { return t->t->layer >= 0 ? t->t->layer : (int)f->src->cfg.n_layers; }
+
+static bool in_group(const fit_job *f, size_t i, int group) {
+    const fit_tensor *t = &f->tensor[i];
+    return t->matrix && group_of(f, t) == group && !(t->t->role == ROLE_HEAD && f->src->cfg.tied);
+}
+
+/* Gives each tensor of the group its points: (error, kl) pairs in the record's order. */
+static bool load_group(fit_job *f, int group) {
+    const json_t *known = journal_find(f->journal, "sens", group);
+    size_t n_levels, n = 0;
+    levels_of(f, &n_levels);
+    double all[2 * MAX_VARIANTS];
+    for (size_t i = 0; i < f->n; i++) n += in_group(f, i, group);
+    if (!known || n * n_levels > MAX_VARIANTS || !journal_get_doubles(known, all, 2 * n * n_levels)) return false;
+    const double *at = all;
+    for (size_t i = 0; i < f->n; i++) {
+        if (!in_group(f, i, group)) continue;
+        f->tensor[i].n_points = n_levels;
+        for (size_t k = 0; k < n_levels; k++, at += 2) f->tensor[i].point[k] = (fit_point){at[0], at[1]};
+    }
+    return true;
+}
+
+static snug_err save_group(const sweep *s, int group, snug_error *err) {
+    double all[2 * MAX_VARIANTS];
+    for (size_t k = 0; k < s->n_v; k++) {
+        all[2 * k] = s->v[k].error;
+        all[2 * k + 1] = s->v[k].kl;
+    }
+    return journal_put(s->f->journal, "sens", group, journal_doubles(all, 2 * s->n_v), err);
+}
+
+static snug_err measure_group(sweep *s, int group, snug_error *err) {
+    bool outer = group == (int)s->f->src->cfg.n_layers;
+    snug_err rc = outer ? start_outer(s, err) : start_layer(s, group, err);
+    if (rc == SNUG_OK) rc = outer ? outer_through_layers(s, err) : through_layers(s, group + 1, err);
+    if (rc == SNUG_OK) rc = take_kl(s, err);
+    if (rc == SNUG_OK) rc = save_group(s, group, err);
+    drop_variants(s);
+    return rc;
+}
+
+static snug_err clean_pass(sweep *s, snug_error *err) {
+    fit_job *f = s->f;
+    snug_err rc = SNUG_OK;
+    for (uint32_t q = 0; q < f->text.sens_seq && rc == SNUG_OK; q++)
+        rc = embed_tokens(f, f->text.ids + (size_t)q * f->text.len, f->text.sens_len, NULL, s->clean + (size_t)q * f->text.sens_len * s->d, err);
+    for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
+        arena mem = {0};
+        layer_weights lw;
+        rc = layer_read(f->src, l, &mem, &lw, err);
+        memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
+        if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, clean_at(s, l + 1), err);
+        arena_fini(&mem);
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, 0, "clean pass", err);
+    }
+    return rc;
+}
+
+/* Sorted by error, rising in both, so that the curve is a function; alpha by least squares on the smaller half. */
+static void finish_tensor(fit_tensor *t) {
+    for (size_t i = 1; i < t->n_points; i++)
+        for (size_t k = i; k > 0 && t->point[k].error < t->point[k - 1].error; k--) {
+            fit_point tmp = t->point[k];
+            t->point[k] = t->point[k - 1];
+            t->point[k - 1] = tmp;
+        }
+    double t2[FIT_MAX_POINTS], kl[FIT_MAX_POINTS];
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_points; i++) {
+        fit_point p = t->point[i];
+        if (!(p.error > 0) || !(p.kl > 0)) continue;
+        if (n && p.error <= t->point[n - 1].error * (1 + 1e-9)) continue;
+        if (n && p.kl < t->point[n - 1].kl) p.kl = t->point[n - 1].kl;
+        t->point[n] = p;
+        t2[n] = p.error;
+        kl[n++] = p.kl;
+    }
+    t->n_points = n;
+    if (n) t->alpha = sensitivity_fit(t2, kl, (n + 1) / 2);
+}
+
+snug_err measure_sensitivities(fit_job *f, snug_error *err) {
+    int n_layers = (int)f->src->cfg.n_layers, groups = n_layers + 1;
+    sweep *s = calloc(1, sizeof *s);
+    if (!s) return err_nomem(err, sizeof *s);
+    s->f = f;
+    s->n = (size_t)f->text.sens_seq * f->text.sens_len;
+    s->d = f->src->cfg.n_embd;
+    snug_err rc = SNUG_OK;
+    for (int g = 0; g < groups && rc == SNUG_OK; g++) {
+        if (load_group(f, g)) continue;
+        if (!s->clean) {
+            meter_begin(&f->meter, f->stage_sens);
+            meter_skip(&f->meter, (uint64_t)g);
+            s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
+            rc = s->clean ? forward_open(f, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
+            if (rc == SNUG_OK) rc = clean_pass(s, err);
+        }
+        if (rc == SNUG_OK) rc = measure_group(s, g, err);
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)g + 1, NULL, err);
+        if (rc == SNUG_OK && !load_group(f, g)) rc = err_set(err, SNUG_ERR_NUMERIC, "the sensitivities of group %d are lost", g);
+    }
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
+        if (f->tensor[i].matrix) finish_tensor(&f->tensor[i]);
+    if (s->clean) forward_close(&s->fwd);
+    free(s->clean);
+    free(s);
+    return rc;
+}

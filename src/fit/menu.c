@@ -1,0 +1,285 @@
+/* Menus: for every tensor its candidates, each with exact bytes and a predicted loss.
+ *
+ * Relative errors are not looked up: rows of the very weight are encoded with every candidate, with the importances that the
+ * encoder will get, and sum a (w - w_hat)^2 / sum a w^2 is measured. Small tensors are measured whole; of large ones a fixed
+ * number of weights is, in rows spread evenly over the matrix. The loss follows from the weight's sensitivity (measure.c).
+ *
+ * A candidate's bytes are its data, padded, and for terms after the first their tensor info and record. What every tensor has
+ * once (info and record of its first term) is overhead that no choice changes, but for one byte. */
+#include "fit/fit.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/thread.h"
+#include "solve/solve.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 32, TERM_INFO = 32 + 2, TERM_RECORD = 1 + 8 + 8 + 4, MAX_CANDS = 96, PANEL_WEIGHTS = 8192 };
+
+uint64_t menu_bytes(const comp *c, const char *tensor, uint64_t rows, uint64_t cols) {
+    uint64_t sum = 0;
+    for (uint32_t k = 0; k < c->n_terms; k++) {
+        uint64_t bytes = comp_term_bytes(c, k, rows, cols);
+        if (bytes == 0 || bytes > (uint64_t)1 << 60) return 0;
+        sum += round_up(bytes, ALIGN);
+        if (k) sum += TERM_INFO + TERM_RECORD + strlen(tensor);
+    }
+    return sum;
+}
+
+comp menu_source_comp(const store_tensor *t) {
+    comp c = {.n_terms = t->n_terms};
+    for (uint32_t k = 0; k < t->n_terms; k++) c.term[k] = (comp_term){t->term[k].codec, t->term[k].params};
+    return c;
+}
+
+static bool is_float(const comp *c) {
+    if (c->n_terms != 1) return false;
+    int type = c->term[0].codec->ggml_type;
+    return type == GGML_F32 || type == GGML_F16 || type == GGML_BF16;
+}
+
+bool menu_is_copy(const store_tensor *t, const comp *c) {
+    comp src = menu_source_comp(t);
+    if (t->permute_heads || t->n_terms == 0 || !comp_equal(&src, c)) return false;
+    for (uint32_t k = 0; k < t->n_terms; k++)
+        if (t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
+    return true;
+}
+
+double menu_loss(const fit_tensor *t, double error) {
+    if (error <= 0) return 0;
+    if (t->n_points == 0) return t->alpha * error;
+    const fit_point *p = t->point;
+    size_t last = t->n_points - 1;
+    if (error <= p[0].error) return p[0].kl * error / p[0].error; /* small errors: linear, as the theorem says */
+    if (error >= p[last].error) return p[last].kl * error / p[last].error;
+    size_t i = 1;
+    while (error > p[i].error) i++;
+    double x = log(error / p[i - 1].error) / log(p[i].error / p[i - 1].error); /* a power law between two measurements */
+    return exp((1 - x) * log(p[i - 1].kl) + x * log(p[i].kl));
+}
+
+/* ---- which candidates there are ---- */
+
+static bool wanted(const fit_job *f, const store_tensor *t, const comp *c, uint64_t exact_bytes) {
+    const snug_codec *codec = c->term[0].codec;
+    if (codec->caps & CODEC_WHOLE) return false;
+    if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(c, t->cols)) return false;
+    comp src = menu_source_comp(t);
+    if (comp_equal(&src, c)) return menu_is_copy(t, c) || is_float(c);
+    /* bf16 has f32's range: narrowing it to f16 can overflow, so nobody gets that unasked. */
+    if (is_float(&src) && codec->ggml_type == GGML_F16 && src.term[0].codec->ggml_type == GGML_BF16) return false;
+    uint64_t bytes = menu_bytes(c, t->name, t->rows, t->cols);
+    return bytes && (exact_bytes == 0 || bytes < exact_bytes);
+}
+
+static snug_err add_candidate(cand *list, size_t *n, const comp *c, const store_tensor *t, snug_error *err) {
+    if (*n == MAX_CANDS) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: more than %d candidates", t->name, MAX_CANDS);
+    list[(*n)++] = (cand){.comp = *c, .bytes = menu_bytes(c, t->name, t->rows, t->cols)};
+    return SNUG_OK;
+}
+
+static snug_err list_candidates(const fit_job *f, const store_tensor *t, cand *list, size_t *n, snug_error *err) {
+    comp src = menu_source_comp(t);
+    bool exact = (is_float(&src) || menu_is_copy(t, &src)) && (f->p->target != SNUG_FOR_GGUF || artifact_is_native(&src, t->cols));
+    uint64_t exact_bytes = exact ? menu_bytes(&src, t->name, t->rows, t->cols) : 0;
+    *n = 0;
+    if (exact && src.n_terms > 1) { /* the registry lists single terms only */
+        snug_err rc = add_candidate(list, n, &src, t, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    for (size_t i = 0; i < codec_count(); i++) {
+        codec_params params;
+        for (uint32_t k = 0; codec_at(i)->menu && codec_at(i)->menu(k, &params); k++) {
+            comp c = {.n_terms = 1, .term = {{codec_at(i), params}}};
+            snug_err rc = wanted(f, t, &c, exact_bytes) ? add_candidate(list, n, &c, t, err) : SNUG_OK;
+            if (rc != SNUG_OK) return rc;
+        }
+    }
+    return *n ? SNUG_OK : err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no codec takes its %llu columns", t->name, (unsigned long long)t->cols);
+}
+
+/* Why a GGUF cannot have what it otherwise would: the first native type that does not divide the columns. */
+static const char *fallback_note(fit_job *f, const store_tensor *t) {
+    if (f->p->target != SNUG_FOR_GGUF || t->cols % 256 == 0) return "";
+    const char *note = arena_printf(&f->mem, "falls back from %s: %llu columns", t->cols % 32 ? "q8_0 and below" : "q4_k and its kind",
+                                    (unsigned long long)t->cols);
+    return note ? note : "";
+}
+
+/* ---- their errors ---- */
+
+typedef struct trial { /* one tensor's measurement: candidates x panels */
+    const fit_job *f;
+    const float *w, *a;
+    size_t n_rows, cols, panel_rows, n_panels;
+    const cand *cand;
+    int effort;
+    double *err2, *norm2; /* (candidates, panels) */
+    snug_err *rc;
+} trial;
+
+static void measure_panels(void *user, size_t begin, size_t end, int worker) {
+    trial *t = user;
+    for (size_t i = begin; i < end; i++) {
+        const cand *c = &t->cand[i / t->n_panels];
+        size_t row = i % t->n_panels * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
+        t->rc[i] = solve_error(&c->comp, t->w + row * t->cols, t->cols, n, t->cols, t->a, t->effort, &t->err2[i], &t->norm2[i], NULL);
+    }
+}
+
+size_t menu_sample_weights(const fit_job *f) {
+    switch (f->p->effort) {
+    case SNUG_EFFORT_QUICK: return 32768;
+    case SNUG_EFFORT_MAX: return 1u << 20;
+    default: return 131072;
+    }
+}
+
+/* Reads the sampled rows: all, or n evenly spread ones (one from each n-th part of the matrix, at its middle). */
+static snug_err read_sample(const fit_job *f, const store_tensor *t, size_t n, float *w, snug_error *err) {
+    if (n == t->rows) return store_read_rows(f->src, t, 0, n, w, err);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t row = (uint64_t)(((double)i + 0.5) * (double)t->rows / (double)n);
+        snug_err rc = store_read_rows(f->src, t, row, 1, w + i * t->cols, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    return SNUG_OK;
+}
+
+static snug_err check_finite(const char *name, const float *w, size_t n, snug_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(w[i])) return err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", name);
+    return SNUG_OK;
+}
+
+/* Fills rel_error of all candidates, in the order of the list. */
+static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, snug_error *err) {
+    const store_tensor *s = t->t;
+    uint64_t rows = min_u64(s->rows, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
+    trial m = {.f = f, .a = t->importance, .n_rows = rows, .cols = s->cols, .cand = list,
+               .effort = f->p->effort, .panel_rows = max_u64(1, PANEL_WEIGHTS / s->cols)};
+    m.n_panels = div_up(rows, m.panel_rows);
+    size_t tasks = n * m.n_panels;
+    float *w = malloc(rows * s->cols * sizeof *w);
+    m.w = w;
+    m.err2 = calloc(tasks, sizeof *m.err2);
+    m.norm2 = calloc(tasks, sizeof *m.norm2);
+    m.rc = calloc(tasks, sizeof *m.rc);
+    snug_err rc = w && m.err2 && m.norm2 && m.rc ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
+    if (rc == SNUG_OK) rc = read_sample(f, s, rows, w, err);
+    if (rc == SNUG_OK) rc = check_finite(s->name, w, rows * s->cols, err);
+    if (rc == SNUG_OK) thread_for(f->threads, tasks, 1, measure_panels, &m);
+    for (size_t i = 0; i < tasks && rc == SNUG_OK; i++)
+        if (m.rc[i] == SNUG_ERR_NUMERIC) m.err2[i] = INFINITY; /* its range is too small for these weights */
+        else if (m.rc[i] != SNUG_OK) rc = err_set(err, m.rc[i], "%s: measuring its candidates: %s", s->name, snug_err_name(m.rc[i]));
+    for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
+        double err2 = 0, norm2 = 0;
+        for (size_t i = 0; i < m.n_panels; i++) {
+            err2 += m.err2[k * m.n_panels + i];
+            norm2 += m.norm2[k * m.n_panels + i];
+        }
+        list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
+        if (menu_is_copy(s, &list[k].comp)) list[k].rel_error = 0;
+    }
+    free(w);
+    free(m.err2);
+    free(m.norm2);
+    free(m.rc);
+    return rc;
+}
+
+/* ---- one tensor ---- */
+
+snug_err menu_single(fit_job *f, size_t i, const comp *c, double rel_error, const char *note, snug_error *err) {
+    fit_tensor *t = &f->tensor[i];
+    uint64_t bytes = menu_bytes(c, t->t->name, t->t->rows, t->t->cols);
+    char name[COMP_NAME_MAX];
+    comp_format(c, name);
+    if (bytes == 0) return err_set(err, SNUG_ERR_ARG, "%s: %s does not take %llu x %llu weights", t->t->name, name,
+                                   (unsigned long long)t->t->rows, (unsigned long long)t->t->cols);
+    cand *one = arena_calloc(&f->mem, 1, sizeof *one);
+    if (!one) return err_nomem(err, sizeof *one);
+    *one = (cand){.comp = *c, .bytes = bytes, .rel_error = rel_error, .loss = menu_loss(t, rel_error)};
+    t->menu = (menu){.tensor = t->t->name, .rows = t->t->rows, .cols = t->t->cols, .sensitivity = t->alpha, .n = 1, .cand = one, .note = note};
+    t->choice = 0;
+    return SNUG_OK;
+}
+
+/* Vectors are kept exactly: in the source's own float type, and for other GGUF readers in f32, which they require. */
+snug_err menu_vector(fit_job *f, size_t i, snug_error *err) {
+    comp c = {.n_terms = 1};
+    comp src = menu_source_comp(f->tensor[i].t);
+    if (f->p->target != SNUG_FOR_GGUF && is_float(&src)) c = src;
+    else c.term[0].codec = codec_by_ggml_type(GGML_F32);
+    return menu_single(f, i, &c, 0, "", err);
+}
+
+/* The candidates with their bytes alone. */
+static snug_err list_matrix(fit_job *f, size_t i, snug_error *err) {
+    fit_tensor *t = &f->tensor[i];
+    cand list[MAX_CANDS];
+    size_t n = 0;
+    snug_err rc = SNUG_OK;
+    if (t->pin >= 0) list[n++] = (cand){.comp = t->pinned, .bytes = menu_bytes(&t->pinned, t->t->name, t->t->rows, t->t->cols)};
+    else rc = list_candidates(f, t->t, list, &n, err);
+    if (rc != SNUG_OK) return rc;
+    cand *own = arena_calloc(&f->mem, n, sizeof *own);
+    if (!own) return err_nomem(err, n * sizeof *own);
+    memcpy(own, list, n * sizeof *own);
+    const char *note = t->pin >= 0 ? t->menu.note : fallback_note(f, t->t);
+    t->menu = (menu){.tensor = t->t->name, .rows = t->t->rows, .cols = t->t->cols, .n = n, .cand = own, .note = note};
+    return SNUG_OK;
+}
+
+snug_err menu_list(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n; i++) {
+        snug_err rc = f->tensor[i].matrix ? list_matrix(f, i, err) : menu_vector(f, i, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    return SNUG_OK;
+}
+
+/* Measures a listed menu and predicts its losses. What this tensor's values cannot be stored in is dropped. */
+static snug_err measure_matrix(fit_job *f, size_t i, snug_error *err) {
+    fit_tensor *t = &f->tensor[i];
+    menu *m = &t->menu;
+    double errors[MAX_CANDS];
+    snug_err rc = SNUG_OK;
+    const json_t *known = journal_find(f->journal, "menu", (int64_t)i);
+    if (known && journal_get_doubles(known, errors, m->n)) {
+        for (size_t k = 0; k < m->n; k++) m->cand[k].rel_error = errors[k];
+    } else {
+        rc = measure_errors(f, t, m->cand, m->n, err);
+        for (size_t k = 0; k < m->n; k++) errors[k] = m->cand[k].rel_error;
+        if (rc == SNUG_OK) rc = journal_put(f->journal, "menu", (int64_t)i, journal_doubles(errors, m->n), err);
+    }
+    if (rc != SNUG_OK) return rc;
+    size_t kept = 0;
+    for (size_t k = 0; k < m->n; k++) {
+        if (!isfinite(m->cand[k].rel_error)) continue;
+        m->cand[kept] = m->cand[k];
+        m->cand[kept].loss = menu_loss(t, m->cand[kept].rel_error);
+        kept++;
+    }
+    m->n = kept;
+    m->sensitivity = t->alpha;
+    return kept ? SNUG_OK : err_set(err, SNUG_ERR_NUMERIC, "%s: no codec can hold its values", t->t->name);
+}
+
+snug_err menu_measure(fit_job *f, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    uint64_t done = 0;
+    meter_begin(&f->meter, f->stage_menu);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        rc = meter_update(&f->meter, done, f->tensor[i].t->name, err);
+        if (rc == SNUG_OK && f->tensor[i].matrix) rc = measure_matrix(f, i, err);
+        done += f->tensor[i].matrix;
+    }
+    return rc == SNUG_OK ? meter_update(&f->meter, done, NULL, err) : rc;
+}

@@ -1,0 +1,107 @@
+/* What the user decides: pins ("PATTERN=CODEC", a shell pattern on tensor names) and whole plans. Both are checked against the
+ * source before any work: a pattern that matches nothing, a codec that does not exist or does not fit is an error. */
+#include "fit/fit.h"
+
+#include "base/err.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PATTERN_MAX = 256 };
+
+bool menu_native(const comp *asked, const store_tensor *t, comp *out) {
+    const comp copy = *asked, *c = &copy; /* out may be the same */
+    uint64_t at_least = menu_bytes(c, t->name, t->rows, t->cols), best = UINT64_MAX;
+    const snug_codec *own = t->n_terms == 1 ? t->term[0].codec : NULL;
+    for (size_t i = 0; i < codec_count(); i++) {
+        comp n = {.n_terms = 1, .term = {{.codec = codec_at(i)}}};
+        if (!artifact_is_native(&n, t->cols)) continue;
+        uint64_t bytes = menu_bytes(&n, t->name, t->rows, t->cols);
+        if (bytes < at_least || bytes > best) continue;
+        /* Equal sizes (f16 and bf16, q4_0 and iq4_nl): the source's own type, else bf16, which cannot overflow, else the first. */
+        if (bytes == best && (out->term[0].codec == own || (codec_at(i) != own && codec_at(i)->ggml_type != GGML_BF16))) continue;
+        best = bytes;
+        *out = n;
+    }
+    return best != UINT64_MAX;
+}
+
+static snug_err pin_tensor(fit_job *f, fit_tensor *t, size_t k, const comp *c, const char *text, snug_error *err) {
+    t->pin = (int)k;
+    t->pinned = *c;
+    t->menu.note = "pinned";
+    if (menu_bytes(c, t->t->name, t->t->rows, t->t->cols) == 0)
+        return err_set(err, SNUG_ERR_ARG, "pin \"%s\": %s (%llu x %llu) cannot be stored so", text, t->t->name,
+                       (unsigned long long)t->t->rows, (unsigned long long)t->t->cols);
+    if (f->p->target != SNUG_FOR_GGUF || artifact_is_native(c, t->t->cols)) return SNUG_OK;
+    char want[COMP_NAME_MAX];
+    comp_format(c, want);
+    bool native_type = c->n_terms == 1 && c->term[0].codec->ggml_type >= 0;
+    if (!native_type) return err_set(err, SNUG_ERR_ARG, "pin \"%s\": %s is no GGUF type, and the file is --for gguf", text, want);
+    if (!menu_native(c, t->t, &t->pinned)) return err_set(err, SNUG_ERR_UNSUPPORTED, "pin \"%s\": no GGUF type fits %s", text, t->t->name);
+    char got[COMP_NAME_MAX];
+    comp_format(&t->pinned, got);
+    t->menu.note = arena_printf(&f->mem, "pinned; falls back from %s to %s: %llu columns", want, got, (unsigned long long)t->t->cols);
+    return t->menu.note ? SNUG_OK : err_nomem(err, 64);
+}
+
+static snug_err apply_pin(fit_job *f, size_t k, snug_error *err) {
+    const char *text = f->p->pins[k], *eq = strrchr(text, '=');
+    char pattern[PATTERN_MAX];
+    comp c;
+    if (!eq || eq == text || (size_t)(eq - text) >= sizeof pattern)
+        return err_set(err, SNUG_ERR_ARG, "pin \"%.200s\": expected PATTERN=CODEC, e.g. 'blk.0.*=q6_k'", text);
+    memcpy(pattern, text, (size_t)(eq - text));
+    pattern[eq - text] = 0;
+    if (!comp_parse(eq + 1, &c)) return err_set(err, SNUG_ERR_ARG, "pin \"%.200s\": \"%.64s\" is no codec that snug knows", text, eq + 1);
+    bool matched = false, vector = false;
+    for (size_t i = 0; i < f->n; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (fnmatch(pattern, t->t->name, 0) != 0) continue;
+        vector |= !t->matrix;
+        if (!t->matrix) continue; /* vectors are always exact */
+        matched = true;
+        snug_err rc = pin_tensor(f, t, k, &c, text, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    if (!matched && vector) return err_set(err, SNUG_ERR_ARG, "pin \"%.200s\": matches only vectors, which are kept exactly", text);
+    return matched ? SNUG_OK : err_set(err, SNUG_ERR_ARG, "pin \"%.200s\": no tensor of %s has such a name", text, f->src->path);
+}
+
+snug_err menu_pins(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n; i++) f->tensor[i].pin = -1;
+    for (size_t k = 0; k < f->p->n_pins; k++) {
+        snug_err rc = apply_pin(f, k, err);
+        if (rc != SNUG_OK) return rc;
+    }
+    return SNUG_OK;
+}
+
+snug_err menu_replay(fit_job *f, const plan *p, snug_error *err) {
+    for (size_t k = 0; k < p->n; k++) {
+        const plan_entry *e = &p->entry[k];
+        size_t i = 0;
+        while (i < f->n && strcmp(f->tensor[i].t->name, e->tensor) != 0) i++;
+        if (i == f->n) return err_set(err, SNUG_ERR_MISMATCH, "%s: the tensor \"%.100s\" is not in %s", f->p->plan_in, e->tensor, f->src->path);
+        fit_tensor *t = &f->tensor[i];
+        if ((e->rows && e->rows != t->t->rows) || (e->cols && e->cols != t->t->cols))
+            return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\" is %llu x %llu, the source has %llu x %llu", f->p->plan_in, e->tensor,
+                           (unsigned long long)e->rows, (unsigned long long)e->cols, (unsigned long long)t->t->rows, (unsigned long long)t->t->cols);
+        if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(&e->comp, t->t->cols))
+            return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\": its codec is no GGUF type for %llu columns", f->p->plan_in, e->tensor,
+                           (unsigned long long)t->t->cols);
+        double error = e->rel_error >= 0 ? e->rel_error : 0;
+        snug_err rc = menu_single(f, i, &e->comp, error, *e->note ? arena_strdup(&f->mem, e->note) : "", err);
+        if (rc != SNUG_OK) return rc;
+        if (e->loss >= 0) t->menu.cand[0].loss = e->loss;
+        if (e->sensitivity >= 0) t->menu.sensitivity = t->alpha = e->sensitivity;
+    }
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->tensor[i].menu.n) continue;
+        snug_err rc = f->tensor[i].matrix ? SNUG_OK : menu_vector(f, i, err); /* plans written by hand name matrices only */
+        if (rc != SNUG_OK) return rc;
+        if (f->tensor[i].matrix) return err_set(err, SNUG_ERR_MISMATCH, "%s: has no entry for the tensor \"%s\"", f->p->plan_in, f->tensor[i].t->name);
+    }
+    return SNUG_OK;
+}

@@ -1,0 +1,277 @@
+/* Text for calibration without data: sampled from the model itself, temperature 1, fixed seed (as in "LLM-QAT" and later data-free
+ * methods). Sequences grow in lockstep, GROUP at a time, from the model's first token (BOS), its end of text or a random token.
+ *
+ * Small models run as they are. Of a large one an 8-bit (very large: 4-bit) encoding is made and held in memory for the purpose;
+ * what it samples is close to what the model would, and calibration asks for no more. */
+#include "fit/fit.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "solve/solve.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUP = 32, PANEL_WEIGHTS = 16384 };
+static const uint64_t AS_IT_IS_BYTES = 128u << 20, FOUR_BITS_FROM_WEIGHTS = 3000000000u;
+
+typedef struct sampler {
+    fit_job *f;
+    arena mem;
+    layer_weights outer, *layer;
+    graph *g;
+    kv_pool *pool;
+    kv_seq *seq[GROUP];
+    float *x, *logits;
+} sampler;
+
+/* ---- the model, in memory ---- */
+
+typedef struct pack_job { const weight *w; comp_term term; uint8_t *dst; size_t grain; snug_err *rc; } pack_job;
+
+static void pack_panel(void *user, size_t begin, size_t end, int worker) {
+    pack_job *j = user;
+    size_t cols = j->w->cols, n = end - begin;
+    float *rows = malloc(n * cols * sizeof *rows);
+    snug_err rc = rows ? SNUG_OK : SNUG_ERR_NOMEM;
+    if (rows) {
+        weight_decode(j->w, begin, n, rows, cols);
+        rc = solve_rtn(j->term.codec, j->term.params, rows, cols, n, cols, NULL, SNUG_EFFORT_QUICK,
+                       j->dst + (begin ? j->term.codec->bytes(j->term.params, begin, cols) : 0), NULL, NULL);
+    }
+    j->rc[begin / j->grain] = rc;
+    free(rows);
+}
+
+static comp_term pack_codec(const fit_job *f) {
+    comp_term t = {.codec = codec_by_ggml_type(GGML_Q8_0)};
+    if (f->src->n_weights > FOUR_BITS_FROM_WEIGHTS) codec_parse("int4g64", &t.codec, &t.params);
+    return t;
+}
+
+/* rows of `from` re-encoded into mem. */
+static snug_err pack(sampler *s, const weight *from, const char *name, uint8_t *dst, snug_error *err) {
+    comp_term t = pack_codec(s->f);
+    size_t grain = max_u64(1, PANEL_WEIGHTS / from->cols), n = div_up(from->rows, grain);
+    pack_job j = {.w = from, .term = t, .dst = dst, .grain = grain, .rc = calloc(n, sizeof *j.rc)};
+    if (!j.rc) return err_nomem(err, n * sizeof *j.rc);
+    thread_for(s->f->threads, from->rows, grain, pack_panel, &j);
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++)
+        if (j.rc[i] != SNUG_OK) rc = err_set(err, j.rc[i], "%s: encoding it for sampling: %s", name, snug_err_name(j.rc[i]));
+    free(j.rc);
+    return rc;
+}
+
+static snug_err open_packed(sampler *s, uint64_t rows, uint64_t cols, weight *out, uint8_t **dst, snug_error *err) {
+    comp_term t = pack_codec(s->f);
+    uint64_t bytes = t.codec->bytes(t.params, rows, cols);
+    *dst = bytes ? arena_alloc(&s->mem, bytes) : NULL;
+    if (!*dst) return err_nomem(err, bytes);
+    *out = (weight){.rows = rows, .cols = cols, .n_terms = 1};
+    return wt_open(t.codec, t.params, rows, cols, *dst, bytes, &out->term[0].wt, err);
+}
+
+static snug_err pack_layer(sampler *s, int layer, snug_error *err) {
+    arena mem = {0};
+    layer_weights lw;
+    layer_weights *to = &s->layer[layer];
+    snug_err rc = layer_read(s->f->src, layer, &mem, &lw, err);
+    for (int r = 0; r < ROLE_COUNT && rc == SNUG_OK; r++) {
+        if (r < (int)ROLE_MATRICES && lw.w[r].n_terms) {
+            uint8_t *dst;
+            rc = open_packed(s, lw.w[r].rows, lw.w[r].cols, &to->w[r], &dst, err);
+            if (rc == SNUG_OK) rc = pack(s, &lw.w[r], role_name((tensor_role)r), dst, err);
+        }
+        const store_tensor *t = lw.vec[r] ? store_find(s->f->src, (tensor_role)r, layer) : NULL;
+        if (!t || rc != SNUG_OK) continue;
+        float *copy = arena_alloc(&s->mem, t->cols * sizeof *copy);
+        if (!copy) rc = err_nomem(err, t->cols * sizeof *copy);
+        else memcpy(copy, lw.vec[r], t->cols * sizeof *copy);
+        to->vec[r] = copy;
+    }
+    arena_fini(&mem);
+    return rc;
+}
+
+/* Embedding and head: by windows of rows, they can be as large as several layers. */
+static snug_err pack_outer(sampler *s, tensor_role role, snug_error *err) {
+    const store_tensor *t = store_find(s->f->src, role, -1);
+    if (!t || (role == ROLE_HEAD && s->f->src->cfg.tied)) return SNUG_OK;
+    uint64_t window = max_u64(1, (1u << 20) / t->cols);
+    float *rows = malloc(window * t->cols * sizeof *rows);
+    uint8_t *dst;
+    snug_err rc = rows ? open_packed(s, t->rows, t->cols, &s->outer.w[role], &dst, err) : err_nomem(err, window * t->cols * sizeof *rows);
+    comp_term c = pack_codec(s->f);
+    for (uint64_t r = 0; r < t->rows && rc == SNUG_OK; r += window) {
+        uint64_t n = min_u64(window, t->rows - r);
+        rc = store_read_rows(s->f->src, t, r, n, rows, err);
+        weight w = {.rows = n, .cols = t->cols, .n_terms = 1};
+        w.term[0].wt = (wt){.codec = codec_by_ggml_type(GGML_F32), .rows = n, .cols = t->cols, .data = (const uint8_t *)rows, .bytes = n * t->cols * 4};
+        if (rc == SNUG_OK) rc = pack(s, &w, t->name, dst + (r ? c.codec->bytes(c.params, r, t->cols) : 0), err);
+    }
+    free(rows);
+    return rc;
+}
+
+static snug_err load_model(sampler *s, bool packed, snug_error *err) {
+    const store *src = s->f->src;
+    snug_err rc = SNUG_OK;
+    s->layer = arena_calloc(&s->mem, src->cfg.n_layers, sizeof *s->layer);
+    if (!s->layer) return err_nomem(err, src->cfg.n_layers * sizeof *s->layer);
+    if (!packed) rc = layer_read(src, -1, &s->mem, &s->outer, err);
+    else {
+        const store_tensor *norm = store_find(src, ROLE_OUT_NORM, -1);
+        float *gain = arena_alloc(&s->mem, norm->cols * sizeof *gain);
+        rc = gain ? store_read_rows(src, norm, 0, 1, gain, err) : err_nomem(err, norm->cols * sizeof *gain);
+        s->outer.vec[ROLE_OUT_NORM] = gain;
+        if (rc == SNUG_OK) rc = pack_outer(s, ROLE_EMBD, err);
+        if (rc == SNUG_OK) rc = pack_outer(s, ROLE_HEAD, err);
+    }
+    for (int l = 0; l < (int)src->cfg.n_layers && rc == SNUG_OK; l++) {
+        rc = packed ? pack_layer(s, l, err) : layer_read(src, l, &s->mem, &s->layer[l], err);
+        if (rc == SNUG_OK) rc = meter_update(&s->f->meter, 0, "reading the model", err);
+    }
+    return rc;
+}
+
+static snug_err open_sampler(sampler *s, snug_error *err) {
+    fit_job *f = s->f;
+    const config *c = &f->src->cfg;
+    bool packed = f->src->tensor_bytes > AS_IT_IS_BYTES;
+    const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
+    float *rope = freqs ? arena_alloc(&s->mem, freqs->cols * sizeof *rope) : NULL;
+    snug_err rc = freqs && !rope ? err_nomem(err, freqs->cols * 4) : load_model(s, packed, err);
+    if (rc == SNUG_OK && freqs) rc = store_read_rows(f->src, freqs, 0, 1, rope, err);
+    graph_params g = {.max_batch = GROUP, .n_ctx = f->text.len, .threads = f->threads, .allow_q8 = packed};
+    kv_params kv = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = f->text.len, .max_seqs = GROUP, .type = SNUG_KV_F16};
+    if (rc == SNUG_OK) rc = graph_create(c, &g, rope, &s->g, err);
+    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &s->pool, err);
+    for (int i = 0; i < GROUP && rc == SNUG_OK; i++) rc = kv_seq_create(s->pool, &s->seq[i], err);
+    s->x = arena_alloc(&s->mem, (size_t)GROUP * c->n_embd * sizeof *s->x);
+    s->logits = arena_alloc(&s->mem, (size_t)GROUP * c->n_vocab * sizeof *s->logits);
+    if (rc == SNUG_OK && (!s->x || !s->logits)) rc = err_nomem(err, (size_t)GROUP * c->n_vocab * sizeof *s->logits);
+    return rc;
+}
+
+static void close_sampler(sampler *s) {
+    for (int i = 0; i < GROUP; i++) kv_seq_destroy(&s->seq[i]);
+    kv_pool_destroy(&s->pool);
+    graph_destroy(&s->g);
+    arena_fini(&s->mem);
+}
+
+/* ---- sampling ---- */
+
+typedef struct pick_job { const float *logits; size_t n_vocab; rng *rng; int32_t *out; } pick_job;
+
+/* One token from softmax(logits), by inversion of the cumulative sum in double. -1: the logits hold no distribution. */
+static void pick(void *user, size_t begin, size_t end, int worker) {
+    pick_job *j = user;
+    for (size_t i = begin; i < end; i++) {
+        const float *l = j->logits + i * j->n_vocab;
+        float max = -INFINITY;
+        for (size_t v = 0; v < j->n_vocab; v++) max = l[v] > max ? l[v] : max;
+        double sum = 0, at = 0;
+        for (size_t v = 0; v < j->n_vocab; v++) sum += exp((double)(l[v] - max));
+        double u = rng_uniform(&j->rng[i]) * sum;
+        j->out[i] = -1;
+        if (!(sum > 0) || !isfinite(sum)) continue;
+        for (size_t v = 0; v < j->n_vocab; v++) {
+            double p = exp((double)(l[v] - max));
+            if (p > 0) j->out[i] = (int32_t)v; /* the last possible one, should rounding run past the end */
+            at += p;
+            if (at > u) break;
+        }
+    }
+}
+
+static int32_t first_token(const fit_job *f, rng *r) {
+    int32_t bos = tokenizer_bos(f->tok), eos = tokenizer_eos(f->tok);
+    if (bos >= 0 && (uint32_t)bos < f->src->cfg.n_vocab) return bos;
+    if (eos >= 0 && (uint32_t)eos < f->src->cfg.n_vocab) return eos;
+    return (int32_t)rng_below(r, f->src->cfg.n_vocab);
+}
+
+/* Runs the group's tokens at position pos; logits of all. */
+static snug_err step(sampler *s, const int32_t *token, uint32_t pos, uint32_t n, snug_error *err) {
+    const config *c = &s->f->src->cfg;
+    graph_item item[GROUP];
+    snug_err rc = SNUG_OK;
+    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
+        item[i] = (graph_item){token[i], pos, s->seq[i]};
+        rc = kv_reserve(s->seq[i], 1, err);
+    }
+    if (rc == SNUG_OK) rc = graph_embed(s->g, &s->outer.w[ROLE_EMBD], item, n, s->x, err);
+    for (uint32_t l = 0; l < c->n_layers && rc == SNUG_OK; l++) rc = graph_layer(s->g, (int)l, l, &s->layer[l], item, n, s->x, err);
+    if (rc == SNUG_OK) rc = graph_head(s->g, &s->outer, s->x, n, s->logits, err);
+    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) kv_commit(s->seq[i], 1);
+    return rc;
+}
+
+static snug_err sample_group(sampler *s, uint32_t group, uint32_t n, snug_error *err) {
+    fit_job *f = s->f;
+    uint32_t len = f->text.len;
+    int32_t *ids = f->text.ids + (size_t)group * GROUP * len, token[GROUP], next[GROUP];
+    rng r[GROUP];
+    snug_err rc = SNUG_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        rng_seed(&r[i], f->p->seed, 0x73656c66 + (uint64_t)group * GROUP + i);
+        ids[(size_t)i * len] = token[i] = first_token(f, &r[i]);
+        rc = kv_truncate(s->seq[i], 0, err);
+    }
+    for (uint32_t p = 0; p + 1 < len && rc == SNUG_OK; p++) {
+        rc = step(s, token, p, n, err);
+        pick_job j = {s->logits, f->src->cfg.n_vocab, r, next};
+        if (rc == SNUG_OK) thread_for(f->threads, n, 1, pick, &j);
+        for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
+            if (next[i] < 0) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: its logits are not numbers; calibrate with --calib none or a text", f->src->path);
+            ids[(size_t)i * len + p + 1] = token[i] = next[i];
+        }
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)group * GROUP * len + (uint64_t)(p + 1) * n, NULL, err);
+    }
+    return rc;
+}
+
+/* ---- with the journal ---- */
+
+static bool load_group(const fit_job *f, uint32_t group, uint32_t n) {
+    const json_t *known = journal_find(f->journal, "sample", group);
+    int32_t *ids = f->text.ids + (size_t)group * GROUP * f->text.len;
+    if (json_array_size(known) != (size_t)n * f->text.len) return false;
+    for (size_t i = 0; i < (size_t)n * f->text.len; i++) {
+        json_int_t id = json_integer_value(json_array_get(known, i));
+        if (id < 0 || id >= (json_int_t)f->src->cfg.n_vocab) return false;
+        ids[i] = (int32_t)id;
+    }
+    return true;
+}
+
+static snug_err save_group(const fit_job *f, uint32_t group, uint32_t n, snug_error *err) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < (size_t)n * f->text.len; i++) json_array_append_new(list, json_integer(f->text.ids[(size_t)group * GROUP * f->text.len + i]));
+    return journal_put(f->journal, "sample", group, list, err);
+}
+
+snug_err sample_text(fit_job *f, snug_error *err) {
+    sampler s = {.f = f};
+    bool open = false;
+    snug_err rc = SNUG_OK;
+    for (uint32_t group = 0; group * GROUP < f->text.n_seq && rc == SNUG_OK; group++) {
+        uint32_t n = f->text.n_seq - group * GROUP < GROUP ? f->text.n_seq - group * GROUP : GROUP;
+        if (load_group(f, group, n)) continue;
+        if (!open) {
+            meter_begin(&f->meter, f->stage_sample);
+            meter_skip(&f->meter, (uint64_t)group * GROUP * f->text.len);
+            rc = open_sampler(&s, err);
+            open = true;
+        }
+        if (rc == SNUG_OK) rc = sample_group(&s, group, n, err);
+        if (rc == SNUG_OK) rc = save_group(f, group, n, err);
+    }
+    if (open) close_sampler(&s);
+    return rc;
+}
