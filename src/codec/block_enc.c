@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "codec/block.h"
+#include "codec/search.h"
 #include "codec/vec.h"
 
 typedef struct block_enc { /* followed by the arrays, each 64-byte aligned */
@@ -101,12 +102,15 @@ void block_round_linear(size_t n, const float *w, float s, float m, bool has_min
 }
 
 void block_round_table(size_t n, const float *w, float s, const int8_t table[16], int8_t *q, float *w_hat) {
-    for (size_t i = 0; i < n; i++) {
-        float t = s != 0 ? w[i] / s : 0;
-        int j = 0;
-        while (j < 15 && t > 0.5f * (float)(table[j] + table[j + 1])) j++;
-        q[i] = table[j];
-        if (w_hat) w_hat[i] = s * (float)table[j];
+    for (size_t i = 0; i < n; i += 8) {
+        float t[8] = {0}, value[8];
+        size_t len = n - i < 8 ? n - i : 8;
+        for (size_t j = 0; j < len; j++) t[j] = s != 0 ? w[i + j] / s : 0;
+        search_nearest8(t, table, value);
+        for (size_t j = 0; j < len; j++) {
+            q[i + j] = (int8_t)value[j];
+            if (w_hat) w_hat[i + j] = s * value[j];
+        }
     }
 }
 

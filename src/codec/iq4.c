@@ -21,11 +21,12 @@ static void expand_xs(const block_scales *sc, float *s, float *m) {
     for (int j = 0; j < 8; j++) s[j] = d * (float)(int8_t)sc->ls[j];
 }
 
-/* Table value back to its index: the values ascend, so count those below. */
+/* Table value back to its index: binary search among the 16 ascending values. */
 static unsigned code_of(int8_t value) {
-    unsigned n = 0;
-    for (int i = 0; i < 16; i++) n += kern_iq4_values[i] < value;
-    return n;
+    unsigned n = value > kern_iq4_values[7] ? 8 : 0;
+    n += value > kern_iq4_values[n + 3] ? 4 : 0;
+    n += value > kern_iq4_values[n + 1] ? 2 : 0;
+    return n + (value > kern_iq4_values[n]);
 }
 static void pack_codes(const int8_t *q, uint8_t *dst) { /* 32 values -> 16 bytes */
     for (int i = 0; i < 16; i++) dst[i] = (uint8_t)(code_of(q[i]) | code_of(q[i + 16]) << 4);

@@ -35,6 +35,11 @@ VEC_INLINE v8f nearest(v8f t, const lookup *l) {
     return v8_select(upper, v8_permute(l->high, i), v8_permute(l->low, i));
 }
 
+VEC_CLONES void search_nearest8(const float t[8], const int8_t table[16], float value[8]) {
+    lookup l = lookup_of(table);
+    v8_store(value, nearest(v8_load(t), &l));
+}
+
 VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi,
                            float err[8]) {
     v8f sv = v8_load(s), mv = v8_load(m), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), e = v8_set(0);

@@ -16,6 +16,9 @@ void search_refit_scale(size_t n, const float *x, const float *a, float s[8], in
  * k-quants subtract a non-negative minimum). */
 void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0);
 
+/* The table value nearest to each t. */
+void search_nearest8(const float t[8], const int8_t table[16], float value[8]);
+
 /* Sums over the codes of one candidate: a, a x, a q, a q^2, a q x. n is a multiple of 8. */
 typedef struct search_sums { double a, x, q, qq, qx; } search_sums;
 void search_code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, search_sums *out);
