@@ -39,7 +39,8 @@ static void fit_sub(fit *f, int j, int starts, int refits) {
         for (int k = 0; k < starts; k += 8) {
             float s[8], err[8];
             for (int i = 0; i < 8; i++) {
-                float t = (float)(k + i) / (float)(starts - 1); /* the largest weight at code K, 0.72 .. 1.2 of the reach, closer for fine codes */
+                /* the largest weight at a code of 0.68 .. 1.24 times the reach, closer to it where codes are fine */
+                float t = (float)(k + i) / (float)(starts - 1);
                 float ratio = reach == 32 ? 0.9f + 0.16f * t : 0.68f + 0.56f * t;
                 s[i] = (sign ? -top : top) / ((float)reach * ratio);
             }

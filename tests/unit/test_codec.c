@@ -229,7 +229,8 @@ static void zeros_case(const snug_codec *codec, codec_params p, const char *name
     encoded e = encode(codec, p, w, 3, 300, NULL, SNUG_EFFORT_NORMAL);
     codec->decode(&e.wt, 0, 3, out, 300);
     for (int c = 0; c < 300; c++)
-        if (codec->id != TILE16_ID && (out[c] != 0 || out[600 + c] != 0)) fail_msg("%s: a row of zeros became %g, %g", name, (double)out[c], (double)out[600 + c]);
+        if (codec->id != TILE16_ID && (out[c] != 0 || out[600 + c] != 0))
+            fail_msg("%s: a row of zeros became %g, %g", name, (double)out[c], (double)out[600 + c]);
     /* int5 .. int8 have no grid with an exact 0, tile16 rounds badly: there the many zeros beside it win */
     if (codec->id != TILE16_ID && p.bits < 5 && fabsf(out[307] - 1) > 0.02f) fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
     encoded_fini(&e);

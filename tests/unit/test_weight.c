@@ -141,7 +141,8 @@ static void test_ranges(void **state) {
 
 static void test_comp(void **state) {
     static const char *const good[] = {"bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32"};
-    static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32", "int3g640000000000000000000000"};
+    static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32",
+                                      "int3g640000000000000000000000"};
     comp c, d;
     char text[COMP_NAME_MAX];
     for (size_t i = 0; i < 3; i++) {
