@@ -109,7 +109,7 @@ void kquant_fit_signed(const block_in *in, const kquant_signed_shape *shape, blo
         top = fmaxf(top, fmaxf(f.plus[j], -f.minus[j]));
     }
     /* Many starts are looked at, the most promising descend. */
-    int n_starts = quick ? 2 : most ? 48 : 16, n_keep = quick ? 1 : most ? 6 : 2, reach = -shape->ls_lo, n_kept = 0;
+    int n_starts = quick ? 2 : most ? 64 : 24, n_keep = quick ? 1 : most ? 6 : 2, reach = -shape->ls_lo, n_kept = 0;
     state kept[MAX_KEEP], best = {.total = INFINITY};
     for (int k = 0; k < n_starts && top > 0; k++) {
         state st = {0};

@@ -12,7 +12,7 @@ static void q8_0_fit(const block_in *in, block_scales *out) {
 }
 
 static void q4_0_fit(const block_in *in, block_scales *out) {
-    out->d = search_f16_scale(in, 32, -8, 7, NULL, in->effort == SNUG_EFFORT_QUICK ? 1 : 4);
+    out->d = search_f16_scale(in, 32, -8, 7, NULL, in->effort == SNUG_EFFORT_QUICK ? 2 : 4);
 }
 
 static void expand(const block_scales *sc, float *s, float *m) { s[0] = f16_to_f32(sc->d); }
