@@ -336,7 +336,7 @@ def expected_error(codec):
     bits = {"q8_0": 8, "q4_0": 4, "iq4_nl": 4, "iq4_xs": 4, "q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}.get(codec)
     if codec.startswith("int"):
         bits = int(codec[3:].split("g")[0])
-    return 2.0 * 4.0 ** -(bits - 1) / 3 if bits else 1.0 # generous: a uniform step over +-4 deviations at most
+    return 4.0 ** -(bits - 1) if bits else 1.0 # generous: a uniform step over a range of 7 standard deviations at most
 
 
 def check(artifact, source, oracle, seen):

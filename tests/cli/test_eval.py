@@ -76,7 +76,8 @@ def test_texts(t):
 
 
 def test_known_perplexity(t):
-    """The perplexity that the trainer of models/demo measured: 60.638 on the first 100 KB of a held-out text, every position."""
+    """The first 100,000 bytes of a held-out text, every position: 58.884. (Windows that begin with <|endoftext|>, which this tokenizer does
+    not add, give the 60.638 that llama.cpp's engine and the model's trainer measured: tests/unit/test_eval.c.)"""
     text = Path(os.environ.get("SNUG_SHARED", t.source.parent / "shared")) / "text" / "heldout.txt"
     if not text.exists():
         raise Skip(f"{text} is not here")
@@ -85,7 +86,7 @@ def test_known_perplexity(t):
     first = t.path("first.txt")
     first.write_bytes(text.read_bytes()[:100000])
     r = t.run("eval", t.demo, "--text", first, "--ctx", "256", "--stride", "256", "--json", expect=OK).json()
-    assert abs(r["ppl"] - 60.638) < 0.05, r
+    assert abs(r["ppl"] - 58.884) < 0.01, r
 
 
 if __name__ == "__main__":
