@@ -65,21 +65,13 @@ static snug_err point(const store_tensor *t, const loaded *l, weight *w, snug_er
     return SNUG_OK;
 }
 
+/* Norms and biases are few and small: they are read, so that a cold start does not fault in a stretch of the file for each. */
 static snug_err place(const store *s, loaded *l, const store_tensor *t, snug_error *err) {
     layer_weights *to = t->layer < 0 ? &l->outer : &l->layers[t->layer];
-    weight w;
-    snug_err rc = point(t, l, &w, err);
-    if (rc) return rc;
-    if ((int)t->role < (int)ROLE_MATRICES) {
-        to->w[t->role] = w;
-        return SNUG_OK;
-    }
-    float *v = arena_calloc(&l->mem, t->cols, sizeof *v);
-    if (!v) return err_nomem(err, t->cols * sizeof *v);
-    weight_decode(&w, 0, 1, v, t->cols);
-    to->vec[t->role] = v;
-    if (t->role == ROLE_ROPE_FREQS) l->rope_freqs = v;
-    return SNUG_OK;
+    if ((int)t->role < (int)ROLE_MATRICES) return point(t, l, &to->w[t->role], err);
+    snug_err rc = store_read_vector(s, t, &l->mem, &to->vec[t->role], err);
+    if (t->role == ROLE_ROPE_FREQS) l->rope_freqs = to->vec[ROLE_ROPE_FREQS];
+    return rc;
 }
 
 snug_err loaded_map(const store *s, loaded **out, snug_error *err) {

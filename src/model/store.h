@@ -56,6 +56,8 @@ snug_err store_open_tokenizer(const store *s, tokenizer **out, snug_error *err);
 const store_tensor *store_find(const store *s, tensor_role role, int layer); /* NULL: none */
 /* Rows in canonical (GGUF) order, as f32, by pread into the call's own buffer: dst (n, cols). Thread-safe. */
 snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
+/* A norm or bias as f32 in the file's own order (for the graph), into `mem`. */
+snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, const float **out, snug_error *err);
 /* The raw payload of a term by pread: term.bytes bytes. */
 snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug_error *err);
 /* Hash of everything that decides the weights: for caches and journals. Fast: headers, sizes, mtimes and samples. */

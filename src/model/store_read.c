@@ -76,7 +76,7 @@ snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, s
     return rc;
 }
 
-static snug_err read_vector(const store *s, const store_tensor *t, arena *mem, const float **out, snug_error *err) {
+snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, const float **out, snug_error *err) {
     float *v = arena_calloc(mem, t->cols, sizeof *v);
     if (!v) return err_nomem(err, t->cols * sizeof *v);
     *out = v;
@@ -105,7 +105,7 @@ snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, s
         const store_tensor *t = &s->tensors[i];
         if (t->layer != layer) continue;
         snug_err rc = (int)t->role < (int)ROLE_MATRICES ? read_matrix(s, t, mem, &out->w[t->role], err)
-                                                        : read_vector(s, t, mem, &out->vec[t->role], err);
+                                                        : store_read_vector(s, t, mem, &out->vec[t->role], err);
         if (rc) return rc;
     }
     return SNUG_OK;
