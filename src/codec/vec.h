@@ -14,7 +14,7 @@ typedef float v8f __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 
 /* Everything inline: a 32-byte vector never crosses a call, so the ABI note does not apply. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) /* clang too */
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 #define VEC_INLINE static inline __attribute__((always_inline))
