@@ -14,7 +14,8 @@ snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err);
-/* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double. */
+/* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double. A low-rank term of rank r fits
+ * r sampled rows exactly: with one, give all rows, or many times r. */
 snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
                      double *norm2, snug_error *err);
 #endif
