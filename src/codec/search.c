@@ -35,13 +35,16 @@ VEC_INLINE v8f nearest(v8f t, const lookup *l) {
     return v8_select(upper, v8_permute(l->high, i), v8_permute(l->low, i));
 }
 
-VEC_CLONES void search_nearest8(const float t[8], const int8_t table[16], float value[8]) {
+static VEC_CLONES void nearest8_clones(const float t[8], const int8_t table[16], float value[8]) {
     lookup l = lookup_of(table);
     v8_store(value, nearest(v8_load(t), &l));
 }
+void search_nearest8(const float t[8], const int8_t table[16], float value[8]) {
+    nearest8_clones(t, table, value);
+}
 
-VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi,
-                           float err[8]) {
+static VEC_CLONES void err_clones(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo,
+                                  int hi, float err[8]) {
     v8f sv = v8_load(s), mv = v8_load(m), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), e = v8_set(0);
     for (size_t i = 0; i < n; i++) {
         v8f d = v8_set(x[i]) - mv, q = v8_clamp_rint(d * inv, l, h);
@@ -49,6 +52,10 @@ VEC_CLONES void search_err(size_t n, const float *x, const float *a, const float
         e += a[i] * (d * d);
     }
     v8_store(err, e);
+}
+void search_err(size_t n, const float *x, const float *a, const float s[8], const float m[8], int lo, int hi,
+                float err[8]) {
+    err_clones(n, x, a, s, m, lo, hi, err);
 }
 
 VEC_INLINE void err_scale(size_t n, const float *x, const float *a, const float s[8], int lo, int hi, const int8_t *table,
@@ -100,7 +107,8 @@ void search_refit_scale(size_t n, const float *x, const float *a, float s[8], in
 
 /* Normal equations of  x ~ s q + m  with weights a: det = A QQ - Q Q,  s = (A QX - Q X) / det,  m = (QQ X - Q QX) / det. With m
  * held at 0, s = QX / QQ. Codes that are all equal leave det = 0 (up to rounding): the candidate stays as it was. */
-VEC_CLONES void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0) {
+static VEC_CLONES void refit_min_clones(size_t n, const float *x, const float *a, float s[8], float m[8], int lo,
+                                        int hi, bool min_le_0) {
     v8f sv = v8_load(s), mv = v8_load(m), inv = inverse(sv), l = v8_set((float)lo), h = v8_set((float)hi), zero = v8_set(0);
     v8f q_ = zero, qq = zero, qx = zero;
     float a_ = 0, x_ = 0;
@@ -123,6 +131,9 @@ VEC_CLONES void search_refit_min(size_t n, const float *x, const float *a, float
     v8_store(s, v8_select(ok, s1, sv));
     v8_store(m, v8_select(ok, m1, mv));
 }
+void search_refit_min(size_t n, const float *x, const float *a, float s[8], float m[8], int lo, int hi, bool min_le_0) {
+    refit_min_clones(n, x, a, s, m, lo, hi, min_le_0);
+}
 
 /* Here lanes are weights; the sums of the eight lanes are added by a fixed tree. */
 VEC_INLINE void code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, const int8_t *table,
@@ -143,8 +154,12 @@ VEC_INLINE void code_sums(size_t n, const float *x, const float *a, float s, flo
     *out = (search_sums){v8_sum(a_), v8_sum(x_), v8_sum(q_), v8_sum(qq), v8_sum(qx)};
 }
 
-VEC_CLONES void search_code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, search_sums *out) {
+static VEC_CLONES void code_sums_clones(size_t n, const float *x, const float *a, float s, float m, int lo, int hi,
+                                        search_sums *out) {
     code_sums(n, x, a, s, m, lo, hi, NULL, out);
+}
+void search_code_sums(size_t n, const float *x, const float *a, float s, float m, int lo, int hi, search_sums *out) {
+    code_sums_clones(n, x, a, s, m, lo, hi, out);
 }
 static VEC_CLONES void code_sums_table(size_t n, const float *x, const float *a, float s, const int8_t *table, search_sums *out) {
     code_sums(n, x, a, s, 0, 0, 0, table, out);

@@ -19,7 +19,8 @@ typedef int32_t v8i __attribute__((vector_size(32)));
 #endif
 #define VEC_INLINE static inline __attribute__((always_inline))
 
-/* ifunc resolvers run before the sanitizers are ready, so their builds have one compilation only. */
+/* Only for static functions: gcc exports what it clones, whatever the visibility. ifunc resolvers run before the sanitizers are
+ * ready, so their builds have one compilation only. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define VEC_CLONES __attribute__((target_clones("avx2", "default"), noinline))
