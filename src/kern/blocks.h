@@ -19,6 +19,13 @@ enum { IQ4_XS_BYTES = 136, IQ4_XS_D = 0, IQ4_XS_SCALES_H = 2, IQ4_XS_SCALES_L = 
 
 static const int8_t kern_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-/* intBgG: f32(2^(-e/4)) for e = 0..3; E[e] = kern_int_root[e & 3] * 2^-(e >> 2), exactly (a power of two scales any float). */
-static const float kern_int_root[4] = {1.0f, 0x1.ae89fap-1f, 0x1.6a09e6p-1f, 0x1.306fe0p-1f};
+/* intBgG: E[e], rounded from 2^(-e/8) for e <= 16, 2^(-2 - (e - 16)/3) above, 0 for e = 31. */
+static const float kern_int_scale[32] = {
+    1,                0x1.d5818ep-1f,   0x1.ae89fap-1f,   0x1.8ace54p-1f,   0x1.6a09e6p-1f,   0x1.4bfdaep-1f,   0x1.306fe0p-1f,
+    0x1.172b84p-1f,   0x1p-1f,          0x1.d5818ep-2f,   0x1.ae89fap-2f,   0x1.8ace54p-2f,   0x1.6a09e6p-2f,   0x1.4bfdaep-2f,
+    0x1.306fe0p-2f,   0x1.172b84p-2f,   0x1p-2f,          0x1.965feap-3f,   0x1.428a30p-3f,   0x1p-3f,          0x1.965feap-4f,
+    0x1.428a30p-4f,   0x1p-4f,          0x1.965feap-5f,   0x1.428a30p-5f,   0x1p-5f,          0x1.965feap-6f,   0x1.428a30p-6f,
+    0x1p-6f,          0x1.965feap-7f,   0x1.428a30p-7f,   0};
+/* The offset's step t 2^(B-5), t = 1 for B <= 3, 13/16 above: exact. */
+static inline float kern_int_offset_step(unsigned bits) { return (bits <= 3 ? 1.0f : 0.8125f) * (float)(1u << bits) * 0x1p-5f; }
 #endif

@@ -20,8 +20,8 @@ enum { K_CHUNKS = 32, T_MAX = 128, T_TILE = 4, OCTETS = 2, MODE_SIGN = 0 };
 
 typedef struct panel {
     __m256i q[K_CHUNKS][OCTETS][8];
-    __m256 s[K_CHUNKS][2][OCTETS], m[K_CHUNKS][2][OCTETS]; /* [chunk][half, groups of 16 only][octet] */
-    int n_add;                                            /* pairs added in int16; MODE_SIGN */
+    __m256 s[2 * K_CHUNKS][OCTETS], m[2 * K_CHUNKS][OCTETS]; /* [group][octet] */
+    int n_add;                                              /* pairs added in int16; MODE_SIGN */
     int lo;
 } panel;
 
@@ -45,7 +45,15 @@ KERN_INLINE void transpose8(__m256i v[8]) {
     }
 }
 
-/* Range of the codes of n_rows x (32 * n_chunks), and the way to multiply them. */
+/* The smallest of 32 signed bytes: as unsigned, the smaller of each pair in 16 bits, then minpos. */
+KERN_INLINE int smallest(__m256i v) {
+    __m128i m = _mm_min_epi8(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    m = _mm_xor_si128(m, _mm_set1_epi8(-128));
+    m = _mm_minpos_epu16(_mm_min_epu8(_mm_and_si128(m, _mm_set1_epi16(255)), _mm_srli_epi16(m, 8)));
+    return (_mm_cvtsi128_si32(m) & 255) - 128;
+}
+
+/* Range of the codes of n_rows x (32 * n_chunks), and the way to multiply them. ~v = -1 - v turns largest into smallest. */
 static void choose_mode(panel *p, const int8_t *q, size_t ldq, size_t n_rows, size_t n_chunks) {
     __m256i min = bytes(127), max = bytes(-128);
     for (size_t r = 0; r < n_rows; r++)
@@ -54,79 +62,85 @@ static void choose_mode(panel *p, const int8_t *q, size_t ldq, size_t n_rows, si
             min = _mm256_min_epi8(min, v);
             max = _mm256_max_epi8(max, v);
         }
-    int8_t lo[32], hi[32];
-    store_i(lo, min);
-    store_i(hi, max);
-    for (int i = 1; i < 32; i++) {
-        if (lo[i] < lo[0]) lo[0] = lo[i];
-        if (hi[i] > hi[0]) hi[0] = hi[i];
-    }
-    int range = hi[0] - lo[0];
+    int lo = smallest(min), hi = -1 - smallest(_mm256_xor_si256(max, bytes(-1))), range = hi - lo;
     p->n_add = range <= 16 ? 8 : range <= 32 ? 4 : range <= 64 ? 2 : range <= 129 ? 1 : MODE_SIGN;
-    p->lo = p->n_add == MODE_SIGN ? 0 : lo[0];
+    p->lo = p->n_add == MODE_SIGN ? 0 : lo;
 }
 
-/* Rows that do not exist repeat row 0; their results are dropped. */
+/* n_groups scales of eight rows, group by group: to[g][0] holds rows 0..7. */
+KERN_INLINE void pack_scales(__m256 (*to)[OCTETS], const float *const row[8], size_t n_groups) {
+    size_t g = 0;
+    for (; g + 8 <= n_groups; g += 8) {
+        __m256i v[8];
+        for (int i = 0; i < 8; i++) v[i] = load_i(row[i] + g);
+        transpose8(v);
+        for (size_t i = 0; i < 8; i++) to[g + i][0] = _mm256_castsi256_ps(v[i]);
+    }
+    for (; g < n_groups; g++)
+        to[g][0] = _mm256_setr_ps(row[0][g], row[1][g], row[2][g], row[3][g], row[4][g], row[5][g], row[6][g], row[7][g]);
+}
+
+/* Rows that do not exist repeat the first; their results are dropped. */
 static void pack(panel *p, const kern_q8_args *a, size_t row0, size_t n_rows, int n_octets, size_t chunk0, size_t n_chunks,
-                 int groups) {
-    const int8_t *q = a->q + row0 * a->ldq + 32 * chunk0;
-    choose_mode(p, q, a->ldq, n_rows, n_chunks);
+                 size_t groups) {
+    choose_mode(p, a->q + row0 * a->ldq + 32 * chunk0, a->ldq, n_rows, n_chunks);
     const __m256i lo = bytes(p->lo);
-    for (size_t c = 0; c < n_chunks; c++)
-        for (int o = 0; o < n_octets; o++) {
+    for (int o = 0; o < n_octets; o++) {
+        const int8_t *q[8];
+        const float *s[8], *m[8];
+        for (size_t i = 0; i < 8; i++) {
+            size_t r = 8 * (size_t)o + i < n_rows ? row0 + 8 * (size_t)o + i : row0;
+            q[i] = a->q + r * a->ldq + 32 * chunk0;
+            s[i] = a->s + r * a->lds + chunk0 * groups;
+            m[i] = a->m ? a->m + r * a->lds + chunk0 * groups : NULL;
+        }
+        pack_scales((__m256(*)[OCTETS]) & p->s[0][o], s, n_chunks * groups);
+        if (a->m) pack_scales((__m256(*)[OCTETS]) & p->m[0][o], m, n_chunks * groups);
+        for (size_t c = 0; c < n_chunks; c++) {
             __m256i v[8];
-            for (size_t i = 0; i < 8; i++) {
-                size_t r = 8 * (size_t)o + i;
-                v[i] = _mm256_sub_epi8(load_i(q + (r < n_rows ? r : 0) * a->ldq + 32 * c), lo);
-            }
+            for (int i = 0; i < 8; i++) v[i] = _mm256_sub_epi8(load_i(q[i] + 32 * c), lo);
             transpose8(v);
             for (int j = 0; j < 8; j++) p->q[c][o][j] = v[j];
-            for (int g = 0; g < groups; g++) {
-                float s[8], m[8] = {0};
-                for (size_t i = 0; i < 8; i++) {
-                    size_t r = row0 + 8 * (size_t)o + i;
-                    size_t at = (r < row0 + n_rows ? r : row0) * a->lds + (chunk0 + c) * (size_t)groups + (size_t)g;
-                    s[i] = a->s[at];
-                    if (a->m) m[i] = a->m[at];
-                }
-                p->s[c][g][o] = _mm256_loadu_ps(s);
-                p->m[c][g][o] = _mm256_loadu_ps(m);
-            }
         }
+    }
 }
 
 KERN_INLINE __m256i four_codes(const int8_t *x) { return _mm256_set1_epi32((int32_t)read_u32(x)); }
 
-/* Exact dots of vectors j0 .. j0+n_j of one packed chunk with nt tokens: dot[octet][token], 8 rows each. The loops over
- * vectors stay loops: unrolled, GCC reorders them until registers spill. */
+/* The value is in a register here. Left alone, GCC computes the products of all unrolled steps first and sums them last, which
+ * spills most of them: 112 multiply-adds per ns for 4-bit codes, pinned 165. */
+KERN_INLINE void pin(__m256i *v) { __asm__ volatile("" : "+x"(*v)); }
+
+/* Exact dots of vectors j0 .. j0+n_j of one packed chunk with nt tokens: dot[octet][token], 8 rows each. */
 KERN_INLINE void chunk_dots(const __m256i (*q)[8], int j0, int n_j, int n_add, int no, int nt, const int8_t *x, size_t ldx,
                             __m256i dot[OCTETS][T_TILE]) {
     const __m256i ones = _mm256_set1_epi16(1);
     if (n_add > n_j) n_add = n_j;
-    for (int t = 0; t < nt; t++)
-        for (int o = 0; o < no; o++) dot[o][t] = _mm256_setzero_si256();
-#pragma GCC unroll 1
     for (int j = j0; j < j0 + n_j; j += n_add) {
         __m256i sum16[OCTETS][T_TILE];
-        for (int t = 0; t < nt; t++)
-            for (int o = 0; o < no; o++) sum16[o][t] = _mm256_setzero_si256();
-#pragma GCC unroll 1
-        for (int k = j; k < j + n_add; k++)
+#pragma GCC unroll 8
+        for (int k = j; k < j + n_add; k++) {
             for (int t = 0; t < nt; t++) {
                 __m256i vx = four_codes(x + (size_t)t * ldx + 4 * k);
-                for (int o = 0; o < no; o++) sum16[o][t] = _mm256_add_epi16(sum16[o][t], _mm256_maddubs_epi16(q[o][k], vx));
+                for (int o = 0; o < no; o++) {
+                    __m256i pairs = _mm256_maddubs_epi16(q[o][k], vx);
+                    sum16[o][t] = k == j ? pairs : _mm256_add_epi16(sum16[o][t], pairs);
+                    pin(&sum16[o][t]);
+                }
             }
+        }
         for (int t = 0; t < nt; t++)
-            for (int o = 0; o < no; o++) dot[o][t] = _mm256_add_epi32(dot[o][t], _mm256_madd_epi16(sum16[o][t], ones));
+            for (int o = 0; o < no; o++) {
+                __m256i wide = _mm256_madd_epi16(sum16[o][t], ones);
+                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
+                pin(&dot[o][t]);
+            }
     }
 }
 
 KERN_INLINE void chunk_dots_sign(const __m256i (*q)[8], int j0, int n_j, int no, int nt, const int8_t *x, size_t ldx,
                                  __m256i dot[OCTETS][T_TILE]) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (int t = 0; t < nt; t++)
-        for (int o = 0; o < no; o++) dot[o][t] = _mm256_setzero_si256();
-#pragma GCC unroll 1
     for (int j = j0; j < j0 + n_j; j++) {
         __m256i vq[OCTETS], abs[OCTETS];
         for (int o = 0; o < no; o++) {
@@ -136,8 +150,9 @@ KERN_INLINE void chunk_dots_sign(const __m256i (*q)[8], int j0, int n_j, int no,
         for (int t = 0; t < nt; t++) {
             __m256i vx = four_codes(x + (size_t)t * ldx + 4 * j);
             for (int o = 0; o < no; o++) {
-                __m256i pairs = _mm256_maddubs_epi16(abs[o], _mm256_sign_epi8(vx, vq[o]));
-                dot[o][t] = _mm256_add_epi32(dot[o][t], _mm256_madd_epi16(pairs, ones));
+                __m256i wide = _mm256_madd_epi16(_mm256_maddubs_epi16(abs[o], _mm256_sign_epi8(vx, vq[o])), ones);
+                dot[o][t] = j == j0 ? wide : _mm256_add_epi32(dot[o][t], wide);
+                pin(&dot[o][t]);
             }
         }
     }
@@ -186,7 +201,7 @@ KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, 
                 const __m256i correction = _mm256_set1_epi32(k->correction[t][g]);
                 for (int o = 0; o < no; o++) {
                     __m256i d = n_add == MODE_SIGN ? dot[o][t] : _mm256_add_epi32(dot[o][t], correction);
-                    __m256 s = _mm256_mul_ps(p->s[c][h][o], xs);
+                    __m256 s = _mm256_mul_ps(p->s[g][o], xs);
                     lane[t].v[l][o] = _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(d), lane[t].v[l][o]);
                 }
             }
@@ -195,7 +210,7 @@ KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, 
                 const __m256 xs = _mm256_broadcast_ss(k->xs + (size_t)t * (k->ldx / 32) + c);
                 const __m256 sum = _mm256_broadcast_ss(&k->sum[t][g]);
                 for (int o = 0; o < no; o++) {
-                    __m256 m = _mm256_mul_ps(p->m[c][h][o], xs);
+                    __m256 m = _mm256_mul_ps(p->m[g][o], xs);
                     lane[t].v[l][o] = _mm256_fmadd_ps(m, sum, lane[t].v[l][o]);
                 }
             }
@@ -241,7 +256,7 @@ KERN_INLINE void panel_dots(const kern_q8_args *a, int groups, int no, size_t ro
     memset(lane, 0, nt * sizeof lane[0]);
     for (size_t c = 0; c < a->n_chunks; c += K_CHUNKS) {
         const size_t n = a->n_chunks - c < K_CHUNKS ? a->n_chunks - c : K_CHUNKS;
-        pack(&p, a, row0, n_rows, no, c, n, groups);
+        pack(&p, a, row0, n_rows, no, c, n, (size_t)groups);
         const size_t step = p.n_add == 8 ? 4 : 2;
         for (size_t t = 0; t < nt;) {
             const size_t at = t0 + t;

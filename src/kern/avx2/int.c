@@ -16,17 +16,14 @@ KERN_INLINE void store_chunks(float *dst, size_t c, size_t n_chunks, __m256 v, _
     }
 }
 
-/* E[e] = root[e & 3] * 2^-(e >> 2): a table of four in each half of the register, then the exponent lowered.
+/* E[e] is gathered from its table of 32.
  * Eight meta bytes are loaded even when fewer groups remain: at least 8 bytes of codes follow them. */
 KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, size_t chunks_per_group, float d, float step, float *s, float *m) {
-    const __m256 root = _mm256_castsi256_ps(_mm256_broadcastsi128_si256(load_i128(kern_int_root)));
     const __m256i i = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const int log_cpg = chunks_per_group == 1 ? 0 : chunks_per_group == 2 ? 1 : 2;
     for (size_t c = 0; c < n_chunks; c += 8 * chunks_per_group, meta += 8) {
         __m256i b = _mm256_cvtepu8_epi32(load_i64(meta)), e = _mm256_srli_epi32(b, 3);
-        __m256i power = _mm256_slli_epi32(_mm256_srli_epi32(e, 2), 23);
-        __m256 scale = _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(_mm256_permutevar_ps(root, e)), power));
-        scale = _mm256_mul_ps(_mm256_set1_ps(d), scale);
+        __m256 scale = _mm256_mul_ps(_mm256_set1_ps(d), _mm256_i32gather_ps(kern_int_scale, e, 4));
         __m256i z = _mm256_sub_epi32(_mm256_and_si256(b, _mm256_set1_epi32(7)), _mm256_set1_epi32(4));
         __m256 offset = _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(z), _mm256_set1_ps(step)), _mm256_set1_ps(0.5f));
         offset = _mm256_mul_ps(scale, offset);
@@ -55,7 +52,7 @@ KERN_INLINE __m256i plane1(const uint8_t *p, int value) { /* value where the bit
 
 KERN_INLINE void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, int bits, int8_t *q, float *s, float *m) {
     const size_t chunks_per_group = group / 32, n_groups = div_up(n_chunks, chunks_per_group);
-    const float d = bf16_to_f32(read_u16(row)), step = f32_from_bits((127 + (uint32_t)bits - 5) << 23); /* 2^(B-5) */
+    const float d = bf16_to_f32(read_u16(row)), step = kern_int_offset_step((unsigned)bits);
     const uint8_t *meta = row + 2, *p = meta + n_groups;
     scales(meta, n_chunks, chunks_per_group, d, step, s, m);
     for (size_t c = 0; c < n_chunks; c++, q += 32, p += 4 * bits) {

@@ -8,12 +8,11 @@
 
 static void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, unsigned bits, int8_t *q, float *s, float *m) {
     const size_t chunks_per_group = group / 32, n_groups = div_up(n_chunks, chunks_per_group);
-    const float d = bf16_to_f32(read_u16(row)), step = f32_from_bits((127 + bits - 5) << 23); /* 2^(B-5) */
+    const float d = bf16_to_f32(read_u16(row)), step = kern_int_offset_step(bits);
     const uint8_t *meta = row + 2, *p = meta + n_groups;
     for (size_t c = 0; c < n_chunks; c++) {
         uint8_t b = meta[c / chunks_per_group];
-        unsigned e = b >> 3;
-        s[c] = d * f32_from_bits(f32_to_bits(kern_int_root[e & 3]) - (e >> 2 << 23));
+        s[c] = d * kern_int_scale[b >> 3];
         m[c] = s[c] * ((float)((b & 7) - 4) * step + 0.5f); /* the offset itself is exact */
     }
     for (size_t c = 0; c < n_chunks; c++, q += 32, p += 4 * bits) {
