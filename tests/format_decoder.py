@@ -184,9 +184,9 @@ def decode_int(codec, rows, cols, raw):
         if bits & 1:
             code |= ((body[:, :, at + i // 8] >> (i % 8)) & 1).astype(np.int32) << shift
     q = (code.reshape(rows, chunks * 32)[:, :cols] - (1 << bits - 1)).astype(np.float32)
-    steps = np.array([2.0 ** (-e / 4) for e in range(32)]).astype(np.float32)
+    steps = np.array([2.0 ** (-e / 8 if e <= 16 else -2 - (e - 16) / 3) for e in range(31)] + [0.0]).astype(np.float32)
     scale = d[:, None] * steps[meta >> 3]                                      # f32 products
-    offset = ((meta & 7) - 4) * 2.0 ** (bits - 5) + 0.5
+    offset = ((meta & 7) - 4) * (1 if bits <= 3 else 13 / 16) * 2.0 ** (bits - 5) + 0.5
     least = scale * offset.astype(np.float32)
     which = np.arange(cols) // group
     return scale[:, which] * q + least[:, which]

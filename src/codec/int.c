@@ -1,9 +1,9 @@
 /* The int family, intBgG: B = 2..8 bits, groups of G = 32, 64, 128 with one byte of scale and zero point under one bf16 per row
- * (docs/format.md 3.3).  w = s (q + o),  s = d 2^(-e/4),  o = (z - 4) 2^(B-5) + 1/2.
+ * (docs/format.md 3.3).  w = s (q + o),  s = d E[e],  o = (z - 4) t 2^(B-5) + 1/2.
  *
- * Method: exhaustive, since a group has only 32 x 8 pairs (e, z) and all but about 8 values of e are hopeless: those give scales
+ * Method: exhaustive, since a group has only 32 x 8 pairs (e, z) and all but 8 or 16 values of e are hopeless: those give scales
  * above the one that covers the group's largest weight or far below it. The error of each pair is measured after rounding,
- * with the importances. A row's d is chosen first: its phase within a step of e (19 %) is tried at several points, each judged
+ * with the importances. A row's d is chosen first: its phase within a step of e (9 %) is tried at several points, each judged
  * by the sum over the row's groups of their best pairs. Then, group by group, the pair is chosen under that d. */
 #include <math.h>
 #include <stdalign.h>
@@ -14,7 +14,8 @@
 #include "codec/search.h"
 #include "kern/blocks.h"
 
-enum { MAX_GROUP = 128, MAX_PHASES = 8, N_E = 32, N_Z = 8, USEFUL_STEPS = 8 };
+enum { MAX_GROUP = 128, MAX_PHASES = 4, N_E = 31, FINE = 16, N_Z = 8, ZERO = 31 << 3 | 4 }; /* steps are fine up to e = 16; e = 31: scale 0 */
+#define STEPS_PER_OCTAVE 8.0f
 
 typedef struct int_enc { /* followed by the arrays */
     codec_params p;
@@ -63,8 +64,7 @@ static void enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int 
     e->q = (int8_t *)at;
 }
 
-static float e_factor(int e) { return kern_int_root[e & 3] * f32_from_bits((uint32_t)(127 - (e >> 2)) << 23); }
-static float z_offset(int z, unsigned bits) { return (float)(z - 4) * ldexpf(1, (int)bits - 5) + 0.5f; }
+static float z_offset(int z, unsigned bits) { return (float)(z - 4) * kern_int_offset_step(bits) + 0.5f; }
 
 static float absmax(const float *x, size_t n) {
     float top = 0;
@@ -79,13 +79,11 @@ static float unit_of(float top) {
 /* No useful scale is above the one that puts the largest weight on the last code of the grid that holds 0. */
 static float cover(float top, unsigned bits) { return top / ((float)(1 << (bits - 1)) - 1); }
 
-/* Steps, `per_octave` to a factor of 2, from the scale `from` down to the first that is at most a step of e above `most` (which it
- * takes to have one at or above it). The USEFUL_STEPS = 8 quarter octaves from there reach down to 0.35 of it; more clipping
- * than that never pays. */
-static int first_step(float from, float most, float per_octave) {
-    float steps = ceilf(per_octave * log2f(from / (1.2f * most)));
-    return steps > 0 ? (int)fminf(steps, 1e6f) : 0;
-}
+/* The largest scale worth trying: one step of e above the one that covers the group (which finer codes need). */
+static float largest(float top, unsigned bits) { return 1.1f * cover(top, bits); }
+/* Candidate steps of an eighth octave from there: one octave reaches 0.55 of the covering scale, two 0.3, and few codes want much
+ * clipping. */
+static int useful_steps(unsigned bits) { return bits <= 3 ? 16 : 8; }
 
 /* Errors of 8 scales at offset z. */
 static void try_scales(const float *x, const float *a, size_t n, const float s[8], int z, unsigned bits, float err[8]) {
@@ -111,15 +109,16 @@ static int best_phase(const int_enc *e, const float *w, const float *a, float in
         if (top == 0) continue;
         float best[MAX_PHASES];
         for (int k = 0; k < phases; k++) best[k] = INFINITY;
-        int first = first_step(s_top, cover(top, e->p.bits), 4 * (float)phases);
-        for (int k = first; k < first + USEFUL_STEPS * phases; k += 8) {
+        float per_octave = STEPS_PER_OCTAVE * (float)phases;
+        int first = (int)fmaxf(0, ceilf(per_octave * log2f(s_top / largest(top, e->p.bits))));
+        for (int k = first; k < first + useful_steps(e->p.bits) * phases; k += 8) {
             float s[8], err[8];
-            for (int j = 0; j < 8; j++) s[j] = s_top * exp2f(-(float)(k + j) / (4 * (float)phases));
+            for (int j = 0; j < 8; j++) s[j] = s_top * exp2f(-(float)(k + j) / per_octave);
             for (int z = 0; z < N_Z; z++) {
                 try_scales(x, imp, n, s, z, e->p.bits, err);
                 for (int j = 0; j < 8; j++) {
                     int phase = (k + j) % phases;
-                    if ((k + j) / phases < N_E && err[j] < best[phase]) best[phase] = err[j];
+                    if (err[j] < best[phase]) best[phase] = err[j];
                 }
             }
         }
@@ -136,9 +135,9 @@ static void begin(void *enc, const float *w, size_t ldw, const float *a) {
     for (size_t r = 0; r < e->n_rows; r++) {
         const float *row = w + r * ldw;
         float top = absmax(row, e->cols), unit = unit_of(top), s_top = cover(top / unit, e->p.bits);
-        int phases = e->effort == SNUG_EFFORT_QUICK ? 1 : e->effort == SNUG_EFFORT_MAX ? MAX_PHASES : 4;
+        int phases = e->effort == SNUG_EFFORT_QUICK ? 1 : e->effort == SNUG_EFFORT_MAX ? MAX_PHASES : 2;
         int phase = phases == 1 || top == 0 ? 0 : best_phase(e, row, a, 1 / unit, s_top, phases);
-        float d = s_top * exp2f(-(float)phase / (4 * (float)phases)) * unit;
+        float d = s_top * exp2f(-(float)phase / (STEPS_PER_OCTAVE * (float)phases)) * unit;
         uint16_t bits = f32_to_bf16(d);
         e->d[r] = (bits & 0x7fff) >= 0x7f80 ? (uint16_t)0x7f7f : bits;
     }
@@ -146,21 +145,22 @@ static void begin(void *enc, const float *w, size_t ldw, const float *a) {
 
 /* The best (e, z) of one group under d, all in the row's unit. */
 static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits) {
-    if (!(d > 0) || top == 0) { /* nothing but zeros: the smallest scale, and offset 0 where the grid has it (B <= 4) */
-        int z = 4 - (bits <= 4 ? 1 << (4 - bits) : 0);
-        return (uint8_t)((N_E - 1) << 3 | z);
+    if (!(d > 0) || top == 0) return ZERO;
+    int steps = useful_steps(bits), first = 0, best_e = 0, best_z = 4;
+    while (first < N_E - steps && d * kern_int_scale[first] > largest(top, bits)) first++;
+    if (first > FINE) first--; /* a coarse step: the one above may be the better */
+    float best = INFINITY, zero = 0;
+    for (int from = first; from < first + steps; from += 8) {
+        float s[8], err[8];
+        for (int j = 0; j < 8; j++) s[j] = d * kern_int_scale[from + j];
+        for (int z = 0; z < N_Z; z++) {
+            try_scales(x, a, n, s, z, bits, err);
+            for (int j = 0; j < 8; j++)
+                if (err[j] < best) best = err[j], best_e = from + j, best_z = z;
+        }
     }
-    int first = first_step(d, cover(top, bits), 4);
-    if (first > N_E - USEFUL_STEPS) first = N_E - USEFUL_STEPS;
-    float s[USEFUL_STEPS], err[USEFUL_STEPS], best = INFINITY;
-    int best_e = first, best_z = 4;
-    for (int j = 0; j < USEFUL_STEPS; j++) s[j] = d * e_factor(first + j);
-    for (int z = 0; z < N_Z; z++) {
-        try_scales(x, a, n, s, z, bits, err);
-        for (int j = 0; j < USEFUL_STEPS; j++)
-            if (err[j] < best) best = err[j], best_e = first + j, best_z = z;
-    }
-    return (uint8_t)(best_e << 3 | best_z);
+    for (size_t i = 0; i < n; i++) zero += a[i] * x[i] * x[i];
+    return zero <= best ? ZERO : (uint8_t)(best_e << 3 | best_z);
 }
 
 static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
@@ -187,7 +187,7 @@ static void round_cols(void *enc, size_t col0, size_t n, const float *w, size_t 
             size_t g = (col0 + c) / e->p.group, len = (g + 1) * e->p.group - (col0 + c);
             if (len > n - c) len = n - c;
             uint8_t meta = e->meta[r * e->n_groups + g];
-            float s = d * e_factor(meta >> 3), m = s * z_offset(meta & 7, e->p.bits);
+            float s = d * kern_int_scale[meta >> 3], m = s * z_offset(meta & 7, e->p.bits);
             block_round_linear(len, w + r * ldw + c, s, m, true, lo, hi, q + col0 + c, w_hat ? w_hat + r * ldh + c : NULL);
             c += len;
             if (col0 + c == e->cols) { /* padding of the last chunk: nearest to 0 */

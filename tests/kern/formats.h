@@ -65,8 +65,9 @@ static inline void int_encode(uint8_t *row, uint32_t bits, uint32_t group, size_
 
 /* The scale and offset of a meta byte, by the formulas of the page. */
 static inline void int_scale(float d, uint32_t bits, uint8_t meta, float *s, float *m) {
-    float e = (float)exp2(-(double)(meta >> 3) / 4);
-    float o = (float)(((meta & 7) - 4) * exp2((double)bits - 5) + 0.5);
+    int i = meta >> 3;
+    float e = i == 31 ? 0 : (float)exp2(i <= 16 ? -i / 8.0 : -2 - (i - 16) / 3.0);
+    float o = (float)(((meta & 7) - 4) * (bits <= 3 ? 1 : 13.0 / 16) * exp2((double)bits - 5) + 0.5);
     *s = d * e;
     *m = *s * o;
 }

@@ -55,6 +55,7 @@ KERN_INLINE void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, int
     const float d = bf16_to_f32(read_u16(row)), step = kern_int_offset_step((unsigned)bits);
     const uint8_t *meta = row + 2, *p = meta + n_groups;
     scales(meta, n_chunks, chunks_per_group, d, step, s, m);
+#pragma GCC unroll 4
     for (size_t c = 0; c < n_chunks; c++, q += 32, p += 4 * bits) {
         __m256i code = _mm256_setzero_si256();
         const uint8_t *p2 = p + (bits & 4 ? 16 : 0), *p1 = p2 + (bits & 2 ? 8 : 0);
