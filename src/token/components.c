@@ -8,6 +8,18 @@
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 enum { MAX_STEPS = 64 };
 
+/* `tokenizers` takes punctuation from a Rust table of Unicode 8 and digits from the Rust library's of Unicode 17: hence the corrections to
+ * Unicode 16, which patterns otherwise have. */
+#define PUNCTUATION                                                                                                           \
+    "(?![\\x{61D}\\x{9FD}\\x{A76}\\x{C77}\\x{C84}\\x{1B4E}\\x{1B4F}\\x{1B7D}-\\x{1B7F}\\x{2E43}-\\x{2E4F}\\x{2E52}-\\x{2E5D}\\x{10D6E}"       \
+    "\\x{10EAD}\\x{10F55}-\\x{10F59}\\x{10F86}-\\x{10F89}\\x{113D4}\\x{113D5}\\x{113D7}\\x{113D8}\\x{1144B}-\\x{1144F}\\x{1145A}\\x{1145B}"    \
+    "\\x{1145D}\\x{11660}-\\x{1166C}\\x{116B9}\\x{1183B}\\x{11944}-\\x{11946}\\x{119E2}\\x{11A3F}-\\x{11A46}\\x{11A9A}-\\x{11A9C}"            \
+    "\\x{11A9E}-\\x{11AA2}\\x{11B00}-\\x{11B09}\\x{11BE1}\\x{11C41}-\\x{11C45}\\x{11C70}\\x{11C71}\\x{11EF7}\\x{11EF8}\\x{11F43}-\\x{11F4F}"    \
+    "\\x{11FFF}\\x{12FF1}\\x{12FF2}\\x{16D6D}-\\x{16D6F}\\x{16E97}-\\x{16E9A}\\x{16FE2}\\x{1E5FF}\\x{1E95E}\\x{1E95F}])"                     \
+    "[!-/:-@\\[-`{-~\\p{P}\\x{166D}\\x{111C9}]"
+#define DIGIT "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
+
+
 static const char *type_of(const json_t *j) {
     const char *s = json_string_value(json_object_get(j, "type"));
     return s ? s : "?";
@@ -112,6 +124,7 @@ static snug_err add_split(pretokenizer *out, const char *source, split_behavior 
     s->kind = PRETOK_SPLIT;
     s->behavior = behavior;
     s->invert = invert;
+    s->no_shadow = strcmp(source, PUNCTUATION) == 0;
     snug_err e = pattern_compile(source, strlen(source), &s->pattern, err);
     if (!e) out->n++;
     return e;
@@ -187,7 +200,6 @@ static snug_err read_delimiter(const json_t *j, arena *mem, pretokenizer *out, s
     return e;
 }
 
-#define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 static snug_err read_pretok_step(const json_t *j, arena *mem, pretokenizer *out, snug_error *err) {
     const char *type = type_of(j);
     if (out->n + 1 >= MAX_STEPS) return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: more than %d pretokenizers", MAX_STEPS);
@@ -197,7 +209,7 @@ static snug_err read_pretok_step(const json_t *j, arena *mem, pretokenizer *out,
     if (is(type, "Metaspace")) return read_metaspace(j, mem, out, err);
     if (is(type, "CharDelimiterSplit")) return read_delimiter(j, mem, out, err);
     if (is(type, "Digits"))
-        return add_split(out, "\\p{N}", flag(j, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false, err);
+        return add_split(out, DIGIT, flag(j, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false, err);
     if (is(type, "WhitespaceSplit")) return add_split(out, "\\s", SPLIT_REMOVED, false, err);
     /* Rust's \w has the two joiners besides */
     if (is(type, "Whitespace")) return add_split(out, "[\\w\\x{200C}\\x{200D}]+|[^\\w\\s\\x{200C}\\x{200D}]+", SPLIT_REMOVED, true, err);

@@ -222,6 +222,8 @@ static bool filter_unique(jinja *j, jvalue of, const jargs *a, jvalue *out) {
 }
 
 static bool filter_reverse(jinja *j, jvalue of, jvalue *out) {
+    jvalue keys;
+    if (of.kind == J_DICT || of.kind == J_UNDEFINED) return copy_items(j, of, &keys) && jinja_slice(j, keys, jv_none(), jv_none(), jv_int(-1), out);
     return of.kind == J_STRING || of.kind == J_LIST ? jinja_slice(j, of, jv_none(), jv_none(), jv_int(-1), out)
                                                     : jinja_fail(j, SNUG_ERR_FORMAT, "the reverse of a %s", jv_type_name(of));
 }
@@ -277,19 +279,25 @@ static double to_double(jvalue v, bool *ok) {
     return f;
 }
 
-static bool filter_int(const jargs *a, jvalue of, jvalue *out) {
+static bool undefined(jinja *j, jvalue v) {
+    return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(v.v.s.n < 80 ? v.v.s.n : 80), v.v.s.p);
+}
+
+static bool filter_int(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     const jvalue *fallback = jinja_arg(a, 0, "default");
     bool ok;
     double f = to_double(of, &ok);
+    if (of.kind == J_UNDEFINED) return undefined(j, of);
     if (of.kind == J_INT) *out = of;
     else *out = ok && fabs(f) < 9.2e18 ? jv_int((int64_t)f) : fallback ? *fallback : jv_int(0);
     return true;
 }
 
-static bool filter_float(const jargs *a, jvalue of, jvalue *out) {
+static bool filter_float(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     const jvalue *fallback = jinja_arg(a, 0, "default");
     bool ok;
     double f = to_double(of, &ok);
+    if (of.kind == J_UNDEFINED) return undefined(j, of);
     *out = ok ? jv_float(f) : fallback ? *fallback : jv_float(0);
     return true;
 }
@@ -307,6 +315,7 @@ static bool filter_round(jinja *j, const jargs *a, jvalue of, jvalue *out) {
 
 static bool filter_abs(jinja *j, jvalue of, jvalue *out) {
     if (of.kind == J_FLOAT) *out = jv_float(fabs(of.v.f));
+    else if (of.kind == J_BOOL) *out = jv_int(of.v.b);
     else if (of.kind == J_INT) return of.v.i < 0 ? jinja_binary(j, OP_SUB, jv_int(0), of, out) : (*out = of, true);
     else return jinja_fail(j, SNUG_ERR_FORMAT, "the absolute value of a %s", jv_type_name(of));
     return true;
@@ -331,8 +340,8 @@ bool jinja_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) 
     if (is(name, "unique")) return filter_unique(j, of, a, out);
     if (is(name, "reverse")) return filter_reverse(j, of, out);
     if (is(name, "sum") || is(name, "min") || is(name, "max")) return filter_fold(j, name, of, a, out);
-    if (is(name, "int")) return filter_int(a, of, out);
-    if (is(name, "float")) return filter_float(a, of, out);
+    if (is(name, "int")) return filter_int(j, a, of, out);
+    if (is(name, "float")) return filter_float(j, a, of, out);
     if (is(name, "abs")) return filter_abs(j, of, out);
     if (is(name, "round")) return filter_round(j, a, of, out);
     if (is(name, "attr")) {

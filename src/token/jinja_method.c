@@ -359,11 +359,12 @@ static bool indent(jinja *j, jvalue s, const jargs *a, jvalue *out) {
     else if (width && (width->kind != J_INT || !jinja_binary(j, OP_MUL, jv_literal(" "), *width, &by)))
         return jinja_fail(j, SNUG_ERR_FORMAT, "indent by a %s", jv_type_name(*width));
     const char *p = s.v.s.p, *end = p + s.v.s.n;
-    for (bool one = true; ok && (p < end || one); one = false) {
+    for (bool one = true; ok; one = false) {
         const char *nl = memchr(p, '\n', (size_t)(end - p)), *q = nl ? nl : end;
         if (one ? at_first : at_blank || q > p) ok = jv_append(j, &b, by);
         ok = ok && jinja_put(j, &b, p, (size_t)((nl ? nl + 1 : end) - p));
-        p = nl ? nl + 1 : end;
+        if (!nl) break;
+        p = nl + 1;
     }
     if (ok) return jinja_keep(j, &b, out);
     buf_fini(&b);
@@ -406,7 +407,7 @@ bool jinja_text_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *
     else if (is(name, "lower")) return change_case(j, s, CASE_LOWER, out);
     else if (is(name, "title")) return change_case(j, s, CASE_TITLE_FILTER, out);
     else if (is(name, "capitalize")) return change_case(j, s, CASE_CAPITALIZE, out);
-    else if (is(name, "indent")) return indent(j, s, a, out);
+    else if (is(name, "indent")) return of.kind == J_STRING ? indent(j, s, a, out) : jinja_fail(j, SNUG_ERR_FORMAT, "indent of a %s", jv_type_name(of));
     else if (is(name, "escape") || is(name, "e")) return escape(j, s, out);
     else if (is(name, "wordcount")) *out = jv_int(count_words(s));
     else if (is(name, "replace")) {

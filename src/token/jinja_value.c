@@ -167,7 +167,7 @@ int jv_compare(jinja *j, jvalue a, jvalue b, bool *ok) {
         int c = n ? memcmp(a.v.s.p, b.v.s.p, n) : 0;
         return c ? c : (a.v.s.n > b.v.s.n) - (a.v.s.n < b.v.s.n);
     }
-    if (a.kind == J_LIST && b.kind == J_LIST) {
+    if (a.kind == J_LIST && b.kind == J_LIST && a.v.list->tuple == b.v.list->tuple) {
         const jlist *x = a.v.list, *y = b.v.list;
         if (!jinja_enter(j)) return 0;
         int c = 0;

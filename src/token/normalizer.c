@@ -2,6 +2,7 @@
  * alternate. */
 #include "base/err.h"
 #include "token/pipeline.h"
+#include "token/unicode_new.h"
 #include "token/utf8.h"
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@ void pipe_work_fini(pipe_work *w) {
         buf_fini(&w->span[i]);
     }
     buf_fini(&w->match);
+    buf_fini(&w->shadow);
 }
 
 /* No character below U+0300 decomposes under NFC's composition or combines, so such text is in NFC (and ASCII in all forms). */
@@ -41,18 +43,19 @@ static snug_err unicode_form_of_part(norm_kind kind, const uint8_t *p, size_t n,
     return ok ? SNUG_OK : err_nomem(err, (size_t)k);
 }
 
-/* utf8proc up to 2.9 loses U+11A7 after a Hangul syllable: one before the first trailing consonant, it has the index 0 in the
- * composition formula, which means "none". No normal form changes it and nothing composes with it, so the text is cut there. */
+/* The text is cut at inert characters (unicode_new.h), which are copied. */
 static snug_err unicode_form(norm_kind kind, const uint8_t *p, size_t n, buf *out, snug_error *err) {
-    static const char lost[] = "\xE1\x86\xA7";
-    while (n > 0) {
-        const uint8_t *hit = memmem(p, n, lost, 3);
-        size_t k = hit ? (size_t)(hit - p) : n;
-        snug_err e = k ? unicode_form_of_part(kind, p, k, out, err) : SNUG_OK;
-        if (e || !hit) return e;
-        if (!buf_append(out, lost, 3)) return err_nomem(err, out->len);
-        p += k + 3;
-        n -= k + 3;
+    size_t done = 0, i = 0;
+    while (i < n) {
+        size_t k = utf8_length(p[i]);
+        if (k < 2 || !unicode_is_inert(utf8_decode(p + i))) {
+            i += k;
+            if (i < n) continue;
+        }
+        snug_err e = done < i ? unicode_form_of_part(kind, p + done, i - done, out, err) : SNUG_OK;
+        if (e || i == n) return e;
+        if (!buf_append(out, p + i, k)) return err_nomem(err, n);
+        done = i += k;
     }
     return SNUG_OK;
 }
@@ -65,11 +68,14 @@ static bool map_characters(norm_kind kind, const uint8_t *p, size_t n, buf *out)
         if (kind == NORM_STRIP_ACCENTS) {
             utf8proc_category_t cat = utf8proc_category((utf8proc_int32_t)c);
             bool mark = cat == UTF8PROC_CATEGORY_MN || cat == UTF8PROC_CATEGORY_MC || cat == UTF8PROC_CATEGORY_ME;
+            mark = (mark && !unicode_is_inert(c)) || c == 0x1CF2 || c == 0x1CF3; /* marks until Unicode 12 */
             if (!mark && !buf_append(out, p + i, k)) return false;
         } else if (c == 0x130) { /* the one character whose lower case is two */
             if (!buf_append(out, "i\xCC\x87", 3)) return false;
-        } else if (!buf_append(out, put, utf8_encode((uint32_t)utf8proc_tolower((utf8proc_int32_t)c), put))) {
-            return false;
+        } else {
+            uint32_t lower = unicode_lower_new(c);
+            if (lower == c) lower = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+            if (!buf_append(out, put, utf8_encode(lower, put))) return false;
         }
         i += k;
     }
@@ -97,12 +103,14 @@ static void trim(const uint8_t **p, size_t *n, bool left, bool right) {
     }
 }
 
-static snug_err replace(const norm_step *s, pattern_matcher *m, const uint8_t *p, size_t n, buf *out, snug_error *err) {
+static snug_err replace(const norm_step *s, pipe_work *w, const uint8_t *p, size_t n, buf *out, snug_error *err) {
     pattern_iter it = {0};
     size_t done = 0, start, end;
     bool found;
+    const uint8_t *seen;
+    if (!unicode_shadow(p, n, &w->shadow, &seen)) return err_nomem(err, n);
     for (;;) {
-        snug_err e = pattern_next(s->pattern, m, p, n, &it, &found, &start, &end, err);
+        snug_err e = pattern_next(s->pattern, &w->matcher, seen, n, &it, &found, &start, &end, err);
         if (e) return e;
         if (!found) break;
         if (!buf_append(out, p + done, start - done) || !buf_append(out, s->text, s->text_bytes)) return err_nomem(err, n);
@@ -126,7 +134,7 @@ snug_err normalizer_run(const normalizer *nz, pipe_work *w, const uint8_t *text,
         bool ok = buf_reserve(to, bytes + bytes / 4 + s->text_bytes);
         if (ok && s->kind <= NORM_NFKD) e = unicode_form(s->kind, text, bytes, to, err);
         else if (ok && s->kind == NORM_PREPEND) ok = buf_append(to, s->text, s->text_bytes) && buf_append(to, text, bytes);
-        else if (ok && s->kind == NORM_REPLACE) e = replace(s, &w->matcher, text, bytes, to, err);
+        else if (ok && s->kind == NORM_REPLACE) e = replace(s, w, text, bytes, to, err);
         else if (ok && s->kind == NORM_BYTE_LEVEL) ok = to_byte_alphabet(text, bytes, to);
         else if (ok) ok = map_characters(s->kind, text, bytes, to);
         if (!ok) e = err_nomem(err, bytes);

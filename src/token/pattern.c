@@ -3,6 +3,7 @@
  *
  *   \s \S    Unicode White_Space. PCRE2's UCP class adds U+180E, so the class is spelled out.
  *   \w \W    Alphabetic, Mark, Decimal_Number, Connector_Punctuation; PCRE2 10.42 means \p{L}\p{N}_.  \b \B follow \w.
+ *   \p{Han}  the Script property; PCRE2 means Script_Extensions unless told \p{sc:Han}. \p{Letter} is \p{L}.
  *   \h \H    hexadecimal digits (horizontal space in PCRE2)        \v   vertical tab (a class in PCRE2)
  *   ^ $      match at every line (PCRE2_MULTILINE with LF)         {,n} means {0,n}
  *   \uHHHH   becomes \x{HHHH}
@@ -23,6 +24,7 @@
 #define SPACE_SET "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 #define WORD_SET                                                                                                              \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+#define LATIN_WORDS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* word characters outside a class only: an oddity of Oniguruma's */
 enum { MAX_PATTERN_BYTES = 1 << 16 };
 
 struct pattern {
@@ -36,6 +38,21 @@ static snug_err refuse(const char *src, size_t n, const char *what, snug_error *
     return err_set(err, SNUG_ERR_UNSUPPORTED, "pattern '%.*s': %s", (int)(n > 200 ? 200 : n), src, what);
 }
 
+/* \p{Name}, \p{^Name}, \P{Name}: n bytes. One or two letters are a general category, the rest scripts. */
+static snug_err translate_property(const char *p, size_t n, buf *out, snug_error *err) {
+    static const char *const category[][2] = {{"Letter", "L"}, {"Mark", "M"}, {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"}, {"Other", "C"}};
+    const char *name = p + 3, *prefix = "sc:";
+    size_t bytes = n - 4;
+    bool negated = bytes > 0 && *name == '^';
+    name += negated;
+    bytes -= negated;
+    for (size_t i = 0; i < 7; i++)
+        if (strlen(category[i][0]) == bytes && strncasecmp(name, category[i][0], bytes) == 0) name = category[i][1], bytes = 1;
+    if (bytes <= 2 || (bytes == 3 && memcmp(name, "Any", 3) == 0)) prefix = "";
+    bool ok = buf_append(out, p, 3) && (!negated || buf_append(out, "^", 1)) && buf_append_str(out, prefix) && buf_append(out, name, bytes) && buf_append(out, "}", 1);
+    return ok ? SNUG_OK : err_nomem(err, n);
+}
+
 /* One escape, at src[i] == '\\'. Appends its PCRE2 form and sets *used to the bytes consumed. */
 static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_class, buf *out, size_t *used, snug_error *err) {
     if (i + 1 >= n) return refuse(src, n, "ends in a backslash", err);
@@ -45,10 +62,10 @@ static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_cl
     switch (c) {
     case 's': put = in_class ? SPACE_SET : "[" SPACE_SET "]"; break;
     case 'S': put = in_class ? "\\S\\x{180E}" : "[^" SPACE_SET "]"; break;
-    case 'w': put = in_class ? WORD_SET : "[" WORD_SET "]"; break;
+    case 'w': put = in_class ? WORD_SET : "[" WORD_SET LATIN_WORDS "]"; break;
     case 'W':
         if (in_class) return refuse(src, n, "\\W inside a class is not supported", err);
-        put = "[^" WORD_SET "]";
+        put = "[^" WORD_SET LATIN_WORDS "]";
         break;
     case 'h': put = in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]"; break;
     case 'H':
@@ -56,11 +73,11 @@ static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_cl
         put = "[^0-9A-Fa-f]";
         break;
     case 'b':
-        put = in_class ? "\\x08" : "(?:(?<=[" WORD_SET "])(?![" WORD_SET "])|(?<![" WORD_SET "])(?=[" WORD_SET "]))";
+        put = in_class ? "\\x08" : "(?:(?<=[" WORD_SET LATIN_WORDS "])(?![" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS "])(?=[" WORD_SET LATIN_WORDS "]))";
         break;
     case 'B':
         if (in_class) return refuse(src, n, "\\B inside a class is not supported", err);
-        put = "(?:(?<=[" WORD_SET "])(?=[" WORD_SET "])|(?<![" WORD_SET "])(?![" WORD_SET "]))";
+        put = "(?:(?<=[" WORD_SET LATIN_WORDS "])(?=[" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS "])(?![" WORD_SET LATIN_WORDS "]))";
         break;
     case 'v': put = "\\x0B"; break;
     case 'u': {
@@ -83,6 +100,7 @@ static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_cl
             const char *close = memchr(src + i, '}', n - i);
             if (!close) return refuse(src, n, "a brace is not closed", err);
             *used = (size_t)(close - (src + i)) + 1;
+            if (c != 'x') return translate_property(src + i, *used, out, err);
         }
         return buf_append(out, src + i, *used) ? SNUG_OK : err_nomem(err, 2);
     }

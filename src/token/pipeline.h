@@ -33,6 +33,7 @@ typedef struct pretok_step {
     pattern *pattern;        /* SPLIT; METASPACE: the marker; BYTE_LEVEL with use_regex: GPT-2's */
     split_behavior behavior; /* SPLIT                             */
     bool invert;             /* SPLIT: what does not match is the match */
+    bool no_shadow;          /* SPLIT: the pattern names new characters itself (unicode_new.h) */
     bool prefix_space;       /* BYTE_LEVEL                        */
     bool use_regex;          /* BYTE_LEVEL: GPT-2's pattern first */
     bool split;              /* METASPACE                         */
@@ -73,7 +74,7 @@ void pretokenizer_fini(pretokenizer *p);
 typedef struct pipe_span { uint32_t start, end; } pipe_span;
 typedef struct pipe_work {
     pattern_matcher matcher;
-    buf text[2], span[2], match; /* texts and spans alternate between the two */
+    buf text[2], span[2], match, shadow; /* texts and spans alternate between the two */
     int text_at, span_at;
 } pipe_work;
 void pipe_work_fini(pipe_work *w);

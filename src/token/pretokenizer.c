@@ -3,6 +3,7 @@
  * steps that rewrite (the byte alphabet, the space marker) make a new text as well. */
 #include "base/err.h"
 #include "token/pipeline.h"
+#include "token/unicode_new.h"
 #include "token/utf8.h"
 #include <string.h>
 
@@ -102,8 +103,11 @@ static void take_spans(state *st, const buf *spans) {
 
 static snug_err run_split(const pretok_step *s, split_behavior behavior, pipe_work *w, state *st, snug_error *err) {
     buf *to = next_spans(w);
+    const uint8_t *seen; /* what the pattern sees: spans are the same */
+    seen = st->text;
+    if (!s->no_shadow && !unicode_shadow(st->text, st->n ? st->span[st->n - 1].end : 0, &w->shadow, &seen)) return err_nomem(err, w->shadow.len);
     for (size_t i = 0; i < st->n; i++) {
-        snug_err e = split_word(s, behavior, w, st->text, st->span[i], to, err);
+        snug_err e = split_word(s, behavior, w, seen, st->span[i], to, err);
         if (e) return e;
     }
     take_spans(st, to);

@@ -3,6 +3,7 @@
  * characters and an A. (The other common rule, one replacement per maximal subpart, would give one: per byte is simpler to
  * state and to test, and keeps the number of bad bytes visible.) */
 #include "token/utf8.h"
+#include "token/unicode_new.h"
 #include <string.h>
 #include <utf8proc.h>
 
@@ -42,7 +43,7 @@ bool utf8_is_space(uint32_t c) {
 
 bool utf8_is_word(uint32_t c) {
     if (c < 0x80) return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
+    switch (utf8proc_category((utf8proc_int32_t)unicode_stand_in(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
