@@ -271,6 +271,25 @@ static void test_what_it_says(void **state) {
     store_close(&s);
 }
 
+/* Without checksums every weight is looked at. */
+static void test_not_a_number(void **state) {
+    maker m = {0};
+    store *s = NULL;
+    snug_error err;
+    make("qwen3", NATIVE, false, &m);
+    assert_int_equal(store_open(path, false, &s, NULL), SNUG_OK);
+    assert_int_equal(store_verify(s, 2, (snug_progress){0}, &err), SNUG_OK);
+    const store_tensor *t = store_find(s, ROLE_GATE, 1);
+    FILE *f = fopen(path, "r+b");
+    fseek(f, (long)(t->term[0].offset + 2 * (7 * t->cols + 3)), SEEK_SET);
+    fputc(0xc0, f), fputc(0x7f, f); /* bf16 NaN */
+    fclose(f);
+    assert_int_equal(store_verify(s, 2, (snug_progress){0}, &err), SNUG_ERR_NUMERIC);
+    assert_non_null(strstr(err.message, "'blk.1.ffn_gate.weight'"));
+    assert_non_null(strstr(err.message, "row 7, column 3"));
+    store_close(&s);
+}
+
 /* Rows in canonical order: of a folder they are permuted, of a GGUF they are as they lie; both give the same. */
 static void test_rows(void **state) {
     maker m = {.version = 1};
@@ -354,6 +373,7 @@ static void test_flipped_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_logits), cmocka_unit_test(test_what_it_says), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_flipped_bytes),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
