@@ -10,12 +10,14 @@
 
 enum { N_CTX = 256, BATCH = 64 };
 
-/* Feeds n tokens in batches; logits of the last one are asked for. Returns that item's number in the last batch, or a negative error. */
+/* Feeds n tokens in batches; logits of the last one are asked for. Returns that item's number in the last batch, or a
+ * negative error. */
 static int feed(snug_context *ctx, snug_seq *seq, const int32_t *ids, size_t n, snug_error *err) {
     snug_item items[BATCH];
     size_t in_batch = 0;
     for (size_t i = 0; i < n; i++) {
-        items[in_batch] = (snug_item){.seq = seq, .token = ids[i], .pos = snug_seq_length(seq) + (uint32_t)in_batch, .wants_logits = i + 1 == n};
+        items[in_batch] = (snug_item){
+            .seq = seq, .token = ids[i], .pos = snug_seq_length(seq) + (uint32_t)in_batch, .wants_logits = i + 1 == n};
         if (++in_batch < BATCH && i + 1 < n) continue;
         snug_err rc = snug_decode(ctx, items, in_batch, err);
         if (rc) return rc;
@@ -24,15 +26,18 @@ static int feed(snug_context *ctx, snug_seq *seq, const int32_t *ids, size_t n, 
     return (int)in_batch - 1;
 }
 
-/* Prints a token's bytes as they come: a character may be spread over several tokens, and a terminal puts it together. */
+/* Prints a token's bytes as they come: a character may be spread over several tokens, and a terminal puts it together.
+ */
 static void print_token(const snug_model *model, int32_t id) {
     char text[256];
     size_t n = 0;
-    if (snug_detokenize(model, &id, 1, false, text, sizeof text, &n, NULL) == SNUG_OK && n <= sizeof text) fwrite(text, 1, n, stdout);
+    if (snug_detokenize(model, &id, 1, false, text, sizeof text, &n, NULL) == SNUG_OK && n <= sizeof text)
+        fwrite(text, 1, n, stdout);
     fflush(stdout);
 }
 
-static int generate(const snug_model *model, snug_context *ctx, snug_sampler *sampler, const char *prompt, int n_tokens, snug_error *err) {
+static int generate(const snug_model *model, snug_context *ctx, snug_sampler *sampler, const char *prompt, int n_tokens,
+                    snug_error *err) {
     int32_t ids[N_CTX];
     size_t n = 0;
     snug_seq *seq = NULL;
@@ -68,7 +73,8 @@ int main(int argc, char **argv) {
     snug_context *ctx = NULL;
     snug_sampler *sampler = NULL;
     snug_context_params params = {.n_ctx = N_CTX, .max_batch = BATCH};
-    snug_sampler_params sampling = {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f, .repeat_last = 64};
+    snug_sampler_params sampling = {
+        .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f, .repeat_last = 64};
 
     int rc = snug_model_open(argv[1], &model, &err);
     if (!rc) rc = snug_context_create(model, &params, &ctx, &err);

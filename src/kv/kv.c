@@ -1,14 +1,15 @@
 /* The pool of pages and the sequences made of them.
  *
- * One anonymous map holds everything: pool, sequence records, page tables, pages. It is reserved when the pool is made and becomes
- * resident as pages are first touched, so a long context that is not used costs nothing, and kv_bytes is exact.
+ * One anonymous map holds everything: pool, sequence records, page tables, pages. It is reserved when the pool is made
+ * and becomes resident as pages are first touched, so a long context that is not used costs nothing, and kv_bytes is
+ * exact.
  *
  *     | kv_pool | kv_seq x max_seqs | tables: u32 x max_seqs x lists x pages per list | page 0 | page 1 | ...
  *     page:  | kv_page, to a multiple of 64 | k (64, head_dim) | v (64, head_dim) |
  *     table: for list = layer * n_kv_heads + head, the numbers of its pages in order
  *
- * The pool cannot run out: a sequence has at most `pages per list` entries per list, and there are as many pages as entries. A
- * shared page has at least two entries, so copying it on write always finds a free one. */
+ * The pool cannot run out: a sequence has at most `pages per list` entries per list, and there are as many pages as
+ * entries. A shared page has at least two entries, so copying it on write always finds a free one. */
 #include "kv/kv.h"
 
 #include "base/checked.h"
@@ -37,7 +38,9 @@ struct kv_pool {
     uint8_t *pages;
 };
 
-typedef struct kv_layout { uint64_t seqs, tables, pages, total, page_bytes, page_header, kv_half, capacity, lists, per_list; } kv_layout;
+typedef struct kv_layout {
+    uint64_t seqs, tables, pages, total, page_bytes, page_header, kv_half, capacity, lists, per_list;
+} kv_layout;
 
 static bool layout_of(const kv_params *p, kv_layout *l) {
     uint64_t elem = p->type == SNUG_KV_F32 ? 4 : 2, table_entries, pages_bytes;
@@ -53,7 +56,8 @@ static bool layout_of(const kv_params *p, kv_layout *l) {
     l->seqs = round_up(sizeof(kv_pool), 64);
     l->tables = l->seqs + round_up(sizeof(kv_seq) * p->max_seqs, 64);
     l->pages = l->tables + round_up(4 * table_entries, 64);
-    return checked_add(l->pages, pages_bytes + 4095, &l->total) && (l->total = l->total / 4096 * 4096, l->total < (uint64_t)1 << 47);
+    return checked_add(l->pages, pages_bytes + 4095, &l->total) &&
+           (l->total = l->total / 4096 * 4096, l->total < (uint64_t)1 << 47);
 }
 
 uint64_t kv_bytes(const kv_params *p) {
@@ -65,17 +69,25 @@ snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
     *out = NULL;
     kv_layout l;
     if (p->n_layers == 0 || p->n_kv_heads == 0 || p->head_dim == 0 || p->n_ctx == 0 || p->max_seqs == 0)
-        return err_set(err, SNUG_ERR_ARG, "a KV cache needs at least one layer, head, dimension, position and sequence");
+        return err_set(err, SNUG_ERR_ARG,
+                       "a KV cache needs at least one layer, head, dimension, position and sequence");
     if (!layout_of(p, &l))
-        return err_set(err, SNUG_ERR_NOMEM, "a KV cache of %u sequences of %u positions is larger than the address space", p->max_seqs,
+        return err_set(err, SNUG_ERR_NOMEM,
+                       "a KV cache of %u sequences of %u positions is larger than the address space", p->max_seqs,
                        p->n_ctx);
     void *map = mmap(NULL, l.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
         return err_set(err, SNUG_ERR_NOMEM, "no memory for a KV cache of %llu bytes (%u sequences of %u positions): %s",
                        (unsigned long long)l.total, p->max_seqs, p->n_ctx, strerror(errno));
     kv_pool *pool = map;
-    *pool = (kv_pool){.p = *p, .map_bytes = l.total, .page_bytes = l.page_bytes, .page_header = l.page_header, .kv_half = l.kv_half,
-                      .lists = (uint32_t)l.lists, .pages_per_list = (uint32_t)l.per_list, .free_head = NO_PAGE};
+    *pool = (kv_pool){.p = *p,
+                      .map_bytes = l.total,
+                      .page_bytes = l.page_bytes,
+                      .page_header = l.page_header,
+                      .kv_half = l.kv_half,
+                      .lists = (uint32_t)l.lists,
+                      .pages_per_list = (uint32_t)l.per_list,
+                      .free_head = NO_PAGE};
     pool->seqs = (kv_seq *)((uint8_t *)map + l.seqs);
     pool->pages = (uint8_t *)map + l.pages;
     uint32_t *tables = (uint32_t *)((uint8_t *)map + l.tables);
@@ -94,7 +106,9 @@ void kv_pool_destroy(kv_pool **pool) {
 
 /* ---------------------------------------------------------------- pages ---- */
 
-static kv_page *page_at(const kv_pool *pool, uint32_t i) { return (kv_page *)(pool->pages + (size_t)i * pool->page_bytes); }
+static kv_page *page_at(const kv_pool *pool, uint32_t i) {
+    return (kv_page *)(pool->pages + (size_t)i * pool->page_bytes);
+}
 
 static uint32_t page_take(kv_pool *pool) {
     uint32_t i = pool->free_head;
@@ -182,7 +196,8 @@ snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err) {
     kv_pool *pool = s->pool;
     uint64_t end = (uint64_t)s->length + n;
     if (end > pool->p.n_ctx)
-        return err_set(err, SNUG_ERR_BUDGET, "the context is full: %u positions are used, %u more were asked for, %u is the limit", s->length,
+        return err_set(err, SNUG_ERR_BUDGET,
+                       "the context is full: %u positions are used, %u more were asked for, %u is the limit", s->length,
                        n, pool->p.n_ctx);
     uint32_t want = (uint32_t)div_up(end, KV_PAGE), last = s->length / KV_PAGE, in_last = s->length % KV_PAGE;
     for (uint32_t list = 0; list < pool->lists && n > 0; list++) {

@@ -1,6 +1,7 @@
-/* KV cache, one pool per context, one thread at a time (readers of different pages may run in parallel). A page holds up to KV_PAGE positions of one layer and KV head, with its own length, type and the stored
- * positions (slot != position in general). Attention knows only these operations. Pages are reference-counted: a fork shares
- * them, an append to a shared page copies it first. */
+/* KV cache, one pool per context, one thread at a time (readers of different pages may run in parallel). A page holds
+ * up to KV_PAGE positions of one layer and KV head, with its own length, type and the stored positions (slot !=
+ * position in general). Attention knows only these operations. Pages are reference-counted: a fork shares them, an
+ * append to a shared page copies it first. */
 #ifndef KV_KV_H
 #define KV_KV_H
 #include <snug.h>
@@ -19,8 +20,8 @@ typedef struct kv_seq kv_seq;   /* one text: (layer, head) -> list of pages */
 
 typedef struct kv_params { uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs; snug_kv type; } kv_params;
 
-/* All sequences at n_ctx, page headers and tables included: exactly what the pool maps. 0: more than the machine can address.
- * Memory becomes resident as pages are first used. */
+/* All sequences at n_ctx, page headers and tables included: exactly what the pool maps. 0: more than the machine can
+ * address. Memory becomes resident as pages are first used. */
 uint64_t kv_bytes(const kv_params *p);
 snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err);
 void kv_pool_destroy(kv_pool **pool);
@@ -29,26 +30,28 @@ snug_err kv_seq_fork(const kv_seq *s, kv_seq **out, snug_error *err);
 void kv_seq_destroy(kv_seq **s);
 uint32_t kv_seq_length(const kv_seq *s);            /* positions appended (see kv_commit) */
 
-/* Makes room for n more positions in every layer and head (so that nothing allocates later); SNUG_ERR_BUDGET past n_ctx. */
+/* Makes room for n more positions in every layer and head (so that nothing allocates later); SNUG_ERR_BUDGET past
+ * n_ctx. */
 snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err);
 /* Stores n tokens' keys and values of one layer: k, v (n, ld) with head h at h * head_dim; positions pos..pos+n-1. */
 void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v, size_t ld);
 /* The step is done: the length grows by n (or, after an error, kv_truncate takes it back). */
 void kv_commit(kv_seq *s, uint32_t n);
-/* Forgets positions >= n, appended ones that were never committed too. Cannot fail (the error is for the contract's sake). */
+/* Forgets positions >= n, appended ones that were never committed too. Cannot fail (the error is for the contract's
+ * sake). */
 snug_err kv_truncate(kv_seq *s, uint32_t n, snug_error *err);
 
 uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head);
 const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i);
 /* Stores one position in a slot and makes it the page's last; k, v (head_dim). */
 void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, const float *k, const float *v);
-/* The slots of a page that a query at `pos` sees through a window (0: none): stored positions <= pos and > pos - window.
- * Slots [*slot0, *slot0 + result). */
+/* The slots of a page that a query at `pos` sees through a window (0: none): stored positions <= pos and > pos -
+ * window. Slots [*slot0, *slot0 + result). */
 uint32_t kv_visible(const kv_page *p, uint32_t pos, uint32_t window, uint32_t *slot0);
 /* scores[h * ld + i] = scale * q_h . k_i for slots slot0 + i, i < n (n_q heads share the page); q (n_q, head_dim). */
-void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q, float scale,
-               float *scores, size_t ld);
+void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q,
+               float scale, float *scores, size_t ld);
 /* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, head_dim). */
-void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld, uint32_t n_q,
-                   float *out);
+void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld,
+                   uint32_t n_q, float *out);
 #endif

@@ -1,5 +1,5 @@
-/* What attention does with one page: store a position, scores, weighted sum. The cache is plain f16 or f32 here; compressed pages
- * will be other cases of the same calls. */
+/* What attention does with one page: store a position, scores, weighted sum. The cache is plain f16 or f32 here;
+ * compressed pages will be other cases of the same calls. */
 #include "base/f16.h"
 #include "kern/kern.h"
 #include "kv/kv.h"
@@ -26,8 +26,8 @@ uint32_t kv_visible(const kv_page *p, uint32_t pos, uint32_t window, uint32_t *s
     return end - begin;
 }
 
-void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q, float scale,
-               float *scores, size_t ld) {
+void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q,
+               float scale, float *scores, size_t ld) {
     size_t at = (size_t)slot0 * head_dim;
     if (p->type == SNUG_KV_F16)
         kern()->scores_f16((const uint16_t *)p->k + at, n, head_dim, q, n_q, scale, scores, ld);
@@ -35,8 +35,8 @@ void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, 
         kern()->scores_f32((const float *)p->k + at, n, head_dim, q, n_q, scale, scores, ld);
 }
 
-void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld, uint32_t n_q,
-                   float *out) {
+void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld,
+                   uint32_t n_q, float *out) {
     size_t at = (size_t)slot0 * head_dim;
     if (p->type == SNUG_KV_F16)
         kern()->accumulate_f16((const uint16_t *)p->v + at, n, head_dim, weights, ld, n_q, out);

@@ -1,8 +1,9 @@
 /* The table of architectures, and the names of their tensors in both worlds.
  *
- * All of them are one decoder: RMSNorm, grouped-query attention with RoPE, SiLU-gated feed-forward; they differ in biases, in q/k
- * norms and in the order in which GGUF stores the rows of q and k. A new architecture of that shape is a row here.
- * Sources: transformers' modeling_{llama,mistral,qwen2,qwen3}.py; llama.cpp's gguf-py/gguf/constants.py and tensor_mapping.py. */
+ * All of them are one decoder: RMSNorm, grouped-query attention with RoPE, SiLU-gated feed-forward; they differ in
+ * biases, in q/k norms and in the order in which GGUF stores the rows of q and k. A new architecture of that shape is a
+ * row here. Sources: transformers' modeling_{llama,mistral,qwen2,qwen3}.py; llama.cpp's gguf-py/gguf/constants.py and
+ * tensor_mapping.py. */
 #include "base/buf.h"
 #include "model/config.h"
 
@@ -49,7 +50,7 @@ const char *arch_known_gguf(char *text, size_t cap) {
     return text;
 }
 
-/* Per role: what users read, the stem in GGUF ("blk.N." stands before those of a layer) and in HF ("model.layers.N."). */
+/* Per role: what users read; the stem in GGUF ("blk.N." before those of a layer) and in HF ("model.layers.N."). */
 static const struct role_row {
     const char *name, *gguf, *hf;
     bool in_layer;
@@ -97,7 +98,8 @@ void role_tensor_name(tensor_role r, int layer, char out[64]) {
 /* "<prefix>N.rest" -> N and rest. Digits as printed (no sign, no leading zero), so that one tensor has one name. */
 static bool split_layer(const char *name, const char *prefix, int *layer, const char **rest) {
     size_t n = strlen(prefix);
-    if (strncmp(name, prefix, n) || name[n] < '0' || name[n] > '9' || (name[n] == '0' && name[n + 1] != '.')) return false;
+    if (strncmp(name, prefix, n) || name[n] < '0' || name[n] > '9' || (name[n] == '0' && name[n + 1] != '.'))
+        return false;
     long value = 0;
     const char *p = name + n;
     for (; *p >= '0' && *p <= '9'; p++)
@@ -133,7 +135,8 @@ bool canonical_from_hf(const char *hf, char out[64]) {
 }
 
 bool hf_name_harmless(const char *hf) {
-    const char *suffix = "rotary_emb.inv_freq"; /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
+    /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
+    const char *suffix = "rotary_emb.inv_freq";
     size_t n = strlen(hf), m = strlen(suffix);
     return n >= m && !strcmp(hf + n - m, suffix);
 }

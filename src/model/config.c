@@ -1,5 +1,6 @@
-/* What follows from a configuration alone: shapes, windows, RoPE frequencies, and the check that the numbers make sense.
- * Sources: transformers' modeling_rope_utils.py (linear, llama3); llama.cpp's convert_hf_to_gguf.py (rope_freqs). */
+/* What follows from a configuration alone: shapes, windows, RoPE frequencies, and the check that the numbers make
+ * sense. Sources: transformers' modeling_rope_utils.py (linear, llama3); llama.cpp's convert_hf_to_gguf.py
+ * (rope_freqs). */
 #include "base/err.h"
 #include "model/config.h"
 
@@ -20,24 +21,27 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
             return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %llu, expected 1 to %llu", where, fields[i].name,
                            (unsigned long long)fields[i].value, (unsigned long long)fields[i].max);
     if (c->n_heads % c->n_kv_heads)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads are no multiple of %u key/value heads", where, c->n_heads,
-                       c->n_kv_heads);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads are no multiple of %u key/value heads", where,
+                       c->n_heads, c->n_kv_heads);
     if ((uint64_t)c->n_heads * c->head_dim > MAX_WIDTH)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads, c->head_dim, MAX_WIDTH);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads,
+                       c->head_dim, MAX_WIDTH);
     if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size %u is odd", where, c->head_dim);
     if (c->rope_dims != c->head_dim)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %u rotated dimensions of %u (partial RoPE) are not supported", where,
-                       c->rope_dims, c->head_dim);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %u rotated dimensions of %u (partial RoPE) are not supported",
+                       where, c->rope_dims, c->head_dim);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon is %g, expected 0 to 1", where, (double)c->norm_eps);
     if (!(c->rope_base >= 1 && c->rope_base < 1e15))
         return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base is %g, expected 1 to 1e15", where, c->rope_base);
     if (c->scaling != ROPE_NONE && !(c->scale_factor > 0 && c->scale_factor < 1e9))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE scaling factor is %g, expected a positive number", where, c->scale_factor);
-    if (c->scaling == ROPE_LLAMA3 &&
-        !(c->scale_orig_ctx > 0 && c->low_freq_factor > 0 && c->high_freq_factor > c->low_freq_factor && c->high_freq_factor < 1e9))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE scaling factor is %g, expected a positive number", where,
+                       c->scale_factor);
+    if (c->scaling == ROPE_LLAMA3 && !(c->scale_orig_ctx > 0 && c->low_freq_factor > 0 &&
+                                       c->high_freq_factor > c->low_freq_factor && c->high_freq_factor < 1e9))
         return err_set(err, SNUG_ERR_FORMAT,
-                       "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, found %g, %g, %u",
+                       "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, "
+                       "found %g, %g, %u",
                        where, c->low_freq_factor, c->high_freq_factor, c->scale_orig_ctx);
     return SNUG_OK;
 }
@@ -63,10 +67,12 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
     *cols = n_cols;
 }
 
-uint32_t layer_window(const config *c, uint32_t layer) { return layer >= c->sliding_from_layer ? c->sliding_window : 0; }
+uint32_t layer_window(const config *c, uint32_t layer) {
+    return layer >= c->sliding_from_layer ? c->sliding_window : 0;
+}
 
-/* The factor by which llama3 scaling divides inverse frequency f: 1 for short wavelengths, scale_factor for long ones, a smooth
- * blend between. */
+/* The factor by which llama3 scaling divides inverse frequency f: 1 for short wavelengths, scale_factor for long ones,
+ * a smooth blend between. */
 static double llama3_factor(const config *c, double f) {
     double turns = c->scale_orig_ctx * f / (2 * 3.14159265358979323846); /* full turns within the original context */
     if (turns > c->high_freq_factor) return 1;

@@ -43,13 +43,13 @@ typedef struct config {
     char name[128];
 } config;
 
-/* config.json of a folder. Unknown architectures are refused by name; so are known ones with options that this engine does not
- * have (unknown rope type, activation, ...). */
+/* config.json of a folder. Unknown architectures are refused by name; so are known ones with options that this engine
+ * does not have (unknown rope type, activation, ...). */
 snug_err config_from_hf(const char *dir, config *out, snug_error *err);
 snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
-/* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. general.file_type, general.quantization_version and
- * general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor rope_freqs.weight, F32
- * (rope_dims / 2), of rope_freq_factors. */
+/* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. general.file_type, general.quantization_version
+ * and general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor
+ * rope_freqs.weight, F32 (rope_dims / 2), of rope_freq_factors. */
 snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
 /* Canonical (GGUF) name -> role and layer (-1: none). ROLE_NONE: not a tensor of this architecture. */
 tensor_role role_from_name(const char *canonical, int *layer);
@@ -69,7 +69,7 @@ uint32_t layer_window(const config *c, uint32_t layer);
 snug_err config_check(const config *c, const char *where, snug_error *err);
 /* Inverse frequencies of RoPE (rope_dims / 2), scaling applied. freqs: a rope_freqs tensor's factors, or NULL. */
 void rope_inv_freq(const config *c, const float *freqs, double *out);
-/* The factors that GGUF stores as rope_freqs.weight (rope_dims / 2 floats): inverse frequencies are divided by them. False when the
- * config's scaling needs none. */
+/* The factors that GGUF stores as rope_freqs.weight (rope_dims / 2 floats): inverse frequencies are divided by them.
+ * False when the config's scaling needs none. */
 bool rope_freq_factors(const config *c, float *out);
 #endif

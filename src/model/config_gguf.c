@@ -1,8 +1,9 @@
-/* The configuration as GGUF metadata, both ways. Keys as llama.cpp reads and writes them (src/llama-arch.cpp, src/llama-model.cpp,
- * convert_hf_to_gguf.py): <arch>.block_count and so on.
+/* The configuration as GGUF metadata, both ways. Keys as llama.cpp reads and writes them (src/llama-arch.cpp,
+ * src/llama-model.cpp, convert_hf_to_gguf.py): <arch>.block_count and so on.
  *
- * llama3 RoPE scaling has no keys there: its factors are a tensor, rope_freqs.weight. The window of a Mistral (architecture "llama")
- * has no key that llama.cpp reads; snug writes and reads <arch>.attention.sliding_window, and snug.sliding_from_layer beside it. */
+ * llama3 RoPE scaling has no keys there: its factors are a tensor, rope_freqs.weight. The window of a Mistral
+ * (architecture "llama") has no key that llama.cpp reads; snug writes and reads <arch>.attention.sliding_window, and
+ * snug.sliding_from_layer beside it. */
 #include "base/err.h"
 #include "model/config.h"
 
@@ -21,7 +22,8 @@ static const char *key_of(reader *r, const char *suffix) {
 }
 
 /* A number, or an array of equal numbers (llama.cpp allows one per layer). */
-static snug_err get_u32(reader *r, const char *suffix, bool required, uint32_t fallback, uint32_t *out, snug_error *err) {
+static snug_err get_u32(reader *r, const char *suffix, bool required, uint32_t fallback, uint32_t *out,
+                        snug_error *err) {
     const char *key = key_of(r, suffix), *path = r->g->file.path;
     const gguf_kv *kv = gguf_find(r->g, key);
     uint64_t v = fallback;
@@ -30,13 +32,15 @@ static snug_err get_u32(reader *r, const char *suffix, bool required, uint32_t f
         v = gguf_array_u64(kv, 0);
         for (uint64_t i = 1; i < kv->n; i++)
             if (gguf_array_u64(kv, i) != v)
-                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' differs between layers, which is not supported", path, key);
+                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' differs between layers, which is not supported",
+                               path, key);
     } else if (kv) {
         snug_err rc = gguf_get_u64(r->g, key, &v, err);
         if (rc) return rc;
     }
     if (v > UINT32_MAX)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is %llu, expected a 32-bit number", path, key, (unsigned long long)v);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is %llu, expected a 32-bit number", path, key,
+                       (unsigned long long)v);
     *out = (uint32_t)v;
     return SNUG_OK;
 }
@@ -60,8 +64,9 @@ static snug_err read_vocab(reader *r, config *c, snug_error *err) {
 
 /* Keys of llama.cpp that change the computation and that the engine does not have. */
 static snug_err refuse_options(reader *r, snug_error *err) {
-    static const char *const refused[] = {"expert_count", "logit_scale", "residual_scale", "embedding_scale", "attention.scale",
-                                          "attention.clamp_kqv", "final_logit_softcapping", "attn_logit_softcapping"};
+    static const char *const refused[] = {
+        "expert_count",    "logit_scale",         "residual_scale",          "embedding_scale",
+        "attention.scale", "attention.clamp_kqv", "final_logit_softcapping", "attn_logit_softcapping"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         double v = 0;
         if (!gguf_find(r->g, key_of(r, refused[i]))) continue;
@@ -86,8 +91,8 @@ static snug_err read_rope(reader *r, config *c, snug_error *err) {
     if (rc) return rc;
     const char *type = gguf_get_str_or(r->g, key_of(r, "rope.scaling.type"), factor != 0 ? "linear" : "none");
     if (strcmp(type, "none") && strcmp(type, "linear"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is '%s', which is not supported; known: none, linear", r->g->file.path,
-                       key_of(r, "rope.scaling.type"), type);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is '%s', which is not supported; known: none, linear",
+                       r->g->file.path, key_of(r, "rope.scaling.type"), type);
     if (!strcmp(type, "linear") && factor != 0 && factor != 1) {
         c->scaling = ROPE_LINEAR;
         c->scale_factor = factor;
@@ -124,7 +129,8 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
     uint32_t v_length = 0;
     if ((rc = get_u32(&r, "attention.value_length", false, c->head_dim, &v_length, err))) return rc;
     if (v_length != c->head_dim)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: attention.value_length %u differs from key_length %u, which is not supported", path,
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "%s: attention.value_length %u differs from key_length %u, which is not supported", path,
                        v_length, c->head_dim);
     c->sliding_from_layer = (uint32_t)(from > UINT32_MAX ? UINT32_MAX : from);
     c->norm_eps = (float)eps;
@@ -170,6 +176,7 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
         snprintf(key, sizeof key, "%s.attention.sliding_window", prefix);
         ok = ok && gguf_put_u32(out, key, c->sliding_window);
     }
-    if (c->sliding_window && c->sliding_from_layer) ok = ok && gguf_put_u32(out, "snug.sliding_from_layer", c->sliding_from_layer);
+    if (c->sliding_window && c->sliding_from_layer)
+        ok = ok && gguf_put_u32(out, "snug.sliding_from_layer", c->sliding_from_layer);
     return ok ? SNUG_OK : err_nomem(err, out->bytes.len);
 }

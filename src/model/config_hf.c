@@ -1,5 +1,6 @@
-/* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are refused by
- * name: a model that runs must run right. Source: transformers' configuration_{llama,mistral,qwen2,qwen3}.py. */
+/* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are
+ * refused by name: a model that runs must run right. Source: transformers'
+ * configuration_{llama,mistral,qwen2,qwen3}.py. */
 #include "base/err.h"
 #include "model/config.h"
 
@@ -12,12 +13,14 @@ enum { CONFIG_MAX_BYTES = 16 << 20 };
 static bool is_null(const json_t *v) { return !v || json_is_null(v); }
 
 /* An integer field that must fit 32 bits. */
-static snug_err get_u32_or(const json_t *o, const char *where, const char *key, uint32_t fallback, uint32_t *out, snug_error *err) {
+static snug_err get_u32_or(const json_t *o, const char *where, const char *key, uint32_t fallback, uint32_t *out,
+                           snug_error *err) {
     uint64_t v;
     snug_err rc = json_get_u64_or(o, where, key, fallback, &v, err);
     if (rc) return rc;
     if (v > UINT32_MAX)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is %llu, expected a 32-bit number", where, key, (unsigned long long)v);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is %llu, expected a 32-bit number", where, key,
+                       (unsigned long long)v);
     *out = (uint32_t)v;
     return SNUG_OK;
 }
@@ -37,8 +40,8 @@ static snug_err read_arch(const json_t *o, const char *where, config *c, snug_er
                        arch_known_hf(known, sizeof known));
     c->arch = arch_by_hf_class(json_string_value(first));
     if (!c->arch)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%s' is not supported; known: %s", where, json_string_value(first),
-                       arch_known_hf(known, sizeof known));
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%s' is not supported; known: %s", where,
+                       json_string_value(first), arch_known_hf(known, sizeof known));
     return SNUG_OK;
 }
 
@@ -49,14 +52,17 @@ static snug_err refuse_options(const json_t *o, const char *where, snug_error *e
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: hidden_act '%s' is not supported, expected 'silu'", where,
                        json_is_string(v) ? json_string_value(v) : "(no name)");
     if (json_is_true(json_object_get(o, "mlp_bias")))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported", where);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported",
+                       where);
     v = json_object_get(o, "partial_rotary_factor");
     if (json_is_number(v) && json_number_value(v) != 1)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where, json_number_value(v));
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where,
+                       json_number_value(v));
     v = json_object_get(o, "quantization_config");
     if (json_is_object(v)) {
         const char *method = json_string_value(json_object_get(v, "quant_method"));
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: the weights are quantized already (quant_method '%s'); give the original", where,
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "%s: the weights are quantized already (quant_method '%s'); give the original", where,
                        method ? method : "?");
     }
     return SNUG_OK;
@@ -72,9 +78,8 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
     if (params) {
         const char *key;
         json_t *v;
-        json_object_foreach((json_t *)params, key, v)
-            if (json_is_object(v))
-                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
+        json_object_foreach((json_t *)params, key, v) if (json_is_object(v)) return err_set(
+            err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
     }
     snug_err rc = json_get_double_or(o, where, "rope_theta", 10000, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
@@ -86,7 +91,8 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: rope_type is no string", where);
     if (!strcmp(name, "default")) return SNUG_OK;
     if (strcmp(name, "linear") && strcmp(name, "llama3"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3", where, name);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3",
+                       where, name);
     if ((rc = json_get_double_or(scaling, where, "factor", 0, &c->scale_factor, err))) return rc;
     c->scaling = ROPE_LINEAR;
     if (strcmp(name, "llama3")) return SNUG_OK;
@@ -98,8 +104,8 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
     return get_u32_or(scaling, where, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
 }
 
-/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Qwen only with use_sliding_window, from layer
- * max_window_layers on, or as layer_types lists. Llama has none. */
+/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Qwen only with
+ * use_sliding_window, from layer max_window_layers on, or as layer_types lists. Llama has none. */
 static snug_err read_window(const json_t *o, const char *where, config *c, snug_error *err) {
     bool mistral = !strcmp(c->arch->hf_class, "MistralForCausalLM"), use;
     if (!strcmp(c->arch->hf_class, "LlamaForCausalLM")) return SNUG_OK;
@@ -111,17 +117,19 @@ static snug_err read_window(const json_t *o, const char *where, config *c, snug_
     const json_t *types = json_object_get(o, "layer_types");
     if (json_is_array(types)) { /* full layers first, then windowed ones: other patterns are not supported */
         if (json_array_size(types) != c->n_layers)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: layer_types has %zu entries for %u layers", where, json_array_size(types),
-                           c->n_layers);
+            return err_set(err, SNUG_ERR_FORMAT, "%s: layer_types has %zu entries for %u layers", where,
+                           json_array_size(types), c->n_layers);
         bool seen = false;
         for (uint32_t i = 0; i < c->n_layers; i++) {
             const char *t = json_string_value(json_array_get(types, i));
             bool sliding = t && !strcmp(t, "sliding_attention"), full = t && !strcmp(t, "full_attention");
             if (!sliding && !full)
-                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer type '%s' of layer %u is not supported", where, t ? t : "?", i);
+                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer type '%s' of layer %u is not supported", where,
+                               t ? t : "?", i);
             if (seen && full)
-                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer_types with full attention after a window (layer %u) are not supported",
-                               where, i);
+                return err_set(err, SNUG_ERR_UNSUPPORTED,
+                               "%s: layer_types with full attention after a window (layer %u) are not supported", where,
+                               i);
             if (sliding && !seen) from = i, seen = true;
         }
         if (!seen) return SNUG_OK;
@@ -156,13 +164,14 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
         (rc = get_u32(o, where, "vocab_size", &c->n_vocab, err)) ||
         (rc = get_u32(o, where, "max_position_embeddings", &c->n_ctx_train, err)) ||
         (rc = json_get_double_or(o, where, "rms_norm_eps", 1e-6, &eps, err)) ||
-        (rc = json_get_bool_or(o, where, "tie_word_embeddings", false, &c->tied, err)) || (rc = read_rope(o, where, c, err)) ||
-        (rc = read_window(o, where, c, err)))
+        (rc = json_get_bool_or(o, where, "tie_word_embeddings", false, &c->tied, err)) ||
+        (rc = read_rope(o, where, c, err)) || (rc = read_window(o, where, c, err)))
         return rc;
     if (c->head_dim == 0) {
         if (c->n_heads == 0 || c->n_embd % c->n_heads)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: hidden_size %u is no multiple of num_attention_heads %u and head_dim is missing",
-                           where, c->n_embd, c->n_heads);
+            return err_set(err, SNUG_ERR_FORMAT,
+                           "%s: hidden_size %u is no multiple of num_attention_heads %u and head_dim is missing", where,
+                           c->n_embd, c->n_heads);
         c->head_dim = c->n_embd / c->n_heads;
     }
     c->norm_eps = (float)eps;

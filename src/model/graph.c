@@ -1,8 +1,8 @@
 /* Scratch, embedding, head, and the matmul that all layers use.
  *
- * One anonymous map holds all scratch; its size is a function of the configuration and the parameters (graph_bytes), so that a budget
- * can be checked before anything is made. Rows of weights are split into tiles; kernels compute an output element the same way
- * whatever tile it falls into, so tile sizes and threads never show in the result. */
+ * One anonymous map holds all scratch; its size is a function of the configuration and the parameters (graph_bytes), so
+ * that a budget can be checked before anything is made. Rows of weights are split into tiles; kernels compute an output
+ * element the same way whatever tile it falls into, so tile sizes and threads never show in the result. */
 #include "model/graph_impl.h"
 
 #include "base/err.h"
@@ -15,7 +15,8 @@
 #include <sys/mman.h>
 
 enum { TILE_ROWS = 64, ACT_PAD = 256 };
-static const double MIN_PARALLEL_WORK = 4e5; /* multiply-adds: some 30 us; waking the others costs 5 us, and more on a busy machine */
+static const double MIN_PARALLEL_WORK =
+    4e5; /* multiply-adds: some 30 us; waking the others costs 5 us, and more on a busy machine */
 
 graph_edge role_edge(tensor_role r) {
     switch (r) {
@@ -30,8 +31,8 @@ graph_edge role_edge(tensor_role r) {
 
 /* ----------------------------------------------------------------- layout ---- */
 
-/* Hands out consecutive ranges; with base NULL it only adds up. Sizes are below 2^24 columns times 2^32 rows times 4: no overflow of
- * one range; the sum is checked. */
+/* Hands out consecutive ranges; with base NULL it only adds up. Sizes are below 2^24 columns times 2^32 rows times 4:
+ * no overflow of one range; the sum is checked. */
 typedef struct carver { uint8_t *base; uint64_t at; bool overflow; } carver;
 
 static void *carve(carver *c, uint64_t n, uint64_t bytes_each) {
@@ -86,10 +87,13 @@ uint64_t graph_bytes(const config *cfg, const graph_params *p) {
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err) {
     *out = NULL;
     uint64_t bytes = graph_bytes(cfg, p);
-    if (!bytes) return err_set(err, SNUG_ERR_ARG, "a batch of %u tokens needs more scratch than the address space has", p->max_batch);
+    if (!bytes)
+        return err_set(err, SNUG_ERR_ARG, "a batch of %u tokens needs more scratch than the address space has",
+                       p->max_batch);
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED)
-        return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of scratch: %s", (unsigned long long)bytes, strerror(errno));
+        return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of scratch: %s", (unsigned long long)bytes,
+                       strerror(errno));
     graph *g = calloc(1, sizeof *g);
     if (!g) {
         munmap(map, bytes);
@@ -160,7 +164,8 @@ static void quantize_rows(void *ctx, size_t begin, size_t end, int worker) {
     matmul_pass *m = ctx;
     size_t ld = m->x.cols_padded;
     for (size_t t = begin; t < end; t++)
-        kern()->quantize_q8(m->x.f32 + t * ld, ld, m->g->q8 + t * ld, m->g->q8_scale + t * (ld / 32), m->g->q8_sum + t * (ld / 16));
+        kern()->quantize_q8(m->x.f32 + t * ld, ld, m->g->q8 + t * ld, m->g->q8_scale + t * (ld / 32),
+                            m->g->q8_sum + t * (ld / 16));
 }
 
 static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {
@@ -169,23 +174,28 @@ static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {
         size_t j = 0;
         while (tile >= m->first_tile[j + 1]) j++;
         const graph_job *job = &m->jobs[j];
-        uint64_t row0 = (tile - m->first_tile[j]) * m->tile_rows[j], rows = min_u64(m->tile_rows[j], job->w->rows - row0);
+        uint64_t row0 = (tile - m->first_tile[j]) * m->tile_rows[j],
+                 rows = min_u64(m->tile_rows[j], job->w->rows - row0);
         weight_matmul(job->w, row0, rows, &m->x, m->g->p.allow_q8, job->y + row0, job->ldy,
                       m->g->matmul_scratch + (size_t)worker * m->g->matmul_stride);
     }
 }
 
-/* A term that is not row-separable (low rank: U (V x)) repeats its first half for every tile, so it gets one tile per thread. */
+/* A term that is not row-separable (low rank: U (V x)) repeats its first half for every tile, so it gets one tile per
+ * thread. */
 static size_t tile_rows_of(const graph *g, const weight *w) {
     for (uint32_t i = 0; i < w->n_terms; i++)
-        if (w->term[i].wt.codec->caps & CODEC_WHOLE) return max_u64(TILE_ROWS, round_up(div_up(w->rows, (uint64_t)g->p.threads), TILE_ROWS));
+        if (w->term[i].wt.codec->caps & CODEC_WHOLE)
+            return max_u64(TILE_ROWS, round_up(div_up(w->rows, (uint64_t)g->p.threads), TILE_ROWS));
     return TILE_ROWS;
 }
 
-snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs, snug_error *err) {
+snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs,
+                      snug_error *err) {
     snug_err rc = ensure_scratch(g, jobs, n_jobs, n, err);
     if (rc) return rc;
-    matmul_pass m = {.g = g, .jobs = jobs, .n_jobs = n_jobs, .x = {.n_tokens = n, .cols = cols, .cols_padded = ld, .f32 = x}};
+    matmul_pass m = {
+        .g = g, .jobs = jobs, .n_jobs = n_jobs, .x = {.n_tokens = n, .cols = cols, .cols_padded = ld, .f32 = x}};
     bool wants_q8 = false;
     double work = 0;
     for (size_t j = 0; j < n_jobs; j++) {
@@ -231,7 +241,8 @@ static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
 snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err) {
     for (size_t i = 0; i < n; i++)
         if (items[i].token < 0 || (uint64_t)items[i].token >= embd->rows)
-            return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token, (unsigned long long)embd->rows);
+            return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token,
+                           (unsigned long long)embd->rows);
     embed_pass p = {embd, items, x};
     thread_for(graph_threads(g, 4.0 * (double)n * (double)embd->cols), n, 8, embed_rows, &p);
     return SNUG_OK;

@@ -1,5 +1,5 @@
-/* The computation of a decoder: embedding, layers, head, over whatever weights it is handed (mapped by run, read layer by layer
- * by fit). No state but the KV sequences. */
+/* The computation of a decoder: embedding, layers, head, over whatever weights it is handed (mapped by run, read layer
+ * by layer by fit). No state but the KV sequences. */
 #ifndef MODEL_GRAPH_H
 #define MODEL_GRAPH_H
 #include "codec/weight.h"
@@ -12,8 +12,8 @@ typedef struct layer_weights {
     const float *vec[ROLE_COUNT]; /* f32 copies of norms and biases */
 } layer_weights;
 
-/* Where the bytes of a layer come from. Reads the tensors of `layer` (-1: embedding, out norm, head) of a store into memory that
- * `mem` owns, by pread; run maps instead (loaded_map). Releasing mem releases all. */
+/* Where the bytes of a layer come from. Reads the tensors of `layer` (-1: embedding, out norm, head) of a store into
+ * memory that `mem` owns, by pread; run maps instead (loaded_map). Releasing mem releases all. */
 snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err);
 
 typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_item;
@@ -22,8 +22,10 @@ typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_ite
 typedef enum graph_edge { EDGE_ATTN_IN, EDGE_ATTN_OUT, EDGE_FFN_IN, EDGE_FFN_MID, EDGE_HEAD_IN, EDGE_COUNT } graph_edge;
 graph_edge role_edge(tensor_role r); /* the edge whose activations this matrix multiplies (embd: EDGE_COUNT = none) */
 
-/* Called with the f32 input of an edge: x (n, ld), cols columns; the items are those of the call. From the calling thread. */
-typedef void (*graph_watch_fn)(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
+/* Called with the f32 input of an edge: x (n, ld), cols columns; the items are those of the call. From the calling
+ * thread. */
+typedef void (*graph_watch_fn)(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols,
+                               size_t ld);
 
 typedef struct graph graph; /* scratch for up to max_batch items; not thread-safe, uses `threads` threads inside */
 typedef struct graph_params {
@@ -39,14 +41,15 @@ snug_err graph_create(const config *cfg, const graph_params *p, const float *rop
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
 
-/* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's result
- * never depends on the other items, on n or on threads. */
+/* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
+ * result never depends on the other items, on n or on threads. */
 snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err);
-/* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer cache). Room
- * must have been reserved; the caller commits. Consecutive items of one sequence must have rising positions. */
-snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n, float *x,
-                     snug_error *err);
-/* Nothing but a vocabulary-sized matmul: with threads > 1 rows are split, so n = 1 uses all of them.
- * logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when tied). */
+/* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer
+ * cache). Room must have been reserved; the caller commits. Consecutive items of one sequence must have rising
+ * positions. */
+snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n,
+                     float *x, snug_error *err);
+/* logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when
+ * tied). */
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err);
 #endif

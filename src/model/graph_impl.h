@@ -4,8 +4,8 @@
 #include "base/checked.h"
 #include "model/graph.h"
 
-/* Activations that weights multiply stand in rows of `ld` columns, a multiple of 256, whose padding is zero from the start and never
- * written. n: max_batch. */
+/* Activations that weights multiply stand in rows of `ld` columns, a multiple of 256, whose padding is zero from the
+ * start and never written. n: max_batch. */
 struct graph {
     config cfg;
     graph_params p;
@@ -38,7 +38,8 @@ typedef struct graph_job { const weight *w; float *y; size_t ldy; } graph_job; /
 enum { GRAPH_MAX_JOBS = 3 };
 
 /* All jobs multiply the same input x (n, ld), whose first `cols` columns count; in one parallel region. */
-snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs, snug_error *err);
+snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs,
+                      snug_error *err);
 /* g->norm = rmsnorm(x) * gain for n rows */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain);
 void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);

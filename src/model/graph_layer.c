@@ -5,9 +5,10 @@
  *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
  *        └───────────────── + ────────────────────────┘
  *
- * Attention is exact: keys and values of all items are appended first, then each (item, kv head) scores the cached positions that it
- * may see, in the order of positions, takes one softmax over them and sums the values in that order. So what an item gets depends on its
- * sequence up to its position and on nothing else: not on the batch, the chunks of the prompt, or threads. */
+ * Attention is exact: keys and values of all items are appended first, then each (item, kv head) scores the cached
+ * positions that it may see, in the order of positions, takes one softmax over them and sums the values in that order.
+ * So what an item gets depends on its sequence up to its position and on nothing else: not on the batch, the chunks of
+ * the prompt, or threads. */
 #include "base/thread.h"
 #include "kern/kern.h"
 #include "model/graph_impl.h"
@@ -43,7 +44,8 @@ static void rope_tables(graph *g, const graph_item *items, size_t n) {
 }
 
 /* Bias, norm and rotation of `heads` heads of one item. */
-static void finish_heads(const graph *g, float *x, uint32_t heads, const float *bias, const float *gain, const float *cs) {
+static void finish_heads(const graph *g, float *x, uint32_t heads, const float *bias, const float *gain,
+                         const float *cs) {
     size_t hd = g->cfg.head_dim;
     if (bias) kern()->add(x, bias, heads * hd);
     for (uint32_t h = 0; h < heads; h++) {
@@ -109,7 +111,8 @@ static void attend_all(void *ctx, size_t begin, size_t end, int worker) {
     float *scores = g->scores + (size_t)worker * group * g->score_ld;
     for (size_t i = begin; i < end; i++) {
         size_t item = i / heads, head = i % heads;
-        attend(p, &p->items[item], (uint32_t)head, g->attn + item * g->attn_ld + head * group * g->cfg.head_dim, scores);
+        attend(p, &p->items[item], (uint32_t)head, g->attn + item * g->attn_ld + head * group * g->cfg.head_dim,
+               scores);
     }
 }
 
@@ -137,7 +140,8 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim, q = (size_t)c->n_heads * c->head_dim;
     graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM]);
     graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
-    graph_job qkv[] = {{&p->lw->w[ROLE_Q], g->attn, g->attn_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
+    graph_job qkv[] = {
+        {&p->lw->w[ROLE_Q], g->attn, g->attn_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, qkv, 3, err);
     if (rc) return rc;
     rope_tables(g, p->items, n);
@@ -172,10 +176,15 @@ static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     return SNUG_OK;
 }
 
-snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n, float *x,
-                     snug_error *err) {
+snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n,
+                     float *x, snug_error *err) {
     if (n == 0) return SNUG_OK;
-    layer_pass p = {.g = g, .kv_layer = kv_layer, .window = layer_window(&g->cfg, (uint32_t)layer), .lw = lw, .items = items, .n = n,
+    layer_pass p = {.g = g,
+                    .kv_layer = kv_layer,
+                    .window = layer_window(&g->cfg, (uint32_t)layer),
+                    .lw = lw,
+                    .items = items,
+                    .n = n,
                     .x = x};
     snug_err rc = attention_half(&p, layer, err);
     return rc ? rc : ffn_half(&p, layer, err);

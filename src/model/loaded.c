@@ -1,5 +1,6 @@
-/* Mapping weights. Of each file only the span from its first tensor to its last is mapped, so that the kernel's fault-around cannot
- * make headers and vocabularies resident a second time, and the bound on resident memory is the span. */
+/* Mapping weights. Of each file only the span from its first tensor to its last is mapped, so that the kernel's
+ * fault-around cannot make headers and vocabularies resident a second time, and the bound on resident memory is the
+ * span. */
 #include "model/loaded.h"
 
 #include "base/checked.h"
@@ -43,7 +44,8 @@ static snug_err map_files(const store *s, loaded *l, snug_error *err) {
         if (!span_of(s, (uint32_t)l->n_files, &begin, &end)) continue;
         void *at = mmap(NULL, end - begin, PROT_READ, MAP_PRIVATE, f->fd, (off_t)begin);
         if (at == MAP_FAILED)
-            return err_set(err, SNUG_ERR_IO, "%s: cannot map %llu bytes: %s", f->path, (unsigned long long)(end - begin), strerror(errno));
+            return err_set(err, SNUG_ERR_IO, "%s: cannot map %llu bytes: %s", f->path,
+                           (unsigned long long)(end - begin), strerror(errno));
         l->maps[l->n_files].at = at;
         l->maps[l->n_files].bytes = end - begin;
         l->maps[l->n_files].file0 = (const uint8_t *)at - begin;
@@ -58,14 +60,15 @@ static snug_err point(const store_tensor *t, const loaded *l, weight *w, snug_er
         const store_term *from = &t->term[k];
         w->term[k].row0 = from->row0;
         w->term[k].col0 = from->col0;
-        snug_err rc = wt_open(from->codec, from->params, from->rows, from->cols, l->maps[from->file].file0 + from->offset, from->bytes,
-                              &w->term[k].wt, err);
+        snug_err rc = wt_open(from->codec, from->params, from->rows, from->cols,
+                              l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
         if (rc) return err_prefix(err, rc, "tensor '%s'", t->name);
     }
     return SNUG_OK;
 }
 
-/* Norms and biases are few and small: they are read, so that a cold start does not fault in a stretch of the file for each. */
+/* Norms and biases are few and small: they are read, so that a cold start does not fault in a stretch of the file for
+ * each. */
 static snug_err place(const store *s, loaded *l, const store_tensor *t, snug_error *err) {
     layer_weights *to = t->layer < 0 ? &l->outer : &l->layers[t->layer];
     if ((int)t->role < (int)ROLE_MATRICES) return point(t, l, &to->w[t->role], err);

@@ -1,6 +1,6 @@
-/* Opening a store: find out what the path is, read the configuration, put every tensor of the file in its place (role and layer),
- * and insist that each is there, has the shape that the configuration demands and that nothing is left over: a weight that the
- * engine would ignore means a wrong result. */
+/* Opening a store: find out what the path is, read the configuration, put every tensor of the file in its place (role
+ * and layer), and insist that each is there, has the shape that the configuration demands and that nothing is left
+ * over: a weight that the engine would ignore means a wrong result. */
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -25,20 +25,24 @@ static snug_err check_shape(const store *s, const found_term *f, tensor_role rol
     uint64_t rows, cols;
     role_shape(&s->cfg, role, &rows, &cols);
     if (f->rows == rows && f->cols == cols) return SNUG_OK;
-    return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration", s->path, f->shown,
-                   (unsigned long long)f->rows, (unsigned long long)f->cols, (unsigned long long)rows, (unsigned long long)cols);
+    return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration",
+                   s->path, f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
+                   (unsigned long long)rows, (unsigned long long)cols);
 }
 
 static snug_err check_term(const store *s, const found_term *f, snug_error *err) {
     const store_term *t = &f->term;
     wt unused;
-    if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 || t->col0 % 32 ||
-        t->row0 % t->codec->tile_rows || t->rows == 0 || t->cols == 0)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
-                       f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols, (unsigned long long)t->row0,
-                       (unsigned long long)t->col0, (unsigned long long)f->rows, (unsigned long long)f->cols);
+    if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 ||
+        t->col0 % 32 || t->row0 % t->codec->tile_rows || t->rows == 0 || t->cols == 0)
+        return err_set(err, SNUG_ERR_FORMAT,
+                       "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
+                       f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols,
+                       (unsigned long long)t->row0, (unsigned long long)t->col0, (unsigned long long)f->rows,
+                       (unsigned long long)f->cols);
     if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
-        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path, f->shown);
+        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path,
+                      f->shown);
     snug_err rc = wt_open(t->codec, t->params, t->rows, t->cols, (const uint8_t *)"", t->bytes, &unused, err);
     return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
 }
@@ -47,11 +51,12 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
     int layer = -1;
     tensor_role role = role_from_name(f->name, &layer);
     if (role == ROLE_NONE || !role_allowed(&s->cfg, role))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
                        f->shown, s->cfg.arch->gguf_name);
     if (layer >= (int)s->cfg.n_layers)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path, f->shown, layer,
-                       s->cfg.n_layers - 1);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path,
+                       f->shown, layer, s->cfg.n_layers - 1);
     if (role == ROLE_HEAD && s->cfg.tied) return SNUG_OK; /* a copy of the embedding: counts once */
     snug_err rc;
     if ((rc = check_shape(s, f, role, err)) || (rc = check_term(s, f, err))) return rc;
@@ -60,23 +65,24 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
     if (!t) {
         t = *slot = arena_calloc(&s->mem, 1, sizeof *t);
         if (!t || !(t->name = arena_strdup(&s->mem, f->name))) return err_nomem(err, sizeof *t);
-        *t = (store_tensor){.name = t->name, .role = role, .layer = layer, .rows = f->rows, .cols = f->cols, .predicted_loss = -1};
+        *t = (store_tensor){
+            .name = t->name, .role = role, .layer = layer, .rows = f->rows, .cols = f->cols, .predicted_loss = -1};
         bool permuted = s->cfg.arch->gguf_permutes_qk && !s->cfg.rope_interleaved;
         if (permuted && (role == ROLE_Q || role == ROLE_Q_BIAS)) t->permute_heads = s->cfg.n_heads;
         if (permuted && (role == ROLE_K || role == ROLE_K_BIAS)) t->permute_heads = s->cfg.n_kv_heads;
     }
     if (f->index != t->n_terms) /* terms come in order, so a repeated or missing one shows here */
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is term %u of its weight, expected term %u", s->path, f->shown, f->index,
-                       t->n_terms);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is term %u of its weight, expected term %u", s->path,
+                       f->shown, f->index, t->n_terms);
     t->term[t->n_terms++] = f->term;
     if (f->index == 0) t->predicted_loss = f->loss;
     return SNUG_OK;
 }
 
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
-static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,      ROLE_Q_BIAS, ROLE_K,    ROLE_K_BIAS, ROLE_V,
-                                          ROLE_V_BIAS,    ROLE_Q_NORM, ROLE_K_NORM, ROLE_O,    ROLE_O_BIAS, ROLE_FFN_NORM,
-                                          ROLE_GATE,      ROLE_UP,     ROLE_DOWN};
+static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,        ROLE_Q_BIAS, ROLE_K,      ROLE_K_BIAS,
+                                          ROLE_V,         ROLE_V_BIAS,   ROLE_Q_NORM, ROLE_K_NORM, ROLE_O,
+                                          ROLE_O_BIAS,    ROLE_FFN_NORM, ROLE_GATE,   ROLE_UP,     ROLE_DOWN};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
 static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, snug_error *err) {
@@ -89,7 +95,8 @@ static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer
     }
     if (!t) return SNUG_OK;
     if (layer > 0 && !first_has && !role_required(&s->cfg, role))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is there but layer 0 has none of its kind", s->path, t->name);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is there but layer 0 has none of its kind", s->path,
+                       t->name);
     store_tensor *to = &s->tensors[s->n_tensors++];
     *to = *t;
     comp c = {.n_terms = t->n_terms};
@@ -110,7 +117,8 @@ static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
     snug_err rc = take(s, slots, ROLE_EMBD, -1, err);
     if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, err);
     for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++)
-        for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++) rc = take(s, slots, layer_order[i], layer, err);
+        for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++)
+            rc = take(s, slots, layer_order[i], layer, err);
     if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, err);
     if (!rc) rc = take(s, slots, ROLE_HEAD, -1, err);
     return rc;
@@ -195,9 +203,25 @@ static uint64_t hash_range(const store *s, uint32_t file, uint64_t offset, uint6
 uint64_t store_fingerprint(const store *s) {
     const config *c = &s->cfg;
     uint64_t h = hash_bytes(c->arch->hf_class, strlen(c->arch->hf_class));
-    const double numbers[] = {s->kind, c->n_layers, c->n_embd, c->n_heads, c->n_kv_heads, c->head_dim, c->n_ff, c->n_vocab,
-                              c->norm_eps, c->rope_base, c->scaling, c->scale_factor, c->low_freq_factor, c->high_freq_factor,
-                              c->scale_orig_ctx, c->rope_interleaved, c->sliding_window, c->sliding_from_layer, c->tied};
+    const double numbers[] = {s->kind,
+                              c->n_layers,
+                              c->n_embd,
+                              c->n_heads,
+                              c->n_kv_heads,
+                              c->head_dim,
+                              c->n_ff,
+                              c->n_vocab,
+                              c->norm_eps,
+                              c->rope_base,
+                              c->scaling,
+                              c->scale_factor,
+                              c->low_freq_factor,
+                              c->high_freq_factor,
+                              c->scale_orig_ctx,
+                              c->rope_interleaved,
+                              c->sliding_window,
+                              c->sliding_from_layer,
+                              c->tied};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     for (size_t i = 0; i < s->n_files; i++) {
         struct stat st;
@@ -212,7 +236,8 @@ uint64_t store_fingerprint(const store *s) {
         for (uint32_t k = 0; k < t->n_terms; k++) { /* the start and the middle of every payload */
             h = hash_number(hash_number(h, t->term[k].file), (double)t->term[k].offset);
             h = hash_range(s, t->term[k].file, t->term[k].offset, min_u64(t->term[k].bytes, 256), h);
-            h = hash_range(s, t->term[k].file, t->term[k].offset + t->term[k].bytes / 2, min_u64((t->term[k].bytes + 1) / 2, 256), h);
+            h = hash_range(s, t->term[k].file, t->term[k].offset + t->term[k].bytes / 2,
+                           min_u64((t->term[k].bytes + 1) / 2, 256), h);
         }
     }
     return h;

@@ -1,5 +1,5 @@
-/* A store: one model's tensors wherever they lie: a Hugging Face folder, a GGUF, a snug artifact. Opening reads headers only.
- * Every tensor is a list of terms (codec + place in a file); a BF16 safetensors tensor is one term of codec bf16. */
+/* A store: one model's tensors wherever they lie: a Hugging Face folder, a GGUF, a snug artifact. Opening reads headers
+ * only. Every tensor is a list of terms (codec + place in a file); a BF16 safetensors tensor is one term, bf16. */
 #ifndef MODEL_STORE_H
 #define MODEL_STORE_H
 #include "base/progress.h"

@@ -1,5 +1,6 @@
-/* Tensors of a GGUF file and of a snug artifact (docs/format.md): native tensors are one term of a ggml type's codec; in an artifact
- * I8 tensors are payloads whose codec, shape and place stand in the snug.payload.* arrays, and NAME@k is term k of NAME. */
+/* Tensors of a GGUF file and of a snug artifact (docs/format.md): native tensors are one term of a ggml type's codec;
+ * in an artifact I8 tensors are payloads whose codec, shape and place stand in the snug.payload.* arrays, and NAME@k is
+ * term k of NAME. */
 #include "base/err.h"
 #include "model/store_impl.h"
 
@@ -21,12 +22,13 @@ static snug_err unpack_kvs(store *s, const gguf_kv *packed, uint64_t count, uint
                        (unsigned long long)bytes, (unsigned long long)count, MAX_KV_BYTES);
     /* A frame that says its size must say this one: then a few bytes cannot make us reserve a gigabyte. */
     if (ZSTD_getFrameContentSize(packed->array, packed->n) != bytes)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd does not unpack to the %llu bytes of snug.kv.bytes", s->path,
-                       (unsigned long long)bytes);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd does not unpack to the %llu bytes of snug.kv.bytes",
+                       s->path, (unsigned long long)bytes);
     if (!(raw = malloc(bytes ? bytes : 1))) return err_nomem(err, bytes);
     size_t n = ZSTD_decompress(raw, bytes, packed->array, packed->n);
     if (ZSTD_isError(n) || n != bytes)
-        rc = err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd is damaged: %s", s->path, ZSTD_isError(n) ? ZSTD_getErrorName(n) : "too short");
+        rc = err_set(err, SNUG_ERR_FORMAT, "%s: snug.kv.zstd is damaged: %s", s->path,
+                     ZSTD_isError(n) ? ZSTD_getErrorName(n) : "too short");
     else
         rc = gguf_parse_kvs(s->path, raw, bytes, count, &s->gguf->mem, &kv, err);
     free(raw);
@@ -45,7 +47,8 @@ snug_err store_snug_header(store *s, snug_error *err) {
     if (!packed) return SNUG_OK;
     if (packed->type != GGUF_ARRAY || packed->elem_type != GGUF_U8)
         return err_set(err, SNUG_ERR_FORMAT, "%s: key 'snug.kv.zstd' is no array of bytes", s->path);
-    if ((rc = gguf_get_u64(s->gguf, "snug.kv.count", &count, err)) || (rc = gguf_get_u64(s->gguf, "snug.kv.bytes", &bytes, err)))
+    if ((rc = gguf_get_u64(s->gguf, "snug.kv.count", &count, err)) ||
+        (rc = gguf_get_u64(s->gguf, "snug.kv.bytes", &bytes, err)))
         return rc;
     return unpack_kvs(s, packed, count, bytes, err);
 }
@@ -60,13 +63,15 @@ typedef struct payloads {
 } payloads;
 
 /* A number array of exactly n entries, or NULL where it may be absent. */
-static snug_err get_array(const store *s, const char *key, uint64_t n, bool required, const gguf_kv **out, snug_error *err) {
+static snug_err get_array(const store *s, const char *key, uint64_t n, bool required, const gguf_kv **out,
+                          snug_error *err) {
     const gguf_kv *kv = gguf_find(s->gguf, key);
     *out = kv;
     if (!kv && !required) return SNUG_OK;
     if (!kv) return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is missing", s->path, key);
     if (kv->type != GGUF_ARRAY || kv->elem_type == GGUF_STRING || kv->n != n)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is no array of %llu numbers", s->path, key, (unsigned long long)n);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: key '%s' is no array of %llu numbers", s->path, key,
+                       (unsigned long long)n);
     return SNUG_OK;
 }
 
@@ -75,7 +80,8 @@ static snug_err read_codecs(store *s, payloads *p, snug_error *err) {
     if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING || kv->n > 256)
         return err_set(err, SNUG_ERR_FORMAT, "%s: key 'snug.codecs' is no array of at most 256 names", s->path);
     p->n_codecs = kv->n;
-    if (!(p->codecs = arena_calloc(&s->mem, kv->n + 1, sizeof *p->codecs))) return err_nomem(err, kv->n * sizeof *p->codecs);
+    if (!(p->codecs = arena_calloc(&s->mem, kv->n + 1, sizeof *p->codecs)))
+        return err_nomem(err, kv->n * sizeof *p->codecs);
     for (size_t i = 0; i < kv->n; i++) {
         const gguf_str *name = (const gguf_str *)kv->array + i;
         if (!codec_parse(name->p, &p->codecs[i].codec, &p->codecs[i].params))
@@ -125,9 +131,11 @@ static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f,
     ggml_type_info(t->type, &type, &unused, &unused);
     f->term.codec = codec_by_ggml_type(t->type);
     if (!f->term.codec)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, which is not supported", s->path, t->name, type);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, which is not supported", s->path,
+                       t->name, type);
     if (t->n_dims > 2)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name, t->n_dims);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name,
+                       t->n_dims);
     f->cols = f->term.cols = t->dims[0];
     f->rows = f->term.rows = t->n_dims == 2 ? t->dims[1] : 1;
     return SNUG_OK;
@@ -165,10 +173,12 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
         found_term f = {.name = name, .shown = t->name, .loss = -1};
         if (harmless(t->name)) continue;
         if (!split_term(t->name, name, &f.index) || (f.index && s->kind != STORE_SNUG))
-            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model", s->path, t->name, s->cfg.arch->gguf_name);
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model", s->path, t->name,
+                           s->cfg.arch->gguf_name);
         bool is_payload = s->kind == STORE_SNUG && t->type == GGML_I8;
         if (is_payload && t->n_dims != 1)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: payload '%s' has %u dimensions, expected 1", s->path, t->name, t->n_dims);
+            return err_set(err, SNUG_ERR_FORMAT, "%s: payload '%s' has %u dimensions, expected 1", s->path, t->name,
+                           t->n_dims);
         rc = is_payload ? payload_term(s, &p, payload++, &f, err) : native_term(s, t, &f, err);
         f.term.offset = t->offset;
         f.term.bytes = t->bytes;

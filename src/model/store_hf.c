@@ -8,8 +8,8 @@ static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
     codec_params p;
     if (t->dtype == ST_OTHER || !codec_parse(name, codec, &p))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16", s->path, t->name,
-                       t->dtype_name);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16", s->path,
+                       t->name, t->dtype_name);
     return SNUG_OK;
 }
 
@@ -19,10 +19,12 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
         char name[64];
         if (hf_name_harmless(t->name)) continue;
         if (!canonical_from_hf(t->name, name))
-            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path,
-                           t->name, s->cfg.arch->hf_class);
+            return err_set(err, SNUG_ERR_UNSUPPORTED,
+                           "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name,
+                           s->cfg.arch->hf_class);
         if (t->n_dims != 1 && t->n_dims != 2)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name, t->n_dims);
+            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name,
+                           t->n_dims);
         found_term f = {.name = name, .shown = t->name, .loss = -1};
         f.rows = t->n_dims == 2 ? t->dims[0] : 1;
         f.cols = t->dims[t->n_dims - 1];

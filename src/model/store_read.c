@@ -1,5 +1,5 @@
-/* Reading weights by pread: rows as f32 in canonical order, whole payloads, whole layers. Nothing here maps a file, so a file that
- * shrinks under us is an error and not a signal. */
+/* Reading weights by pread: rows as f32 in canonical order, whole payloads, whole layers. Nothing here maps a file, so
+ * a file that shrinks under us is an error and not a signal. */
 #include "base/checked.h"
 #include "base/err.h"
 #include "model/graph.h"
@@ -15,8 +15,9 @@ snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug
 /* Bytes of the first n rows of a row-separable payload. */
 static uint64_t prefix_bytes(const store_term *t, uint64_t n) { return n ? t->codec->bytes(t->params, n, t->cols) : 0; }
 
-/* Reads what is needed of a term to decode the weight's rows [row0, row0 + n) (multiples of tile_rows), as a term whose rows count
- * from row0. A codec that is not row-separable is read whole. *payload is malloc'd. Rows outside the term: *out has no rows. */
+/* Reads what is needed of a term to decode the weight's rows [row0, row0 + n) (multiples of tile_rows), as a term whose
+ * rows count from row0. A codec that is not row-separable is read whole. *payload is malloc'd. Rows outside the term:
+ * *out has no rows. */
 static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, uint64_t n, term *out, uint8_t **payload,
                            snug_error *err) {
     uint64_t begin = max_u64(t->row0, row0), end = min_u64(t->row0 + t->rows, row0 + n);
@@ -25,7 +26,8 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
     if (begin >= end) return SNUG_OK;
     bool whole = t->codec->caps & CODEC_WHOLE;
     if (whole) begin = t->row0, end = t->row0 + t->rows;
-    uint64_t at = whole ? 0 : prefix_bytes(t, begin - t->row0), bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
+    uint64_t at = whole ? 0 : prefix_bytes(t, begin - t->row0),
+             bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
     if (!(*payload = malloc(bytes))) return err_nomem(err, bytes);
     snug_err rc = io_pread(&s->files[t->file], t->offset + at, *payload, (size_t)bytes, err);
     if (!rc) rc = wt_open(t->codec, t->params, end - begin, t->cols, *payload, bytes, &out->wt, err);
@@ -35,7 +37,8 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
 }
 
 /* Rows [row0, row0 + n) as the file has them. */
-static snug_err read_raw(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, size_t stride, snug_error *err) {
+static snug_err read_raw(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, size_t stride,
+                         snug_error *err) {
     uint64_t tile = 1;
     for (uint32_t i = 0; i < t->n_terms; i++) tile = max_u64(tile, t->term[i].codec->tile_rows); /* powers of two */
     uint64_t begin = row0 / tile * tile, end = min_u64(t->rows, round_up(row0 + n, tile));
@@ -56,8 +59,8 @@ static uint64_t raw_in_head(uint64_t j, uint64_t head_dim) { return j / 2 + j % 
 
 snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err) {
     if (row0 > t->rows || n > t->rows - row0)
-        return err_set(err, SNUG_ERR_ARG, "rows %llu to %llu of tensor '%s' were asked for, it has %llu", (unsigned long long)row0,
-                       (unsigned long long)(row0 + n), t->name, (unsigned long long)t->rows);
+        return err_set(err, SNUG_ERR_ARG, "rows %llu to %llu of tensor '%s' were asked for, it has %llu",
+                       (unsigned long long)row0, (unsigned long long)(row0 + n), t->name, (unsigned long long)t->rows);
     if (!t->permute_heads) return read_raw(s, t, row0, n, dst, t->cols, err);
     bool vector = t->rows == 1; /* a bias: its columns are what the matrix' rows are */
     uint64_t width = vector ? 1 : t->cols, hd = (vector ? t->cols : t->rows) / t->permute_heads;
@@ -90,7 +93,8 @@ static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, w
         uint8_t *payload = arena_alloc(mem, from->bytes);
         if (!payload) return err_nomem(err, from->bytes);
         snug_err rc = store_read_term(s, from, payload, err);
-        if (!rc) rc = wt_open(from->codec, from->params, from->rows, from->cols, payload, from->bytes, &w->term[i].wt, err);
+        if (!rc)
+            rc = wt_open(from->codec, from->params, from->rows, from->cols, payload, from->bytes, &w->term[i].wt, err);
         if (rc) return rc;
         w->term[i].row0 = from->row0;
         w->term[i].col0 = from->col0;

@@ -1,8 +1,8 @@
 /* Reading everything: checksums where the file has them, else that every weight decodes to a finite number.
  *
- * Work is cut into pieces of a few megabytes that any thread may take; the error that is reported is that of the first piece in file
- * order among those found, so a damaged file gives the same message whatever the threads did. A checksum covers a whole payload and is
- * computed in one stream by one thread. */
+ * Work is cut into pieces of a few megabytes that any thread may take; the error that is reported is that of the first
+ * piece in file order among those found, so a damaged file gives the same message whatever the threads did. A checksum
+ * covers a whole payload and is computed in one stream by one thread. */
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -41,8 +41,9 @@ static snug_err verify_checksum(const store *s, const piece *p, snug_error *err)
         if (!rc) hash_update(h, chunk, n);
     }
     if (!rc && hash_digest(h) != p->term->checksum)
-        rc = err_at(err, SNUG_ERR_FORMAT, p->term->offset, "%s: tensor '%s' (term %u) is damaged: its checksum is %016llx, expected %016llx",
-                    s->path, p->t->name, (unsigned)(p->term - p->t->term), (unsigned long long)hash_digest(h),
+        rc = err_at(err, SNUG_ERR_FORMAT, p->term->offset,
+                    "%s: tensor '%s' (term %u) is damaged: its checksum is %016llx, expected %016llx", s->path,
+                    p->t->name, (unsigned)(p->term - p->t->term), (unsigned long long)hash_digest(h),
                     (unsigned long long)p->term->checksum);
     if (h) hash_destroy(h);
     free(chunk);
@@ -56,8 +57,10 @@ static snug_err verify_rows(const store *s, const piece *p, snug_error *err) {
     snug_err rc = store_read_rows(s, p->t, p->row0, p->n_rows, rows, err);
     for (uint64_t i = 0; !rc && i < n; i++)
         if (!isfinite(rows[i]))
-            rc = err_set(err, SNUG_ERR_NUMERIC, "%s: tensor '%s' has a weight that is no finite number, at row %llu, column %llu", s->path,
-                         p->t->name, (unsigned long long)(p->row0 + i / p->t->cols), (unsigned long long)(i % p->t->cols));
+            rc = err_set(err, SNUG_ERR_NUMERIC,
+                         "%s: tensor '%s' has a weight that is no finite number, at row %llu, column %llu", s->path,
+                         p->t->name, (unsigned long long)(p->row0 + i / p->t->cols),
+                         (unsigned long long)(i % p->t->cols));
     free(rows);
     return rc;
 }
@@ -77,7 +80,8 @@ static void verify_pieces(void *ctx, size_t begin, size_t end, int worker) {
 
 /* Rows per piece: whole heads where rows are permuted, so that no head is read twice. */
 static uint64_t piece_rows(const store_tensor *t) {
-    uint64_t rows = max_u64(1, PIECE_BYTES / 4 / max_u64(1, t->cols)), head = t->permute_heads ? max_u64(1, t->rows / t->permute_heads) : 16;
+    uint64_t rows = max_u64(1, PIECE_BYTES / 4 / max_u64(1, t->cols)),
+             head = t->permute_heads ? max_u64(1, t->rows / t->permute_heads) : 16;
     return round_up(rows, head);
 }
 
@@ -90,9 +94,12 @@ static snug_err plan_pieces(verify_pass *v, snug_error *err) {
             uint32_t terms = v->s->has_checksums ? t->n_terms : 1;
             for (uint64_t row = 0; row < t->rows; row += step)
                 for (uint32_t k = 0; k < terms; k++, v->n++)
-                    if (fill) v->pieces[v->n] = (piece){t, v->s->has_checksums ? &t->term[k] : NULL, row, min_u64(step, t->rows - row)};
+                    if (fill)
+                        v->pieces[v->n] =
+                            (piece){t, v->s->has_checksums ? &t->term[k] : NULL, row, min_u64(step, t->rows - row)};
         }
-        if (!fill && !(v->pieces = calloc(v->n + 1, sizeof *v->pieces))) return err_nomem(err, v->n * sizeof *v->pieces);
+        if (!fill && !(v->pieces = calloc(v->n + 1, sizeof *v->pieces)))
+            return err_nomem(err, v->n * sizeof *v->pieces);
     }
     v->worst = v->n;
     return SNUG_OK;

@@ -7,14 +7,18 @@
 #include <stdlib.h>
 
 static snug_err check_params(const snug_context_params *p, snug_error *err) {
-    if (p->act != SNUG_ACT_Q8 && p->act != SNUG_ACT_F32) return err_set(err, SNUG_ERR_ARG, "context: act is %d, expected 0 or 1", (int)p->act);
-    if (p->kv != SNUG_KV_F16 && p->kv != SNUG_KV_F32) return err_set(err, SNUG_ERR_ARG, "context: kv is %d, expected 0 or 1", (int)p->kv);
+    if (p->act != SNUG_ACT_Q8 && p->act != SNUG_ACT_F32)
+        return err_set(err, SNUG_ERR_ARG, "context: act is %d, expected 0 or 1", (int)p->act);
+    if (p->kv != SNUG_KV_F16 && p->kv != SNUG_KV_F32)
+        return err_set(err, SNUG_ERR_ARG, "context: kv is %d, expected 0 or 1", (int)p->kv);
     if (p->threads > 4096) return err_set(err, SNUG_ERR_ARG, "context: %d threads, expected at most 4096", p->threads);
-    if (p->max_batch > 1 << 20) return err_set(err, SNUG_ERR_ARG, "context: max_batch is %u, expected at most 1048576", p->max_batch);
+    if (p->max_batch > 1 << 20)
+        return err_set(err, SNUG_ERR_ARG, "context: max_batch is %u, expected at most 1048576", p->max_batch);
     return SNUG_OK;
 }
 
-snug_err snug_context_memory(const snug_model *model, const snug_context_params *params, snug_memory *out, snug_error *err) {
+snug_err snug_context_memory(const snug_model *model, const snug_context_params *params, snug_memory *out,
+                             snug_error *err) {
     const config *cfg = &model->store->cfg;
     snug_context_params p = run_params(cfg, params);
     snug_err rc = check_params(&p, err);
@@ -36,7 +40,8 @@ static uint32_t largest_context(const config *cfg, const run_sizes *sizes, snug_
     return (uint32_t)low;
 }
 
-static snug_err check_budget(const snug_model *model, const run_sizes *sizes, const snug_context_params *p, snug_error *err) {
+static snug_err check_budget(const snug_model *model, const run_sizes *sizes, const snug_context_params *p,
+                             snug_error *err) {
     snug_memory m;
     snug_err rc = run_memory(&model->store->cfg, sizes, p, &m, err);
     if (rc || p->ram_bytes == 0 || m.total_bytes <= p->ram_bytes) return rc;
@@ -44,10 +49,11 @@ static snug_err check_budget(const snug_model *model, const run_sizes *sizes, co
     char advice[96] = "no context fits";
     if (fits) snprintf(advice, sizeof advice, "the largest context that fits is %u", fits);
     return err_set(err, SNUG_ERR_BUDGET,
-                   "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu) and the limit is %llu; %s",
+                   "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu) and "
+                   "the limit is %llu; %s",
                    model->info.path, (unsigned long long)m.total_bytes, p->n_ctx, (unsigned long long)m.weights_bytes,
-                   (unsigned long long)m.kv_bytes, (unsigned long long)m.scratch_bytes, (unsigned long long)m.other_bytes,
-                   (unsigned long long)p->ram_bytes, advice);
+                   (unsigned long long)m.kv_bytes, (unsigned long long)m.scratch_bytes,
+                   (unsigned long long)m.other_bytes, (unsigned long long)p->ram_bytes, advice);
 }
 
 static snug_err make_buffers(snug_context *c, snug_error *err) {
@@ -59,10 +65,12 @@ static snug_err make_buffers(snug_context *c, snug_error *err) {
     c->logit_rows = c->p.max_seqs;
     c->logits = calloc(c->logit_rows * cfg->n_vocab, sizeof *c->logits);
     if (c->seqs && c->items && c->logit_row && c->x && c->logits) return SNUG_OK;
-    return err_nomem(err, (size_t)c->p.max_batch * cfg->n_embd * sizeof *c->x + c->logit_rows * cfg->n_vocab * sizeof *c->logits);
+    return err_nomem(err, (size_t)c->p.max_batch * cfg->n_embd * sizeof *c->x +
+                              c->logit_rows * cfg->n_vocab * sizeof *c->logits);
 }
 
-snug_err snug_context_create(const snug_model *model, const snug_context_params *params, snug_context **out, snug_error *err) {
+snug_err snug_context_create(const snug_model *model, const snug_context_params *params, snug_context **out,
+                             snug_error *err) {
     if (!model || !out) return err_set(err, SNUG_ERR_ARG, "snug_context_create: model or out is NULL");
     *out = NULL;
     const config *cfg = &model->store->cfg;
@@ -76,9 +84,16 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
     if (!c) return err_nomem(err, sizeof *c);
     c->model = model;
     c->p = p;
-    kv_params kv = {.n_layers = cfg->n_layers, .n_kv_heads = cfg->n_kv_heads, .head_dim = cfg->head_dim, .n_ctx = p.n_ctx,
-                    .max_seqs = p.max_seqs, .type = p.kv};
-    graph_params gp = {.max_batch = p.max_batch, .n_ctx = p.n_ctx, .threads = p.threads, .allow_q8 = p.act == SNUG_ACT_Q8,
+    kv_params kv = {.n_layers = cfg->n_layers,
+                    .n_kv_heads = cfg->n_kv_heads,
+                    .head_dim = cfg->head_dim,
+                    .n_ctx = p.n_ctx,
+                    .max_seqs = p.max_seqs,
+                    .type = p.kv};
+    graph_params gp = {.max_batch = p.max_batch,
+                       .n_ctx = p.n_ctx,
+                       .threads = p.threads,
+                       .allow_q8 = p.act == SNUG_ACT_Q8,
                        .matmul_scratch_bytes = sizes.matmul_scratch_bytes};
     if (!(rc = model_weights(model, &c->weights, err)) && !(rc = kv_pool_create(&kv, &c->pool, err)) &&
         !(rc = graph_create(cfg, &gp, c->weights->rope_freqs, &c->graph, err)))
@@ -135,7 +150,8 @@ snug_err snug_seq_fork(const snug_seq *seq, snug_seq **out, snug_error *err) {
 
 snug_err snug_seq_truncate(snug_seq *seq, uint32_t n, snug_error *err) {
     if (n > kv_seq_length(seq->kv))
-        return err_set(err, SNUG_ERR_ARG, "cannot truncate a sequence of %u positions to %u", kv_seq_length(seq->kv), n);
+        return err_set(err, SNUG_ERR_ARG, "cannot truncate a sequence of %u positions to %u", kv_seq_length(seq->kv),
+                       n);
     return kv_truncate(seq->kv, n, err);
 }
 

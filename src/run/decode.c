@@ -1,5 +1,5 @@
-/* One pass over the weights for a batch of items. Everything that can be wrong with the batch is found before anything is computed;
- * if the computation fails after that, what was appended to the sequences is taken back. */
+/* One pass over the weights for a batch of items. Everything that can be wrong with the batch is found before anything
+ * is computed; if the computation fails after that, what was appended to the sequences is taken back. */
 #include "run/run.h"
 
 #include "base/checked.h"
@@ -19,9 +19,11 @@ static snug_err check_items(snug_context *c, const snug_item *items, size_t n, s
         snug_seq *s = items[i].seq;
         uint32_t expected = kv_seq_length(s->kv) + s->pending;
         if (items[i].token < 0 || (uint32_t)items[i].token >= cfg->n_vocab)
-            return err_set(err, SNUG_ERR_ARG, "item %zu: token %d is outside the vocabulary of %u", i, items[i].token, cfg->n_vocab);
+            return err_set(err, SNUG_ERR_ARG, "item %zu: token %d is outside the vocabulary of %u", i, items[i].token,
+                           cfg->n_vocab);
         if (items[i].pos != expected)
-            return err_set(err, SNUG_ERR_ARG, "item %zu: position %u, expected %u, the sequence's length there", i, items[i].pos, expected);
+            return err_set(err, SNUG_ERR_ARG, "item %zu: position %u, expected %u, the sequence's length there", i,
+                           items[i].pos, expected);
         if (expected >= c->p.n_ctx)
             return err_set(err, SNUG_ERR_BUDGET, "item %zu: the context of %u positions is full", i, c->p.n_ctx);
         s->pending++;
@@ -30,12 +32,14 @@ static snug_err check_items(snug_context *c, const snug_item *items, size_t n, s
     return SNUG_OK;
 }
 
-/* Room for `wanted` rows of logits. One per sequence is there from the start; batches that want more (judging a text) grow it once. */
+/* Room for `wanted` rows of logits. One per sequence is there from the start; batches that want more (judging a text)
+ * grow it once. */
 static snug_err ensure_logits(snug_context *c, size_t wanted, snug_error *err) {
     uint64_t bytes, n_vocab = c->model->store->cfg.n_vocab;
     if (wanted <= c->logit_rows) return SNUG_OK;
     if (c->p.ram_bytes)
-        return err_set(err, SNUG_ERR_BUDGET, "%zu rows of logits in one batch; a context with a memory limit has room for %zu", wanted,
+        return err_set(err, SNUG_ERR_BUDGET,
+                       "%zu rows of logits in one batch; a context with a memory limit has room for %zu", wanted,
                        c->logit_rows);
     float *grown = checked_mul(wanted, 4 * n_vocab, &bytes) ? malloc(bytes) : NULL;
     if (!grown) return err_nomem(err, wanted * 4 * n_vocab);
@@ -52,7 +56,8 @@ static snug_err compute(snug_context *c, const snug_item *items, size_t n, size_
     snug_err rc = SNUG_OK;
     for (size_t i = 0; !rc && i < n; i++) {
         c->items[i] = (graph_item){.token = items[i].token, .pos = items[i].pos, .kv = items[i].seq->kv};
-        if (items[i].pos == kv_seq_length(items[i].seq->kv)) rc = kv_reserve(items[i].seq->kv, items[i].seq->pending, err);
+        if (items[i].pos == kv_seq_length(items[i].seq->kv))
+            rc = kv_reserve(items[i].seq->kv, items[i].seq->pending, err);
     }
     if (!rc) rc = graph_embed(c->graph, &c->weights->outer.w[ROLE_EMBD], c->items, n, c->x, err);
     for (uint32_t layer = 0; !rc && layer < cfg->n_layers; layer++)

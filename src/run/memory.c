@@ -1,10 +1,10 @@
 /* What a context takes of memory, as an upper bound of the resident set of a process that does nothing else.
  *
- *     weights   the mapped span of the tensor data, all of it (embedding rows that are never used stay on disk: the bound is not
- *               tight for an untied embedding)
+ *     weights   the mapped span of the tensor data, all of it (embedding rows that are never used stay on disk, so the
+ *               bound is not tight for an untied embedding)
  *     kv        every sequence at n_ctx
  *     scratch   activations, logits (one row per sequence), the workers' matmul buffers
- *     other     the program and its libraries, the model's tables, the tokenizer: constants measured with `snug run` (below)
+ *     other     program and libraries, the model's tables, the tokenizer: constants measured with `snug run` (below)
  */
 #include "run/run.h"
 
@@ -16,14 +16,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Measured with `snug run` on Debian 12, x86-64, from a vocabulary of 512 to one of 128,256 tokens with 280,147 merges, as a folder, a
- * GGUF and an artifact: program and libraries 6.5 MB; header and tokenizer at most 28.9 MB where these constants give 32.2; the
- * sampler 20 bytes per token. tests/unit/test_run_memory.c holds the bound for what the library itself takes. */
+/* Measured with `snug run` on Debian 12, x86-64, from a vocabulary of 512 to one of 128,256 tokens with 280,147 merges,
+ * as a folder, a GGUF and an artifact: program and libraries 6.5 MB; header and tokenizer at most 28.9 MB where these
+ * constants give 32.2; the sampler 20 bytes per token. tests/unit/test_run_memory.c holds the bound for what the
+ * library itself takes. */
 enum {
-    OTHER_BASE_BYTES = 9 << 20,         /* program, libraries, heap, the main thread's stack                            */
-    OTHER_PER_THREAD_BYTES = 128 << 10, /* stack and OpenMP's own                                                       */
-    OTHER_PER_METADATA = 3,             /* the header's tables and the tokenizer made of them, per byte of either's text */
-    OTHER_PER_VOCAB = 96 + 24,          /* the same per token; and the sampler                                          */
+    OTHER_BASE_BYTES = 9 << 20,         /* program, libraries, heap, the main thread's stack                       */
+    OTHER_PER_THREAD_BYTES = 128 << 10, /* stack and OpenMP's own                                                  */
+    OTHER_PER_METADATA = 3,             /* the header's tables and the tokenizer, per byte of the text they are of */
+    OTHER_PER_VOCAB = 96 + 24,          /* the same per token; and the sampler                                     */
 };
 
 snug_context_params run_params(const config *cfg, const snug_context_params *p) {
@@ -63,8 +64,13 @@ run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
         weight w = {.rows = t->rows, .cols = t->cols, .n_terms = t->n_terms};
         for (uint32_t k = 0; k < t->n_terms; k++) {
             const store_term *from = &t->term[k];
-            w.term[k] = (term){.wt = {.codec = from->codec, .params = from->params, .rows = from->rows, .cols = from->cols, .bytes = from->bytes},
-                               .row0 = from->row0, .col0 = from->col0};
+            w.term[k] = (term){.wt = {.codec = from->codec,
+                                      .params = from->params,
+                                      .rows = from->rows,
+                                      .cols = from->cols,
+                                      .bytes = from->bytes},
+                               .row0 = from->row0,
+                               .col0 = from->col0};
         }
         out.matmul_scratch_bytes = max_u64(out.matmul_scratch_bytes, weight_scratch_bytes(&w, max_batch));
     }
@@ -76,22 +82,29 @@ static kv_params kv_of(const config *c, const snug_context_params *p) {
                        .max_seqs = p->max_seqs, .type = p->kv};
 }
 
-snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *params, snug_memory *out, snug_error *err) {
+snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *params, snug_memory *out,
+                    snug_error *err) {
     snug_context_params p = run_params(cfg, params);
     kv_params kv = kv_of(cfg, &p);
-    graph_params gp = {.max_batch = p.max_batch, .n_ctx = p.n_ctx, .threads = p.threads, .allow_q8 = p.act == SNUG_ACT_Q8,
+    graph_params gp = {.max_batch = p.max_batch,
+                       .n_ctx = p.n_ctx,
+                       .threads = p.threads,
+                       .allow_q8 = p.act == SNUG_ACT_Q8,
                        .matmul_scratch_bytes = sizes->matmul_scratch_bytes};
     uint64_t graph_size = graph_bytes(cfg, &gp);
     memset(out, 0, sizeof *out);
     out->weights_bytes = sizes->weights_bytes;
     out->kv_bytes = kv_bytes(&kv);
     if (!graph_size || !out->kv_bytes)
-        return err_set(err, SNUG_ERR_ARG, "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs, p.n_ctx,
-                       p.max_batch);
+        return err_set(err, SNUG_ERR_ARG,
+                       "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs,
+                       p.n_ctx, p.max_batch);
     uint64_t per_item = sizeof(graph_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
-    out->scratch_bytes = graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * p.max_seqs + p.max_seqs * sizeof(snug_seq);
-    out->other_bytes = OTHER_BASE_BYTES + (uint64_t)p.threads * OTHER_PER_THREAD_BYTES + OTHER_PER_METADATA * sizes->metadata_bytes +
-                       (uint64_t)OTHER_PER_VOCAB * cfg->n_vocab + cfg->n_layers * (uint64_t)sizeof(layer_weights);
+    out->scratch_bytes =
+        graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * p.max_seqs + p.max_seqs * sizeof(snug_seq);
+    out->other_bytes = OTHER_BASE_BYTES + (uint64_t)p.threads * OTHER_PER_THREAD_BYTES +
+                       OTHER_PER_METADATA * sizes->metadata_bytes + (uint64_t)OTHER_PER_VOCAB * cfg->n_vocab +
+                       cfg->n_layers * (uint64_t)sizeof(layer_weights);
     out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes + out->other_bytes;
     return SNUG_OK;
 }

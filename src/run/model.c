@@ -12,11 +12,23 @@ static void fill_info(snug_model *m) {
     const store *s = m->store;
     const config *c = &s->cfg;
     m->info = (snug_model_info){
-        .path = s->path, .format = format_names[s->kind], .architecture = c->arch->gguf_name, .name = c->name,
-        .n_layers = c->n_layers, .n_embd = c->n_embd, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim,
-        .n_ff = c->n_ff, .n_vocab = c->n_vocab, .n_ctx_train = c->n_ctx_train, .n_weights = s->n_weights,
-        .file_bytes = s->file_bytes, .tensor_bytes = s->tensor_bytes,
-        .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0, .predicted_kl = s->predicted_kl,
+        .path = s->path,
+        .format = format_names[s->kind],
+        .architecture = c->arch->gguf_name,
+        .name = c->name,
+        .n_layers = c->n_layers,
+        .n_embd = c->n_embd,
+        .n_heads = c->n_heads,
+        .n_kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .n_ff = c->n_ff,
+        .n_vocab = c->n_vocab,
+        .n_ctx_train = c->n_ctx_train,
+        .n_weights = s->n_weights,
+        .file_bytes = s->file_bytes,
+        .tensor_bytes = s->tensor_bytes,
+        .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0,
+        .predicted_kl = s->predicted_kl,
     };
 }
 

@@ -46,7 +46,8 @@ typedef struct run_sizes {
     uint64_t metadata_bytes;       /* the file's header, compressed keys unpacked; for a folder tokenizer.json  */
     size_t matmul_scratch_bytes;   /* the largest weight_scratch_bytes of its matrices at max_batch               */
 } run_sizes;
-snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *p, snug_memory *out, snug_error *err);
+snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *p, snug_memory *out,
+                    snug_error *err);
 run_sizes run_sizes_of(const store *s, uint32_t max_batch);
 /* Zeros replaced by the defaults that snug.h names. */
 snug_context_params run_params(const config *cfg, const snug_context_params *p);

@@ -1,6 +1,7 @@
-/* Choosing the next token. In this order, as llama.cpp does by default: repetition penalty, top-k, top-p, min-p, temperature, draw.
- * Top-p and min-p look at the probabilities at temperature 1. Ties go to the lower id; draws come from base/rng.h, so a seed gives the
- * same text on every machine. Sources: Keskar et al. 2019 (repetition penalty), Holtzman et al. 2020 (top-p), Nguyen et al. 2024 (min-p). */
+/* Choosing the next token. In this order, as llama.cpp does by default: repetition penalty, top-k, top-p, min-p,
+ * temperature, draw. Top-p and min-p look at the probabilities at temperature 1. Ties go to the lower id; draws come
+ * from base/rng.h, so a seed gives the same text on every machine. Sources: Keskar et al. 2019 (repetition penalty),
+ * Holtzman et al. 2020 (top-p), Nguyen et al. 2024 (min-p). */
 #include "base/err.h"
 #include "base/rng.h"
 
@@ -27,10 +28,13 @@ snug_err snug_sampler_create(const snug_sampler_params *params, uint32_t n_vocab
     if (!p || n_vocab == 0) return err_set(err, SNUG_ERR_ARG, "sampler: no parameters or an empty vocabulary");
     if (!(p->temperature >= 0 && p->temperature <= 100))
         return err_set(err, SNUG_ERR_ARG, "sampler: temperature is %g, expected 0 to 100", (double)p->temperature);
-    if (!(p->top_p > 0 && p->top_p <= 1)) return err_set(err, SNUG_ERR_ARG, "sampler: top-p is %g, expected above 0 to 1", (double)p->top_p);
-    if (!(p->min_p >= 0 && p->min_p <= 1)) return err_set(err, SNUG_ERR_ARG, "sampler: min-p is %g, expected 0 to 1", (double)p->min_p);
+    if (!(p->top_p > 0 && p->top_p <= 1))
+        return err_set(err, SNUG_ERR_ARG, "sampler: top-p is %g, expected above 0 to 1", (double)p->top_p);
+    if (!(p->min_p >= 0 && p->min_p <= 1))
+        return err_set(err, SNUG_ERR_ARG, "sampler: min-p is %g, expected 0 to 1", (double)p->min_p);
     if (!(p->repeat_penalty > 0 && p->repeat_penalty <= 100))
-        return err_set(err, SNUG_ERR_ARG, "sampler: repetition penalty is %g, expected above 0 to 100", (double)p->repeat_penalty);
+        return err_set(err, SNUG_ERR_ARG, "sampler: repetition penalty is %g, expected above 0 to 100",
+                       (double)p->repeat_penalty);
     snug_sampler *s = calloc(1, sizeof *s);
     if (!s) return err_nomem(err, sizeof *s);
     s->p = *p;
@@ -66,7 +70,9 @@ void snug_sampler_accept(snug_sampler *s, int32_t token) {
 }
 
 /* Higher logit first, then lower id: a total order, so every sort gives the same. */
-static bool before(const candidate *a, const candidate *b) { return a->logit != b->logit ? a->logit > b->logit : a->id < b->id; }
+static bool before(const candidate *a, const candidate *b) {
+    return a->logit != b->logit ? a->logit > b->logit : a->id < b->id;
+}
 
 static int compare(const void *a, const void *b) { return before(a, b) ? -1 : before(b, a) ? 1 : 0; }
 
@@ -84,7 +90,8 @@ static void select_first(candidate *c, size_t n, size_t k) {
             c[i++] = c[j];
             c[j--] = t;
         }
-        /* c[low .. j] stand before or at the pivot, c[j+1 .. high] at or after it (the order is total: the pivot is unique) */
+        /* c[low .. j] stand before or at the pivot, c[j+1 .. high] at or after it (the order is total: the pivot is
+         * unique) */
         if (k <= j) high = j;
         else low = j + 1;
     }
@@ -105,7 +112,8 @@ static snug_err gather(snug_sampler *s, const float *logits, size_t *n, double *
     for (uint32_t i = 0; i < s->n_vocab; i++) {
         float l = logits[i];
         if (isnan(l) || l == INFINITY)
-            return err_set(err, SNUG_ERR_NUMERIC, "the logit of token %u is %s: the model's weights are damaged or overflow", i,
+            return err_set(err, SNUG_ERR_NUMERIC,
+                           "the logit of token %u is %s: the model's weights are damaged or overflow", i,
                            isnan(l) ? "NaN" : "infinite");
         if (l == -INFINITY) continue;
         if (s->count[i]) l = l > 0 ? l / s->p.repeat_penalty : l * s->p.repeat_penalty;
@@ -116,8 +124,8 @@ static snug_err gather(snug_sampler *s, const float *logits, size_t *n, double *
     return *n ? SNUG_OK : err_set(err, SNUG_ERR_NUMERIC, "no logit is finite");
 }
 
-/* The smallest set of most probable candidates with at least top_p of the mass, sorted. Those below (1 - top_p) / n cannot be in it:
- * together they weigh less than what is cut; so only the others are sorted. */
+/* The smallest set of most probable candidates with at least top_p of the mass, sorted. Those below (1 - top_p) / n
+ * cannot be in it: together they weigh less than what is cut; so only the others are sorted. */
 static size_t cut_top_p(candidate *c, size_t n, double top_p) {
     size_t kept = 0;
     double floor = (1 - top_p) / (double)n, mass = 0;

@@ -4,15 +4,15 @@
 #include "base/err.h"
 #include "token/jinja.h"
 
-snug_err snug_tokenize(const snug_model *model, const char *text, size_t text_bytes, bool add_special, bool parse_special,
-                       int32_t *ids, size_t cap, size_t *n, snug_error *err) {
+snug_err snug_tokenize(const snug_model *model, const char *text, size_t text_bytes, bool add_special,
+                       bool parse_special, int32_t *ids, size_t cap, size_t *n, snug_error *err) {
     const tokenizer *t;
     snug_err rc = model_tokenizer(model, &t, err);
     return rc ? rc : tokenizer_encode(t, text, text_bytes, add_special, parse_special, ids, cap, n, err);
 }
 
-snug_err snug_detokenize(const snug_model *model, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
-                         size_t *n_bytes, snug_error *err) {
+snug_err snug_detokenize(const snug_model *model, const int32_t *ids, size_t n_ids, bool special, char *text,
+                         size_t cap, size_t *n_bytes, snug_error *err) {
     const tokenizer *t;
     snug_err rc = model_tokenizer(model, &t, err);
     return rc ? rc : tokenizer_decode(t, ids, n_ids, special, text, cap, n_bytes, err);
@@ -36,7 +36,10 @@ static json_t *chat_vars(const tokenizer *t, const snug_message *messages, size_
         json_t *m = json_pack("{s:s, s:s}", "role", messages[i].role, "content", messages[i].content);
         ok = m && json_array_append_new(list, m) == 0;
     }
-    const struct { const char *name; int32_t id; } tokens[] = {{"bos_token", tokenizer_bos(t)}, {"eos_token", tokenizer_eos(t)}};
+    const struct {
+        const char *name;
+        int32_t id;
+    } tokens[] = {{"bos_token", tokenizer_bos(t)}, {"eos_token", tokenizer_eos(t)}};
     for (size_t i = 0; ok && i < 2; i++) {
         const char *piece = tokens[i].id >= 0 ? tokenizer_piece(t, tokens[i].id) : NULL;
         ok = json_object_set_new(vars, tokens[i].name, json_string(piece ? piece : "")) == 0;
@@ -49,8 +52,8 @@ static json_t *chat_vars(const tokenizer *t, const snug_message *messages, size_
     return NULL;
 }
 
-snug_err snug_chat_render(const snug_model *model, const snug_message *messages, size_t n_messages, bool add_generation_prompt,
-                          char **out, snug_error *err) {
+snug_err snug_chat_render(const snug_model *model, const snug_message *messages, size_t n_messages,
+                          bool add_generation_prompt, char **out, snug_error *err) {
     const tokenizer *t;
     *out = NULL;
     snug_err rc = model_tokenizer(model, &t, err);

@@ -159,7 +159,8 @@ static void test_windows(void **state) {
 static void test_sizes(void **state) {
     kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16};
     uint64_t data = 2ull * LAYERS * HEADS * DIM * 256 * SEQS * 2; /* k and v, f16, 200 positions in pages of 64 */
-    assert_true(kv_bytes(&p) >= data && kv_bytes(&p) < 2 * data); /* heads of 8: the page headers weigh as much as the keys */
+    assert_true(kv_bytes(&p) >= data &&
+                kv_bytes(&p) < 2 * data); /* heads of 8: the page headers weigh as much as the keys */
     p.head_dim = 128;
     assert_true(kv_bytes(&p) >= 16 * data && kv_bytes(&p) < 17 * data);
     p.n_ctx = UINT32_MAX;

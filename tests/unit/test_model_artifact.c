@@ -1,7 +1,7 @@
 // rooms: base format token kern codec kv model run
-/* Artifacts and GGUF files made here, by hand, from the llama3 golden: sums of terms over column and row ranges, compressed keys, RoPE
- * factors as a tensor, rows of q and k in GGUF order. What they compute must be what the folder computes; what is wrong with them must
- * be said. */
+/* Artifacts and GGUF files made here, by hand, from the llama3 golden: sums of terms over column and row ranges,
+ * compressed keys, RoPE factors as a tensor, rows of q and k in GGUF order. What they compute must be what the folder
+ * computes; what is wrong with them must be said. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +35,12 @@ static int remove_dir(void **state) {
 /* ------------------------------------------------------------------ making ---- */
 
 enum { MAX_OUT = 256 };
-typedef enum split { NATIVE, WHOLE, COLUMNS, ROWS } split; /* how matrices are stored: one native tensor, one payload, two payloads */
+typedef enum split {
+    NATIVE,
+    WHOLE,
+    COLUMNS,
+    ROWS
+} split; /* how matrices are stored: one native tensor, one payload, two payloads */
 
 typedef struct maker {
     gguf_kvs kvs;
@@ -51,10 +56,12 @@ typedef struct maker {
     bool no_checksums, wrong_rows, drop_last, bad_codec, kv_in_both, bad_zstd, extra_tensor;
 } maker;
 
-static void add(maker *m, const char *name, uint32_t type, uint64_t cols, uint64_t rows, uint8_t *data, uint64_t bytes) {
+static void add(maker *m, const char *name, uint32_t type, uint64_t cols, uint64_t rows, uint8_t *data,
+                uint64_t bytes) {
     gguf_out_tensor *t = &m->t[m->n];
     snprintf(m->name[m->n], sizeof *m->name, "%s", name);
-    *t = (gguf_out_tensor){.name = m->name[m->n], .type = type, .n_dims = rows > 1 ? 2 : 1, .dims = {cols, rows, 1, 1}, .bytes = bytes};
+    *t = (gguf_out_tensor){
+        .name = m->name[m->n], .type = type, .n_dims = rows > 1 ? 2 : 1, .dims = {cols, rows, 1, 1}, .bytes = bytes};
     m->data[m->n] = data;
     m->sum[m->n] = hash_bytes(data, bytes);
     m->loss[m->n] = strchr(name, '@') ? 0 : 0.25f;
@@ -62,8 +69,8 @@ static void add(maker *m, const char *name, uint32_t type, uint64_t cols, uint64
 }
 
 /* The range of w (rows, cols) as bf16, exactly: the golden's own type. */
-static void add_payload(maker *m, const char *name, const float *w, uint64_t rows, uint64_t cols, uint64_t r0, uint64_t nr, uint64_t c0,
-                        uint64_t nc) {
+static void add_payload(maker *m, const char *name, const float *w, uint64_t rows, uint64_t cols, uint64_t r0,
+                        uint64_t nr, uint64_t c0, uint64_t nc) {
     uint8_t *p = malloc(2 * nr * nc);
     for (uint64_t r = 0; r < nr; r++)
         for (uint64_t c = 0; c < nc; c++) write_u16(p + 2 * (r * nc + c), f32_to_bf16(w[(r0 + r) * cols + c0 + c]));
@@ -154,7 +161,8 @@ static void make(const char *source, split how, bool snug, maker *m) {
     snprintf(from, sizeof from, "%s/tests/golden/%s", SNUG_SOURCE_DIR, source);
     if (store_open(from, false, &s, &err)) fail_msg("%s", err.message);
     float *factors = calloc(s->cfg.rope_dims / 2, sizeof *factors);
-    if (rope_freq_factors(&s->cfg, factors)) add(m, "rope_freqs.weight", GGML_F32, s->cfg.rope_dims / 2, 1, (uint8_t *)factors, 2 * s->cfg.rope_dims);
+    if (rope_freq_factors(&s->cfg, factors))
+        add(m, "rope_freqs.weight", GGML_F32, s->cfg.rope_dims / 2, 1, (uint8_t *)factors, 2 * s->cfg.rope_dims);
     else free(factors);
     for (size_t i = 0; i + (m->drop_last ? 1 : 0) < s->n_tensors; i++) {
         const store_tensor *t = &s->tensors[i];
@@ -185,7 +193,8 @@ static float *logits_of(const char *model_path, uint32_t *n_vocab) {
     snug_error err;
     snug_item items[N];
     snug_context_params p = {.n_ctx = N, .max_batch = N, .threads = 1, .act = SNUG_ACT_F32, .kv = SNUG_KV_F32};
-    if (snug_model_open(model_path, &model, &err) || snug_context_create(model, &p, &ctx, &err) || snug_seq_create(ctx, &seq, &err))
+    if (snug_model_open(model_path, &model, &err) || snug_context_create(model, &p, &ctx, &err) ||
+        snug_seq_create(ctx, &seq, &err))
         fail_msg("%s", err.message);
     *n_vocab = snug_model_get_info(model)->n_vocab;
     for (uint32_t i = 0; i < N; i++) items[i] = (snug_item){seq, (int32_t)(i * 37 % *n_vocab), i, true};
@@ -216,8 +225,11 @@ static void test_same_logits(void **state) {
             make(sources[k], how < 0 ? NATIVE : (split)how, how >= 0, &m);
             float *logits = logits_of(path, &n_vocab);
             double d = distance(logits, reference, (size_t)N * n_vocab);
-            print_message("%-8s %s: %.2e from the folder\n", sources[k],
-                          how < 0 ? "gguf" : (const char *const[]){"snug, native", "snug, whole", "snug, columns", "snug, rows"}[how], d);
+            print_message(
+                "%-8s %s: %.2e from the folder\n", sources[k],
+                how < 0 ? "gguf"
+                        : (const char *const[]){"snug, native", "snug, whole", "snug, columns", "snug, rows"}[how],
+                d);
             assert_true(d < 1e-5);
             free(logits);
         }
@@ -341,8 +353,10 @@ static void test_refused(void **state) {
     expect("llama3", WHOLE, true, (maker){.version = 1, .bad_codec = true}, SNUG_ERR_FORMAT, "names codec 9 of 1");
     expect("llama3", WHOLE, true, (maker){.version = 1, .kv_in_both = true}, SNUG_ERR_FORMAT, "general.architecture");
     expect("llama3", WHOLE, true, (maker){.version = 1, .bad_zstd = true}, SNUG_ERR_FORMAT, "");
-    expect("llama3", NATIVE, false, (maker){.drop_last = true}, SNUG_ERR_FORMAT, "tensor 'output_norm.weight' is missing");
-    expect("llama3", NATIVE, false, (maker){.extra_tensor = true}, SNUG_ERR_UNSUPPORTED, "'blk.0.attn_sinks.weight' is no part of");
+    expect("llama3", NATIVE, false, (maker){.drop_last = true}, SNUG_ERR_FORMAT,
+           "tensor 'output_norm.weight' is missing");
+    expect("llama3", NATIVE, false, (maker){.extra_tensor = true}, SNUG_ERR_UNSUPPORTED,
+           "'blk.0.attn_sinks.weight' is no part of");
 }
 
 /* Opening never crashes, whatever one byte of the header says. */

@@ -1,5 +1,6 @@
 // rooms: base format token kern codec kv model
-/* Configurations: what is read, what is refused and with which words, RoPE scaling, windows, the way to GGUF keys and back. */
+/* Configurations: what is read, what is refused and with which words, RoPE scaling, windows, the way to GGUF keys and
+ * back. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,9 +28,16 @@ static int remove_dir(void **state) {
 /* A base configuration less the field that contains `without`, plus `extra`. */
 static snug_err read_config(const char *without, const char *extra, config *out, snug_error *err) {
     static const char *const base[] = {
-        "\"architectures\": [\"LlamaForCausalLM\"]", "\"hidden_size\": 64", "\"intermediate_size\": 172", "\"num_hidden_layers\": 3",
-        "\"num_attention_heads\": 8", "\"num_key_value_heads\": 4", "\"vocab_size\": 512", "\"max_position_embeddings\": 256",
-        "\"rms_norm_eps\": 1e-5", "\"hidden_act\": \"silu\"",
+        "\"architectures\": [\"LlamaForCausalLM\"]",
+        "\"hidden_size\": 64",
+        "\"intermediate_size\": 172",
+        "\"num_hidden_layers\": 3",
+        "\"num_attention_heads\": 8",
+        "\"num_key_value_heads\": 4",
+        "\"vocab_size\": 512",
+        "\"max_position_embeddings\": 256",
+        "\"rms_norm_eps\": 1e-5",
+        "\"hidden_act\": \"silu\"",
     };
     char path[128];
     snprintf(path, sizeof path, "%s/config.json", dir);
@@ -57,21 +65,28 @@ static void test_defaults(void **state) {
     assert_false(c.tied);
     assert_false(c.rope_interleaved);
     assert_int_equal(c.sliding_window, 0);
-    assert_int_equal(read_config("num_key_value", "\"head_dim\": 32, \"tie_word_embeddings\": true, \"rope_theta\": 5e5", &c, &err), SNUG_OK);
+    assert_int_equal(
+        read_config("num_key_value", "\"head_dim\": 32, \"tie_word_embeddings\": true, \"rope_theta\": 5e5", &c, &err),
+        SNUG_OK);
     assert_int_equal(c.n_kv_heads, 8);
     assert_int_equal(c.head_dim, 32);
     assert_true(c.tied);
     assert_true(c.rope_base == 5e5);
-    assert_int_equal(read_config("", "\"head_dim\": null, \"rope_scaling\": null, \"rope_parameters\": {\"rope_theta\": 7, "
-                                     "\"rope_type\": \"linear\", \"factor\": 4}", &c, &err), SNUG_OK);
+    assert_int_equal(read_config("",
+                                 "\"head_dim\": null, \"rope_scaling\": null, \"rope_parameters\": {\"rope_theta\": 7, "
+                                 "\"rope_type\": \"linear\", \"factor\": 4}",
+                                 &c, &err),
+                     SNUG_OK);
     assert_true(c.rope_base == 7);
     assert_int_equal(c.scaling, ROPE_LINEAR);
     assert_true(c.scale_factor == 4);
 }
 
 static void test_refused(void **state) {
-    static const struct { const char *without, *extra; snug_err code; const char *words; } cases[] = {
-        {"architectures", "\"architectures\": [\"GPT2LMHeadModel\"]", SNUG_ERR_UNSUPPORTED, "'GPT2LMHeadModel' is not supported; known: Llama"},
+    static const struct { const char *without, *extra; snug_err code; const char *words;
+    } cases[] = {
+        {"architectures", "\"architectures\": [\"GPT2LMHeadModel\"]", SNUG_ERR_UNSUPPORTED,
+         "'GPT2LMHeadModel' is not supported; known: Llama"},
         {"architectures", "", SNUG_ERR_FORMAT, "architectures"},
         {"architectures", "\"architectures\": []", SNUG_ERR_FORMAT, "architectures"},
         {"hidden_size", "", SNUG_ERR_FORMAT, "'hidden_size' is missing"},
@@ -111,7 +126,8 @@ static void test_refused(void **state) {
 static void test_windows(void **state) {
     config c;
     snug_error err;
-    const char *mistral = "\"architectures\": [\"MistralForCausalLM\"], ", *qwen = "\"architectures\": [\"Qwen2ForCausalLM\"], ";
+    const char *mistral = "\"architectures\": [\"MistralForCausalLM\"], ",
+               *qwen = "\"architectures\": [\"Qwen2ForCausalLM\"], ";
     const struct { const char *arch, *fields; uint32_t window, from; } cases[] = {
         {mistral, "\"sliding_window\": 16", 16, 0},
         {mistral, "\"sliding_window\": null", 0, 0},
@@ -144,9 +160,13 @@ static void test_windows(void **state) {
 static void test_rope(void **state) {
     config c;
     snug_error err;
-    assert_int_equal(read_config("", "\"head_dim\": 64, \"rope_theta\": 500000, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
-                                     "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}", &c, &err),
-                     SNUG_OK);
+    assert_int_equal(
+        read_config(
+            "",
+            "\"head_dim\": 64, \"rope_theta\": 500000, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
+            "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}",
+            &c, &err),
+        SNUG_OK);
     double scaled[32], plain[32], again[32];
     float factors[32];
     rope_inv_freq(&c, NULL, scaled);
@@ -174,9 +194,16 @@ static void test_names(void **state) {
     assert_int_equal(layer, 12);
     assert_int_equal(role_from_name("output.weight", &layer), ROLE_HEAD);
     assert_int_equal(layer, -1);
-    static const char *const strangers[] = {"blk.12.output.weight", "attn_q.weight", "blk.012.attn_q.weight", "blk.-1.attn_q.weight",
-                                            "blk.99999999999999999999.attn_q.weight", "blk..attn_q.weight", "blk.1.attn_q.weight ", ""};
-    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) assert_int_equal(role_from_name(strangers[i], NULL), ROLE_NONE);
+    static const char *const strangers[] = {"blk.12.output.weight",
+                                            "attn_q.weight",
+                                            "blk.012.attn_q.weight",
+                                            "blk.-1.attn_q.weight",
+                                            "blk.99999999999999999999.attn_q.weight",
+                                            "blk..attn_q.weight",
+                                            "blk.1.attn_q.weight ",
+                                            ""};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        assert_int_equal(role_from_name(strangers[i], NULL), ROLE_NONE);
     assert_true(canonical_from_hf("model.layers.3.mlp.down_proj.weight", name));
     assert_string_equal(name, "blk.3.ffn_down.weight");
     assert_true(canonical_from_hf("lm_head.weight", name));
@@ -200,8 +227,12 @@ static void test_gguf_round_trip(void **state) {
     uint64_t bytes;
     char path[128];
     gguf_file *g = NULL;
-    assert_int_equal(read_config("architectures", "\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 77, \"head_dim\": 24, "
-                                 "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"rope_theta\": 1e6", &c, &err), SNUG_OK);
+    assert_int_equal(
+        read_config("architectures",
+                    "\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 77, \"head_dim\": 24, "
+                    "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"rope_theta\": 1e6",
+                    &c, &err),
+        SNUG_OK);
     assert_int_equal(config_to_gguf(&c, &kvs, &err), SNUG_OK);
     assert_int_equal(gguf_layout(&kvs, NULL, 0, 32, &header, &bytes, &err), SNUG_OK);
     snprintf(path, sizeof path, "%s/x.gguf", dir);

@@ -1,6 +1,6 @@
 // rooms: base format token kern codec kv model
-/* The graph as fit uses it: layers read one at a time by pread, a cache of one layer for all, hooks on the inputs of the matrices.
- * Compared with the logits of transformers, and the hooks with the matrices that they stand before. */
+/* The graph as fit uses it: layers read one at a time by pread, a cache of one layer for all, hooks on the inputs of
+ * the matrices. Compared with the logits of transformers, and the hooks with the matrices that they stand before. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,7 +62,12 @@ static void layer_by_layer(const char *name) {
     float *expected = read_golden(name, tokens, c->n_vocab);
 
     graph_params gp = {.max_batch = N, .n_ctx = N, .threads = 2};
-    kv_params kp = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = N, .max_seqs = 1, .type = SNUG_KV_F32};
+    kv_params kp = {.n_layers = 1,
+                    .n_kv_heads = c->n_kv_heads,
+                    .head_dim = c->head_dim,
+                    .n_ctx = N,
+                    .max_seqs = 1,
+                    .type = SNUG_KV_F32};
     graph *g = NULL;
     kv_pool *pool = NULL;
     graph_item items[N];
@@ -137,7 +142,14 @@ static void test_edges_and_sizes(void **state) {
     assert_int_equal(role_edge(ROLE_UP), EDGE_FFN_IN);
     assert_int_equal(role_edge(ROLE_DOWN), EDGE_FFN_MID);
     assert_int_equal(role_edge(ROLE_EMBD), EDGE_COUNT);
-    config c = {.n_layers = 1, .n_embd = 1 << 24, .n_heads = 1, .n_kv_heads = 1, .head_dim = 64, .n_ff = 1 << 24, .n_vocab = 10, .rope_dims = 64};
+    config c = {.n_layers = 1,
+                .n_embd = 1 << 24,
+                .n_heads = 1,
+                .n_kv_heads = 1,
+                .head_dim = 64,
+                .n_ff = 1 << 24,
+                .n_vocab = 10,
+                .rope_dims = 64};
     graph_params p = {.max_batch = UINT32_MAX, .n_ctx = 10, .threads = 1};
     graph *g = NULL;
     snug_error err;

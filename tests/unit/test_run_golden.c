@@ -1,6 +1,6 @@
 // rooms: base format token kern codec kv model run
-/* Logits of transformers on tiny random models (tests/golden/README.md), and what must hold on them bit for bit: chunks of a prompt,
- * threads, other sequences in the batch and forks do not change a token's logits. */
+/* Logits of transformers on tiny random models (tests/golden/README.md), and what must hold on them bit for bit: chunks
+ * of a prompt, threads, other sequences in the batch and forks do not change a token's logits. */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -77,7 +77,8 @@ static session open_session(const golden *g, snug_act act, snug_kv kv, int threa
     session s = {0};
     snug_error err = {0};
     must(snug_model_open(g->dir, &s.model, &err), &err, g->name);
-    snug_context_params p = {.n_ctx = 256, .max_seqs = max_seqs, .max_batch = 512, .threads = threads, .act = act, .kv = kv};
+    snug_context_params p = {
+        .n_ctx = 256, .max_seqs = max_seqs, .max_batch = 512, .threads = threads, .act = act, .kv = kv};
     must(snug_context_create(s.model, &p, &s.ctx, &err), &err, g->name);
     return s;
 }
@@ -169,7 +170,8 @@ static void test_chunks_and_threads(void **state) {
             const golden *g = &goldens[k];
             float *first = NULL;
             for (int threads = 1; threads <= 2; threads++) {
-                session s = open_session(g, form ? SNUG_ACT_Q8 : SNUG_ACT_F32, form ? SNUG_KV_F16 : SNUG_KV_F32, threads, 1);
+                session s =
+                    open_session(g, form ? SNUG_ACT_Q8 : SNUG_ACT_F32, form ? SNUG_KV_F16 : SNUG_KV_F32, threads, 1);
                 for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
                     float *logits = all_logits(&s, g, chunks[c]);
                     if (!first) first = logits;
@@ -202,13 +204,15 @@ static void test_mixed_sequences(void **state) {
             items[2 * i + 1] = (snug_item){a, g->tokens[20 + i], 20 + i, true};
         }
         must(snug_decode(s.ctx, items, 40, &err), &err, g->name);
-        for (uint32_t i = 0; i < 20; i++) assert_memory_equal(snug_logits(s.ctx, 2 * i + 1), alone + (20 + i) * (size_t)g->n_vocab, row);
+        for (uint32_t i = 0; i < 20; i++)
+            assert_memory_equal(snug_logits(s.ctx, 2 * i + 1), alone + (20 + i) * (size_t)g->n_vocab, row);
         assert_int_equal(snug_seq_length(a), 40);
         /* b forgets its own way, and what it shared with a is untouched */
         must(snug_seq_truncate(b, 10, &err), &err, g->name);
         for (uint32_t i = 0; i < 30; i++) items[i] = (snug_item){b, g->tokens[10 + i], 10 + i, true};
         must(snug_decode(s.ctx, items, 30, &err), &err, g->name);
-        for (uint32_t i = 0; i < 30; i++) assert_memory_equal(snug_logits(s.ctx, i), alone + (10 + i) * (size_t)g->n_vocab, row);
+        for (uint32_t i = 0; i < 30; i++)
+            assert_memory_equal(snug_logits(s.ctx, i), alone + (10 + i) * (size_t)g->n_vocab, row);
         snug_seq_destroy(&b);
         snug_item next = {a, g->tokens[40], 40, true};
         must(snug_decode(s.ctx, &next, 1, &err), &err, g->name);

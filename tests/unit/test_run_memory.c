@@ -1,6 +1,7 @@
 // rooms: base format token kern codec kv model run
-/* The estimate of a context's memory is an upper bound of what the process really takes: a child opens a model, loads the tokenizer,
- * fills the whole context and looks at its peak. Under a sanitizer memory means something else, so there it is skipped. */
+/* The estimate of a context's memory is an upper bound of what the process really takes: a child opens a model, loads
+ * the tokenizer, fills the whole context and looks at its peak. Under a sanitizer memory means something else, so there
+ * it is skipped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -23,8 +24,8 @@ static int child(const char *path, snug_context_params p) {
     snug_memory m;
     int32_t ids[16], token = 5;
     size_t n;
-    if (snug_model_open(path, &model, NULL) || snug_context_memory(model, &p, &m, NULL) || snug_context_create(model, &p, &ctx, NULL) ||
-        snug_tokenize(model, "Once", 4, true, false, ids, 16, &n, NULL) ||
+    if (snug_model_open(path, &model, NULL) || snug_context_memory(model, &p, &m, NULL) ||
+        snug_context_create(model, &p, &ctx, NULL) || snug_tokenize(model, "Once", 4, true, false, ids, 16, &n, NULL) ||
         snug_sampler_create(&sp, snug_model_get_info(model)->n_vocab, &sampler, NULL))
         return 2;
     snug_seq *seqs[2] = {0};
@@ -35,13 +36,14 @@ static int child(const char *path, snug_context_params p) {
             uint32_t k = 0;
             for (; k < p.max_batch && at < p.n_ctx; k++, at++)
                 items[k] = (snug_item){seqs[s], token, at, k + 1 == p.max_batch || at + 1 == p.n_ctx};
-            if (snug_decode(ctx, items, k, NULL) || snug_sampler_pick(sampler, snug_logits(ctx, k - 1), &token, NULL)) return 2;
+            if (snug_decode(ctx, items, k, NULL) || snug_sampler_pick(sampler, snug_logits(ctx, k - 1), &token, NULL))
+                return 2;
         }
     }
     uint64_t peak = io_peak_rss();
-    printf("%s: peak %llu of at most %llu bytes (weights %llu, cache %llu, scratch %llu, other %llu)\n", path, (unsigned long long)peak,
-           (unsigned long long)m.total_bytes, (unsigned long long)m.weights_bytes, (unsigned long long)m.kv_bytes,
-           (unsigned long long)m.scratch_bytes, (unsigned long long)m.other_bytes);
+    printf("%s: peak %llu of at most %llu bytes (weights %llu, cache %llu, scratch %llu, other %llu)\n", path,
+           (unsigned long long)peak, (unsigned long long)m.total_bytes, (unsigned long long)m.weights_bytes,
+           (unsigned long long)m.kv_bytes, (unsigned long long)m.scratch_bytes, (unsigned long long)m.other_bytes);
     fflush(stdout);
     return peak <= m.total_bytes ? 0 : 1;
 }
@@ -63,8 +65,10 @@ static void test_bound(void **state) {
     skip();
 #endif
     check("models/demo", (snug_context_params){.n_ctx = 256, .max_batch = 128, .max_seqs = 1, .threads = 2});
-    check("models/demo", (snug_context_params){.n_ctx = 1000, .max_batch = 16, .max_seqs = 2, .threads = 1, .kv = SNUG_KV_F32});
-    check("models/demo", (snug_context_params){.n_ctx = 512, .max_batch = 512, .max_seqs = 1, .threads = 2, .act = SNUG_ACT_F32});
+    check("models/demo",
+          (snug_context_params){.n_ctx = 1000, .max_batch = 16, .max_seqs = 2, .threads = 1, .kv = SNUG_KV_F32});
+    check("models/demo",
+          (snug_context_params){.n_ctx = 512, .max_batch = 512, .max_seqs = 1, .threads = 2, .act = SNUG_ACT_F32});
     check("tests/golden/qwen2", (snug_context_params){.n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 2});
 }
 

@@ -175,7 +175,8 @@ static void test_top_k_is_exact(void **state) {
         count_draws(p, logits, BIG, counts);
         for (int i = 0; i < BIG; i++) {
             uint32_t better = 0;
-            for (int j = 0; j < BIG && counts[i]; j++) better += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
+            for (int j = 0; j < BIG && counts[i]; j++)
+                better += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
             assert_true(better < k);
             kept += counts[i] > 0;
         }
