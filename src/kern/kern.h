@@ -24,9 +24,9 @@
  * It expands to exactly what ggml's dequantizers give. Any payload bytes unpack safely; s and m may then be NaN or infinite
  * and q may be -128.
  * Activations ("q8 row"): int8 codes x in -127..127 (never -128: kernels rely on it), an f32 scale xs per 32, and xsum: the
- * int16 sum of each 16 codes.
+ * int16 sum of each 16 codes, which dots need whether the weights have offsets or not.
  * A chunk is 32 weights. Payload bytes, int8 codes and f16/bf16 sources need no alignment; float and int16 arrays that of
- * their type. No kernel reads or writes outside what its arguments name. Kernels keep their state on the stack (under 64 KB)
+ * their type. No kernel reads or writes outside what its arguments name. Kernels keep their state on the stack (under 96 KB)
  * and allocate nothing. */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H

@@ -170,9 +170,12 @@ static inline int bench_run(const char *word) {
                     snprintf(c.name, sizeof c.name, "dot_q8_g%d%s[%d..%d]x%zu", group, offset ? "_m" : "", c.lo, c.hi, c.tokens);
                     list[n++] = c;
                 }
-    for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12)
-        list[n++] = (bench_case){.name = "dot_f32", .units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS),
-                                 .run = bench_dot_f32, .rows = B_ROWS, .tokens = tokens};
+    for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12) {
+        bench_case c = {.units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS), .run = bench_dot_f32,
+                        .rows = B_ROWS, .tokens = tokens};
+        snprintf(c.name, sizeof c.name, "dot_f32x%zu", tokens);
+        list[n++] = c;
+    }
     list[n++] = (bench_case){.name = "expand", .units = all, .bytes = 5 * all, .run = bench_expand};
     list[n++] = (bench_case){.name = "expand_m", .units = all, .bytes = 5 * all, .run = bench_expand, .offset = true};
     list[n++] = (bench_case){.name = "quantize_q8", .units = B_COLS, .bytes = 5.25 * B_COLS, .run = bench_quantize};

@@ -169,20 +169,29 @@ static void int_unpack_undoes_the_format(void **state) {
 
 static uint32_t group_now;
 
-/* Codes: the whole range with -128, extremes only, or one of the narrow ranges that kernels treat apart. */
+/* Codes: the whole range with -128, or one of the ranges that kernels treat apart and the next wider. Extremes come in runs, so
+ * that whole chunks of the largest products meet. */
 static void fill_codes(rng *r, int8_t *q, size_t n) {
-    static const int range[][2] = {{-128, 127}, {-127, 127}, {-128, -128}, {127, 127}, {-64, 65}, {-64, 64}, {-32, 31},
-                                   {-16, 16},   {-8, 7},     {0, 15},      {0, 16},    {-1, 1},   {0, 0},    {112, 127}, {-128, -112}};
+    static const int range[][2] = {{-128, 127}, {-127, 127}, {-128, -128}, {127, 127}, {-64, 65}, {-65, 65}, {-64, 64},
+                                   {-32, 33},   {-32, 32},   {-16, 17},    {-16, 16},  {-8, 9},   {-8, 7},   {0, 15},
+                                   {0, 16},     {0, 17},     {-1, 1},      {0, 0},     {112, 127}, {-128, -112}};
     const int *k = range[rng_below(r, sizeof range / sizeof *range)];
-    bool extremes = chance(r, 4);
-    for (size_t i = 0; i < n; i++) q[i] = (int8_t)(extremes ? k[chance(r, 2)] : (int)pick(r, 0, (size_t)(k[1] - k[0])) + k[0]);
+    size_t run = chance(r, 3) ? 64 : chance(r, 4) ? 1 : 0;
+    bool high = false;
+    for (size_t i = 0; i < n; i++) {
+        if (run && i % run == 0) high = chance(r, 2);
+        q[i] = (int8_t)(run ? k[high] : (int)pick(r, 0, (size_t)(k[1] - k[0])) + k[0]);
+    }
 }
 
-/* Activations with their sums: random, extremes, or one-hot. */
+/* Activations with their sums: random, extremes singly or in runs, or one-hot. */
 static void fill_q8(rng *r, int8_t *x, int16_t *xsum, size_t n) {
-    uint32_t how = rng_below(r, 4);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (int8_t)(how == 0 ? 0 : how == 1 ? (chance(r, 2) ? 127 : -127) : (int)pick(r, 0, 254) - 127);
+    uint32_t how = rng_below(r, 5);
+    bool high = false;
+    for (size_t i = 0; i < n; i++) {
+        if (how == 1 || i % 64 == 0) high = chance(r, 2);
+        x[i] = (int8_t)(how == 0 ? 0 : how <= 2 ? (high ? 127 : -127) : (int)pick(r, 0, 254) - 127);
+    }
     if (how == 0 && n) x[rng_below(r, (uint32_t)n)] = chance(r, 2) ? 127 : -127;
     for (size_t i = 0; i < n / 16; i++) {
         xsum[i] = 0;
@@ -311,6 +320,8 @@ static bool quantize_case(rng *r, pool *p, const kern_table *ref, const kern_tab
         float scale = ldexpf(1, (int)pick(r, 0, 40) - 20);
         for (size_t i = 0; i < n; i++) x[i] = scale * ((float)(int)pick(r, 0, 508) / 2 - 127);
     }
+    if (chance(r, 8)) /* a denormal scale of one or two units: codes beyond 127 are clamped */
+        for (size_t i = 0; i < n; i++) x[i] = (float)((int)pick(r, 0, 500) - 250) * 0x1p-149f;
     int8_t *qa = pool_new(p, 32 * chunks), *qb = pool_new(p, 32 * chunks);
     float *sa = pool_new(p, 4 * chunks), *sb = pool_new(p, 4 * chunks);
     int16_t *ka = pool_new(p, 4 * chunks), *kb = pool_new(p, 4 * chunks);

@@ -185,14 +185,15 @@ KERN_INLINE void sum_tokens(tokens *k, const int16_t *xsum, int nt, size_t n_chu
     }
 }
 
-/* One K block of one tile of nt tokens. groups, n_add, no and nt are constant after inlining. */
+/* One K block of one tile of nt tokens. groups, n_add, no and nt are constant after inlining. A block begins at a group that
+ * is a multiple of 8, so its own count gives the lanes. */
 KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, int n_add, int no, int nt, const tokens *k,
-                      size_t group0, lanes *lane) {
-    const int n_j = 8 / groups;
+                      lanes *lane) {
+    const int n_j = 8 / groups; /* vectors of a group */
     for (size_t c = 0; c < n_chunks; c++)
 #pragma GCC unroll 2
         for (int h = 0; h < groups; h++) {
-            const size_t g = c * (size_t)groups + (size_t)h, l = (group0 + g) % 8;
+            const size_t g = c * (size_t)groups + (size_t)h, l = g % 8;
             __m256i dot[OCTETS][T_TILE];
             if (n_add == MODE_SIGN) chunk_dots_sign(p->q[c], h * n_j, n_j, no, nt, k->x + 32 * c, k->ldx, dot);
             else chunk_dots(p->q[c], h * n_j, n_j, n_add, no, nt, k->x + 32 * c, k->ldx, dot);
@@ -217,21 +218,21 @@ KERN_INLINE void tile(const panel *p, size_t n_chunks, int groups, bool offset, 
         }
 }
 
-#define TILE_ARGS const panel *p, size_t n_chunks, bool offset, int nt, const tokens *k, size_t group0, lanes *lane
+#define TILE_ARGS const panel *p, size_t n_chunks, bool offset, int nt, const tokens *k, lanes *lane
 
 KERN_INLINE void tile_nt(int groups, int n_add, int no, TILE_ARGS) {
-    if (nt == 4 && n_add == 8) tile(p, n_chunks, groups, offset, n_add, no, 4, k, group0, lane);
-    else if (nt == 2 && n_add != 8) tile(p, n_chunks, groups, offset, n_add, no, 2, k, group0, lane);
-    else tile(p, n_chunks, groups, offset, n_add, no, 1, k, group0, lane);
+    if (nt == 4 && n_add == 8) tile(p, n_chunks, groups, offset, n_add, no, 4, k, lane);
+    else if (nt == 2 && n_add != 8) tile(p, n_chunks, groups, offset, n_add, no, 2, k, lane);
+    else tile(p, n_chunks, groups, offset, n_add, no, 1, k, lane);
 }
 
 KERN_INLINE void tile_mode(int groups, int no, TILE_ARGS) {
     switch (p->n_add) {
-    case 8: tile_nt(groups, 8, no, p, n_chunks, offset, nt, k, group0, lane); break;
-    case 4: tile_nt(groups, 4, no, p, n_chunks, offset, nt, k, group0, lane); break;
-    case 2: tile_nt(groups, 2, no, p, n_chunks, offset, nt, k, group0, lane); break;
-    case 1: tile_nt(groups, 1, no, p, n_chunks, offset, nt, k, group0, lane); break;
-    default: tile_nt(groups, MODE_SIGN, no, p, n_chunks, offset, nt, k, group0, lane); break;
+    case 8: tile_nt(groups, 8, no, p, n_chunks, offset, nt, k, lane); break;
+    case 4: tile_nt(groups, 4, no, p, n_chunks, offset, nt, k, lane); break;
+    case 2: tile_nt(groups, 2, no, p, n_chunks, offset, nt, k, lane); break;
+    case 1: tile_nt(groups, 1, no, p, n_chunks, offset, nt, k, lane); break;
+    default: tile_nt(groups, MODE_SIGN, no, p, n_chunks, offset, nt, k, lane); break;
     }
 }
 
@@ -264,7 +265,7 @@ KERN_INLINE void panel_dots(const kern_q8_args *a, int groups, int no, size_t ro
             k.x = a->x + at * a->ldx + 32 * c;
             k.xs = a->xs + at * (a->ldx / 32) + c;
             sum_tokens(&k, a->xsum + at * (a->ldx / 16) + 2 * c, now, n, groups, p.lo);
-            tile_mode(groups, no, &p, n, a->m != NULL, now, &k, c * (size_t)groups, lane + t);
+            tile_mode(groups, no, &p, n, a->m != NULL, now, &k, lane + t);
             t += (size_t)now;
         }
     }
