@@ -99,6 +99,7 @@ static inline void bench_softmax(const kern_table *t, bench_data *d, const bench
     d->y[0] = t->softmax(d->z, B_COLS);
 }
 static inline void bench_rope(const kern_table *t, bench_data *d, const bench_case *c) {
+    memcpy(d->z, d->x + B_COLS, sizeof d->z); /* unnormalised angles would drift to denormals */
     for (size_t i = 0; i < B_COLS; i += B_HD) t->rope(d->z + i, B_HD / 2, d->x, c->offset);
 }
 static inline void bench_scores(const kern_table *t, bench_data *d, const bench_case *c) {
