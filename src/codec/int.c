@@ -14,7 +14,8 @@
 #include "codec/search.h"
 #include "kern/blocks.h"
 
-enum { MAX_GROUP = 128, MAX_PHASES = 4, N_E = 31, FINE = 16, N_Z = 8, ZERO = 31 << 3 | 4 }; /* steps are fine up to e = 16; e = 31: scale 0 */
+/* Steps are fine up to e = 16; e = 31: scale 0. */
+enum { MAX_GROUP = 128, MAX_PHASES = 4, N_E = 31, FINE = 16, N_Z = 8, ZERO = 31 << 3 | 4 };
 #define STEPS_PER_OCTAVE 8.0f
 
 typedef struct int_enc { /* followed by the arrays */
@@ -36,9 +37,9 @@ static bool params_ok(codec_params p) {
 }
 
 uint64_t int_row_bytes(codec_params p, uint64_t cols) {
-    uint64_t codes;
-    if (!checked_mul(div_up(cols, 32), 4u * p.bits, &codes)) return 0;
-    return 2 + div_up(cols, p.group) + codes;
+    uint64_t n;
+    bool fits = checked_mul(div_up(cols, 32), 4u * p.bits, &n) && checked_add(n, 2 + div_up(cols, p.group), &n);
+    return fits ? n : 0;
 }
 static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
     uint64_t n;
@@ -98,6 +99,10 @@ static float load_group(const float *w, const float *a, size_t n, float inv_unit
     return absmax(x, n);
 }
 
+/* Groups whose largest weight is below this share of the row's (which is near 1) decode to 0 whatever the phase: the smallest scale is
+ * 2^-6.7 d. Without the bound a denormal group's ratio of scales is infinite, and no number of steps. */
+static const float NEGLIGIBLE = 0x1p-60f;
+
 /* The best phase of a row's d: candidate scales lie on a grid `phases` times finer than e's, so that one pass over them serves
  * all phases. Returns the phase. */
 static int best_phase(const int_enc *e, const float *w, const float *a, float inv_unit, float s_top, int phases) {
@@ -106,7 +111,7 @@ static int best_phase(const int_enc *e, const float *w, const float *a, float in
     for (size_t g = 0; g < e->n_groups; g++) {
         size_t c = g * e->p.group, n = e->cols - c < e->p.group ? e->cols - c : e->p.group;
         float top = load_group(w + c, a ? a + c : NULL, n, inv_unit, x, imp);
-        if (top == 0) continue;
+        if (top < NEGLIGIBLE) continue;
         float best[MAX_PHASES];
         for (int k = 0; k < phases; k++) best[k] = INFINITY;
         float per_octave = STEPS_PER_OCTAVE * (float)phases;
