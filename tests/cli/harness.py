@@ -1,7 +1,7 @@
 """Runs the program as its users do and looks at what comes out. Python's standard library only.
 
-A test script is a set of functions `test_*(t)` and ends with `harness.main(globals())`. `t` is a Runner: a scratch folder, a cache
-folder of its own and the program. Usage of a script: SCRIPT --snug PROGRAM [--source FOLDER] [--only NAME]
+A test script is a set of functions `test_*(t)` and ends with `harness.main(globals())`. `t` is a Runner: a scratch folder of its
+own, a cache folder that the script's tests share, and the program. Usage of a script: SCRIPT --snug PROGRAM [--source FOLDER] [--only NAME]
 """
 import argparse
 import json
@@ -46,12 +46,12 @@ class Result:
 
 
 class Runner:
-    def __init__(self, snug, source, folder):
+    def __init__(self, snug, source, folder, cache):
         self.snug, self.source, self.folder = Path(snug).resolve(), Path(source).resolve(), Path(folder)
         self.demo = self.source / "models" / "demo"
         self.text = self.source / "models" / "demo-text.txt"
         self.sanitized = os.environ.get("SNUG_TEST_SANITIZED") == "1"
-        self.env = dict(os.environ, XDG_CACHE_HOME=str(self.folder / "cache"), TERM="dumb")
+        self.env = dict(os.environ, XDG_CACHE_HOME=str(cache), TERM="dumb")
 
     def path(self, name):
         return self.folder / name
@@ -67,8 +67,9 @@ class Runner:
         assert "Sanitizer" not in result.stderr and "runtime error" not in result.stderr, str(result)
         return result
 
-    def start(self, *args, **kwargs):
-        return subprocess.Popen([self.snug, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env, **kwargs)
+    def start(self, *args, env=None, **kwargs):
+        return subprocess.Popen([self.snug, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**self.env, **(env or {})},
+                                **kwargs)
 
     def fit(self, name, *args, **kwargs):
         """A quick fit of the demo model; returns the path and the JSON report."""
@@ -102,13 +103,14 @@ def main(names):
     parser.add_argument("--only")
     args = parser.parse_args()
     failed = skipped = passed = 0
+    cache = tempfile.TemporaryDirectory(prefix="snug-test-cache-") # one for the script: what was measured once is not measured again
     for name, function in list(names.items()):
         if not name.startswith("test_") or not callable(function) or (args.only and args.only not in name):
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="snug-test-") as folder:
             try:
-                function(Runner(args.snug, args.source, folder))
+                function(Runner(args.snug, args.source, folder, cache.name))
                 passed += 1
                 print(f"ok    {name} ({time.monotonic() - began:.1f} s)", flush=True)
             except Skip as reason:
