@@ -167,6 +167,7 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
         (rc = json_get_bool_or(o, where, "tie_word_embeddings", false, &c->tied, err)) ||
         (rc = read_rope(o, where, c, err)) || (rc = read_window(o, where, c, err)))
         return rc;
+    if (c->head_dim == 0 && c->arch->qk_norm) c->head_dim = 128; /* Qwen3's own default */
     if (c->head_dim == 0) {
         if (c->n_heads == 0 || c->n_embd % c->n_heads)
             return err_set(err, SNUG_ERR_FORMAT,

@@ -46,8 +46,17 @@ static snug_err check_budget(const snug_model *model, const run_sizes *sizes, co
     snug_err rc = run_memory(&model->store->cfg, sizes, p, &m, err);
     if (rc || p->ram_bytes == 0 || m.total_bytes <= p->ram_bytes) return rc;
     uint32_t fits = largest_context(&model->store->cfg, sizes, *p);
-    char advice[96] = "no context fits";
-    if (fits) snprintf(advice, sizeof advice, "the largest context that fits is %u", fits);
+    char advice[96];
+    if (fits) {
+        snprintf(advice, sizeof advice, "the largest context that fits is %u", fits);
+    } else {
+        snug_memory least;
+        snug_context_params one = *p;
+        one.n_ctx = 1;
+        if ((rc = run_memory(&model->store->cfg, sizes, &one, &least, err))) return rc;
+        snprintf(advice, sizeof advice, "no context fits, one position would need %llu bytes",
+                 (unsigned long long)least.total_bytes);
+    }
     return err_set(err, SNUG_ERR_BUDGET,
                    "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu) and "
                    "the limit is %llu; %s",
