@@ -56,7 +56,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     fit_text *t = &f->text;
     t->len = c->n_ctx_train < MAX_LEN ? c->n_ctx_train : MAX_LEN;
     if (t->len == 0) t->len = MAX_LEN;
-    t->n_seq = (uint32_t)(clamp(scale * 6e12 / macs, 1024, (size_t)(scale * 32768)) / t->len);
+    t->n_seq = (uint32_t)(clamp(scale * 4e12 / macs, 1024, (size_t)(scale * 16384)) / t->len);
     if (t->n_seq == 0) t->n_seq = 1;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;

@@ -22,7 +22,7 @@ enum { MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
 
 /* What is done to each matrix: noise of relative error t2, or a codec. */
 typedef struct level { double t2; const char *codec; } level;
-static const level small_levels[] = {{0, "int5g64"}, {0, "int4g64"}, {0, "int3g64"}, {0, "int3g128"}, {0, "int2g64"}};
+static const level small_levels[] = {{0, "int5g64"}, {0, "int4g64"}, {0, "int3g64"}, {0, "int2g64"}};
 static const level large_levels[] = {{0.004, NULL}, {0.03, NULL}};
 
 static const level *levels_of(const fit_job *f, size_t *n) {
@@ -51,11 +51,11 @@ double measure_prepare(fit_job *f, double scale) {
             int layer = f->tensor[i].t->role == ROLE_HEAD ? (int)f->src->cfg.n_layers : f->tensor[i].t->layer < 0 ? 0 : f->tensor[i].t->layer;
             per_token += (double)n_levels * (weights_from(f, layer) + head);
         }
-        if (per_token * 2048 <= 2e12) break; /* a small model affords the codecs and many tokens */
+        if (per_token * 1024 <= 1.2e12) break; /* a small model affords the codecs and many tokens */
     }
-    double tokens = fmin(fmax(scale * 16e12 / per_token, 64), scale * 2048);
+    double tokens = fmin(fmax(scale * 18e12 / per_token, 64), scale * 1024);
     f->text.sens_len = f->text.len;
-    while (tokens / f->text.sens_len < 4 && f->text.sens_len > 16) f->text.sens_len /= 2;
+    while (tokens / f->text.sens_len < 4 && f->text.sens_len > 32) f->text.sens_len /= 2;
     f->text.sens_seq = (uint32_t)fmax(1, tokens / f->text.sens_len);
     if (f->text.sens_seq > f->text.n_seq) f->text.sens_seq = f->text.n_seq;
     return per_token * f->text.sens_seq * f->text.sens_len;
