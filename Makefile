@@ -5,9 +5,10 @@ PREFIX     ?= /usr/local
 JOBS       ?= $(shell nproc 2>/dev/null || echo 2)
 SNUG        = $(BUILD)/snug
 ASAN_BUILD  = $(BUILD)-asan
+TSAN_BUILD  = $(BUILD)-tsan
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test-deps configure lib demo test test-build asan install examples bench clean
+.PHONY: all help deps test-deps configure lib demo test test-build asan tsan install examples bench clean
 
 all: configure ## build the program (build/snug) and the library
 	@cmake --build $(BUILD) -j $(JOBS) --target snug_cli snug
@@ -47,6 +48,12 @@ asan: test-deps ## a build with AddressSanitizer and UndefinedBehaviorSanitizer 
 	@cmake -S . -B $(ASAN_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSNUG_SANITIZE=ON $(CMAKE_ARGS)
 	@cmake --build $(ASAN_BUILD) -j $(JOBS)
 
+tsan: ## run what has threads under ThreadSanitizer, in build-tsan (installs clang and libomp-14-dev)
+	@tools/debian-packages.sh tsan
+	@cmake -S . -B $(TSAN_BUILD) -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSNUG_TSAN=ON $(CMAKE_ARGS)
+	@cmake --build $(TSAN_BUILD) -j $(JOBS)
+	@tests/tsan/run.sh $(TSAN_BUILD)
+
 bench: all ## the measurements behind bench/RESULTS.md (long)
 	@bench/run.sh $(SNUG)
 
@@ -54,4 +61,4 @@ install: all examples ## install into PREFIX (default /usr/local); DESTDIR is ho
 	@cmake --install $(BUILD)
 
 clean: ## remove the build folders
-	@rm -rf $(BUILD) $(ASAN_BUILD)
+	@rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD)

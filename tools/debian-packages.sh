@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a build (or the tests) need and that are missing. Does nothing when all are there, and only
-# names what is needed where there is no dpkg. Usage: tools/debian-packages.sh build|test
+# names what is needed where there is no dpkg. Usage: tools/debian-packages.sh build|test|tsan
 set -eu
 build="cmake ninja-build gcc libc6-dev pkg-config libjansson-dev libpcre2-dev libxxhash-dev libzstd-dev libopenblas-dev
        liblapacke-dev libutf8proc-dev libcmocka-dev"
@@ -8,7 +8,8 @@ test="$build python3 python3-venv"
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted=$test ;;
-*) echo "usage: $0 build|test" >&2; exit 2 ;;
+tsan) wanted="$build clang libomp-14-dev" ;;
+*) echo "usage: $0 build|test|tsan" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
