@@ -6,6 +6,18 @@ install(TARGETS snug EXPORT snug_targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# A static library's internal names would be its users' too (buf_append, comp_parse ...): the installed one is a single object in which
+# hidden names are local. The one in the build folder keeps them, for the tests.
+if(NOT BUILD_SHARED_LIBS AND CMAKE_OBJCOPY AND CMAKE_LINKER)
+  install(CODE "
+    set(archive \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/$<TARGET_FILE_NAME:snug>\")
+    set(object \"\${archive}.o\")
+    execute_process(COMMAND \"${CMAKE_LINKER}\" -r -o \"\${object}\" --whole-archive \"\${archive}\" COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND \"${CMAKE_OBJCOPY}\" --localize-hidden \"\${object}\" COMMAND_ERROR_IS_FATAL ANY)
+    file(REMOVE \"\${archive}\")
+    execute_process(COMMAND \"${CMAKE_AR}\" qcs \"\${archive}\" \"\${object}\" COMMAND_ERROR_IS_FATAL ANY)
+    file(REMOVE \"\${object}\")")
+endif()
 install(FILES include/snug.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES docs/snug.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES README.md NEWS.md docs/format.md docs/architecture.md docs/architecture.svg DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)

@@ -49,6 +49,15 @@ def test_what_is_installed(t):
     assert page.is_file() and page.read_text().count("\n.SH ") >= 5
 
 
+def test_no_other_names(t):
+    """A static library's users may call their functions what they like."""
+    _, lib = install(t)
+    for archive in lib.glob("libsnug.a"):
+        names = [line.split()[-1] for line in run("nm", "-g", "--defined-only", archive).splitlines() if len(line.split()) == 3]
+        assert "snug_version" in names
+        assert [n for n in names if not n.startswith("snug_")] == []
+
+
 def test_pkg_config(t):
     prefix, lib = install(t)
     source = t.path("user.c")
