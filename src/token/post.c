@@ -75,7 +75,8 @@ snug_err tokenizer_set_post(tokenizer *t, const json_t *j, snug_error *err) {
 bool tokenizer_text_is_eog(const char *text) {
     static const char *const known[] = {
         "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
-        "<|end_of_text|>", "<end_of_utterance>", "<EOT>", "[EOT]", "[EOS]", "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+        "<|end_of_text|>", "<end_of_utterance>", "<EOT>", "[EOT]", "[EOS]",
+        ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>")}; /* two literals: \x9Ce would be one number */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(text, known[i]) == 0) return true;
     return false;

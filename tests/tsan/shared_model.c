@@ -30,7 +30,8 @@ static bool failed(user *u, snug_err rc, const char *what, const snug_error *err
 static void talk(user *u, snug_error *err) {
     char text[4000], back[sizeof text];
     size_t n = 0, at = 0;
-    while (at + 64 < sizeof text) at += (size_t)snprintf(text + at, sizeof text - at, "Once upon %zu times, n\xc3\xa4mlich \xe4\xb8\xad ...\n", at);
+    while (at + 64 < sizeof text)
+        at += (size_t)snprintf(text + at, sizeof text - at, "Once upon %zu times, n\xc3\xa4mlich \xe4\xb8\xad ...\n", at);
     if (failed(u, snug_tokenize(u->model, text, at, true, true, u->ids, IDS, &u->n_ids, err), "tokenize", err)) return;
     if (failed(u, snug_detokenize(u->model, u->ids, u->n_ids, true, back, sizeof back, &n, err), "detokenize", err)) return;
     snug_message said[] = {{"user", "Hello"}, {"assistant", "Hi"}, {"user", "And?"}};
@@ -90,8 +91,9 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
     for (int i = 0; i < USERS; i++) {
-        if (users[i].failure[0]) fprintf(stderr, "shared_model: thread %d: %s\n", i, users[i].failure), bad = 1;
-        else if (!same(&users[0], &users[i], snug_model_get_info(model)->n_vocab)) fprintf(stderr, "shared_model: thread %d differs\n", i), bad = 1;
+        const char *what = users[i].failure;
+        if (!what[0] && !same(&users[0], &users[i], snug_model_get_info(model)->n_vocab)) what = "not what thread 0 has";
+        if (what[0]) fprintf(stderr, "shared_model: thread %d: %s\n", i, what), bad = 1;
         free(users[i].logits);
         snug_free(users[i].chat);
     }
