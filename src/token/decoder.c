@@ -37,7 +37,7 @@ static bool from_byte_alphabet(const uint8_t *p, size_t n, buf *out) {
 
 static bool replace_all(const decode_step *s, const uint8_t *p, size_t n, buf *out) {
     while (n > 0) {
-        const uint8_t *hit = memmem(p, n, s->from, s->from_bytes);
+        const uint8_t *hit = bytes_find(p, n, s->from, s->from_bytes);
         size_t k = hit ? (size_t)(hit - p) : n;
         if (!buf_append(out, p, k)) return false;
         if (!hit) break;

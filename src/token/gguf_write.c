@@ -131,9 +131,9 @@ static bool looks_special(const char *s, size_t n) {
 }
 
 static bool is_byte_token(const tokenizer *t, uint32_t id) {
-    const char *s = vocab_text(&t->model.vocab, id);
-    unsigned byte;
-    return vocab_bytes(&t->model.vocab, id) == 6 && sscanf(s, "<0x%2X>", &byte) == 1 && s[5] == '>' && t->model.byte_id[byte] == id;
+    for (int b = 0; b < 256; b++)
+        if (t->model.byte_id[b] == id) return true;
+    return false;
 }
 
 static int32_t token_type(const writer *w, uint32_t id) {

@@ -225,39 +225,53 @@ static bool is_byte_level(const tokenizer *t) {
     return t->pretok.byte_level;
 }
 
-snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
-    char *path = path_in(dir, "tokenizer.json"), *text = NULL;
+static snug_err open_text(tokenizer *t, const char *dir, const char *path, char **text, size_t bytes, snug_error *err) {
     json_t *root = NULL;
     json_slice tokens, merges;
-    added_spec *spec = NULL;
-    size_t bytes, n_spec = 0, n_more = 0;
+    size_t n_spec = 0, n_more = 0;
     int32_t more[MAX_MORE_EOG];
-    *out = NULL;
-    tokenizer *t = tokenizer_new(err);
-    if (!t || !path) {
-        free(path);
-        tokenizer_close(&t);
-        return err_nomem(err, 256);
-    }
-    snug_err e = io_read_all(path, MAX_JSON_BYTES, &text, &bytes, err);
-    if (!e) e = hf_json_parse(path, text, bytes, &root, &tokens, &merges, err);
-    if (e) goto done;
-    spec = calloc(json_array_size(json_object_get(root, "added_tokens")) + 1, sizeof *spec);
+    snug_err e = hf_json_parse(path, *text, bytes, &root, &tokens, &merges, err);
+    if (e) return e;
+    const json_t *post = json_object_get(root, "post_processor");
+    added_spec *spec = calloc(json_array_size(json_object_get(root, "added_tokens")) + 1, sizeof *spec);
     e = spec ? read_model(t, root, &tokens, &merges, spec, &n_spec, err) : err_nomem(err, 1024);
-    free(text); /* the largest thing in memory */
-    text = NULL;
+    free(*text); /* the largest thing in memory */
+    *text = NULL;
     if (!e) e = tokenizer_set_pipeline(t, json_object_get(root, "normalizer"), json_object_get(root, "pre_tokenizer"), json_object_get(root, "decoder"), err);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
-    if (!e) e = tokenizer_set_post(t, json_object_get(root, "post_processor"), err);
+    if (!e) e = tokenizer_set_post(t, post, err);
     if (!e && !is_byte_level(t)) t->ggml_model = "llama";
-    if (!e) e = read_sidecars(t, dir, json_object_get(root, "post_processor"), more, &n_more, err);
+    if (!e && dir) e = read_sidecars(t, dir, post, more, &n_more, err);
     if (!e) e = tokenizer_finish(t, more, n_more, false, err);
-done:
-    if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
-    free(text);
-    free(path);
     free(spec);
     json_decref(root);
+    return e;
+}
+
+snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, tokenizer **out, snug_error *err) {
+    char *copy = malloc(bytes + 1);
+    *out = NULL;
+    tokenizer *t = tokenizer_new(err);
+    if (copy) memcpy(copy, text, bytes);
+    snug_err e = t && copy ? open_text(t, NULL, what, &copy, bytes, err) : err_nomem(err, bytes);
+    free(copy);
+    if (e) tokenizer_close(&t);
+    *out = t;
+    return e;
+}
+
+snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
+    char *path = path_in(dir, "tokenizer.json"), *text = NULL;
+    size_t bytes;
+    *out = NULL;
+    tokenizer *t = tokenizer_new(err);
+    snug_err e = t && path ? io_read_all(path, MAX_JSON_BYTES, &text, &bytes, err) : err_nomem(err, 256);
+    if (!e) {
+        e = open_text(t, dir, path, &text, bytes, err);
+        if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
+    }
+    free(text);
+    free(path);
     if (e) tokenizer_close(&t);
     *out = t;
     return e;

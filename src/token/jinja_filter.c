@@ -19,8 +19,9 @@ static bool need(jinja *j, jname filter, const jvalue *v) {
 
 static jargs rest(const jargs *a, size_t skip) {
     jargs r = *a;
-    r.pos += skip < r.n_pos ? skip : r.n_pos;
-    r.n_pos -= skip < r.n_pos ? skip : r.n_pos;
+    if (skip > r.n_pos) skip = r.n_pos;
+    if (skip) r.pos += skip; /* no arithmetic on a null pointer */
+    r.n_pos -= skip;
     return r;
 }
 

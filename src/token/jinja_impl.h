@@ -11,8 +11,8 @@ enum {
     JINJA_MAX_DEPTH = 300,        /* nesting of syntax, of calls and of values */
     JINJA_MAX_STEPS = 5000000,    /* nodes evaluated                           */
     JINJA_MAX_NAMES = 5000,       /* different ones                            */
-    JINJA_MAX_OUTPUT = 64 << 20,  /* bytes of any one text                     */
-    JINJA_MAX_MEMORY = 512 << 20,
+    JINJA_MAX_OUTPUT = 16 << 20,  /* bytes of any one text                     */
+    JINJA_MAX_MEMORY = 128 << 20,
 };
 
 /* ---- values ---- */

@@ -103,7 +103,7 @@ static bool split(jinja *j, jvalue s, const jvalue *sep, int64_t most, jvalue *o
     if (sep && sep->kind == J_STRING) {
         if (sep->v.s.n == 0) return jinja_fail(j, SNUG_ERR_FORMAT, "split by an empty text");
         for (; ok; most--) {
-            const char *hit = most == 0 ? NULL : memmem(p, (size_t)(end - p), sep->v.s.p, sep->v.s.n);
+            const char *hit = most == 0 ? NULL : bytes_find(p, (size_t)(end - p), sep->v.s.p, sep->v.s.n);
             ok = push(j, &list, p, (size_t)((hit ? hit : end) - p));
             if (!hit) break;
             p = hit + sep->v.s.n;
@@ -172,7 +172,7 @@ static bool replace(jinja *j, jvalue s, jvalue from, jvalue to, int64_t most, jv
     while (ok && most != 0) {
         /* an empty `from` matches before every character and at the end */
         size_t k = from.v.s.n ? 0 : p < end ? utf8_length((uint8_t)*p) : 0;
-        const char *hit = from.v.s.n ? memmem(p, (size_t)(end - p), from.v.s.p, from.v.s.n) : p;
+        const char *hit = from.v.s.n ? bytes_find(p, (size_t)(end - p), from.v.s.p, from.v.s.n) : p;
         if (!hit || !jinja_step(j)) break;
         ok = jinja_put(j, &b, p, (size_t)(hit - p)) && jinja_put(j, &b, to.v.s.p, to.v.s.n) && jinja_put(j, &b, hit, k);
         p = hit + from.v.s.n + k;
@@ -208,7 +208,7 @@ static bool starts_or_ends(jinja *j, jvalue s, const jvalue *with, bool start, j
 static int64_t find(jvalue s, jvalue what, bool last) {
     const char *hit = NULL, *p = s.v.s.p, *end = p + s.v.s.n;
     if (what.v.s.n == 0) hit = last ? end : p;
-    while (what.v.s.n && (p = memmem(p, (size_t)(end - p), what.v.s.p, what.v.s.n)) != NULL) {
+    while (what.v.s.n && (p = bytes_find(p, (size_t)(end - p), what.v.s.p, what.v.s.n)) != NULL) {
         hit = p++;
         if (!last) break;
     }
@@ -221,7 +221,7 @@ static int64_t find(jvalue s, jvalue what, bool last) {
 static int64_t count(jvalue s, jvalue what) {
     int64_t n = 0;
     const char *p = s.v.s.p, *end = p + s.v.s.n;
-    while (what.v.s.n && (p = memmem(p, (size_t)(end - p), what.v.s.p, what.v.s.n)) != NULL) n++, p += what.v.s.n;
+    while (what.v.s.n && (p = bytes_find(p, (size_t)(end - p), what.v.s.p, what.v.s.n)) != NULL) n++, p += what.v.s.n;
     return n;
 }
 

@@ -280,7 +280,7 @@ static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text
                        size_t *end, snug_error *err) {
     *found = false;
     if (!p->code) {
-        const uint8_t *hit = memmem(text + from, n - from, p->source, p->source_bytes);
+        const uint8_t *hit = bytes_find(text + from, n - from, p->source, p->source_bytes);
         if (!hit) return SNUG_OK;
         *found = true;
         *start = (size_t)(hit - text);

@@ -311,7 +311,7 @@ static void put_first(const tokenizer *t, sink *s, uint32_t id) {
     const char *p = vocab_text(&t->model.vocab, id);
     size_t n = vocab_bytes(&t->model.vocab, id), m = t->first_token->from_bytes;
     while (n > 0) {
-        const char *hit = memmem(p, n, t->first_token->from, m);
+        const char *hit = bytes_find(p, n, t->first_token->from, m);
         size_t k = hit ? (size_t)(hit - p) : n;
         put(s, p, k);
         p += hit ? k + m : k;

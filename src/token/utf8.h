@@ -3,6 +3,7 @@
 #ifndef TOKEN_UTF8_H
 #define TOKEN_UTF8_H
 #include "base/buf.h"
+#include <string.h>
 
 /* Length 1..4 of the well-formed sequence at p (n bytes left), 0 if there is none. */
 static inline size_t utf8_sequence(const uint8_t *p, size_t n) {
@@ -57,6 +58,19 @@ static inline size_t utf8_encode(uint32_t c, uint8_t *p) {
     p[2] = (uint8_t)(0x80 | (c >> 6 & 0x3F));
     p[3] = (uint8_t)(0x80 | (c & 0x3F));
     return 4;
+}
+
+/* First place of k > 0 bytes in n bytes, NULL if there is none. Not memmem: under AddressSanitizer that walks the whole rest of the text
+ * at every call, which makes replacing in a long text quadratic. */
+static inline void *bytes_find(const void *p, size_t n, const void *what, size_t k) {
+    const uint8_t *at = p;
+    while (n >= k) {
+        const uint8_t *hit = memchr(at, *(const uint8_t *)what, n - k + 1);
+        if (!hit || memcmp(hit, what, k) == 0) return (void *)hit;
+        n -= (size_t)(hit + 1 - at);
+        at = hit + 1;
+    }
+    return NULL;
 }
 
 /* Bytes up to the first that is not well-formed; n when all of it is. */

@@ -32,7 +32,79 @@ static void agrees_with_jinja2(void **state) {
     assert_int_equal(wrong, 0);
 }
 
+/* ---- limits and errors ---- */
+
+static snug_err render(const char *template, snug_error *err) {
+    json_t *vars = json_pack("{s:[{s:s, s:s}], s:i}", "messages", "role", "user", "content", "hi", "n", 3);
+    char *out = NULL;
+    memset(err, 0, sizeof *err);
+    snug_err e = jinja_render(template, vars, &out, err);
+    assert_true((e == SNUG_OK) == (out != NULL));
+    free(out);
+    json_decref(vars);
+    return e;
+}
+
+static char *repeated(const char *head, const char *text, size_t times, const char *tail) {
+    size_t n = strlen(text);
+    char *s = malloc(strlen(head) + n * times + strlen(tail) + 1), *p = s;
+    strcpy(p, head);
+    p += strlen(head);
+    for (size_t i = 0; i < times; i++, p += n) memcpy(p, text, n);
+    strcpy(p, tail);
+    return s;
+}
+
+static void errors_name_the_line(void **state) {
+    (void)state;
+    snug_error err;
+    assert_int_equal(render("a\nb\n{{ missing.x }}", &err), SNUG_ERR_FORMAT);
+    assert_string_equal(err.message, "chat template, line 3: 'missing' is undefined");
+    assert_int_equal(render("\n{% frobnicate %}", &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "line 2"));
+    assert_non_null(strstr(err.message, "frobnicate"));
+    assert_int_equal(render("{{ n | frob }}", &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "frob"));
+    assert_int_equal(render("{{ raise_exception('Only users here') }}", &err), SNUG_ERR_ARG);
+    assert_string_equal(err.message, "Only users here");
+    assert_int_equal(render("{% include 'other' %}", &err), SNUG_ERR_UNSUPPORTED);
+    assert_int_equal(render("{% import 'os' as os %}", &err), SNUG_ERR_UNSUPPORTED);
+    assert_int_equal(render("{{ ''.__class__.__mro__ }}", &err), SNUG_ERR_FORMAT);
+    assert_int_equal(render("\xFF", &err), SNUG_ERR_FORMAT);
+    assert_int_equal(render("{% break %}", &err), SNUG_ERR_FORMAT);
+    assert_int_equal(render("{{ strftime_now('%Y') | int > 2000 }}", &err), SNUG_OK);
+}
+
+static void everything_is_bounded(void **state) {
+    (void)state;
+    snug_error err;
+    static const char *const endless[] = {
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+        "{{ range(1000000000) | list }}",
+        "{{ 'x' * 1000000000000 }}",
+        "{% set ns = namespace(s='abcdefgh') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+        "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+        "{% set ns = namespace(s='a') %}{% for i in range(20) %}{% set ns.s = ns.s | replace('a', 'aaaaaaaaaa') %}{% endfor %}",
+    };
+    for (size_t i = 0; i < sizeof endless / sizeof *endless; i++)
+        if (render(endless[i], &err) != SNUG_ERR_FORMAT) fail_msg("%s: %s", endless[i], err.message);
+    static const struct { const char *head, *text, *tail; } deep[] = {{"{{ ", "(", "1"}, {"{{ ", "[", "1"}, {"{{ ", "not ", "1 }}"}, {"{{ 1", " + 1", " }}"}, {"{{ ", "-", "1 }}"}, {"", "{% if n %}", ""},
+                                                                      {"{{ ", "{1:", "1"}, {"{{ n", ".a", " }}"}, {"{{ n", " if n else 1", " }}"}, {"{{ n", "|int", " }}"}};
+    for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
+        char *s = repeated(deep[i].head, deep[i].text, 100000, deep[i].tail);
+        assert_int_equal(render(s, &err), SNUG_ERR_FORMAT);
+        free(s);
+        if (strchr("([", deep[i].text[0])) continue;
+        s = repeated(deep[i].head, deep[i].text, 40, deep[i].tail); /* what a template may need still works */
+        if (deep[i].text[0] != '{' && deep[i].text[0] != '.') assert_int_equal(render(s, &err), SNUG_OK);
+        free(s);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_jinja2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_jinja2), cmocka_unit_test(errors_name_the_line), cmocka_unit_test(everything_is_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
