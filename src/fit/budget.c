@@ -14,6 +14,8 @@
 #include <stdlib.h>
 
 enum { MAX_ROUNDS = 32 };
+/* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
+enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 
 static void human(uint64_t bytes, char out[32]) {
     static const char unit[] = " KMGTP";
@@ -146,7 +148,9 @@ snug_err budget_choose(fit_job *f, snug_error *err) {
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) menus[i] = f->tensor[i].menu;
     if (rc == SNUG_OK) rc = take_least(f, choice, &overhead, err);
     for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
-        rc = knapsack_solve(menus, f->n, min_u64(f->budget_bytes - overhead, UINT64_MAX / 2), choice, &least, err);
+        uint64_t room = min_u64(f->budget_bytes - overhead, UINT64_MAX / 2);
+        uint64_t unspent = (uint64_t)(f->p->target == SNUG_FOR_GGUF ? MAX_UNSPENT_GGUF : MAX_UNSPENT) * (f->budget_bytes / 1000);
+        rc = knapsack_fill(menus, f->n, room, room > unspent ? room - unspent : 0, choice, &least, err);
         if (rc != SNUG_OK) break;
         take(f, choice);
         rc = lay_out(f, err);

@@ -160,8 +160,25 @@ static void edges(void **state) {
     assert_int_equal(knapsack_solve(menus, 1, 100, choice, &least, NULL), SNUG_ERR_NUMERIC);
 }
 
+/* Two menus with a gap that the best plan leaves unspent: filling takes the other way up, and only when it is asked to. */
+static void fill(void **state) {
+    uint64_t least;
+    menus[0] = (menu){.tensor = "large", .n = 2, .cand = cands[0]};
+    cands[0][0] = (cand){.bytes = 100, .loss = 1};
+    cands[0][1] = (cand){.bytes = 200, .loss = 0};
+    menus[1] = (menu){.tensor = "small", .n = 2, .cand = cands[1]};
+    cands[1][0] = (cand){.bytes = 20, .loss = 5};
+    cands[1][1] = (cand){.bytes = 60, .loss = 0};
+    assert_int_equal(knapsack_fill(menus, 2, 230, 0, choice, &least, NULL), SNUG_OK);
+    assert_int_equal(choice[0] * 2 + choice[1], 1); /* 160 bytes, loss 1 */
+    assert_int_equal(knapsack_fill(menus, 2, 230, 210, choice, &least, NULL), SNUG_OK);
+    assert_int_equal(choice[0] * 2 + choice[1], 2); /* 220 bytes, loss 5 */
+    assert_int_equal(knapsack_fill(menus, 2, 230, 225, choice, &least, NULL), SNUG_OK);
+    assert_int_equal(choice[0] * 2 + choice[1], 1); /* no plan spends 225: the best one stays */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(against_brute_force), cmocka_unit_test(against_plain_dp), cmocka_unit_test(large),
-                                       cmocka_unit_test(edges)};
+                                       cmocka_unit_test(edges), cmocka_unit_test(fill)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
