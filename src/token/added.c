@@ -1,7 +1,7 @@
-/* Added tokens inside text. At each place the longest token that starts there is taken, matches never overlap, and a match that
- * a rule rejects (not a single word; special while parse_special is off) is passed over as a whole, not retried shorter: this is
- * what `tokenizers` does with its leftmost-longest automaton, and ids depend on it. Walking a trie from every byte costs
- * O(n * longest token); a table of first bytes skips nearly all of it. */
+/* Added tokens inside text. At each place the longest token that starts there is taken, matches never overlap, and a
+ * match that a rule rejects (not a single word; special while parse_special is off) is passed over as a whole, not
+ * retried shorter: this is what `tokenizers` does with its leftmost-longest automaton, and ids depend on it. Walking a
+ * trie from every byte costs O(n * longest token); a table of first bytes skips nearly all of it. */
 #include "token/added.h"
 #include "base/err.h"
 #include "token/utf8.h"
@@ -61,7 +61,8 @@ snug_err added_trie_add(added_trie *t, const char *text, size_t bytes, uint32_t 
     if (t->n_nodes == 0 && !new_node(t)) return err_nomem(err, 256);
     uint32_t node = 0;
     for (size_t i = 0; i < bytes; i++) {
-        if ((!t->mask || 2 * (t->n_edges + 1) > t->mask) && !grow_edges(t)) return err_nomem(err, 16 * (size_t)t->n_edges);
+        if ((!t->mask || 2 * (t->n_edges + 1) > t->mask) && !grow_edges(t))
+            return err_nomem(err, 16 * (size_t)t->n_edges);
         uint32_t next = step(t, node, (uint8_t)text[i]);
         if (!next) {
             next = t->n_nodes;
@@ -88,7 +89,8 @@ void added_trie_fini(added_trie *t) {
 }
 
 /* Leftmost-longest match at or after `from`. */
-static bool find(const added_trie *t, const uint8_t *text, size_t n, size_t from, size_t *start, size_t *end, uint32_t *value) {
+static bool find(const added_trie *t, const uint8_t *text, size_t n, size_t from, size_t *start, size_t *end,
+                 uint32_t *value) {
     for (size_t i = from; i < n; i++) {
         if (!t->first[text[i]]) continue;
         uint32_t node = 0;
@@ -119,8 +121,8 @@ static bool is_single_word(const uint8_t *text, size_t n, size_t start, size_t e
     return end == n || !utf8_is_word(utf8_decode(text + end));
 }
 
-snug_err added_split(const added_trie *t, const added_token *tokens, const uint8_t *text, size_t n, bool parse_special, buf *out,
-                     snug_error *err) {
+snug_err added_split(const added_trie *t, const added_token *tokens, const uint8_t *text, size_t n, bool parse_special,
+                     buf *out, snug_error *err) {
     size_t done = 0, from = 0, start, end;
     uint32_t value;
     while (t->n_edges && find(t, text, n, from, &start, &end, &value)) {

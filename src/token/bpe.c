@@ -1,7 +1,7 @@
 /* BPE tables: the pair hash, the score ranks, the alphabet. The merge loop is in bpe_merge.c.
  *
- * 300,000 merges: 3.6 MB of pairs by rank and 8 bytes for each of 2^20 slots; a slot carries 32 bits of the pair's hash, so that a
- * pair that is no merge (most are) costs one cache miss. */
+ * 300,000 merges: 3.6 MB of pairs by rank and 8 bytes for each of 2^20 slots; a slot carries 32 bits of the pair's
+ * hash, so that a pair that is no merge (most are) costs one cache miss. */
 #include "token/bpe.h"
 #include "base/err.h"
 #include "token/bpe_impl.h"
@@ -59,8 +59,8 @@ static snug_err join(const bpe *m, const char *a, size_t na, const char *b, size
     *out = vocab_find(&m->vocab, text, na + nb);
     if (text != small) free(text);
     if (*out == VOCAB_NONE)
-        return err_set(err, SNUG_ERR_FORMAT, "merge %u joins '%.*s' and '%.*s' into a token that the vocabulary lacks", m->n_pairs,
-                       (int)(na < 60 ? na : 60), a, (int)(nb < 60 ? nb : 60), b);
+        return err_set(err, SNUG_ERR_FORMAT, "merge %u joins '%.*s' and '%.*s' into a token that the vocabulary lacks",
+                       m->n_pairs, (int)(na < 60 ? na : 60), a, (int)(nb < 60 ? nb : 60), b);
     return SNUG_OK;
 }
 
@@ -69,8 +69,8 @@ snug_err bpe_add_merge(bpe *m, const char *a, size_t na, const char *b, size_t n
     if (ia == VOCAB_NONE || ib == VOCAB_NONE) {
         bool first = ia == VOCAB_NONE;
         size_t n = first ? na : nb;
-        return err_set(err, SNUG_ERR_FORMAT, "merge %u: the vocabulary lacks '%.*s'", m->n_pairs, (int)(n < 100 ? n : 100),
-                       first ? a : b);
+        return err_set(err, SNUG_ERR_FORMAT, "merge %u: the vocabulary lacks '%.*s'", m->n_pairs,
+                       (int)(n < 100 ? n : 100), first ? a : b);
     }
     snug_err e = join(m, a, na, b, nb, &joined, err);
     if (!e) insert_pair(m, ia, ib, joined);
@@ -81,8 +81,8 @@ snug_err bpe_add_merge_ids(bpe *m, uint32_t a, uint32_t b, snug_error *err) {
     if (!vocab_has(&m->vocab, a) || !vocab_has(&m->vocab, b))
         return err_set(err, SNUG_ERR_FORMAT, "merge %u of the ids %u and %u: no such tokens", m->n_pairs, a, b);
     uint32_t joined;
-    snug_err e = join(m, vocab_text(&m->vocab, a), vocab_bytes(&m->vocab, a), vocab_text(&m->vocab, b), vocab_bytes(&m->vocab, b),
-                      &joined, err);
+    snug_err e = join(m, vocab_text(&m->vocab, a), vocab_bytes(&m->vocab, a), vocab_text(&m->vocab, b),
+                      vocab_bytes(&m->vocab, b), &joined, err);
     if (!e) insert_pair(m, a, b, joined);
     return e;
 }
@@ -92,7 +92,10 @@ bool bpe_merge_is_live(const bpe *m, uint32_t rank) {
     return bpe_find_pair(m, m->pair[rank].a, m->pair[rank].b, &joined) == rank;
 }
 
-typedef struct scored { float score; uint32_t id; } scored;
+typedef struct scored {
+    float score;
+    uint32_t id;
+} scored;
 static int by_falling_score(const void *x, const void *y) {
     const scored *a = x, *b = y;
     return a->score > b->score ? -1 : a->score < b->score ? 1 : 0;
@@ -122,11 +125,12 @@ snug_err bpe_set_scores(bpe *m, const float *score, snug_error *err) {
     return SNUG_OK;
 }
 
-/* The marker U+2581 stands for a space. If no token that merging can make has it after another character, merges never cross
- * from a word into the next word's marker, and cutting there changes nothing but the speed. */
+/* The marker U+2581 stands for a space. If no token that merging can make has it after another character, merges never
+ * cross from a word into the next word's marker, and cutting there changes nothing but the speed. */
 static bool token_has_inner_marker(const char *text, size_t n) {
     for (size_t i = 1; i + 3 <= n; i++)
-        if (memcmp(text + i, "\xE2\x96\x81", 3) == 0 && !(i >= 3 && memcmp(text + i - 3, "\xE2\x96\x81", 3) == 0)) return true;
+        if (memcmp(text + i, "\xE2\x96\x81", 3) == 0 && !(i >= 3 && memcmp(text + i - 3, "\xE2\x96\x81", 3) == 0))
+            return true;
     return false;
 }
 
@@ -141,11 +145,13 @@ snug_err bpe_finish(bpe *m, snug_error *err) {
         m->byte_id[i] = vocab_find(v, text, 6);
         if (m->byte_id[i] == VOCAB_NONE) m->has_all_bytes = false;
     }
-    /* Cutting also needs the marker to be a token: a pending unknown run must end there whichever way the text is cut. */
+    /* Cutting also needs the marker to be a token: a pending unknown run must end there whichever way the text is cut.
+     */
     m->cut_before_marker = !m->ignore_merges && vocab_find(v, "\xE2\x96\x81", 3) != VOCAB_NONE;
     if (m->by_score) {
         for (uint32_t id = 0; id < v->n && m->cut_before_marker; id++)
-            if (vocab_has(v, id) && token_has_inner_marker(vocab_text(v, id), vocab_bytes(v, id))) m->cut_before_marker = false;
+            if (vocab_has(v, id) && token_has_inner_marker(vocab_text(v, id), vocab_bytes(v, id)))
+                m->cut_before_marker = false;
     } else {
         if (!m->pair) {
             snug_err e = bpe_reserve_pairs(m, 0, err);
@@ -169,11 +175,15 @@ snug_err bpe_all_reachable(const bpe *m, bool *out, snug_error *err) {
     for (uint32_t id = 0; id < m->vocab.n && *out && !e; id++) {
         const uint8_t *text = (const uint8_t *)vocab_text(&m->vocab, id);
         uint32_t n = vocab_bytes(&m->vocab, id), only;
-        if (!vocab_has(&m->vocab, id) || n == 0 || utf8_valid_prefix(text, n) != n || vocab_find(&m->vocab, text, n) != id) continue;
+        if (!vocab_has(&m->vocab, id) || n == 0 || utf8_valid_prefix(text, n) != n ||
+            vocab_find(&m->vocab, text, n) != id)
+            continue;
         ids.len = 0;
         e = bpe_encode(&plain, &s, text, n, &ids, err);
-        if (e || ids.len != sizeof only) *out = false;
-        else if (memcpy(&only, ids.data, sizeof only), only != id) *out = false;
+        if (e || ids.len != sizeof only)
+            *out = false;
+        else if (memcpy(&only, ids.data, sizeof only), only != id)
+            *out = false;
     }
     buf_fini(&ids);
     bpe_scratch_fini(&s);

@@ -1,9 +1,9 @@
-/* The merge loop. Short words (nearly all of byte-level text): an array of neighbours' ranks, scanned for its least; quadratic, but
- * in one or two cache lines. Long ones (a whole text without pretokenizer): a doubly linked list and a binary heap of candidates,
- * O(n log n). Both always merge the pair of least (rank, position), so they agree.
+/* The merge loop. Short words (nearly all of byte-level text): an array of neighbours' ranks, scanned for its least;
+ * quadratic, but in one or two cache lines. Long ones (a whole text without pretokenizer): a doubly linked list and a
+ * binary heap of candidates, O(n log n). Both always merge the pair of least (rank, position), so they agree.
  *
- * A candidate in the heap is stale when its left symbol is gone or the two symbols' bytes no longer add up to what they were:
- * symbols only grow, to the right, so equal start and equal total mean the same pair. */
+ * A candidate in the heap is stale when its left symbol is gone or the two symbols' bytes no longer add up to what they
+ * were: symbols only grow, to the right, so equal start and equal total mean the same pair. */
 #include "base/err.h"
 #include "base/hash.h"
 #include "token/bpe_impl.h"
@@ -51,7 +51,8 @@ static bool grow(void **p, size_t *cap, size_t need, size_t size) {
 }
 
 /* Rank of joining two neighbours whose text starts at p, VOCAB_NONE if they do not join. */
-static inline uint32_t pair_rank(const bpe *m, const uint8_t *p, const bpe_symbol *a, const bpe_symbol *b, uint32_t *joined) {
+static inline uint32_t pair_rank(const bpe *m, const uint8_t *p, const bpe_symbol *a, const bpe_symbol *b,
+                                 uint32_t *joined) {
     if (!m->by_score) return bpe_find_pair(m, a->id, b->id, joined);
     uint32_t id = vocab_find(&m->vocab, p + a->offset, a->bytes + b->bytes);
     if (id == VOCAB_NONE) return VOCAB_NONE;
@@ -74,9 +75,9 @@ static inline uint32_t char_id(const bpe *m, const uint8_t *p, size_t bytes) {
     return vocab_find(&m->vocab, p, bytes);
 }
 
-/* One symbol per character. A character that is no token: its bytes' tokens, or the unknown token, or nothing; in the order in
- * which `tokenizers` does it (a pending unknown run is not flushed by byte tokens). Offsets then are those of the emitted
- * symbols, not of the text; only by_score looks at text, and there every character is one symbol. */
+/* One symbol per character. A character that is no token: its bytes' tokens, or the unknown token, or nothing; in the
+ * order in which `tokenizers` does it (a pending unknown run is not flushed by byte tokens). Offsets then are those of
+ * the emitted symbols, not of the text; only by_score looks at text, and there every character is one symbol. */
 static uint32_t split_characters(const bpe *m, const uint8_t *p, size_t n, bpe_symbol *sym) {
     uint32_t count = 0, unk_bytes = 0;
     for (size_t i = 0; i < n;) {
@@ -200,13 +201,15 @@ static snug_err encode_word(const bpe *m, bpe_scratch *s, const uint8_t *p, size
         count = merge_short(m, p, sym, split_characters(m, p, n, sym));
         for (uint32_t i = 0; i < count; i++) sym[i].next = i + 1 < count ? i + 1 : END;
     } else {
-        if (!grow((void **)&s->symbol, &s->symbol_cap, n, sizeof *s->symbol)) return err_nomem(err, n * sizeof *s->symbol);
+        if (!grow((void **)&s->symbol, &s->symbol_cap, n, sizeof *s->symbol))
+            return err_nomem(err, n * sizeof *s->symbol);
         sym = s->symbol;
         count = split_characters(m, p, n, sym);
         if (!merge_long(m, s, p, count)) return err_nomem(err, s->heap_n * sizeof *s->heap);
     }
     for (uint32_t i = count ? 0 : END; i != END; i = sym[i].next) {
-        bool ok = sym[i].id != VOCAB_NONE ? buf_append_u32(ids, sym[i].id) : emit_missing(m, p + sym[i].offset, sym[i].bytes, ids);
+        bool ok = sym[i].id != VOCAB_NONE ? buf_append_u32(ids, sym[i].id)
+                                          : emit_missing(m, p + sym[i].offset, sym[i].bytes, ids);
         if (!ok) return err_nomem(err, ids->len);
     }
     return SNUG_OK;
@@ -236,7 +239,9 @@ static size_t next_cut(const uint8_t *p, size_t n, size_t from) {
         const uint8_t *hit = memchr(p + i, 0xE2, n - i);
         if (!hit) return n;
         i = (size_t)(hit - p);
-        if (i + 3 <= n && p[i + 1] == 0x96 && p[i + 2] == 0x81 && !(i >= 3 && memcmp(p + i - 3, "\xE2\x96\x81", 3) == 0)) return i;
+        if (i + 3 <= n && p[i + 1] == 0x96 && p[i + 2] == 0x81 &&
+            !(i >= 3 && memcmp(p + i - 3, "\xE2\x96\x81", 3) == 0))
+            return i;
     }
     return n;
 }

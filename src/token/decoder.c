@@ -1,5 +1,6 @@
-/* Decoders: what a token means as bytes. All steps but the ones that look at a whole text (Strip after Fuse, Metaspace's first
- * token) work on one token at a time, so their result is computed once per token at opening; decoding then only concatenates.
+/* Decoders: what a token means as bytes. All steps but the ones that look at a whole text (Strip after Fuse,
+ * Metaspace's first token) work on one token at a time, so their result is computed once per token at opening; decoding
+ * then only concatenates.
  *
  * `tokenizers` turns byte tokens that do not form UTF-8 into U+FFFD; here the bytes come out as they are. */
 #include "base/err.h"
@@ -8,7 +9,10 @@
 #include <string.h>
 
 static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 /* "<0x0A>" -> 10; -1 for anything else. */
@@ -72,14 +76,20 @@ snug_err decoder_token(const decoder *d, const char *token, size_t bytes, buf *o
             whole = true; /* it fuses, too */
             break;
         case DECODE_REPLACE:
-        case DECODE_METASPACE: ok = replace_all(s, now.data, now.len, &next); break;
+        case DECODE_METASPACE:
+            ok = replace_all(s, now.data, now.len, &next);
+            break;
         case DECODE_BYTE_FALLBACK:
             b = byte_token(now.data, now.len);
             byte = (uint8_t)b;
             ok = b >= 0 ? buf_append(&next, &byte, 1) : buf_append(&next, now.data, now.len);
             break;
-        case DECODE_STRIP: ok = strip(s, now.data, now.len, &next); break;
-        case DECODE_FUSE: whole = true; continue;
+        case DECODE_STRIP:
+            ok = strip(s, now.data, now.len, &next);
+            break;
+        case DECODE_FUSE:
+            whole = true;
+            continue;
         }
         buf swap = now;
         now = next;

@@ -1,5 +1,5 @@
-/* What a tokenizer does, as text: for finding the GGUF name of a pretokenizer, and for checking, after writing a GGUF, that
- * reading it back gives the same tokenizer. */
+/* What a tokenizer does, as text: for finding the GGUF name of a pretokenizer, and for checking, after writing a GGUF,
+ * that reading it back gives the same tokenizer. */
 #include "base/err.h"
 #include "token/tokenizer_impl.h"
 #include "token/utf8.h"
@@ -17,7 +17,8 @@ snug_err normalizer_describe(const normalizer *n, buf *out, snug_error *err) {
     for (size_t i = 0; i < n->n && ok; i++) {
         const norm_step *s = &n->step[i];
         ok = buf_printf(out, "norm %d %d%d %zu:", s->kind, s->left, s->right, s->text_bytes) &&
-             (!s->text_bytes || buf_append(out, s->text, s->text_bytes)) && put_pattern(s->pattern, out) && buf_append_str(out, "\n");
+             (!s->text_bytes || buf_append(out, s->text, s->text_bytes)) && put_pattern(s->pattern, out) &&
+             buf_append_str(out, "\n");
     }
     return ok ? SNUG_OK : err_nomem(err, out->len);
 }
@@ -26,8 +27,8 @@ snug_err pretokenizer_describe(const pretokenizer *p, buf *out, snug_error *err)
     bool ok = true;
     for (size_t i = 0; i < p->n && ok; i++) {
         const pretok_step *s = &p->step[i];
-        ok = buf_printf(out, "pretok %d %d%d%d%d%d %d %zu:", s->kind, s->behavior, s->invert, s->prefix_space, s->use_regex, s->split,
-                        s->scheme, s->marker_bytes) &&
+        ok = buf_printf(out, "pretok %d %d%d%d%d%d %d %zu:", s->kind, s->behavior, s->invert, s->prefix_space,
+                        s->use_regex, s->split, s->scheme, s->marker_bytes) &&
              (!s->marker_bytes || buf_append(out, s->marker, s->marker_bytes)) && put_pattern(s->pattern, out) &&
              buf_append_str(out, "\n");
     }
@@ -38,8 +39,9 @@ static bool describe_decoder(const decoder *d, buf *out) {
     bool ok = buf_printf(out, "decoder %d\n", d->present);
     for (size_t i = 0; i < d->n && ok; i++) {
         const decode_step *s = &d->step[i];
-        ok = buf_printf(out, "decode %d %.*s>%.*s %llu %llu %d\n", s->kind, (int)s->from_bytes, s->from ? s->from : "", (int)s->to_bytes,
-                        s->to ? s->to : "", (unsigned long long)s->start, (unsigned long long)s->stop, s->prepended);
+        ok = buf_printf(out, "decode %d %.*s>%.*s %llu %llu %d\n", s->kind, (int)s->from_bytes, s->from ? s->from : "",
+                        (int)s->to_bytes, s->to ? s->to : "", (unsigned long long)s->start, (unsigned long long)s->stop,
+                        s->prepended);
     }
     return ok;
 }
@@ -71,12 +73,13 @@ snug_err tokenizer_describe(const tokenizer *t, buf *out, snug_error *err) {
     bool ok = describe_decoder(&t->dec, out) && describe_ids("prefix", t->prefix, t->n_prefix, out) &&
               describe_ids("suffix", t->suffix, t->n_suffix, out) && describe_ids("eog", t->eog, t->n_eog, out);
     ok = ok && buf_printf(out, "model score=%d ignore_merges=%d\n", m->by_score, m->ignore_merges);
-    if (unknown_matters(t)) ok = ok && buf_printf(out, "unknown %d%d %d\n", m->byte_fallback && !m->by_score, m->fuse_unk, (int)m->unk);
+    if (unknown_matters(t))
+        ok = ok && buf_printf(out, "unknown %d%d %d\n", m->byte_fallback && !m->by_score, m->fuse_unk, (int)m->unk);
     for (size_t i = 0; i < t->n_added && ok; i++) {
         const added_token *a = &t->added[i];
         bool outside = t->outside && (t->outside[a->id >> 6] >> (a->id & 63) & 1) && outside_matters(t, a);
-        ok = buf_printf(out, "added %u %d%d%d%d%d %d %u:", a->id, a->special, a->normalized, a->lstrip, a->rstrip, a->single_word,
-                        outside, a->bytes) &&
+        ok = buf_printf(out, "added %u %d%d%d%d%d %d %u:", a->id, a->special, a->normalized, a->lstrip, a->rstrip,
+                        a->single_word, outside, a->bytes) &&
              buf_append(out, a->content, a->bytes) && buf_append_str(out, "\n");
     }
     return ok ? SNUG_OK : err_nomem(err, out->len);

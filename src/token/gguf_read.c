@@ -1,6 +1,6 @@
-/* Opens the tokenizer that a GGUF carries. Plain keys say what llama.cpp needs; what they cannot say stands in one JSON text,
- * snug.tokenizer.config (docs/tokenizers.md), which overrides them. snug.tokenizer.pattern alone names a pretokenizer pattern that
- * has no tokenizer.ggml.pre name. */
+/* Opens the tokenizer that a GGUF carries. Plain keys say what llama.cpp needs; what they cannot say stands in one JSON
+ * text, snug.tokenizer.config (docs/tokenizers.md), which overrides them. snug.tokenizer.pattern alone names a
+ * pretokenizer pattern that has no tokenizer.ggml.pre name. */
 #include "base/err.h"
 #include "token/gguf_keys.h"
 #include "token/tokenizer_impl.h"
@@ -11,9 +11,9 @@ typedef struct source {
     const gguf_file *g;
     const gguf_kv *tokens, *types, *scores;
     uint32_t n;
-    bool spm;         /* tokenizer.ggml.model "llama" */
-    json_t *config;   /* NULL: none */
-    size_t row;       /* of the pretokenizer table; SIZE_MAX: none */
+    bool spm;       /* tokenizer.ggml.model "llama" */
+    json_t *config; /* NULL: none */
+    size_t row;     /* of the pretokenizer table; SIZE_MAX: none */
     added_spec *spec;
     size_t n_spec;
 } source;
@@ -23,11 +23,13 @@ static snug_err bad(const source *s, const char *key, const char *what, snug_err
 }
 
 /* An array of `n` or more numbers or, elem GGUF_STRING, strings. Absent: *out NULL. */
-static snug_err find_array(const source *s, const char *key, bool strings, uint64_t n, const gguf_kv **out, snug_error *err) {
+static snug_err find_array(const source *s, const char *key, bool strings, uint64_t n, const gguf_kv **out,
+                           snug_error *err) {
     const gguf_kv *kv = gguf_find(s->g, key);
     *out = kv;
     if (!kv) return SNUG_OK;
-    if (kv->type != GGUF_ARRAY || (kv->elem_type == GGUF_STRING) != strings) return bad(s, key, "is not an array of the expected type", err);
+    if (kv->type != GGUF_ARRAY || (kv->elem_type == GGUF_STRING) != strings)
+        return bad(s, key, "is not an array of the expected type", err);
     if (kv->n < n) return bad(s, key, "is shorter than tokenizer.ggml.tokens", err);
     return SNUG_OK;
 }
@@ -37,7 +39,8 @@ static snug_err find_parts(source *s, snug_error *err) {
     if (!model) return bad(s, KEY_MODEL, "is missing", err);
     s->spm = strcmp(model, "llama") == 0;
     if (!s->spm && strcmp(model, "gpt2") != 0)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer model '%.60s' is not supported, only gpt2 and llama", model);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer model '%.60s' is not supported, only gpt2 and llama",
+                       model);
     snug_err e = find_array(s, KEY_TOKENS, true, 0, &s->tokens, err);
     if (!e && !s->tokens) e = bad(s, KEY_TOKENS, "is missing", err);
     if (!e && s->tokens->n > VOCAB_MAX_TOKENS) e = bad(s, KEY_TOKENS, "has more than 8388608 tokens", err);
@@ -50,9 +53,15 @@ static snug_err find_parts(source *s, snug_error *err) {
     return e;
 }
 
-static uint64_t type_of(const source *s, uint32_t id) { return s->types ? gguf_array_u64(s->types, id) : TYPE_NORMAL; }
-static gguf_str text_of(const source *s, uint32_t id) { return ((const gguf_str *)s->tokens->array)[id]; }
-static bool is_filler(gguf_str t, uint64_t type) { return type == TYPE_UNUSED && t.n > 5 && memcmp(t.p, "[PAD", 4) == 0; }
+static uint64_t type_of(const source *s, uint32_t id) {
+    return s->types ? gguf_array_u64(s->types, id) : TYPE_NORMAL;
+}
+static gguf_str text_of(const source *s, uint32_t id) {
+    return ((const gguf_str *)s->tokens->array)[id];
+}
+static bool is_filler(gguf_str t, uint64_t type) {
+    return type == TYPE_UNUSED && t.n > 5 && memcmp(t.p, "[PAD", 4) == 0;
+}
 
 static snug_err build_vocab(source *s, tokenizer *t, snug_error *err) {
     vocab_builder b = {0};
@@ -78,8 +87,10 @@ static snug_err read_text_merges(const source *s, tokenizer *t, snug_error *err)
     for (uint64_t i = 0; !e && i < kv->n; i++) {
         gguf_str m = ((const gguf_str *)kv->array)[i];
         const char *space = m.n > 1 ? memchr(m.p + 1, ' ', m.n - 1) : NULL;
-        if (!space) e = bad(s, KEY_MERGES, "has an entry without two parts", err);
-        else e = bpe_add_merge(&t->model, m.p, (size_t)(space - m.p), space + 1, m.n - (size_t)(space + 1 - m.p), err);
+        if (!space)
+            e = bad(s, KEY_MERGES, "has an entry without two parts", err);
+        else
+            e = bpe_add_merge(&t->model, m.p, (size_t)(space - m.p), space + 1, m.n - (size_t)(space + 1 - m.p), err);
     }
     return e;
 }
@@ -88,8 +99,10 @@ static snug_err read_id_merges(const source *s, tokenizer *t, const gguf_kv *kv,
     snug_err e = bpe_reserve_pairs(&t->model, kv->n / 2, err);
     for (uint64_t i = 0; !e && i + 1 < kv->n; i += 2) {
         uint64_t a = gguf_array_u64(kv, i), b = gguf_array_u64(kv, i + 1);
-        if (a >= s->n || b >= s->n) e = bad(s, KEY_PAIRS, "names an id beyond the vocabulary", err);
-        else e = bpe_add_merge_ids(&t->model, (uint32_t)a, (uint32_t)b, err);
+        if (a >= s->n || b >= s->n)
+            e = bad(s, KEY_PAIRS, "names an id beyond the vocabulary", err);
+        else
+            e = bpe_add_merge_ids(&t->model, (uint32_t)a, (uint32_t)b, err);
     }
     return e;
 }
@@ -120,8 +133,8 @@ static bool set_bit(uint64_t *bits, uint32_t i, bool on) {
     return on;
 }
 
-/* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up by the
- * added-token matcher alone (SentencePiece scores: all are looked up, as llama.cpp does). */
+/* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up
+ * by the added-token matcher alone (SentencePiece scores: all are looked up, as llama.cpp does). */
 static snug_err guess_outside(const source *s, tokenizer *t, snug_error *err) {
     t->outside = arena_calloc(&t->mem, s->n / 64 + 1, sizeof *t->outside);
     if (!t->outside) return err_nomem(err, s->n / 8);
@@ -217,13 +230,16 @@ static snug_err read_added(source *s, tokenizer *t, snug_error *err) {
 
 /* llama.cpp's "llama" tokenizer in the terms of tokenizer.json. */
 static void spm_pipeline(bool prefix, json_t **norm, json_t **dec) {
-    json_t *spaces = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", "\xE2\x96\x81");
-    json_t *back = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", "\xE2\x96\x81", "content", " ");
+    json_t *spaces =
+        json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", "\xE2\x96\x81");
+    json_t *back =
+        json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", "\xE2\x96\x81", "content", " ");
     json_t *bytes = json_pack("{s:s}", "type", "ByteFallback"), *fuse = json_pack("{s:s}", "type", "Fuse");
     if (prefix) {
-        *norm = json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers", "type", "Prepend", "prepend", "\xE2\x96\x81", spaces);
-        *dec = json_pack("{s:s, s:[o, o, o, {s:s, s:s, s:i, s:i}]}", "type", "Sequence", "decoders", back, bytes, fuse, "type", "Strip",
-                         "content", " ", "start", 1, "stop", 0);
+        *norm = json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers", "type", "Prepend", "prepend",
+                          "\xE2\x96\x81", spaces);
+        *dec = json_pack("{s:s, s:[o, o, o, {s:s, s:s, s:i, s:i}]}", "type", "Sequence", "decoders", back, bytes, fuse,
+                         "type", "Strip", "content", " ", "start", 1, "stop", 0);
     } else {
         *norm = spaces;
         *dec = json_pack("{s:s, s:[o, o, o]}", "type", "Sequence", "decoders", back, bytes, fuse);
@@ -231,7 +247,8 @@ static void spm_pipeline(bool prefix, json_t **norm, json_t **dec) {
 }
 
 static snug_err default_pipeline(source *s, json_t **norm, json_t **pretok, json_t **dec, snug_error *err) {
-    const char *pre = gguf_get_str_or(s->g, KEY_PRE, "default"), *source_text = gguf_get_str_or(s->g, KEY_PATTERN, NULL);
+    const char *pre = gguf_get_str_or(s->g, KEY_PRE, "default"),
+               *source_text = gguf_get_str_or(s->g, KEY_PATTERN, NULL);
     if (s->spm) {
         spm_pipeline(gguf_get_bool_or(s->g, KEY_SPACE_PREFIX, true), norm, dec);
         *pretok = json_null();
@@ -299,7 +316,8 @@ static snug_err read_affixes(const source *s, tokenizer *t, snug_error *err) {
     }
     bool bos = gguf_get_bool_or(s->g, KEY_ADD_BOS, s->spm || (s->row != SIZE_MAX && pre_adds_bos(s->row)));
     if (bos && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
-    if (gguf_get_bool_or(s->g, KEY_ADD_EOS, false) && t->role[ROLE_EOS] >= 0) t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
+    if (gguf_get_bool_or(s->g, KEY_ADD_EOS, false) && t->role[ROLE_EOS] >= 0)
+        t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
     return SNUG_OK;
 }
 

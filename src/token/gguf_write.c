@@ -1,6 +1,6 @@
-/* Writes the tokenizer's keys into a GGUF, as llama.cpp's converter writes them, so that llama.cpp tokenizes the same way; then
- * reads them back and, where the plain keys give another tokenizer than this one, adds snug's own keys, which other readers
- * ignore. So a snug file always opens to the tokenizer that was written. */
+/* Writes the tokenizer's keys into a GGUF, as llama.cpp's converter writes them, so that llama.cpp tokenizes the same
+ * way; then reads them back and, where the plain keys give another tokenizer than this one, adds snug's own keys, which
+ * other readers ignore. So a snug file always opens to the tokenizer that was written. */
 #include "base/err.h"
 #include "token/gguf_keys.h"
 #include "token/tokenizer_impl.h"
@@ -11,7 +11,7 @@ typedef struct writer {
     const tokenizer *t;
     uint32_t n_vocab;
     bool strict, spm;
-    char pre[32];       /* "": the pretokenizer has no name */
+    char pre[32]; /* "": the pretokenizer has no name */
     gguf_kvs *out;
 } writer;
 
@@ -22,7 +22,9 @@ static snug_err describe_pretok(const pretokenizer *p, buf *out, snug_error *err
     return pretokenizer_describe(p, out, err);
 }
 
-static bool same(const buf *a, const buf *b) { return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0); }
+static bool same(const buf *a, const buf *b) {
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
 
 static snug_err row_is(size_t row, const buf *wanted, bool *out, snug_error *err) {
     arena mem = {0};
@@ -39,7 +41,8 @@ static snug_err row_is(size_t row, const buf *wanted, bool *out, snug_error *err
     return e;
 }
 
-/* The GGUF name of a byte-level pretokenizer: equal steps and equal use of ignore_merges, unless that makes no difference here. */
+/* The GGUF name of a byte-level pretokenizer: equal steps and equal use of ignore_merges, unless that makes no
+ * difference here. */
 static snug_err find_pre(writer *w, snug_error *err) {
     buf wanted = {0};
     bool reachable = false;
@@ -77,9 +80,12 @@ static bool is_spm_like(const tokenizer *t, bool *prefix) {
     for (size_t i = 0; i < t->norm.n; i++) {
         const norm_step *s = &t->norm.step[i];
         bool marker = s->text_bytes == 3 && memcmp(s->text, "\xE2\x96\x81", 3) == 0;
-        if (s->kind == NORM_PREPEND && marker && !marks) *prefix = true;
-        else if (s->kind == NORM_REPLACE && marker) marks = true;
-        else return false;
+        if (s->kind == NORM_PREPEND && marker && !marks)
+            *prefix = true;
+        else if (s->kind == NORM_REPLACE && marker)
+            marks = true;
+        else
+            return false;
     }
     for (size_t i = 0; i < t->pretok.n; i++) {
         const pretok_step *s = &t->pretok.step[i];
@@ -102,7 +108,8 @@ static snug_err choose_kind(writer *w, bool *prefix, snug_error *err) {
     if (w->spm) {
         bool fits = is_spm_like(w->t, prefix);
         if (!fits && w->strict)
-            return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer's normalizer and pretokenizer (%.200s, %.200s) have no form in GGUF",
+            return err_set(err, SNUG_ERR_UNSUPPORTED,
+                           "the tokenizer's normalizer and pretokenizer (%.200s, %.200s) have no form in GGUF",
                            w->t->norm_json ? w->t->norm_json : "null", w->t->pretok_json ? w->t->pretok_json : "null");
         return SNUG_OK;
     }
@@ -110,11 +117,15 @@ static snug_err choose_kind(writer *w, bool *prefix, snug_error *err) {
     if (e || !w->strict) return e;
     if (!w->pre[0]) {
         pre_to_pattern(&w->t->pretok, &source, &n);
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer's pretokenizer has no name in GGUF: %.*s", (int)(source ? (n < 300 ? n : 300) : 300),
-                       source ? source : w->t->pretok_json ? w->t->pretok_json : "null");
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer's pretokenizer has no name in GGUF: %.*s",
+                       (int)(source ? (n < 300 ? n : 300) : 300),
+                       source              ? source
+                       : w->t->pretok_json ? w->t->pretok_json
+                                           : "null");
     }
     if (!norm_is_tolerable(&w->t->norm))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer's normalizer has no form in GGUF: %.300s", w->t->norm_json ? w->t->norm_json : "null");
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer's normalizer has no form in GGUF: %.300s",
+                       w->t->norm_json ? w->t->norm_json : "null");
     return SNUG_OK;
 }
 
@@ -141,7 +152,8 @@ static int32_t token_type(const writer *w, uint32_t id) {
     if (id >= t->model.vocab.n || !vocab_has(&t->model.vocab, id) || (t->flag[id] & FLAG_FILLER)) return TYPE_UNUSED;
     if (w->spm && id == (uint32_t)t->role[ROLE_UNK]) return TYPE_UNKNOWN;
     if (t->flag[id] & FLAG_ADDED) {
-        bool control = (t->flag[id] & FLAG_SPECIAL) || looks_special(vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
+        bool control = (t->flag[id] & FLAG_SPECIAL) ||
+                       looks_special(vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
         return control ? TYPE_CONTROL : TYPE_USER;
     }
     return w->spm && is_byte_token(t, id) ? TYPE_BYTE : TYPE_NORMAL;
@@ -161,7 +173,8 @@ static gguf_str filler(const tokenizer *t, uint32_t id, arena *mem) {
     return (gguf_str){NULL, 0};
 }
 
-/* llama.cpp matches user-defined tokens in raw text; one that stands for normalized text is written with spaces again. */
+/* llama.cpp matches user-defined tokens in raw text; one that stands for normalized text is written with spaces again.
+ */
 static gguf_str unmark(const char *s, size_t n, arena *mem) {
     char *copy = arena_alloc(mem, n + 1);
     size_t k = 0;
@@ -186,8 +199,10 @@ static snug_err put_tokens(const writer *w, snug_error *err) {
     bool ok = text && type;
     for (uint32_t id = 0; ok && id < w->n_vocab; id++) {
         type[id] = token_type(w, id);
-        if (id >= v->n || !vocab_has(v, id)) text[id] = filler(t, id, &mem);
-        else text[id] = (gguf_str){vocab_text(v, id), vocab_bytes(v, id)};
+        if (id >= v->n || !vocab_has(v, id))
+            text[id] = filler(t, id, &mem);
+        else
+            text[id] = (gguf_str){vocab_text(v, id), vocab_bytes(v, id)};
         ok = text[id].p != NULL;
     }
     for (size_t i = 0; ok && i < t->n_added; i++) {
@@ -197,12 +212,14 @@ static snug_err put_tokens(const writer *w, snug_error *err) {
         if (s.p && vocab_find(v, s.p, s.n) == VOCAB_NONE) text[a->id] = s;
         ok = s.p != NULL;
     }
-    ok = ok && gguf_put_str_array(w->out, KEY_TOKENS, text, w->n_vocab) && gguf_put_array(w->out, KEY_TYPES, GGUF_I32, type, w->n_vocab);
+    ok = ok && gguf_put_str_array(w->out, KEY_TOKENS, text, w->n_vocab) &&
+         gguf_put_array(w->out, KEY_TYPES, GGUF_I32, type, w->n_vocab);
     arena_fini(&mem);
     return ok ? SNUG_OK : err_nomem(err, w->n_vocab * sizeof *text);
 }
 
-/* SentencePiece scores. From a list of merges: minus the rank of the first merge that makes the token; all others below. */
+/* SentencePiece scores. From a list of merges: minus the rank of the first merge that makes the token; all others
+ * below. */
 static snug_err put_scores(const writer *w, snug_error *err) {
     const bpe *m = &w->t->model;
     float *score = calloc((size_t)w->n_vocab + 1, sizeof *score), lowest = -(float)m->n_pairs - 1000;
@@ -258,7 +275,8 @@ static snug_err put_keys(const writer *w, bool prefix_space, snug_error *err) {
     bool ok = gguf_put_str(w->out, KEY_MODEL, t->ggml_model, strlen(t->ggml_model));
     const char *pre = w->spm ? "default" : w->pre[0] ? w->pre : "snug";
     ok = ok && gguf_put_str(w->out, KEY_PRE, pre, strlen(pre));
-    if (!w->spm && !w->pre[0] && pre_to_pattern(&t->pretok, &source, &n)) ok = ok && gguf_put_str(w->out, KEY_PATTERN, source, n);
+    if (!w->spm && !w->pre[0] && pre_to_pattern(&t->pretok, &source, &n))
+        ok = ok && gguf_put_str(w->out, KEY_PATTERN, source, n);
     if (!ok) return err_nomem(err, 64);
     snug_err e = put_tokens(w, err);
     if (!e && w->spm) e = put_scores(w, err);
@@ -266,7 +284,8 @@ static snug_err put_keys(const writer *w, bool prefix_space, snug_error *err) {
     if (!e && w->spm && !t->model.by_score) e = put_pairs(w, err);
     if (e) return e;
     for (int i = 0; i < N_ROLES && ok; i++)
-        if (t->role[i] >= 0 && (uint32_t)t->role[i] < w->n_vocab) ok = gguf_put_u32(w->out, key_role[i], (uint32_t)t->role[i]);
+        if (t->role[i] >= 0 && (uint32_t)t->role[i] < w->n_vocab)
+            ok = gguf_put_u32(w->out, key_role[i], (uint32_t)t->role[i]);
     ok = ok && gguf_put_bool(w->out, KEY_ADD_BOS, t->n_prefix > 0 && t->prefix[0] == t->role[ROLE_BOS]) &&
          gguf_put_bool(w->out, KEY_ADD_EOS, t->n_suffix > 0 && t->suffix[t->n_suffix - 1] == t->role[ROLE_EOS]);
     if (w->spm) ok = ok && gguf_put_bool(w->out, KEY_SPACE_PREFIX, prefix_space);
@@ -304,9 +323,13 @@ static json_t *id_list(const int32_t *id, size_t n) {
     return list;
 }
 
-static json_t *parsed(const char *text) { return text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : json_null(); }
+static json_t *parsed(const char *text) {
+    return text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : json_null();
+}
 
-static bool is_outside(const tokenizer *t, uint32_t id) { return t->outside && (t->outside[id >> 6] >> (id & 63) & 1); }
+static bool is_outside(const tokenizer *t, uint32_t id) {
+    return t->outside && (t->outside[id >> 6] >> (id & 63) & 1);
+}
 
 /* The added tokens that the file's token types describe otherwise. Both lists are sorted by id. */
 static json_t *added_differences(const tokenizer *t, const tokenizer *plain) {
@@ -317,27 +340,31 @@ static json_t *added_differences(const tokenizer *t, const tokenizer *plain) {
         for (; k < plain->n_added && plain->added[k].id < a->id; k++)
             json_array_append_new(list, json_pack("{s:i, s:b}", "id", (int)plain->added[k].id, "none", 1));
         const added_token *b = k < plain->n_added && plain->added[k].id == a->id ? &plain->added[k++] : NULL;
-        bool outside = is_outside(t, a->id), same_text = b && a->bytes == b->bytes && memcmp(a->content, b->content, a->bytes) == 0;
-        if (same_text && a->special == b->special && a->normalized == b->normalized && a->lstrip == b->lstrip && a->rstrip == b->rstrip &&
-            a->single_word == b->single_word && outside == is_outside(plain, a->id))
+        bool outside = is_outside(t, a->id),
+             same_text = b && a->bytes == b->bytes && memcmp(a->content, b->content, a->bytes) == 0;
+        if (same_text && a->special == b->special && a->normalized == b->normalized && a->lstrip == b->lstrip &&
+            a->rstrip == b->rstrip && a->single_word == b->single_word && outside == is_outside(plain, a->id))
             continue;
-        json_t *j = json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id, "special", a->special, "normalized", a->normalized,
-                              "lstrip", a->lstrip, "rstrip", a->rstrip, "single_word", a->single_word, "outside", outside);
+        json_t *j = json_pack("{s:i, s:b, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id, "special", a->special,
+                              "normalized", a->normalized, "lstrip", a->lstrip, "rstrip", a->rstrip, "single_word",
+                              a->single_word, "outside", outside);
         if (!same_text) json_object_set_new(j, "content", json_stringn(a->content, a->bytes));
         json_array_append_new(list, j);
     }
-    for (; k < plain->n_added; k++) json_array_append_new(list, json_pack("{s:i, s:b}", "id", (int)plain->added[k].id, "none", 1));
+    for (; k < plain->n_added; k++)
+        json_array_append_new(list, json_pack("{s:i, s:b}", "id", (int)plain->added[k].id, "none", 1));
     return list;
 }
 
 static snug_err put_config(const writer *w, const tokenizer *plain, snug_error *err) {
     const tokenizer *t = w->t;
     const bpe *m = &t->model;
-    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", parsed(t->norm_json), "pre_tokenizer",
-                          parsed(t->pretok_json), "decoder", parsed(t->dec_json), "ignore_merges", m->ignore_merges, "byte_fallback",
-                          m->byte_fallback, "fuse_unk", m->fuse_unk, "unk", m->unk == VOCAB_NONE ? json_null() : json_integer(m->unk), "prefix",
-                          id_list(t->prefix, t->n_prefix), "suffix", id_list(t->suffix, t->n_suffix), "eog", id_list(t->eog, t->n_eog), "added",
-                          added_differences(t, plain));
+    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", parsed(t->norm_json),
+                          "pre_tokenizer", parsed(t->pretok_json), "decoder", parsed(t->dec_json), "ignore_merges",
+                          m->ignore_merges, "byte_fallback", m->byte_fallback, "fuse_unk", m->fuse_unk, "unk",
+                          m->unk == VOCAB_NONE ? json_null() : json_integer(m->unk), "prefix",
+                          id_list(t->prefix, t->n_prefix), "suffix", id_list(t->suffix, t->n_suffix), "eog",
+                          id_list(t->eog, t->n_eog), "added", added_differences(t, plain));
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     bool ok = text && gguf_put_str(w->out, KEY_CONFIG, text, strlen(text));
     free(text);
@@ -345,8 +372,8 @@ static snug_err put_config(const writer *w, const tokenizer *plain, snug_error *
     return ok ? SNUG_OK : err_nomem(err, 4096);
 }
 
-/* Reads back; writes the config where the plain keys fall short; reads back again. A nameless pretokenizer that is not a lone
- * pattern cannot be opened without the config at all: every added token is then listed in it. */
+/* Reads back; writes the config where the plain keys fall short; reads back again. A nameless pretokenizer that is not
+ * a lone pattern cannot be opened without the config at all: every added token is then listed in it. */
 static snug_err complete(const writer *w, snug_error *err) {
     tokenizer *plain = NULL, *full = NULL, none = {.n_added = 0};
     const char *source;
@@ -358,7 +385,8 @@ static snug_err complete(const writer *w, snug_error *err) {
         e = put_config(w, plain ? plain : &none, err);
         if (!e) e = reopen(w, &full, err);
         if (!e) e = equals(w->t, full, &equal, err);
-        if (!e && !equal) e = err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer cannot be written so that it opens the same");
+        if (!e && !equal)
+            e = err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer cannot be written so that it opens the same");
     }
     tokenizer_close(&plain);
     tokenizer_close(&full);
@@ -371,14 +399,16 @@ snug_err tokenizer_to_gguf(const tokenizer *t, uint32_t n_vocab, bool strict, gg
     bool prefix_space;
     for (uint32_t id = n_vocab; id < t->model.vocab.n; id++)
         if (token_type(&w, id) != TYPE_UNUSED)
-            return err_set(err, SNUG_ERR_MISMATCH, "the tokenizer has the token %u '%.60s', the embedding only %u rows", id,
-                           vocab_text(&t->model.vocab, id), n_vocab);
+            return err_set(err, SNUG_ERR_MISMATCH, "the tokenizer has the token %u '%.60s', the embedding only %u rows",
+                           id, vocab_text(&t->model.vocab, id), n_vocab);
     snug_err e = choose_kind(&w, &prefix_space, err);
     if (!e) e = put_keys(&w, prefix_space, err);
     if (!e) e = complete(&w, err);
     if (!e) {
-        if (buf_append(&out->bytes, keys.bytes.data, keys.bytes.len)) out->n += keys.n;
-        else e = err_nomem(err, keys.bytes.len);
+        if (buf_append(&out->bytes, keys.bytes.data, keys.bytes.len))
+            out->n += keys.n;
+        else
+            e = err_nomem(err, keys.bytes.len);
     }
     gguf_kvs_fini(&keys);
     return e;

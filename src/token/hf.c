@@ -1,5 +1,5 @@
-/* Opens the tokenizer of a Hugging Face folder: tokenizer.json, and beside it, where they exist, tokenizer_config.json (roles, chat
- * template), config.json and generation_config.json (ids), chat_template.jinja. */
+/* Opens the tokenizer of a Hugging Face folder: tokenizer.json, and beside it, where they exist, tokenizer_config.json
+ * (roles, chat template), config.json and generation_config.json (ids), chat_template.jinja. */
 #include "base/err.h"
 #include "base/io.h"
 #include "token/hf_json.h"
@@ -30,19 +30,26 @@ static snug_err read_optional(const char *dir, const char *name, json_t **out, s
 
 static snug_err refuse_field(const json_t *model, const char *key, snug_error *err) {
     const json_t *v = json_object_get(model, key);
-    if (!v || json_is_null(v) || (json_is_string(v) && json_string_length(v) == 0) || (json_is_number(v) && json_number_value(v) == 0))
+    if (!v || json_is_null(v) || (json_is_string(v) && json_string_length(v) == 0) ||
+        (json_is_number(v) && json_number_value(v) == 0))
         return SNUG_OK;
     return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: model.%s is not supported", key);
 }
 
-static bool flag(const json_t *j, const char *key) { return json_is_true(json_object_get(j, key)); }
+static bool flag(const json_t *j, const char *key) {
+    return json_is_true(json_object_get(j, key));
+}
 
 /* An old file's model may lack "type"; it then is BPE if it has merges. */
 static snug_err check_model(const json_t *model, const json_slice *tokens, const json_slice *merges, snug_error *err) {
     const char *type = json_string_value(json_object_get(model, "type"));
-    if (!json_is_object(model)) return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model' is missing, expected an object");
-    if (type && strcmp(type, "BPE") != 0) return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: the model '%s' is not supported, only BPE", type);
-    if (!tokens->text || !merges->text) return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model.%s' is missing", tokens->text ? "merges" : "vocab");
+    if (!json_is_object(model))
+        return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model' is missing, expected an object");
+    if (type && strcmp(type, "BPE") != 0)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: the model '%s' is not supported, only BPE", type);
+    if (!tokens->text || !merges->text)
+        return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model.%s' is missing",
+                       tokens->text ? "merges" : "vocab");
     snug_err e = refuse_field(model, "dropout", err);
     if (!e) e = refuse_field(model, "continuing_subword_prefix", err);
     if (!e) e = refuse_field(model, "end_of_word_suffix", err);
@@ -51,21 +58,23 @@ static snug_err check_model(const json_t *model, const json_slice *tokens, const
 
 /* ---- added tokens ---- */
 
-/* Ids as `tokenizers` gives them: that of the model's vocabulary, else the next one behind it, in order; what the file says is
- * only its expectation. Real files agree. */
-static snug_err collect_added(const json_t *list, const vocab *v, size_t n_model, vocab_builder *more, added_spec *spec, size_t *n,
-                              snug_error *err) {
+/* Ids as `tokenizers` gives them: that of the model's vocabulary, else the next one behind it, in order; what the file
+ * says is only its expectation. Real files agree. */
+static snug_err collect_added(const json_t *list, const vocab *v, size_t n_model, vocab_builder *more, added_spec *spec,
+                              size_t *n, snug_error *err) {
     uint32_t next = (uint32_t)n_model;
     *n = 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *j = json_array_get(list, i), *content = json_object_get(j, "content");
-        if (!json_is_string(content)) return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: added_tokens[%zu] has no content", i);
+        if (!json_is_string(content))
+            return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: added_tokens[%zu] has no content", i);
         const char *text = json_string_value(content);
         size_t bytes = json_string_length(content), twin = 0;
         if (bytes == 0) continue;
         while (twin < *n && !(spec[twin].bytes == bytes && memcmp(spec[twin].text, text, bytes) == 0)) twin++;
         uint32_t id = vocab_find(v, text, bytes);
-        if (twin < *n) id = spec[twin].id;
+        if (twin < *n)
+            id = spec[twin].id;
         else if (id == VOCAB_NONE) {
             id = next++;
             snug_err e = vocab_add(more, id, text, bytes, false, err);
@@ -73,13 +82,21 @@ static snug_err collect_added(const json_t *list, const vocab *v, size_t n_model
         }
         /* the flags of a token that comes twice are those of the last time */
         added_spec *s = &spec[twin < *n ? twin : (*n)++];
-        *s = (added_spec){id, text, bytes, flag(j, "special"), flag(j, "normalized"), flag(j, "lstrip"), flag(j, "rstrip"), flag(j, "single_word")};
+        *s = (added_spec){id,
+                          text,
+                          bytes,
+                          flag(j, "special"),
+                          flag(j, "normalized"),
+                          flag(j, "lstrip"),
+                          flag(j, "rstrip"),
+                          flag(j, "single_word")};
     }
     return SNUG_OK;
 }
 
 /* Builds the vocabulary in two steps: the model's alone, to find which added tokens it has, then with them. */
-static snug_err build_vocab(tokenizer *t, const json_slice *slice, const json_t *added, added_spec *spec, size_t *n_spec, snug_error *err) {
+static snug_err build_vocab(tokenizer *t, const json_slice *slice, const json_t *added, added_spec *spec,
+                            size_t *n_spec, snug_error *err) {
     vocab_builder b = {0}, again = {0};
     vocab v = {0}, more = {0};
     snug_err e = hf_json_vocab(slice, &b, &t->n_model, err);
@@ -119,7 +136,8 @@ static void read_roles(tokenizer *t, const json_t *config) {
         snprintf(key, sizeof key, "%s_token", token_role_name[i]);
         const json_t *v = json_object_get(config, key);
         if (json_is_object(v)) v = json_object_get(v, "content");
-        if (json_is_string(v) && t->role[i] < 0) t->role[i] = find_token(t, json_string_value(v), json_string_length(v));
+        if (json_is_string(v) && t->role[i] < 0)
+            t->role[i] = find_token(t, json_string_value(v), json_string_length(v));
     }
 }
 
@@ -129,7 +147,8 @@ static void read_role_ids(tokenizer *t, const json_t *config, int32_t *more, siz
         char key[32];
         snprintf(key, sizeof key, "%s_token_id", token_role_name[i]);
         const json_t *v = json_object_get(config, key), *first = json_is_array(v) ? json_array_get(v, 0) : v;
-        if (json_is_integer(first) && t->role[i] < 0 && json_integer_value(first) >= 0 && json_integer_value(first) < (json_int_t)t->model.vocab.n)
+        if (json_is_integer(first) && t->role[i] < 0 && json_integer_value(first) >= 0 &&
+            json_integer_value(first) < (json_int_t)t->model.vocab.n)
             t->role[i] = (int32_t)json_integer_value(first);
         if (i != ROLE_EOS) continue;
         if (json_is_integer(v) && *n_more < MAX_MORE_EOG) more[(*n_more)++] = (int32_t)json_integer_value(v);
@@ -175,15 +194,19 @@ static snug_err read_template(tokenizer *t, const char *dir, const json_t *confi
 
 /* tokenizer.json decides what surrounds a text; only where it has no template, tokenizer_config.json's flags do. */
 static void read_affix_flags(tokenizer *t, const json_t *post, const json_t *config) {
-    if (t->n_prefix || t->n_suffix || (post && !json_is_null(post) && strstr("TemplateProcessing BertProcessing RobertaProcessing",
-                                       json_string_value(json_object_get(post, "type")) ? json_string_value(json_object_get(post, "type")) : "?")))
+    if (t->n_prefix || t->n_suffix ||
+        (post && !json_is_null(post) &&
+         strstr("TemplateProcessing BertProcessing RobertaProcessing",
+                json_string_value(json_object_get(post, "type")) ? json_string_value(json_object_get(post, "type"))
+                                                                 : "?")))
         return;
     if (flag(config, "add_bos_token") && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
     if (flag(config, "add_eos_token") && t->role[ROLE_EOS] >= 0) t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
 }
 
 /* Without a tokenizer_config.json, what the template puts first and last are BOS and EOS. */
-static snug_err read_sidecars(tokenizer *t, const char *dir, const json_t *post, int32_t *more, size_t *n_more, snug_error *err) {
+static snug_err read_sidecars(tokenizer *t, const char *dir, const json_t *post, int32_t *more, size_t *n_more,
+                              snug_error *err) {
     static const char *const id_files[] = {"generation_config.json", "config.json"};
     json_t *config = NULL;
     snug_err e = read_optional(dir, "tokenizer_config.json", &config, err);
@@ -206,8 +229,8 @@ static snug_err read_sidecars(tokenizer *t, const char *dir, const json_t *post,
 
 /* ---- the whole ---- */
 
-static snug_err read_model(tokenizer *t, const json_t *root, const json_slice *tokens, const json_slice *merges, added_spec *spec,
-                           size_t *n_spec, snug_error *err) {
+static snug_err read_model(tokenizer *t, const json_t *root, const json_slice *tokens, const json_slice *merges,
+                           added_spec *spec, size_t *n_spec, snug_error *err) {
     const json_t *model = json_object_get(root, "model"), *unk = json_object_get(model, "unk_token");
     snug_err e = check_model(model, tokens, merges, err);
     if (!e) e = build_vocab(t, tokens, json_object_get(root, "added_tokens"), spec, n_spec, err);
@@ -215,7 +238,8 @@ static snug_err read_model(tokenizer *t, const json_t *root, const json_slice *t
     t->model.ignore_merges = flag(model, "ignore_merges");
     t->model.byte_fallback = flag(model, "byte_fallback");
     t->model.fuse_unk = flag(model, "fuse_unk");
-    if (json_is_string(unk)) t->model.unk = vocab_find(&t->model.vocab, json_string_value(unk), json_string_length(unk));
+    if (json_is_string(unk))
+        t->model.unk = vocab_find(&t->model.vocab, json_string_value(unk), json_string_length(unk));
     return hf_json_merges(merges, &t->model, err);
 }
 
@@ -237,7 +261,9 @@ static snug_err open_text(tokenizer *t, const char *dir, const char *path, char 
     e = spec ? read_model(t, root, &tokens, &merges, spec, &n_spec, err) : err_nomem(err, 1024);
     free(*text); /* the largest thing in memory */
     *text = NULL;
-    if (!e) e = tokenizer_set_pipeline(t, json_object_get(root, "normalizer"), json_object_get(root, "pre_tokenizer"), json_object_get(root, "decoder"), err);
+    if (!e)
+        e = tokenizer_set_pipeline(t, json_object_get(root, "normalizer"), json_object_get(root, "pre_tokenizer"),
+                                   json_object_get(root, "decoder"), err);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
     if (!e) e = tokenizer_set_post(t, post, err);
     if (!e && !is_byte_level(t)) t->ggml_model = "llama";

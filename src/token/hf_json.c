@@ -1,5 +1,6 @@
-/* A strict little JSON reader for two shapes: an object of integers and an array of strings or pairs of strings. Finding the two
- * values in the file needs only brackets and strings; what lies around them is checked by jansson, what lies inside here. */
+/* A strict little JSON reader for two shapes: an object of integers and an array of strings or pairs of strings.
+ * Finding the two values in the file needs only brackets and strings; what lies around them is checked by jansson, what
+ * lies inside here. */
 #include "token/hf_json.h"
 #include "base/err.h"
 #include "token/utf8.h"
@@ -18,7 +19,9 @@ static snug_err bad(const reader *r, const char *what) {
 }
 
 static void skip_space(reader *r) {
-    while (r->at < r->n && (r->text[r->at] == ' ' || r->text[r->at] == '\n' || r->text[r->at] == '\r' || r->text[r->at] == '\t')) r->at++;
+    while (r->at < r->n &&
+           (r->text[r->at] == ' ' || r->text[r->at] == '\n' || r->text[r->at] == '\r' || r->text[r->at] == '\t'))
+        r->at++;
 }
 
 /* Skips white space; true if the next character is c, which is then taken. */
@@ -34,7 +37,8 @@ static bool take(reader *r, char c) {
 static snug_err skip_string(reader *r) {
     const char *p = r->text + r->at + 1, *end = r->text + r->n;
     for (; p < end; p++) {
-        if (*p == '\\') p++;
+        if (*p == '\\')
+            p++;
         else if (*p == '"') {
             r->at = (size_t)(p + 1 - r->text);
             return SNUG_OK;
@@ -62,8 +66,10 @@ static snug_err skip_value(reader *r) {
         }
         if (depth == 0 && (*p == ',' || *p == '}' || *p == ']')) return SNUG_OK; /* the end of a number */
         r->at++;
-        if (*p == '{' || *p == '[') depth++;
-        else if (*p != ',' && --depth == 0) return SNUG_OK;
+        if (*p == '{' || *p == '[')
+            depth++;
+        else if (*p != ',' && --depth == 0)
+            return SNUG_OK;
     }
 }
 
@@ -88,16 +94,18 @@ static snug_err find_slices(reader *r, bool outer, json_slice *tokens, json_slic
         skip_space(r);
         if (slice && slice->text) return bad(r, "a key of 'model' comes twice");
         size_t start = r->at;
-        if (model && start < r->n && r->text[start] == '{') e = find_slices(r, false, tokens, merges);
-        else e = skip_value(r);
+        if (model && start < r->n && r->text[start] == '{')
+            e = find_slices(r, false, tokens, merges);
+        else
+            e = skip_value(r);
         if (e) return e;
         if (slice) *slice = (json_slice){r->text + start, r->at - start, start};
     } while (take(r, ','));
     return take(r, '}') ? SNUG_OK : bad(r, "',' or '}' is expected");
 }
 
-snug_err hf_json_parse(const char *what, const char *text, size_t bytes, json_t **out, json_slice *tokens, json_slice *merges,
-                       snug_error *err) {
+snug_err hf_json_parse(const char *what, const char *text, size_t bytes, json_t **out, json_slice *tokens,
+                       json_slice *merges, snug_error *err) {
     if (bytes >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3, bytes -= 3; /* a byte order mark */
     reader r = {.text = text, .n = bytes, .err = err};
     buf rest = {0};
@@ -126,7 +134,10 @@ static int hex4(const char *p) {
     int v = 0;
     for (int i = 0; i < 4; i++) {
         char c = p[i];
-        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (d < 0) return -1;
         v = v * 16 + d;
     }
@@ -175,7 +186,8 @@ static snug_err read_string(reader *r, buf *scratch, const char **out, size_t *n
         }
         if (c == '\\') {
             static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-            if (!escaped && !buf_append(scratch, r->text + start, r->at - start)) return err_nomem(r->err, r->at - start);
+            if (!escaped && !buf_append(scratch, r->text + start, r->at - start))
+                return err_nomem(r->err, r->at - start);
             escaped = true;
             r->at++;
             const char *known = r->at < r->n && r->text[r->at] ? strchr(from, r->text[r->at]) : NULL;
@@ -201,7 +213,8 @@ static snug_err read_id(reader *r, uint32_t *out) {
     skip_space(r);
     uint64_t v = 0;
     size_t start = r->at;
-    while (r->at < r->n && r->text[r->at] >= '0' && r->text[r->at] <= '9' && r->at - start < 10) v = v * 10 + (uint64_t)(r->text[r->at++] - '0');
+    while (r->at < r->n && r->text[r->at] >= '0' && r->text[r->at] <= '9' && r->at - start < 10)
+        v = v * 10 + (uint64_t)(r->text[r->at++] - '0');
     if (r->at == start || v >= VOCAB_MAX_TOKENS) return bad(r, "a token id is expected, 0 to 8388607");
     *out = (uint32_t)v;
     return SNUG_OK;
@@ -216,8 +229,10 @@ snug_err hf_json_vocab(const json_slice *s, vocab_builder *out, size_t *n, snug_
     reader r = {.text = s->text, .n = s->bytes, .base = s->offset, .err = err};
     snug_err e = SNUG_OK;
     *n = 0;
-    if (!take(&r, '{')) e = bad(&r, "model.vocab is not an object");
-    else if (take(&r, '}')) goto done;
+    if (!take(&r, '{'))
+        e = bad(&r, "model.vocab is not an object");
+    else if (take(&r, '}'))
+        goto done;
     while (!e) {
         const char *text;
         size_t bytes;
@@ -251,7 +266,8 @@ static snug_err read_merge(reader *r, bpe *out) {
         if (e) return e;
         if (na >= 8 && memcmp(a, "#version", 8) == 0) return SNUG_OK;
         const char *space = memchr(a, ' ', na);
-        if (!space || memchr(space + 1, ' ', na - (size_t)(space + 1 - a))) return bad(r, "a merge of two parts and one space is expected");
+        if (!space || memchr(space + 1, ' ', na - (size_t)(space + 1 - a)))
+            return bad(r, "a merge of two parts and one space is expected");
         b = space + 1;
         nb = na - (size_t)(b - a);
         na = (size_t)(space - a);

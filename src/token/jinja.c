@@ -1,4 +1,5 @@
-/* Renders a chat template: lex, parse, run. One arena, one output buffer, and limits on steps, depth, memory and text. */
+/* Renders a chat template: lex, parse, run. One arena, one output buffer, and limits on steps, depth, memory and text.
+ */
 #include "token/jinja.h"
 #include "base/err.h"
 #include "token/jinja_impl.h"
@@ -16,14 +17,20 @@ bool jinja_fail(jinja *j, snug_err code, const char *fmt, ...) {
     va_end(args);
     j->failed = code;
     /* the template's own exception is for the user: its text stands alone */
-    if (code == SNUG_ERR_ARG) err_set(j->err, code, "%s", text);
-    else err_set(j->err, code, "chat template, line %u: %s", j->line, text);
+    if (code == SNUG_ERR_ARG)
+        err_set(j->err, code, "%s", text);
+    else
+        err_set(j->err, code, "chat template, line %u: %s", j->line, text);
     return false;
 }
 
 void *jinja_alloc(jinja *j, size_t n, size_t size) {
-    void *p = j->mem.total_bytes < JINJA_MAX_MEMORY && n <= JINJA_MAX_MEMORY / size ? arena_calloc(&j->mem, n ? n : 1, size) : NULL;
-    if (!p) jinja_fail(j, j->mem.total_bytes < JINJA_MAX_MEMORY ? SNUG_ERR_NOMEM : SNUG_ERR_FORMAT, "the template needs more than %d MiB", JINJA_MAX_MEMORY >> 20);
+    void *p = j->mem.total_bytes < JINJA_MAX_MEMORY && n <= JINJA_MAX_MEMORY / size
+                  ? arena_calloc(&j->mem, n ? n : 1, size)
+                  : NULL;
+    if (!p)
+        jinja_fail(j, j->mem.total_bytes < JINJA_MAX_MEMORY ? SNUG_ERR_NOMEM : SNUG_ERR_FORMAT,
+                   "the template needs more than %d MiB", JINJA_MAX_MEMORY >> 20);
     return p;
 }
 
@@ -35,7 +42,9 @@ bool jinja_enter(jinja *j) {
     return ++j->depth <= JINJA_MAX_DEPTH || jinja_fail(j, SNUG_ERR_FORMAT, "nested more than %d deep", JINJA_MAX_DEPTH);
 }
 
-bool jinja_name_is(jname name, const char *text) { return strlen(text) == name.n && memcmp(name.p, text, name.n) == 0; }
+bool jinja_name_is(jname name, const char *text) {
+    return strlen(text) == name.n && memcmp(name.p, text, name.n) == 0;
+}
 
 /* A template has a few dozen names: a list will do. */
 jname jinja_intern(jinja *j, const char *p, size_t n) {
@@ -72,7 +81,8 @@ static bool run(jinja *j, const char *tmpl, const json_t *vars) {
         if (!name.p || !jv_from_json(j, item, &v) || !jinja_set(j, j->scope, name, v)) return false;
     }
     jflow flow = jinja_exec(j, root);
-    if (flow == FLOW_BREAK || flow == FLOW_CONTINUE) return jinja_fail(j, SNUG_ERR_FORMAT, "break or continue outside a loop");
+    if (flow == FLOW_BREAK || flow == FLOW_CONTINUE)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "break or continue outside a loop");
     return flow == FLOW_NEXT;
 }
 
@@ -82,7 +92,9 @@ snug_err jinja_render(const char *tmpl, const json_t *vars, char **out, snug_err
     *out = NULL;
     bool ok = run(&j, tmpl, vars) && jinja_put(&j, &text, "", 1);
     arena_fini(&j.mem);
-    if (ok) *out = (char *)text.data;
-    else buf_fini(&text);
+    if (ok)
+        *out = (char *)text.data;
+    else
+        buf_fini(&text);
     return j.failed;
 }

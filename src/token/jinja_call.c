@@ -24,9 +24,11 @@ const jvalue *jinja_arg(const jargs *a, size_t i, const char *name) {
 
 static bool call_range(jinja *j, const jargs *a, jvalue *out) {
     int64_t v[3] = {0, 0, 1};
-    if (a->n_pos < 1 || a->n_pos > 3 || a->n_keys) return jinja_fail(j, SNUG_ERR_FORMAT, "range takes one to three integers");
+    if (a->n_pos < 1 || a->n_pos > 3 || a->n_keys)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "range takes one to three integers");
     for (size_t i = 0; i < a->n_pos; i++) {
-        if (a->pos[i].kind != J_INT && a->pos[i].kind != J_BOOL) return jinja_fail(j, SNUG_ERR_FORMAT, "range of a %s", jv_type_name(a->pos[i]));
+        if (a->pos[i].kind != J_INT && a->pos[i].kind != J_BOOL)
+            return jinja_fail(j, SNUG_ERR_FORMAT, "range of a %s", jv_type_name(a->pos[i]));
         v[a->n_pos == 1 ? 1 : i] = a->pos[i].kind == J_INT ? a->pos[i].v.i : a->pos[i].v.b;
     }
     if (v[2] == 0) return jinja_fail(j, SNUG_ERR_FORMAT, "range with the step 0");
@@ -47,7 +49,8 @@ static bool call_raise(jinja *j, const jargs *a) {
 
 static bool call_strftime(jinja *j, const jargs *a, jvalue *out) {
     const jvalue *format = jinja_arg(a, 0, "format");
-    if (!format || format->kind != J_STRING || format->v.s.n > 200) return jinja_fail(j, SNUG_ERR_FORMAT, "strftime_now takes a format of at most 200 bytes");
+    if (!format || format->kind != J_STRING || format->v.s.n > 200)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "strftime_now takes a format of at most 200 bytes");
     char text[1024], copy[208];
     time_t now = time(NULL);
     struct tm tm;
@@ -63,7 +66,9 @@ static bool call_dict(jinja *j, const jargs *a, jkind kind, jvalue *out) {
     jdict *d = jinja_alloc(j, 1, sizeof *d);
     if (!d) return false;
     *out = (jvalue){.kind = kind, .v.dict = d};
-    if (a->n_pos > 1 || (a->n_pos == 1 && a->pos[0].kind != J_DICT)) return jinja_fail(j, SNUG_ERR_FORMAT, "%s takes a dictionary and keywords", kind == J_DICT ? "dict" : "namespace");
+    if (a->n_pos > 1 || (a->n_pos == 1 && a->pos[0].kind != J_DICT))
+        return jinja_fail(j, SNUG_ERR_FORMAT, "%s takes a dictionary and keywords",
+                          kind == J_DICT ? "dict" : "namespace");
     if (a->n_pos) {
         const jdict *from = a->pos[0].v.dict;
         for (size_t i = 0; i < from->n; i++)
@@ -77,17 +82,23 @@ static bool call_dict(jinja *j, const jargs *a, jkind kind, jvalue *out) {
 /* Parameters by position, then by name, then by default (evaluated where the macro was defined). */
 static bool bind(jinja *j, const jmacro *m, const jargs *a) {
     const jnode *n = m->node;
-    if (a->n_pos > n->n_keys) return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes at most %zu arguments", (int)n->name.n, n->name.p ? n->name.p : "", n->n_keys);
+    if (a->n_pos > n->n_keys)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes at most %zu arguments", (int)n->name.n,
+                          n->name.p ? n->name.p : "", n->n_keys);
     for (size_t k = 0; k < a->n_keys; k++) {
         bool known = false;
         for (size_t i = 0; i < n->n_keys; i++) known |= n->keys[i].p == a->key[k].p;
-        if (!known) return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes no argument '%.*s'", (int)n->name.n, n->name.p ? n->name.p : "", (int)a->key[k].n, a->key[k].p);
+        if (!known)
+            return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes no argument '%.*s'", (int)n->name.n,
+                              n->name.p ? n->name.p : "", (int)a->key[k].n, a->key[k].p);
     }
     for (size_t i = 0; i < n->n_keys; i++) {
         jvalue v = jv_undefined(n->keys[i].p, n->keys[i].n);
         const jvalue *given = jinja_arg(a, i, n->keys[i].p);
-        if (given) v = *given;
-        else if (n->values[i] && !jinja_eval(j, n->values[i], &v)) return false;
+        if (given)
+            v = *given;
+        else if (n->values[i] && !jinja_eval(j, n->values[i], &v))
+            return false;
         if (!jinja_set(j, j->scope, n->keys[i], v)) return false;
     }
     return true;
@@ -111,13 +122,19 @@ bool jinja_call_macro(jinja *j, const jmacro *m, const jargs *a, const jvalue *c
 
 bool jinja_call(jinja *j, jvalue f, const jargs *a, jvalue *out) {
     if (f.kind == J_MACRO) return jinja_call_macro(j, f.v.macro, a, NULL, out);
-    if (f.kind == J_UNDEFINED) return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(f.v.s.n < 80 ? f.v.s.n : 80), f.v.s.p);
+    if (f.kind == J_UNDEFINED)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(f.v.s.n < 80 ? f.v.s.n : 80), f.v.s.p);
     if (f.kind != J_FUNCTION) return jinja_fail(j, SNUG_ERR_FORMAT, "a %s cannot be called", jv_type_name(f));
     switch (f.v.function) {
-    case F_RANGE: return call_range(j, a, out);
-    case F_RAISE: return call_raise(j, a);
-    case F_STRFTIME: return call_strftime(j, a, out);
-    case F_NAMESPACE: return call_dict(j, a, J_NAMESPACE, out);
-    default: return call_dict(j, a, J_DICT, out);
+    case F_RANGE:
+        return call_range(j, a, out);
+    case F_RAISE:
+        return call_raise(j, a);
+    case F_STRFTIME:
+        return call_strftime(j, a, out);
+    case F_NAMESPACE:
+        return call_dict(j, a, J_NAMESPACE, out);
+    default:
+        return call_dict(j, a, J_DICT, out);
     }
 }

@@ -1,6 +1,6 @@
-/* Statements. A loop body, a macro, a with block have scopes of their own; if and set have none. A name is read from the innermost scope
- * that has it and written to the innermost scope there is: so what a loop sets is gone after each round, and namespace() is what
- * carries values out. */
+/* Statements. A loop body, a macro, a with block have scopes of their own; if and set have none. A name is read from
+ * the innermost scope that has it and written to the innermost scope there is: so what a loop sets is gone after each
+ * round, and namespace() is what carries values out. */
 #include "token/jinja_impl.h"
 #include <string.h>
 
@@ -82,8 +82,8 @@ static jflow exec_for(jinja *j, const jnode *n) {
     jflow flow = FLOW_NEXT;
     for (size_t i = 0; i < l.n && flow != FLOW_FAIL; i++) {
         loop->index = i;
-        if (!(j->scope = jinja_push_scope(j, outer)) || !jinja_set(j, j->scope, loop_name, (jvalue){.kind = J_LOOP, .v.loop = loop}) ||
-            !assign(j, n, l.item[i]))
+        if (!(j->scope = jinja_push_scope(j, outer)) ||
+            !jinja_set(j, j->scope, loop_name, (jvalue){.kind = J_LOOP, .v.loop = loop}) || !assign(j, n, l.item[i]))
             return FLOW_FAIL;
         flow = jinja_exec(j, n->b);
         if (flow == FLOW_BREAK) break;
@@ -158,7 +158,8 @@ static jflow exec_call_block(jinja *j, const jnode *n) {
         jinja_fail(j, SNUG_ERR_FORMAT, "call of a %s", jv_type_name(f));
         return FLOW_FAIL;
     }
-    return jinja_call_macro(j, f.v.macro, &args, &caller_value, &out) && jv_append(j, j->out, out) ? FLOW_NEXT : FLOW_FAIL;
+    return jinja_call_macro(j, f.v.macro, &args, &caller_value, &out) && jv_append(j, j->out, out) ? FLOW_NEXT
+                                                                                                   : FLOW_FAIL;
 }
 
 static jflow exec_with(jinja *j, const jnode *n) {
@@ -185,20 +186,35 @@ static jflow exec_block(jinja *j, const jnode *n) {
 static jflow exec_node(jinja *j, const jnode *n) {
     jvalue v;
     switch (n->kind) {
-    case N_BLOCK: return exec_block(j, n);
-    case N_TEXT: return jv_append(j, j->out, n->value) ? FLOW_NEXT : FLOW_FAIL;
-    case N_OUTPUT: return jinja_eval(j, n->a, &v) && jv_append(j, j->out, v) ? FLOW_NEXT : FLOW_FAIL;
-    case N_IF: return exec_if(j, n);
-    case N_FOR: return exec_for(j, n);
-    case N_SET: return exec_set(j, n);
-    case N_SET_BLOCK: return exec_set_block(j, n);
-    case N_MACRO: return exec_macro(j, n);
-    case N_CALL_BLOCK: return exec_call_block(j, n);
-    case N_FILTER_BLOCK: return exec_filter_block(j, n);
-    case N_WITH: return exec_with(j, n);
-    case N_BREAK: return FLOW_BREAK;
-    case N_CONTINUE: return FLOW_CONTINUE;
-    default: jinja_fail(j, SNUG_ERR_FORMAT, "an expression where a statement is expected"); return FLOW_FAIL;
+    case N_BLOCK:
+        return exec_block(j, n);
+    case N_TEXT:
+        return jv_append(j, j->out, n->value) ? FLOW_NEXT : FLOW_FAIL;
+    case N_OUTPUT:
+        return jinja_eval(j, n->a, &v) && jv_append(j, j->out, v) ? FLOW_NEXT : FLOW_FAIL;
+    case N_IF:
+        return exec_if(j, n);
+    case N_FOR:
+        return exec_for(j, n);
+    case N_SET:
+        return exec_set(j, n);
+    case N_SET_BLOCK:
+        return exec_set_block(j, n);
+    case N_MACRO:
+        return exec_macro(j, n);
+    case N_CALL_BLOCK:
+        return exec_call_block(j, n);
+    case N_FILTER_BLOCK:
+        return exec_filter_block(j, n);
+    case N_WITH:
+        return exec_with(j, n);
+    case N_BREAK:
+        return FLOW_BREAK;
+    case N_CONTINUE:
+        return FLOW_CONTINUE;
+    default:
+        jinja_fail(j, SNUG_ERR_FORMAT, "an expression where a statement is expected");
+        return FLOW_FAIL;
     }
 }
 

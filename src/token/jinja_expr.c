@@ -1,16 +1,23 @@
 /* The expression parser: recursive descent, one function per precedence level, in Jinja's order:
- *   a if b else c  <  or  <  and  <  not  <  == != < > <= >= in not-in  <  + -  <  ~  <  * / // %  <  **  <  unary + -  <  . [] () | is */
+ *   a if b else c  <  or  <  and  <  not  <  == != < > <= >= in not-in  <  + -  <  ~  <  * / // %  <  **  <  unary + -
+ * <  . [] () | is */
 #include "token/jinja_impl.h"
 #include <string.h>
 
-const jtoken *jinja_peek(const jinja *j) { return &j->token[j->at]; }
+const jtoken *jinja_peek(const jinja *j) {
+    return &j->token[j->at];
+}
 
 static bool token_is(const jtoken *t, jtoken_kind kind, const char *text) {
     return t->kind == kind && t->n == strlen(text) && memcmp(t->p, text, t->n) == 0;
 }
 
-bool jinja_at_op(const jinja *j, const char *op) { return token_is(jinja_peek(j), T_OP, op); }
-bool jinja_at_name(const jinja *j, const char *name) { return token_is(jinja_peek(j), T_NAME, name); }
+bool jinja_at_op(const jinja *j, const char *op) {
+    return token_is(jinja_peek(j), T_OP, op);
+}
+bool jinja_at_name(const jinja *j, const char *name) {
+    return token_is(jinja_peek(j), T_NAME, name);
+}
 
 bool jinja_take_op(jinja *j, const char *op) {
     bool hit = jinja_at_op(j, op);
@@ -88,8 +95,12 @@ static jnode *constant(jinja *j, jvalue v) {
 }
 
 static jnode *parse_name(jinja *j) {
-    static const struct { const char *name; jkind kind; bool b; } words[] = {
-        {"true", J_BOOL, true}, {"True", J_BOOL, true}, {"false", J_BOOL, false}, {"False", J_BOOL, false}, {"none", J_NONE, false}, {"None", J_NONE, false}};
+    static const struct {
+        const char *name;
+        jkind kind;
+        bool b;
+    } words[] = {{"true", J_BOOL, true},   {"True", J_BOOL, true},  {"false", J_BOOL, false},
+                 {"False", J_BOOL, false}, {"none", J_NONE, false}, {"None", J_NONE, false}};
     for (size_t i = 0; i < 6; i++)
         if (jinja_at_name(j, words[i].name)) {
             jnode *n = constant(j, (jvalue){.kind = words[i].kind, .v.b = words[i].b});
@@ -148,16 +159,23 @@ static jnode *parse_primary(jinja *j) {
     const jtoken *t = jinja_peek(j);
     j->line = t->line;
     switch (t->kind) {
-    case T_NAME: return parse_name(j);
-    case T_STRING: return parse_strings(j);
-    case T_INT: j->at++; return constant(j, jv_int(t->i));
-    case T_FLOAT: j->at++; return constant(j, jv_float(t->f));
+    case T_NAME:
+        return parse_name(j);
+    case T_STRING:
+        return parse_strings(j);
+    case T_INT:
+        j->at++;
+        return constant(j, jv_int(t->i));
+    case T_FLOAT:
+        j->at++;
+        return constant(j, jv_float(t->f));
     case T_OP:
         if (jinja_take_op(j, "(")) return parse_parentheses(j);
         if (jinja_take_op(j, "[")) return parse_sequence(j, N_LIST, "]");
         if (jinja_take_op(j, "{")) return parse_dict(j);
         break;
-    default: break;
+    default:
+        break;
     }
     jinja_fail(j, SNUG_ERR_FORMAT, "unexpected '%.*s'", (int)(t->n < 40 ? t->n : 40), t->p);
     return NULL;
@@ -171,7 +189,8 @@ bool jinja_parse_arguments(jinja *j, jnode *into) {
         if (!first && !jinja_expect_op(j, ",")) return false;
         if (!first && jinja_take_op(j, ")")) return true;
         first = false;
-        if (jinja_at_op(j, "*") || jinja_at_op(j, "**")) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "* and ** arguments are not supported");
+        if (jinja_at_op(j, "*") || jinja_at_op(j, "**"))
+            return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "* and ** arguments are not supported");
         const jtoken *t = jinja_peek(j);
         if (t->kind == T_NAME && token_is(t + 1, T_OP, "=")) {
             jname key = jinja_intern(j, t->p, t->n);
@@ -243,10 +262,14 @@ static jnode *parse_call(jinja *j, jnode *of) {
 
 static jnode *parse_postfix(jinja *j, jnode *n) {
     while (n) {
-        if (jinja_take_op(j, ".")) n = parse_attribute(j, n);
-        else if (jinja_take_op(j, "[")) n = parse_subscript(j, n);
-        else if (jinja_take_op(j, "(")) n = parse_call(j, n);
-        else break;
+        if (jinja_take_op(j, "."))
+            n = parse_attribute(j, n);
+        else if (jinja_take_op(j, "["))
+            n = parse_subscript(j, n);
+        else if (jinja_take_op(j, "("))
+            n = parse_call(j, n);
+        else
+            break;
     }
     return n;
 }
@@ -256,7 +279,8 @@ static bool dotted_name(jinja *j, jname *out) {
     if (t->kind != T_NAME) return jinja_fail(j, SNUG_ERR_FORMAT, "a filter's or test's name is expected");
     *out = jinja_intern(j, t->p, t->n);
     j->at++;
-    if (jinja_at_op(j, ".")) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "dotted filter and test names are not supported");
+    if (jinja_at_op(j, "."))
+        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "dotted filter and test names are not supported");
     return true;
 }
 
@@ -284,9 +308,10 @@ static jnode *parse_test(jinja *j, jnode *of) {
         jinja_fail(j, SNUG_ERR_FORMAT, "tests cannot be chained");
         return NULL;
     }
-    bool bare = t->kind == T_STRING || t->kind == T_INT || t->kind == T_FLOAT || jinja_at_op(j, "[") || jinja_at_op(j, "{") ||
-                (t->kind == T_NAME && !jinja_at_name(j, "else") && !jinja_at_name(j, "or") && !jinja_at_name(j, "and") &&
-                 !jinja_at_name(j, "if") && !jinja_at_name(j, "in") && !jinja_at_name(j, "not"));
+    bool bare =
+        t->kind == T_STRING || t->kind == T_INT || t->kind == T_FLOAT || jinja_at_op(j, "[") || jinja_at_op(j, "{") ||
+        (t->kind == T_NAME && !jinja_at_name(j, "else") && !jinja_at_name(j, "or") && !jinja_at_name(j, "and") &&
+         !jinja_at_name(j, "if") && !jinja_at_name(j, "in") && !jinja_at_name(j, "not"));
     if (jinja_take_op(j, "(")) {
         if (!jinja_parse_arguments(j, node)) return NULL;
     } else if (bare && !push(j, &node->list, &node->n_list, parse_postfix(j, parse_primary(j)))) {
@@ -297,10 +322,14 @@ static jnode *parse_test(jinja *j, jnode *of) {
 
 static jnode *parse_filters_and_tests(jinja *j, jnode *n) {
     while (n) {
-        if (jinja_take_op(j, "|")) n = parse_filter(j, n);
-        else if (jinja_take_name(j, "is")) n = parse_test(j, n);
-        else if (jinja_take_op(j, "(")) n = parse_call(j, n);
-        else break;
+        if (jinja_take_op(j, "|"))
+            n = parse_filter(j, n);
+        else if (jinja_take_name(j, "is"))
+            n = parse_test(j, n);
+        else if (jinja_take_op(j, "("))
+            n = parse_call(j, n);
+        else
+            break;
     }
     return n;
 }
@@ -333,7 +362,10 @@ static jnode *parse_power(jinja *j) {
 }
 
 static jnode *parse_product(jinja *j) {
-    static const struct { const char *text; jop op; } ops[] = {{"*", OP_MUL}, {"/", OP_DIV}, {"//", OP_FLOORDIV}, {"%", OP_MOD}};
+    static const struct {
+        const char *text;
+        jop op;
+    } ops[] = {{"*", OP_MUL}, {"/", OP_DIV}, {"//", OP_FLOORDIV}, {"%", OP_MOD}};
     jnode *n = parse_power(j);
     for (size_t i = 0; n && i < 4;) {
         if (!jinja_take_op(j, ops[i].text)) {
@@ -363,7 +395,10 @@ static jnode *parse_sum(jinja *j) {
 }
 
 static bool take_comparison(jinja *j, jop *op) {
-    static const struct { const char *text; jop op; } ops[] = {{"==", OP_EQ}, {"!=", OP_NE}, {"<", OP_LT}, {"<=", OP_LE}, {">", OP_GT}, {">=", OP_GE}};
+    static const struct {
+        const char *text;
+        jop op;
+    } ops[] = {{"==", OP_EQ}, {"!=", OP_NE}, {"<", OP_LT}, {"<=", OP_LE}, {">", OP_GT}, {">=", OP_GE}};
     for (size_t i = 0; i < 6; i++)
         if (jinja_take_op(j, ops[i].text)) {
             *op = ops[i].op;
@@ -442,7 +477,8 @@ jnode *jinja_parse_tuple(jinja *j, bool conditions) {
     while (jinja_take_op(j, ",")) {
         const jtoken *t = jinja_peek(j);
         if (jinja_at_op(j, ")") || t->kind == T_BLOCK_END || t->kind == T_OUTPUT_END) break;
-        if (!push(j, &n->list, &n->n_list, conditions ? jinja_parse_expression(j) : jinja_parse_no_condition(j))) return NULL;
+        if (!push(j, &n->list, &n->n_list, conditions ? jinja_parse_expression(j) : jinja_parse_no_condition(j)))
+            return NULL;
     }
     return n;
 }

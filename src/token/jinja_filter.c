@@ -1,11 +1,13 @@
-/* Filters. Those that take another filter's or test's name (map, select, selectattr ...) come first, then sequences, then scalars; text
- * filters are in jinja_method.c, beside the methods that do the same. */
+/* Filters. Those that take another filter's or test's name (map, select, selectattr ...) come first, then sequences,
+ * then scalars; text filters are in jinja_method.c, beside the methods that do the same. */
 #include "token/jinja_impl.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bool is(jname name, const char *text) { return jinja_name_is(name, text); }
+static bool is(jname name, const char *text) {
+    return jinja_name_is(name, text);
+}
 
 /* map, select and their kin take anything that is false, 0 too, as nothing to do. */
 static bool items_if_true(jinja *j, jvalue v, jlist *out) {
@@ -48,17 +50,22 @@ static bool filter_select(jinja *j, jname name, jvalue of, const jargs *a, jvalu
     bool by_attribute = is(name, "selectattr") || is(name, "rejectattr"), wanted = name.p[0] == 's';
     jlist l;
     size_t used = by_attribute ? 1 : 0, n = 0;
-    if (!items_if_true(j, of, &l) || (by_attribute && !need(j, name, jinja_arg(a, 0, NULL))) || !jv_list_new(j, l.n, out)) return false;
+    if (!items_if_true(j, of, &l) || (by_attribute && !need(j, name, jinja_arg(a, 0, NULL))) ||
+        !jv_list_new(j, l.n, out))
+        return false;
     const jvalue *test = jinja_arg(a, used, NULL);
-    if (test && test->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "the filter '%.*s' takes a test's name", (int)name.n, name.p);
+    if (test && test->kind != J_STRING)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the filter '%.*s' takes a test's name", (int)name.n, name.p);
     jname test_name = test ? jinja_intern(j, test->v.s.p, test->v.s.n) : (jname){0};
     jargs more = rest(a, used + 1);
     for (size_t i = 0; i < l.n; i++) {
         jvalue v = l.item[i];
         bool hit;
         if (!jinja_step(j) || (by_attribute && !by_path(j, l.item[i], a->pos[0], &v))) return false;
-        if (!test) hit = jv_true(v);
-        else if (!jinja_test(j, test_name, v, &more, &hit)) return false;
+        if (!test)
+            hit = jv_true(v);
+        else if (!jinja_test(j, test_name, v, &more, &hit))
+            return false;
         if (hit == wanted) out->v.list->item[n++] = l.item[i];
     }
     out->v.list->n = n;
@@ -67,10 +74,13 @@ static bool filter_select(jinja *j, jname name, jvalue of, const jargs *a, jvalu
 
 /* map('upper'), map(attribute='a.b', default=x) */
 static bool filter_map(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) {
-    const jvalue *attribute = jinja_arg(a, SIZE_MAX, "attribute"), *fallback = jinja_arg(a, SIZE_MAX, "default"), *f = jinja_arg(a, 0, NULL);
+    const jvalue *attribute = jinja_arg(a, SIZE_MAX, "attribute"), *fallback = jinja_arg(a, SIZE_MAX, "default"),
+                 *f = jinja_arg(a, 0, NULL);
     jlist l;
     if (!items_if_true(j, of, &l) || !jv_list_new(j, l.n, out)) return false;
-    if (!attribute && (!need(j, name, f) || (f->kind != J_STRING && jinja_fail(j, SNUG_ERR_FORMAT, "map takes a filter's name")))) return false;
+    if (!attribute &&
+        (!need(j, name, f) || (f->kind != J_STRING && jinja_fail(j, SNUG_ERR_FORMAT, "map takes a filter's name"))))
+        return false;
     jargs more = rest(a, 1);
     for (size_t i = 0; i < l.n; i++) {
         jvalue *to = &out->v.list->item[i];
@@ -93,7 +103,8 @@ static bool filter_join(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     if (!jv_items(j, of, &l) || (sep && !jv_text(j, *sep, &between))) return false;
     for (size_t i = 0; i < l.n; i++) {
         jvalue v = l.item[i];
-        bool ok = (!attribute || by_path(j, l.item[i], *attribute, &v)) && (i == 0 || jv_append(j, &text, between)) && jv_append(j, &text, v);
+        bool ok = (!attribute || by_path(j, l.item[i], *attribute, &v)) && (i == 0 || jv_append(j, &text, between)) &&
+                  jv_append(j, &text, v);
         if (ok) continue;
         buf_fini(&text);
         return false;
@@ -102,18 +113,24 @@ static bool filter_join(jinja *j, jvalue of, const jargs *a, jvalue *out) {
 }
 
 static bool filter_tojson(jinja *j, jvalue of, const jargs *a, jvalue *out) {
-    const jvalue *indent = jinja_arg(a, SIZE_MAX, "indent"), *separators = jinja_arg(a, SIZE_MAX, "separators"), *sort = jinja_arg(a, SIZE_MAX, "sort_keys");
+    const jvalue *indent = jinja_arg(a, SIZE_MAX, "indent"), *separators = jinja_arg(a, SIZE_MAX, "separators"),
+                 *sort = jinja_arg(a, SIZE_MAX, "sort_keys");
     const jvalue *ascii = jinja_arg(a, 0, "ensure_ascii");
-    if (a->n_pos > 1) indent = &a->pos[1]; /* transformers: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
-    if (ascii && jv_true(*ascii)) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "tojson with ensure_ascii is not supported");
+    if (a->n_pos > 1)
+        indent =
+            &a->pos[1]; /* transformers: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
+    if (ascii && jv_true(*ascii))
+        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "tojson with ensure_ascii is not supported");
     int spaces = indent && indent->kind == J_INT && indent->v.i >= 0 && indent->v.i <= 64 ? (int)indent->v.i : -1;
     jvalue sep[2] = {jv_literal(spaces >= 0 ? "," : ", "), jv_literal(": ")};
-    if (indent && spaces < 0 && indent->kind != J_NONE) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "tojson with an indent that is no number from 0 to 64");
+    if (indent && spaces < 0 && indent->kind != J_NONE)
+        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "tojson with an indent that is no number from 0 to 64");
     if (separators && separators->kind == J_LIST && separators->v.list->n == 2)
         for (int i = 0; i < 2; i++)
             if (!jv_text(j, separators->v.list->item[i], &sep[i])) return false;
     buf text = {0};
-    if (jv_append_json(j, &text, of, spaces, sort && jv_true(*sort), sep[0].v.s.p, sep[1].v.s.p)) return jinja_keep(j, &text, out);
+    if (jv_append_json(j, &text, of, spaces, sort && jv_true(*sort), sep[0].v.s.p, sep[1].v.s.p))
+        return jinja_keep(j, &text, out);
     buf_fini(&text);
     return false;
 }
@@ -152,14 +169,17 @@ static bool lower_copy(jinja *j, jvalue v, jvalue *out) {
 static bool merge_sort(jinja *j, jvalue *item, jvalue *key, jvalue *spare, size_t n, bool reverse) {
     if (n < 2) return true;
     size_t half = n / 2, a = 0, b = half, k = 0;
-    if (!jinja_enter(j) || !merge_sort(j, item, key, spare, half, reverse) || !merge_sort(j, item + half, key + half, spare, n - half, reverse)) return false;
+    if (!jinja_enter(j) || !merge_sort(j, item, key, spare, half, reverse) ||
+        !merge_sort(j, item + half, key + half, spare, n - half, reverse))
+        return false;
     while (a < half || b < n) {
         bool ok = true, take_b = a == half;
         if (a < half && b < n) {
             int c = jv_compare(j, key[a], key[b], &ok);
             take_b = reverse ? c < 0 : c > 0;
         }
-        if (!ok) return jinja_fail(j, SNUG_ERR_FORMAT, "sorting a %s and a %s", jv_type_name(key[a]), jv_type_name(key[b]));
+        if (!ok)
+            return jinja_fail(j, SNUG_ERR_FORMAT, "sorting a %s and a %s", jv_type_name(key[a]), jv_type_name(key[b]));
         size_t from = take_b ? b++ : a++;
         spare[2 * k] = item[from];
         spare[2 * k++ + 1] = key[from];
@@ -170,7 +190,8 @@ static bool merge_sort(jinja *j, jvalue *item, jvalue *key, jvalue *spare, size_
 }
 
 static bool filter_sort(jinja *j, jvalue of, const jargs *a, jvalue *out) {
-    const jvalue *reverse = jinja_arg(a, 0, "reverse"), *sensitive = jinja_arg(a, 1, "case_sensitive"), *attribute = jinja_arg(a, 2, "attribute");
+    const jvalue *reverse = jinja_arg(a, 0, "reverse"), *sensitive = jinja_arg(a, 1, "case_sensitive"),
+                 *attribute = jinja_arg(a, 2, "attribute");
     if (!copy_items(j, of, out)) return false;
     size_t n = out->v.list->n;
     jvalue *key = jinja_alloc(j, n + 1, sizeof *key), *spare = jinja_alloc(j, 2 * n + 1, sizeof *spare);
@@ -178,15 +199,18 @@ static bool filter_sort(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     for (size_t i = 0; i < n; i++) {
         jvalue v = out->v.list->item[i];
         if (attribute && !by_path(j, out->v.list->item[i], *attribute, &v)) return false;
-        if (sensitive && jv_true(*sensitive)) key[i] = v;
-        else if (!lower_copy(j, v, &key[i])) return false;
+        if (sensitive && jv_true(*sensitive))
+            key[i] = v;
+        else if (!lower_copy(j, v, &key[i]))
+            return false;
     }
     return merge_sort(j, out->v.list->item, key, spare, n, reverse && jv_true(*reverse));
 }
 
 /* dictsort: pairs sorted by key (or by="value"). */
 static bool filter_dictsort(jinja *j, jvalue of, const jargs *a, jvalue *out) {
-    const jvalue *sensitive = jinja_arg(a, 0, "case_sensitive"), *by = jinja_arg(a, 1, "by"), *reverse = jinja_arg(a, 2, "reverse");
+    const jvalue *sensitive = jinja_arg(a, 0, "case_sensitive"), *by = jinja_arg(a, 1, "by"),
+                 *reverse = jinja_arg(a, 2, "reverse");
     int part = by && by->kind == J_STRING && by->v.s.n == 5 ? 1 : 0;
     if (!filter_items(j, of, out)) return false;
     size_t n = out->v.list->n;
@@ -194,8 +218,10 @@ static bool filter_dictsort(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     if (!key || !spare) return false;
     for (size_t i = 0; i < n; i++) {
         jvalue v = out->v.list->item[i].v.list->item[part];
-        if (sensitive && jv_true(*sensitive)) key[i] = v;
-        else if (!lower_copy(j, v, &key[i])) return false;
+        if (sensitive && jv_true(*sensitive))
+            key[i] = v;
+        else if (!lower_copy(j, v, &key[i]))
+            return false;
     }
     return merge_sort(j, out->v.list->item, key, spare, n, reverse && jv_true(*reverse));
 }
@@ -224,9 +250,11 @@ static bool filter_unique(jinja *j, jvalue of, const jargs *a, jvalue *out) {
 
 static bool filter_reverse(jinja *j, jvalue of, jvalue *out) {
     jvalue keys;
-    if (of.kind == J_DICT || of.kind == J_UNDEFINED) return copy_items(j, of, &keys) && jinja_slice(j, keys, jv_none(), jv_none(), jv_int(-1), out);
-    return of.kind == J_STRING || of.kind == J_LIST ? jinja_slice(j, of, jv_none(), jv_none(), jv_int(-1), out)
-                                                    : jinja_fail(j, SNUG_ERR_FORMAT, "the reverse of a %s", jv_type_name(of));
+    if (of.kind == J_DICT || of.kind == J_UNDEFINED)
+        return copy_items(j, of, &keys) && jinja_slice(j, keys, jv_none(), jv_none(), jv_int(-1), out);
+    return of.kind == J_STRING || of.kind == J_LIST
+               ? jinja_slice(j, of, jv_none(), jv_none(), jv_int(-1), out)
+               : jinja_fail(j, SNUG_ERR_FORMAT, "the reverse of a %s", jv_type_name(of));
 }
 
 static bool filter_edge(jinja *j, jvalue of, bool last, jvalue *out) {
@@ -239,7 +267,8 @@ static bool filter_edge(jinja *j, jvalue of, bool last, jvalue *out) {
 /* sum(attribute, start), min, max */
 static bool filter_fold(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) {
     bool sum = is(name, "sum"), max = is(name, "max"), ok = true;
-    const jvalue *attribute = jinja_arg(a, sum ? 0 : SIZE_MAX, "attribute"), *start = jinja_arg(a, sum ? 1 : SIZE_MAX, "start");
+    const jvalue *attribute = jinja_arg(a, sum ? 0 : SIZE_MAX, "attribute"),
+                 *start = jinja_arg(a, sum ? 1 : SIZE_MAX, "start");
     jlist l;
     if (!jv_items(j, of, &l)) return false;
     *out = sum ? start ? *start : jv_int(0) : jv_undefined("No aggregated item, sequence was empty.", 39);
@@ -251,7 +280,8 @@ static bool filter_fold(jinja *j, jname name, jvalue of, const jargs *a, jvalue 
         } else if (i == 0 || (jv_compare(j, v, so_far, &ok) > 0) == max) {
             if (i == 0 || jv_compare(j, v, so_far, &ok) != 0) *out = v;
         }
-        if (!ok) return jinja_fail(j, SNUG_ERR_FORMAT, "comparing a %s and a %s", jv_type_name(v), jv_type_name(so_far));
+        if (!ok)
+            return jinja_fail(j, SNUG_ERR_FORMAT, "comparing a %s and a %s", jv_type_name(v), jv_type_name(so_far));
     }
     return !j->failed;
 }
@@ -289,8 +319,10 @@ static bool filter_int(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     bool ok;
     double f = to_double(of, &ok);
     if (of.kind == J_UNDEFINED) return undefined(j, of);
-    if (of.kind == J_INT) *out = of;
-    else *out = ok && fabs(f) < 9.2e18 ? jv_int((int64_t)f) : fallback ? *fallback : jv_int(0);
+    if (of.kind == J_INT)
+        *out = of;
+    else
+        *out = ok && fabs(f) < 9.2e18 ? jv_int((int64_t)f) : fallback ? *fallback : jv_int(0);
     return true;
 }
 
@@ -308,17 +340,24 @@ static bool filter_round(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     bool ok;
     double f = to_double(of, &ok), scale = precision && precision->kind == J_INT ? pow(10, (double)precision->v.i) : 1;
     if (!ok || of.kind == J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "rounding a %s", jv_type_name(of));
-    if (method && method->kind == J_STRING && method->v.s.n == 4) *out = jv_float(ceil(f * scale) / scale);
-    else if (method && method->kind == J_STRING && method->v.s.p[0] == 'f') *out = jv_float(floor(f * scale) / scale);
-    else *out = jv_float(nearbyint(f * scale) / scale);
+    if (method && method->kind == J_STRING && method->v.s.n == 4)
+        *out = jv_float(ceil(f * scale) / scale);
+    else if (method && method->kind == J_STRING && method->v.s.p[0] == 'f')
+        *out = jv_float(floor(f * scale) / scale);
+    else
+        *out = jv_float(nearbyint(f * scale) / scale);
     return true;
 }
 
 static bool filter_abs(jinja *j, jvalue of, jvalue *out) {
-    if (of.kind == J_FLOAT) *out = jv_float(fabs(of.v.f));
-    else if (of.kind == J_BOOL) *out = jv_int(of.v.b);
-    else if (of.kind == J_INT) return of.v.i < 0 ? jinja_binary(j, OP_SUB, jv_int(0), of, out) : (*out = of, true);
-    else return jinja_fail(j, SNUG_ERR_FORMAT, "the absolute value of a %s", jv_type_name(of));
+    if (of.kind == J_FLOAT)
+        *out = jv_float(fabs(of.v.f));
+    else if (of.kind == J_BOOL)
+        *out = jv_int(of.v.b);
+    else if (of.kind == J_INT)
+        return of.v.i < 0 ? jinja_binary(j, OP_SUB, jv_int(0), of, out) : (*out = of, true);
+    else
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the absolute value of a %s", jv_type_name(of));
     return true;
 }
 
@@ -331,7 +370,8 @@ bool jinja_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) 
     if (is(name, "length") || is(name, "count")) return jv_length(j, of, &n) && (*out = jv_int((int64_t)n), true);
     if (is(name, "join")) return filter_join(j, of, a, out);
     if (is(name, "map")) return filter_map(j, name, of, a, out);
-    if (is(name, "select") || is(name, "reject") || is(name, "selectattr") || is(name, "rejectattr")) return filter_select(j, name, of, a, out);
+    if (is(name, "select") || is(name, "reject") || is(name, "selectattr") || is(name, "rejectattr"))
+        return filter_select(j, name, of, a, out);
     if (is(name, "list")) return copy_items(j, of, out);
     if (is(name, "first")) return filter_edge(j, of, false, out);
     if (is(name, "last")) return filter_edge(j, of, true, out);
@@ -352,5 +392,6 @@ bool jinja_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) 
         return of.kind == J_DICT || jinja_attribute(j, of, jinja_intern(j, key->v.s.p, key->v.s.n), out);
     }
     if (jinja_text_filter(j, name, of, a, out, &known) || known) return !j->failed;
-    return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the filter '%.*s' is not supported", (int)(name.n < 60 ? name.n : 60), name.p);
+    return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the filter '%.*s' is not supported", (int)(name.n < 60 ? name.n : 60),
+                      name.p);
 }

@@ -1,6 +1,7 @@
-/* The lexer: template text between tags, and tokens inside them. White space as transformers sets it up: trim_blocks (a line end right
- * after a block or comment tag goes) and lstrip_blocks (blanks between the line's start and such a tag go); '-' inside a tag's
- * bracket strips all white space on that side, '+' switches the two rules off there. One line end at the template's end goes. */
+/* The lexer: template text between tags, and tokens inside them. White space as transformers sets it up: trim_blocks (a
+ * line end right after a block or comment tag goes) and lstrip_blocks (blanks between the line's start and such a tag
+ * go); '-' inside a tag's bracket strips all white space on that side, '+' switches the two rules off there. One line
+ * end at the template's end goes. */
 #include "base/err.h"
 #include "token/jinja_impl.h"
 #include "token/utf8.h"
@@ -10,13 +11,15 @@
 
 typedef struct lexer {
     jinja *j;
-    char *s;            /* the template, line ends normalized */
+    char *s; /* the template, line ends normalized */
     size_t n, at, cap;
     uint32_t line;
     bool line_starting; /* what was read last ended a line */
 } lexer;
 
-static bool space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 static void advance(lexer *x, size_t to) {
     for (; x->at < to; x->at++) x->line += x->s[x->at] == '\n';
@@ -85,7 +88,8 @@ static size_t skip_blanks(const lexer *x, size_t at) {
     return at;
 }
 
-/* A tag of one word, such as {%- endraw %}, at `at`: its end, 0 if it is something else. *open and *close are its signs. */
+/* A tag of one word, such as {%- endraw %}, at `at`: its end, 0 if it is something else. *open and *close are its
+ * signs. */
 static size_t word_tag(const lexer *x, size_t at, const char *word, char *open, char *close) {
     size_t n = strlen(word), k = at + 2;
     *open = *close = 0;
@@ -115,12 +119,19 @@ static bool read_raw(lexer *x, size_t begin_end, char close) {
 /* ---- inside tags ---- */
 
 static bool name_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (unsigned char)c >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           (unsigned char)c >= 0x80;
 }
 
-static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+static int hex(char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
 
-/* Python's escapes, in place of the text from p: returns the bytes written to q, *used those read; an unknown escape stays. */
+/* Python's escapes, in place of the text from p: returns the bytes written to q, *used those read; an unknown escape
+ * stays. */
 static size_t unescape(const char *p, size_t left, char *q, size_t *used) {
     static const char from[] = "\\'\"abfnrtv", to[] = "\\'\"\a\b\f\n\r\t\v";
     char c = left > 1 ? p[1] : 0;
@@ -136,8 +147,10 @@ static size_t unescape(const char *p, size_t left, char *q, size_t *used) {
     if (digits && left >= 2 + digits) {
         for (size_t i = 0; i < digits; i++) {
             int d = hex(p[2 + i]);
-            if (d < 0) digits = 0;
-            else code = code << 4 | (uint32_t)d;
+            if (d < 0)
+                digits = 0;
+            else
+                code = code << 4 | (uint32_t)d;
         }
         if (digits && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF)) {
             *used = 2 + digits;
@@ -163,8 +176,10 @@ static bool read_string(lexer *x) {
     if (!(q = jinja_alloc(x->j, bytes + 1, 1))) return false;
     for (const char *p = x->s + x->at + 1; bytes > 0;) {
         size_t used = 1;
-        if (*p == '\\') n += unescape(p, bytes, q + n, &used);
-        else q[n++] = *p;
+        if (*p == '\\')
+            n += unescape(p, bytes, q + n, &used);
+        else
+            q[n++] = *p;
         p += used;
         bytes -= used;
     }
@@ -177,11 +192,14 @@ static bool read_string(lexer *x) {
 static bool read_number(lexer *x) {
     char digits[64];
     size_t k = x->at, n = 0;
-    bool is_float = false, after_dot = x->j->n_tokens && x->j->token[x->j->n_tokens - 1].kind == T_OP && *x->j->token[x->j->n_tokens - 1].p == '.';
+    bool is_float = false, after_dot = x->j->n_tokens && x->j->token[x->j->n_tokens - 1].kind == T_OP &&
+                                       *x->j->token[x->j->n_tokens - 1].p == '.';
     for (; k < x->n && n + 1 < sizeof digits; k++) {
         char c = x->s[k];
         bool digit = c >= '0' && c <= '9', next_digit = k + 1 < x->n && x->s[k + 1] >= '0' && x->s[k + 1] <= '9';
-        bool exponent = (c == 'e' || c == 'E') && n > 0 && (next_digit || (k + 2 < x->n && (x->s[k + 1] == '-' || x->s[k + 1] == '+') && x->s[k + 2] >= '0' && x->s[k + 2] <= '9'));
+        bool exponent = (c == 'e' || c == 'E') && n > 0 &&
+                        (next_digit || (k + 2 < x->n && (x->s[k + 1] == '-' || x->s[k + 1] == '+') &&
+                                        x->s[k + 2] >= '0' && x->s[k + 2] <= '9'));
         if (c == '_' && next_digit) continue;
         if (!digit && !(c == '.' && !after_dot && !is_float && next_digit) && !(exponent && !after_dot)) break;
         if (!digit) is_float = true;
@@ -193,8 +211,10 @@ static bool read_number(lexer *x) {
     jtoken *t = add(x, is_float ? T_FLOAT : T_INT, x->s + x->at, k - x->at);
     if (!t) return false;
     errno = 0;
-    if (is_float) t->f = strtod(digits, NULL);
-    else t->i = strtoll(digits, NULL, 10);
+    if (is_float)
+        t->f = strtod(digits, NULL);
+    else
+        t->i = strtoll(digits, NULL, 10);
     if (errno == ERANGE && !is_float) return fail(x, "an integer beyond 64 bits");
     if (k < x->n && name_char(x->s[k])) return fail(x, "a number runs into a name");
     advance(x, k);
@@ -209,7 +229,8 @@ static bool read_operator(lexer *x) {
             x->at += 2;
             return true;
         }
-    if (!strchr("+-*/%~<>=.,:|()[]{};", x->s[x->at]) || !x->s[x->at]) return fail(x, "an unexpected character in a tag");
+    if (!strchr("+-*/%~<>=.,:|()[]{};", x->s[x->at]) || !x->s[x->at])
+        return fail(x, "an unexpected character in a tag");
     if (!add(x, T_OP, x->s + x->at, 1)) return false;
     x->at++;
     return true;
@@ -277,12 +298,15 @@ bool jinja_lex(jinja *j, const char *source, size_t n) {
     if (!normalize(&x, source, n)) return false;
     while (x.at < x.n) {
         size_t tag = x.at;
-        while (tag + 1 < x.n && !(x.s[tag] == '{' && (x.s[tag + 1] == '{' || x.s[tag + 1] == '%' || x.s[tag + 1] == '#'))) tag++;
+        while (tag + 1 < x.n &&
+               !(x.s[tag] == '{' && (x.s[tag + 1] == '{' || x.s[tag + 1] == '%' || x.s[tag + 1] == '#')))
+            tag++;
         if (tag + 1 >= x.n) {
             if (!add(&x, T_TEXT, x.s + x.at, x.n - x.at)) return false;
             break;
         }
-        char kind = x.s[tag + 1], sign = tag + 2 < x.n && (x.s[tag + 2] == '-' || x.s[tag + 2] == '+') ? x.s[tag + 2] : 0, open, close;
+        char kind = x.s[tag + 1],
+             sign = tag + 2 < x.n && (x.s[tag + 2] == '-' || x.s[tag + 2] == '+') ? x.s[tag + 2] : 0, open, close;
         if (!add_text(&x, x.at, tag, sign, kind == '{')) return false;
         advance(&x, tag);
         x.line_starting = false;

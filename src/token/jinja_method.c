@@ -1,11 +1,14 @@
-/* Text: the methods of strings and the filters that work on text; and the methods of dictionaries and lists. Case mapping is Unicode's,
- * character by character (utf8proc); Python's few one-to-many mappings, such as ß to SS, are made for upper(). */
+/* Text: the methods of strings and the filters that work on text; and the methods of dictionaries and lists. Case
+ * mapping is Unicode's, character by character (utf8proc); Python's few one-to-many mappings, such as ß to SS, are made
+ * for upper(). */
 #include "token/jinja_impl.h"
 #include "token/utf8.h"
 #include <string.h>
 #include <utf8proc.h>
 
-static bool is(jname name, const char *text) { return jinja_name_is(name, text); }
+static bool is(jname name, const char *text) {
+    return jinja_name_is(name, text);
+}
 
 /* ---- case ---- */
 
@@ -37,9 +40,12 @@ static bool change_case(jinja *j, jvalue s, text_case how, jvalue *out) {
         uint32_t c = utf8_decode((const uint8_t *)s.v.s.p + i);
         bool up = how == CASE_UPPER || (how != CASE_LOWER && !inside);
         ok = up ? put_upper(j, &b, c, how != CASE_UPPER) : put_lower(j, &b, c);
-        if (how == CASE_CAPITALIZE) inside = true;
-        else if (how == CASE_TITLE) inside = cased(c);
-        else if (how == CASE_TITLE_FILTER) inside = !(utf8_is_space(c) || (c < 0x80 && c && strchr("-([{<", (int)c)));
+        if (how == CASE_CAPITALIZE)
+            inside = true;
+        else if (how == CASE_TITLE)
+            inside = cased(c);
+        else if (how == CASE_TITLE_FILTER)
+            inside = !(utf8_is_space(c) || (c < 0x80 && c && strchr("-([{<", (int)c)));
         i += utf8_length((uint8_t)s.v.s.p[i]);
     }
     if (ok) return jinja_keep(j, &b, out);
@@ -185,7 +191,9 @@ static bool replace(jinja *j, jvalue s, jvalue from, jvalue to, int64_t most, jv
     return false;
 }
 
-static bool starts(jvalue s, jvalue with) { return s.v.s.n >= with.v.s.n && memcmp(s.v.s.p, with.v.s.p, with.v.s.n) == 0; }
+static bool starts(jvalue s, jvalue with) {
+    return s.v.s.n >= with.v.s.n && memcmp(s.v.s.p, with.v.s.p, with.v.s.n) == 0;
+}
 static bool ends(jvalue s, jvalue with) {
     return s.v.s.n >= with.v.s.n && memcmp(s.v.s.p + s.v.s.n - with.v.s.n, with.v.s.p, with.v.s.n) == 0;
 }
@@ -193,12 +201,16 @@ static bool ends(jvalue s, jvalue with) {
 /* startswith(x) or startswith((x, y)) */
 static bool starts_or_ends(jinja *j, jvalue s, const jvalue *with, bool start, jvalue *out) {
     jlist one = {0}, *l = &one;
-    if (with && with->kind == J_LIST) l = with->v.list;
-    else if (with && with->kind == J_STRING) one = (jlist){.item = (jvalue *)with, .n = 1};
-    else return jinja_fail(j, SNUG_ERR_FORMAT, "startswith and endswith take a text or a tuple of texts");
+    if (with && with->kind == J_LIST)
+        l = with->v.list;
+    else if (with && with->kind == J_STRING)
+        one = (jlist){.item = (jvalue *)with, .n = 1};
+    else
+        return jinja_fail(j, SNUG_ERR_FORMAT, "startswith and endswith take a text or a tuple of texts");
     *out = jv_bool(false);
     for (size_t i = 0; i < l->n; i++) {
-        if (l->item[i].kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "startswith and endswith take a text or a tuple of texts");
+        if (l->item[i].kind != J_STRING)
+            return jinja_fail(j, SNUG_ERR_FORMAT, "startswith and endswith take a text or a tuple of texts");
         if (start ? starts(s, l->item[i]) : ends(s, l->item[i])) *out = jv_bool(true);
     }
     return true;
@@ -232,8 +244,12 @@ static bool all_of(jvalue s, jname name) {
         uint32_t c = utf8_decode((const uint8_t *)s.v.s.p + i);
         utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
         bool letter = k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO, digit = k == UTF8PROC_CATEGORY_ND;
-        bool ok = is(name, "isalpha") ? letter : is(name, "isalnum") ? letter || digit : is(name, "isspace") ? in_set(NULL, s.v.s.p + i, 1) || utf8_is_space(c)
-                : is(name, "isupper") ? k != UTF8PROC_CATEGORY_LL : is(name, "islower") ? k != UTF8PROC_CATEGORY_LU : digit;
+        bool ok = is(name, "isalpha")   ? letter
+                  : is(name, "isalnum") ? letter || digit
+                  : is(name, "isspace") ? in_set(NULL, s.v.s.p + i, 1) || utf8_is_space(c)
+                  : is(name, "isupper") ? k != UTF8PROC_CATEGORY_LL
+                  : is(name, "islower") ? k != UTF8PROC_CATEGORY_LU
+                                        : digit;
         if (!ok) return false;
         any_cased |= cased(c);
         i += utf8_length((uint8_t)s.v.s.p[i]);
@@ -243,15 +259,21 @@ static bool all_of(jvalue s, jname name) {
 
 /* ---- methods ---- */
 
-static const char *const string_methods[] = {"strip", "lstrip", "rstrip", "split", "rsplit", "splitlines", "startswith", "endswith", "upper", "lower", "title",
-    "capitalize", "replace", "find", "rfind", "count", "join", "isdigit", "isdecimal", "isnumeric", "isalpha", "isalnum", "isspace", "isupper", "islower",
-    "removeprefix", "removesuffix", NULL};
+static const char *const string_methods[] = {
+    "strip",    "lstrip",  "rstrip",  "split",   "rsplit",       "splitlines",   "startswith",
+    "endswith", "upper",   "lower",   "title",   "capitalize",   "replace",      "find",
+    "rfind",    "count",   "join",    "isdigit", "isdecimal",    "isnumeric",    "isalpha",
+    "isalnum",  "isspace", "isupper", "islower", "removeprefix", "removesuffix", NULL};
 static const char *const dict_methods[] = {"items", "keys", "values", "get", NULL};
 static const char *const list_methods[] = {"index", "count", NULL};
 static const char *const loop_methods[] = {"cycle", "changed", NULL};
 
 bool jinja_has_method(jvalue self, jname name) {
-    const char *const *list = self.kind == J_STRING ? string_methods : self.kind == J_DICT ? dict_methods : self.kind == J_LIST ? list_methods : self.kind == J_LOOP ? loop_methods : NULL;
+    const char *const *list = self.kind == J_STRING ? string_methods
+                              : self.kind == J_DICT ? dict_methods
+                              : self.kind == J_LIST ? list_methods
+                              : self.kind == J_LOOP ? loop_methods
+                                                    : NULL;
     for (; list && *list; list++)
         if (is(name, *list)) return true;
     return false;
@@ -277,20 +299,27 @@ static bool string_method(jinja *j, jvalue s, jname name, const jargs *a, jvalue
     if (is(name, "lower")) return change_case(j, s, CASE_LOWER, out);
     if (is(name, "title")) return change_case(j, s, CASE_TITLE, out);
     if (is(name, "capitalize")) return change_case(j, s, CASE_CAPITALIZE, out);
-    if (is(name, "join")) return first ? jinja_filter(j, jinja_intern(j, "join", 4), *first, &joined, out) : jinja_fail(j, SNUG_ERR_FORMAT, "join lacks an argument");
+    if (is(name, "join"))
+        return first ? jinja_filter(j, jinja_intern(j, "join", 4), *first, &joined, out)
+                     : jinja_fail(j, SNUG_ERR_FORMAT, "join lacks an argument");
     if (name.p[0] == 'i') {
         *out = jv_bool(all_of(s, name));
         return true;
     }
-    if (!first || first->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' takes a text", (int)name.n, name.p);
+    if (!first || first->kind != J_STRING)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' takes a text", (int)name.n, name.p);
     if (is(name, "replace")) {
         if (!second || second->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "replace takes two texts");
         return replace(j, s, *first, *second, limit_arg(a, 2, "count"), out);
     }
-    if (is(name, "find") || is(name, "rfind")) *out = jv_int(find(s, *first, name.p[0] == 'r'));
-    else if (is(name, "count")) *out = jv_int(count(s, *first));
-    else if (is(name, "removeprefix")) *out = starts(s, *first) ? jv_string(s.v.s.p + first->v.s.n, s.v.s.n - first->v.s.n) : s;
-    else *out = ends(s, *first) ? jv_string(s.v.s.p, s.v.s.n - first->v.s.n) : s;
+    if (is(name, "find") || is(name, "rfind"))
+        *out = jv_int(find(s, *first, name.p[0] == 'r'));
+    else if (is(name, "count"))
+        *out = jv_int(count(s, *first));
+    else if (is(name, "removeprefix"))
+        *out = starts(s, *first) ? jv_string(s.v.s.p + first->v.s.n, s.v.s.n - first->v.s.n) : s;
+    else
+        *out = ends(s, *first) ? jv_string(s.v.s.p, s.v.s.n - first->v.s.n) : s;
     return true;
 }
 
@@ -340,10 +369,14 @@ static bool loop_method(jinja *j, jvalue self, jname name, const jargs *a, jvalu
 bool jinja_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out) {
     if (!jinja_step(j)) return false;
     switch (self.kind) {
-    case J_STRING: return string_method(j, self, name, a, out);
-    case J_DICT: return dict_method(j, self, name, a, out);
-    case J_LOOP: return loop_method(j, self, name, a, out);
-    default: return list_method(j, self, name, a, out);
+    case J_STRING:
+        return string_method(j, self, name, a, out);
+    case J_DICT:
+        return dict_method(j, self, name, a, out);
+    case J_LOOP:
+        return loop_method(j, self, name, a, out);
+    default:
+        return list_method(j, self, name, a, out);
     }
 }
 
@@ -351,11 +384,13 @@ bool jinja_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out
 
 /* indent(width=4, first=False, blank=False) */
 static bool indent(jinja *j, jvalue s, const jargs *a, jvalue *out) {
-    const jvalue *width = jinja_arg(a, 0, "width"), *first = jinja_arg(a, 1, "first"), *blank = jinja_arg(a, 2, "blank");
+    const jvalue *width = jinja_arg(a, 0, "width"), *first = jinja_arg(a, 1, "first"),
+                 *blank = jinja_arg(a, 2, "blank");
     bool at_first = first && jv_true(*first), at_blank = blank && jv_true(*blank), ok = true;
     jvalue by = jv_literal("    ");
     buf b = {0};
-    if (width && width->kind == J_STRING) by = *width;
+    if (width && width->kind == J_STRING)
+        by = *width;
     else if (width && (width->kind != J_INT || !jinja_binary(j, OP_MUL, jv_literal(" "), *width, &by)))
         return jinja_fail(j, SNUG_ERR_FORMAT, "indent by a %s", jv_type_name(*width));
     const char *p = s.v.s.p, *end = p + s.v.s.n;
@@ -376,7 +411,12 @@ static bool escape(jinja *j, jvalue s, jvalue *out) {
     bool ok = true;
     for (size_t i = 0; i < s.v.s.n && ok; i++) {
         char c = s.v.s.p[i];
-        const char *to = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : c == '"' ? "&#34;" : NULL;
+        const char *to = c == '&'    ? "&amp;"
+                         : c == '<'  ? "&lt;"
+                         : c == '>'  ? "&gt;"
+                         : c == '\'' ? "&#39;"
+                         : c == '"'  ? "&#34;"
+                                     : NULL;
         ok = to ? jinja_put(j, &b, to, strlen(to)) : jinja_put(j, &b, &c, 1);
     }
     if (ok) return jinja_keep(j, &b, out);
@@ -397,19 +437,29 @@ static int64_t count_words(jvalue s) {
 }
 
 bool jinja_text_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out, bool *known) {
-    static const char *const names[] = {"string", "safe", "trim", "upper", "lower", "title", "capitalize", "replace", "indent", "escape", "e", "wordcount"};
+    static const char *const names[] = {"string",     "safe",    "trim",   "upper",  "lower", "title",
+                                        "capitalize", "replace", "indent", "escape", "e",     "wordcount"};
     jvalue s;
     *known = false;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) *known |= is(name, names[i]);
     if (!*known || !jv_text(j, of, &s)) return false;
-    if (is(name, "trim")) *out = strip(s, jinja_arg(a, 0, "chars"), true, true);
-    else if (is(name, "upper")) return change_case(j, s, CASE_UPPER, out);
-    else if (is(name, "lower")) return change_case(j, s, CASE_LOWER, out);
-    else if (is(name, "title")) return change_case(j, s, CASE_TITLE_FILTER, out);
-    else if (is(name, "capitalize")) return change_case(j, s, CASE_CAPITALIZE, out);
-    else if (is(name, "indent")) return of.kind == J_STRING ? indent(j, s, a, out) : jinja_fail(j, SNUG_ERR_FORMAT, "indent of a %s", jv_type_name(of));
-    else if (is(name, "escape") || is(name, "e")) return escape(j, s, out);
-    else if (is(name, "wordcount")) *out = jv_int(count_words(s));
+    if (is(name, "trim"))
+        *out = strip(s, jinja_arg(a, 0, "chars"), true, true);
+    else if (is(name, "upper"))
+        return change_case(j, s, CASE_UPPER, out);
+    else if (is(name, "lower"))
+        return change_case(j, s, CASE_LOWER, out);
+    else if (is(name, "title"))
+        return change_case(j, s, CASE_TITLE_FILTER, out);
+    else if (is(name, "capitalize"))
+        return change_case(j, s, CASE_CAPITALIZE, out);
+    else if (is(name, "indent"))
+        return of.kind == J_STRING ? indent(j, s, a, out)
+                                   : jinja_fail(j, SNUG_ERR_FORMAT, "indent of a %s", jv_type_name(of));
+    else if (is(name, "escape") || is(name, "e"))
+        return escape(j, s, out);
+    else if (is(name, "wordcount"))
+        *out = jv_int(count_words(s));
     else if (is(name, "replace")) {
         const jvalue *from = jinja_arg(a, 0, "old"), *to = jinja_arg(a, 1, "new");
         jvalue x, y;

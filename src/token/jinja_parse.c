@@ -67,7 +67,8 @@ static jnode *parse_if(jinja *j) {
     jnode *n = jinja_node(j, N_IF); /* list: condition, body, condition, body ...; c: else */
     size_t which = 0;
     while (n && which == 0) {
-        if (!push(j, n, jinja_parse_tuple(j, false)) || !end_tag(j) || !push(j, n, parse_until(j, ends, 3, &which))) return NULL;
+        if (!push(j, n, jinja_parse_tuple(j, false)) || !end_tag(j) || !push(j, n, parse_until(j, ends, 3, &which)))
+            return NULL;
     }
     if (n && which == 1) {
         if (!end_tag(j) || !(n->c = parse_until(j, ends + 2, 1, &which))) return NULL;
@@ -112,7 +113,8 @@ static jnode *block_text(jinja *j) {
 
 /* set a = x; set a, b = x; set ns.a = x; set a %}...{% endset; set a | filter %}...{% endset */
 static jnode *parse_set(jinja *j) {
-    jnode *n = jinja_node(j, N_SET); /* keys: targets, name: attribute of keys[0] or empty; a: value or filters; b: block */
+    jnode *n =
+        jinja_node(j, N_SET); /* keys: targets, name: attribute of keys[0] or empty; a: value or filters; b: block */
     if (!n || !parse_targets(j, n)) return NULL;
     if (jinja_take_op(j, ".") && !take_name_token(j, &n->name)) return NULL;
     if (jinja_take_op(j, "=")) {
@@ -142,7 +144,8 @@ static bool parse_parameters(jinja *j, jnode *into) {
 
 static jnode *parse_macro(jinja *j) {
     jnode *n = jinja_node(j, N_MACRO); /* name; keys, values: parameters and defaults; b: body */
-    if (!n || !take_name_token(j, &n->name) || !jinja_expect_op(j, "(") || !parse_parameters(j, n) || !end_tag(j)) return NULL;
+    if (!n || !take_name_token(j, &n->name) || !jinja_expect_op(j, "(") || !parse_parameters(j, n) || !end_tag(j))
+        return NULL;
     n->b = parse_body(j, "endmacro");
     return n->b ? n : NULL;
 }
@@ -172,7 +175,9 @@ static jnode *parse_with(jinja *j) {
         jname name;
         jnode *value;
         if (n->n_keys && !jinja_expect_op(j, ",")) return NULL;
-        if (!take_name_token(j, &name) || !jinja_expect_op(j, "=") || !(value = jinja_parse_expression(j)) || !push_key(j, n, name, value)) return NULL;
+        if (!take_name_token(j, &name) || !jinja_expect_op(j, "=") || !(value = jinja_parse_expression(j)) ||
+            !push_key(j, n, name, value))
+            return NULL;
     }
     if (!n || !end_tag(j)) return NULL;
     n->b = parse_body(j, "endwith");
@@ -199,7 +204,8 @@ static jnode *parse_statement(jinja *j) {
     /* transformers marks the assistant's text with it; it changes no text */
     if (jinja_take_name(j, "generation")) return end_tag(j) ? parse_body(j, "endgeneration") : NULL;
     if (t->kind != T_NAME) return fail(j, "a statement is expected");
-    jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the statement '%.*s' is not supported or not expected here", (int)(t->n < 40 ? t->n : 40), t->p);
+    jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the statement '%.*s' is not supported or not expected here",
+               (int)(t->n < 40 ? t->n : 40), t->p);
     return NULL;
 }
 
@@ -219,7 +225,8 @@ static jnode *parse_text_or_output(jinja *j) {
     return n;
 }
 
-/* Statements up to a tag that begins with one of `ends` (its name is taken, its end is not), or to the end of the template. */
+/* Statements up to a tag that begins with one of `ends` (its name is taken, its end is not), or to the end of the
+ * template. */
 static jnode *parse_until(jinja *j, const char *const *ends, size_t n_ends, size_t *which) {
     if (!jinja_enter(j)) return NULL;
     jnode *block = jinja_node(j, N_BLOCK);

@@ -2,13 +2,18 @@
 #include "token/jinja_impl.h"
 #include <string.h>
 
-static bool is(jname name, const char *text) { return jinja_name_is(name, text); }
+static bool is(jname name, const char *text) {
+    return jinja_name_is(name, text);
+}
 
 /* Comparisons, by all the names that Jinja gives them. */
 static bool comparison(jname name, jop *op) {
-    static const struct { const char *name; jop op; } names[] = {
-        {"==", OP_EQ}, {"eq", OP_EQ}, {"equalto", OP_EQ}, {"!=", OP_NE}, {"ne", OP_NE}, {"<", OP_LT}, {"lt", OP_LT}, {"lessthan", OP_LT},
-        {"<=", OP_LE}, {"le", OP_LE}, {">", OP_GT}, {"gt", OP_GT}, {"greaterthan", OP_GT}, {">=", OP_GE}, {"ge", OP_GE}};
+    static const struct {
+        const char *name;
+        jop op;
+    } names[] = {{"==", OP_EQ}, {"eq", OP_EQ}, {"equalto", OP_EQ},     {"!=", OP_NE}, {"ne", OP_NE},
+                 {"<", OP_LT},  {"lt", OP_LT}, {"lessthan", OP_LT},    {"<=", OP_LE}, {"le", OP_LE},
+                 {">", OP_GT},  {"gt", OP_GT}, {"greaterthan", OP_GT}, {">=", OP_GE}, {"ge", OP_GE}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (is(name, names[i].name)) {
             *op = names[i].op;
@@ -33,21 +38,36 @@ static bool test_compare(jinja *j, jop op, jvalue a, jvalue b, bool *out) {
 /* The tests without an argument. */
 static bool of_kind(jname name, jvalue v, bool *out) {
     const jkind k = v.kind;
-    if (is(name, "defined")) *out = k != J_UNDEFINED;
-    else if (is(name, "undefined")) *out = k == J_UNDEFINED;
-    else if (is(name, "none")) *out = k == J_NONE;
-    else if (is(name, "boolean")) *out = k == J_BOOL;
-    else if (is(name, "true")) *out = k == J_BOOL && v.v.b;
-    else if (is(name, "false")) *out = k == J_BOOL && !v.v.b;
-    else if (is(name, "integer")) *out = k == J_INT;
-    else if (is(name, "float")) *out = k == J_FLOAT;
-    else if (is(name, "number")) *out = k == J_INT || k == J_FLOAT || k == J_BOOL; /* a bool is a number in Python */
-    else if (is(name, "string")) *out = k == J_STRING;
-    else if (is(name, "mapping")) *out = k == J_DICT;
-    else if (is(name, "sequence")) *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
-    else if (is(name, "iterable")) *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
-    else if (is(name, "callable")) *out = k == J_MACRO || k == J_FUNCTION || k == J_METHOD;
-    else return false;
+    if (is(name, "defined"))
+        *out = k != J_UNDEFINED;
+    else if (is(name, "undefined"))
+        *out = k == J_UNDEFINED;
+    else if (is(name, "none"))
+        *out = k == J_NONE;
+    else if (is(name, "boolean"))
+        *out = k == J_BOOL;
+    else if (is(name, "true"))
+        *out = k == J_BOOL && v.v.b;
+    else if (is(name, "false"))
+        *out = k == J_BOOL && !v.v.b;
+    else if (is(name, "integer"))
+        *out = k == J_INT;
+    else if (is(name, "float"))
+        *out = k == J_FLOAT;
+    else if (is(name, "number"))
+        *out = k == J_INT || k == J_FLOAT || k == J_BOOL; /* a bool is a number in Python */
+    else if (is(name, "string"))
+        *out = k == J_STRING;
+    else if (is(name, "mapping"))
+        *out = k == J_DICT;
+    else if (is(name, "sequence"))
+        *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
+    else if (is(name, "iterable"))
+        *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
+    else if (is(name, "callable"))
+        *out = k == J_MACRO || k == J_FUNCTION || k == J_METHOD;
+    else
+        return false;
     return true;
 }
 
@@ -84,7 +104,9 @@ bool jinja_test(jinja *j, jname name, jvalue v, const jargs *a, bool *out) {
         return true;
     }
     bool known = comparison(name, &op) || is(name, "in") || is(name, "sameas");
-    if (!known) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the test '%.*s' is not supported", (int)(name.n < 60 ? name.n : 60), name.p);
+    if (!known)
+        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the test '%.*s' is not supported", (int)(name.n < 60 ? name.n : 60),
+                          name.p);
     if (!arg) return jinja_fail(j, SNUG_ERR_FORMAT, "the test '%.*s' lacks an argument", (int)name.n, name.p);
     if (is(name, "in")) return jinja_contains(j, *arg, v, out);
     if (is(name, "sameas")) {

@@ -7,12 +7,15 @@
 #include <utf8proc.h>
 
 bool jinja_put(jinja *j, buf *out, const char *p, size_t n) {
-    if (out->len + n > JINJA_MAX_OUTPUT) return jinja_fail(j, SNUG_ERR_FORMAT, "the text is longer than %d MiB", JINJA_MAX_OUTPUT >> 20);
+    if (out->len + n > JINJA_MAX_OUTPUT)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the text is longer than %d MiB", JINJA_MAX_OUTPUT >> 20);
     if (n == 0 || buf_append(out, p, n)) return true;
     return jinja_fail(j, SNUG_ERR_NOMEM, "no memory for %zu bytes", n);
 }
 
-static bool put(jinja *j, buf *out, const char *s) { return jinja_put(j, out, s, strlen(s)); }
+static bool put(jinja *j, buf *out, const char *s) {
+    return jinja_put(j, out, s, strlen(s));
+}
 
 bool jinja_keep(jinja *j, buf *b, jvalue *out) {
     char *p = jinja_alloc(j, b->len + 1, 1);
@@ -44,12 +47,15 @@ static void format_float(double f, char *out, size_t cap) {
 
 static bool put_number(jinja *j, buf *out, jvalue v) {
     char text[400];
-    if (v.kind == J_INT) snprintf(text, sizeof text, "%lld", (long long)v.v.i);
-    else format_float(v.v.f, text, sizeof text);
+    if (v.kind == J_INT)
+        snprintf(text, sizeof text, "%lld", (long long)v.v.i);
+    else
+        format_float(v.v.f, text, sizeof text);
     return put(j, out, text);
 }
 
-/* Python's repr keeps what str.isprintable() calls printable: no control, format, surrogate, unassigned or separator but space. */
+/* Python's repr keeps what str.isprintable() calls printable: no control, format, surrogate, unassigned or separator
+ * but space. */
 static bool printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
     switch (utf8proc_category((utf8proc_int32_t)c)) {
@@ -60,8 +66,10 @@ static bool printable(uint32_t c) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZS:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -98,7 +106,8 @@ static bool put_list(jinja *j, buf *out, const jlist *l) {
 static bool put_dict(jinja *j, buf *out, const jdict *d) {
     bool ok = put(j, out, "{");
     for (size_t i = 0; i < d->n && ok; i++)
-        ok = (i == 0 || put(j, out, ", ")) && jv_append_repr(j, out, d->key[i]) && put(j, out, ": ") && jv_append_repr(j, out, d->value[i]);
+        ok = (i == 0 || put(j, out, ", ")) && jv_append_repr(j, out, d->key[i]) && put(j, out, ": ") &&
+             jv_append_repr(j, out, d->value[i]);
     return ok && put(j, out, "}");
 }
 
@@ -106,15 +115,30 @@ bool jv_append_repr(jinja *j, buf *out, jvalue v) {
     bool ok;
     if (!jinja_enter(j)) return false;
     switch (v.kind) {
-    case J_UNDEFINED: ok = put(j, out, "Undefined"); break;
-    case J_NONE: ok = put(j, out, "None"); break;
-    case J_BOOL: ok = put(j, out, v.v.b ? "True" : "False"); break;
+    case J_UNDEFINED:
+        ok = put(j, out, "Undefined");
+        break;
+    case J_NONE:
+        ok = put(j, out, "None");
+        break;
+    case J_BOOL:
+        ok = put(j, out, v.v.b ? "True" : "False");
+        break;
     case J_INT:
-    case J_FLOAT: ok = put_number(j, out, v); break;
-    case J_STRING: ok = put_quoted(j, out, v.v.s.p, v.v.s.n); break;
-    case J_LIST: ok = put_list(j, out, v.v.list); break;
-    case J_DICT: ok = put_dict(j, out, v.v.dict); break;
-    default: ok = jinja_fail(j, SNUG_ERR_UNSUPPORTED, "a %s cannot be printed", jv_type_name(v));
+    case J_FLOAT:
+        ok = put_number(j, out, v);
+        break;
+    case J_STRING:
+        ok = put_quoted(j, out, v.v.s.p, v.v.s.n);
+        break;
+    case J_LIST:
+        ok = put_list(j, out, v.v.list);
+        break;
+    case J_DICT:
+        ok = put_dict(j, out, v.v.dict);
+        break;
+    default:
+        ok = jinja_fail(j, SNUG_ERR_UNSUPPORTED, "a %s cannot be printed", jv_type_name(v));
     }
     j->depth--;
     return ok;
@@ -156,8 +180,10 @@ static bool json_string_out(jinja *j, buf *out, const char *p, size_t n) {
         static const char raw[] = "\"\\\n\r\t\b\f", form[] = "\"\\nrtbf";
         const char *known = c ? strchr(raw, c) : NULL;
         char text[8];
-        if (known) snprintf(text, sizeof text, "\\%c", form[known - raw]);
-        else snprintf(text, sizeof text, "\\u%04x", c);
+        if (known)
+            snprintf(text, sizeof text, "\\%c", form[known - raw]);
+        else
+            snprintf(text, sizeof text, "\\u%04x", c);
         ok = ok && put(j, out, text);
     }
     return ok && put(j, out, "\"");
@@ -178,14 +204,17 @@ static bool separator(jinja *j, buf *out, const dump *d, size_t i, int level) {
 
 static bool dump_list(jinja *j, buf *out, const jlist *l, const dump *d, int level) {
     bool ok = put(j, out, "[");
-    for (size_t i = 0; i < l->n && ok; i++) ok = separator(j, out, d, i, level + 1) && dump_value(j, out, l->item[i], d, level + 1);
+    for (size_t i = 0; i < l->n && ok; i++)
+        ok = separator(j, out, d, i, level + 1) && dump_value(j, out, l->item[i], d, level + 1);
     return ok && (l->n == 0 || new_line(j, out, d, level)) && put(j, out, "]");
 }
 
 static bool dump_key(jinja *j, buf *out, jvalue key) {
     buf text = {0};
     if (key.kind == J_STRING) return json_string_out(j, out, key.v.s.p, key.v.s.n);
-    bool ok = key.kind == J_BOOL ? put(j, &text, key.v.b ? "true" : "false") : key.kind == J_NONE ? put(j, &text, "null") : jv_append(j, &text, key);
+    bool ok = key.kind == J_BOOL   ? put(j, &text, key.v.b ? "true" : "false")
+              : key.kind == J_NONE ? put(j, &text, "null")
+                                   : jv_append(j, &text, key);
     if (ok && key.kind == J_LIST) ok = jinja_fail(j, SNUG_ERR_FORMAT, "tojson: a %s as a key", jv_type_name(key));
     ok = ok && json_string_out(j, out, (const char *)text.data, text.len);
     buf_fini(&text);
@@ -221,20 +250,37 @@ static bool dump_value(jinja *j, buf *out, jvalue v, const dump *d, int level) {
     bool ok;
     if (!jinja_enter(j) || !jinja_step(j)) return false;
     switch (v.kind) {
-    case J_NONE: ok = put(j, out, "null"); break;
-    case J_BOOL: ok = put(j, out, v.v.b ? "true" : "false"); break;
-    case J_INT: ok = put_number(j, out, v); break;
-    case J_FLOAT: ok = dump_float(j, out, v.v.f); break;
-    case J_STRING: ok = json_string_out(j, out, v.v.s.p, v.v.s.n); break;
-    case J_LIST: ok = dump_list(j, out, v.v.list, d, level); break;
-    case J_DICT: ok = dump_dict(j, out, v.v.dict, d, level); break;
-    default: ok = jinja_fail(j, SNUG_ERR_FORMAT, "tojson: %s is not a JSON value", v.kind == J_UNDEFINED ? "an undefined value" : jv_type_name(v));
+    case J_NONE:
+        ok = put(j, out, "null");
+        break;
+    case J_BOOL:
+        ok = put(j, out, v.v.b ? "true" : "false");
+        break;
+    case J_INT:
+        ok = put_number(j, out, v);
+        break;
+    case J_FLOAT:
+        ok = dump_float(j, out, v.v.f);
+        break;
+    case J_STRING:
+        ok = json_string_out(j, out, v.v.s.p, v.v.s.n);
+        break;
+    case J_LIST:
+        ok = dump_list(j, out, v.v.list, d, level);
+        break;
+    case J_DICT:
+        ok = dump_dict(j, out, v.v.dict, d, level);
+        break;
+    default:
+        ok = jinja_fail(j, SNUG_ERR_FORMAT, "tojson: %s is not a JSON value",
+                        v.kind == J_UNDEFINED ? "an undefined value" : jv_type_name(v));
     }
     j->depth--;
     return ok;
 }
 
-bool jv_append_json(jinja *j, buf *out, jvalue v, int indent, bool sort_keys, const char *item_sep, const char *key_sep) {
+bool jv_append_json(jinja *j, buf *out, jvalue v, int indent, bool sort_keys, const char *item_sep,
+                    const char *key_sep) {
     dump d = {indent, sort_keys, item_sep, key_sep};
     return dump_value(j, out, v, &d, 0);
 }

@@ -1,14 +1,17 @@
-/* Values: conversion from JSON, truth, equality, order, lists and dictionaries. Python's rules: True == 1, 1 == 1.0, strings by code
- * point (which UTF-8's byte order is), lists element by element. */
+/* Values: conversion from JSON, truth, equality, order, lists and dictionaries. Python's rules: True == 1, 1 == 1.0,
+ * strings by code point (which UTF-8's byte order is), lists element by element. */
 #include "base/err.h"
 #include "token/jinja_impl.h"
 #include "token/utf8.h"
 #include <string.h>
 
-jvalue jv_literal(const char *s) { return jv_string(s, strlen(s)); }
+jvalue jv_literal(const char *s) {
+    return jv_string(s, strlen(s));
+}
 
 const char *jv_type_name(jvalue v) {
-    static const char *const name[] = {"undefined", "none", "boolean", "integer", "float", "string", "list", "dictionary", "namespace", "macro", "function", "loop", "method"};
+    static const char *const name[] = {"undefined",  "none",      "boolean", "integer",  "float", "string", "list",
+                                       "dictionary", "namespace", "macro",   "function", "loop",  "method"};
     return v.kind == J_LIST && v.v.list->tuple ? "tuple" : name[v.kind];
 }
 
@@ -81,17 +84,32 @@ bool jv_from_json(jinja *j, const json_t *from, jvalue *out) {
     if (!jinja_enter(j)) return false;
     bool ok = true;
     switch (json_typeof(from)) {
-    case JSON_OBJECT: ok = object_from_json(j, from, out); break;
+    case JSON_OBJECT:
+        ok = object_from_json(j, from, out);
+        break;
     case JSON_ARRAY:
         ok = jv_list_new(j, json_array_size(from), out);
-        for (size_t i = 0; ok && i < json_array_size(from); i++) ok = jv_from_json(j, json_array_get(from, i), &out->v.list->item[i]);
+        for (size_t i = 0; ok && i < json_array_size(from); i++)
+            ok = jv_from_json(j, json_array_get(from, i), &out->v.list->item[i]);
         break;
-    case JSON_STRING: ok = string_from_json(j, from, out); break;
-    case JSON_INTEGER: *out = jv_int(json_integer_value(from)); break;
-    case JSON_REAL: *out = jv_float(json_real_value(from)); break;
-    case JSON_TRUE: *out = jv_bool(true); break;
-    case JSON_FALSE: *out = jv_bool(false); break;
-    case JSON_NULL: *out = jv_none(); break;
+    case JSON_STRING:
+        ok = string_from_json(j, from, out);
+        break;
+    case JSON_INTEGER:
+        *out = jv_int(json_integer_value(from));
+        break;
+    case JSON_REAL:
+        *out = jv_float(json_real_value(from));
+        break;
+    case JSON_TRUE:
+        *out = jv_bool(true);
+        break;
+    case JSON_FALSE:
+        *out = jv_bool(false);
+        break;
+    case JSON_NULL:
+        *out = jv_none();
+        break;
     }
     j->depth--;
     return ok;
@@ -100,21 +118,37 @@ bool jv_from_json(jinja *j, const json_t *from, jvalue *out) {
 bool jv_true(jvalue v) {
     switch (v.kind) {
     case J_UNDEFINED:
-    case J_NONE: return false;
-    case J_BOOL: return v.v.b;
-    case J_INT: return v.v.i != 0;
-    case J_FLOAT: return v.v.f != 0;
-    case J_STRING: return v.v.s.n > 0;
-    case J_LIST: return v.v.list->n > 0;
-    case J_DICT: return v.v.dict->n > 0;
-    default: return true;
+    case J_NONE:
+        return false;
+    case J_BOOL:
+        return v.v.b;
+    case J_INT:
+        return v.v.i != 0;
+    case J_FLOAT:
+        return v.v.f != 0;
+    case J_STRING:
+        return v.v.s.n > 0;
+    case J_LIST:
+        return v.v.list->n > 0;
+    case J_DICT:
+        return v.v.dict->n > 0;
+    default:
+        return true;
     }
 }
 
-static bool is_integral(jvalue v) { return v.kind == J_BOOL || v.kind == J_INT; }
-static bool is_number(jvalue v) { return is_integral(v) || v.kind == J_FLOAT; }
-static int64_t integral(jvalue v) { return v.kind == J_BOOL ? v.v.b : v.v.i; }
-static double number(jvalue v) { return v.kind == J_FLOAT ? v.v.f : (double)integral(v); }
+static bool is_integral(jvalue v) {
+    return v.kind == J_BOOL || v.kind == J_INT;
+}
+static bool is_number(jvalue v) {
+    return is_integral(v) || v.kind == J_FLOAT;
+}
+static int64_t integral(jvalue v) {
+    return v.kind == J_BOOL ? v.v.b : v.v.i;
+}
+static double number(jvalue v) {
+    return v.kind == J_FLOAT ? v.v.f : (double)integral(v);
+}
 
 static int compare_numbers(jvalue a, jvalue b) {
     if (is_integral(a) && is_integral(b)) return (integral(a) > integral(b)) - (integral(a) < integral(b));
@@ -131,12 +165,15 @@ static bool equal_dicts(jinja *j, const jdict *a, const jdict *b) {
 }
 
 bool jv_equal(jinja *j, jvalue a, jvalue b) {
-    if (is_number(a) && is_number(b)) return a.kind == J_FLOAT || b.kind == J_FLOAT ? number(a) == number(b) : integral(a) == integral(b);
+    if (is_number(a) && is_number(b))
+        return a.kind == J_FLOAT || b.kind == J_FLOAT ? number(a) == number(b) : integral(a) == integral(b);
     if (a.kind != b.kind || !jinja_step(j)) return false;
     switch (a.kind) {
     case J_UNDEFINED:
-    case J_NONE: return true;
-    case J_STRING: return a.v.s.n == b.v.s.n && (a.v.s.n == 0 || memcmp(a.v.s.p, b.v.s.p, a.v.s.n) == 0);
+    case J_NONE:
+        return true;
+    case J_STRING:
+        return a.v.s.n == b.v.s.n && (a.v.s.n == 0 || memcmp(a.v.s.p, b.v.s.p, a.v.s.n) == 0);
     case J_LIST: {
         const jlist *x = a.v.list, *y = b.v.list;
         if (x->n != y->n || x->tuple != y->tuple) return false;
@@ -152,10 +189,14 @@ bool jv_equal(jinja *j, jvalue a, jvalue b) {
         j->depth--;
         return same;
     }
-    case J_NAMESPACE: return a.v.dict == b.v.dict;
-    case J_MACRO: return a.v.macro == b.v.macro;
-    case J_FUNCTION: return a.v.function == b.v.function;
-    default: return false;
+    case J_NAMESPACE:
+        return a.v.dict == b.v.dict;
+    case J_MACRO:
+        return a.v.macro == b.v.macro;
+    case J_FUNCTION:
+        return a.v.function == b.v.function;
+    default:
+        return false;
     }
 }
 
@@ -184,8 +225,11 @@ int jv_compare(jinja *j, jvalue a, jvalue b, bool *ok) {
 bool jv_items(jinja *j, jvalue v, jlist *out) {
     *out = (jlist){0};
     switch (v.kind) {
-    case J_UNDEFINED: return true;
-    case J_LIST: *out = *v.v.list; return true;
+    case J_UNDEFINED:
+        return true;
+    case J_LIST:
+        *out = *v.v.list;
+        return true;
     case J_DICT:
         out->item = v.v.dict->key;
         out->n = v.v.dict->n;
@@ -202,19 +246,26 @@ bool jv_items(jinja *j, jvalue v, jlist *out) {
         out->n = n;
         return true;
     }
-    default: return jinja_fail(j, SNUG_ERR_FORMAT, "a %s cannot be iterated", jv_type_name(v));
+    default:
+        return jinja_fail(j, SNUG_ERR_FORMAT, "a %s cannot be iterated", jv_type_name(v));
     }
 }
 
 bool jv_length(jinja *j, jvalue v, size_t *out) {
     *out = 0;
     switch (v.kind) {
-    case J_UNDEFINED: return true;
-    case J_LIST: *out = v.v.list->n; return true;
-    case J_DICT: *out = v.v.dict->n; return true;
+    case J_UNDEFINED:
+        return true;
+    case J_LIST:
+        *out = v.v.list->n;
+        return true;
+    case J_DICT:
+        *out = v.v.dict->n;
+        return true;
     case J_STRING:
         for (size_t i = 0; i < v.v.s.n; i++) *out += ((uint8_t)v.v.s.p[i] & 0xC0) != 0x80;
         return true;
-    default: return jinja_fail(j, SNUG_ERR_FORMAT, "a %s has no length", jv_type_name(v));
+    default:
+        return jinja_fail(j, SNUG_ERR_FORMAT, "a %s has no length", jv_type_name(v));
     }
 }

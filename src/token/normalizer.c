@@ -1,5 +1,5 @@
-/* Normalizers: Unicode normal forms through utf8proc and the small rewriting steps. Each step writes a new text; two buffers
- * alternate. */
+/* Normalizers: Unicode normal forms through utf8proc and the small rewriting steps. Each step writes a new text; two
+ * buffers alternate. */
 #include "base/err.h"
 #include "token/pipeline.h"
 #include "token/unicode_new.h"
@@ -23,7 +23,8 @@ void pipe_work_fini(pipe_work *w) {
     buf_fini(&w->shadow);
 }
 
-/* No character below U+0300 decomposes under NFC's composition or combines, so such text is in NFC (and ASCII in all forms). */
+/* No character below U+0300 decomposes under NFC's composition or combines, so such text is in NFC (and ASCII in all
+ * forms). */
 static bool already_normal(const uint8_t *p, size_t n, bool nfc) {
     uint8_t limit = nfc ? 0xCC : 0x80; /* U+0300 is CC 80 */
     for (size_t i = 0; i < n; i++)
@@ -37,7 +38,9 @@ static snug_err unicode_form_of_part(norm_kind kind, const uint8_t *p, size_t n,
     if (kind == NORM_NFKC || kind == NORM_NFKD) options |= UTF8PROC_COMPAT;
     utf8proc_uint8_t *form = NULL;
     utf8proc_ssize_t k = utf8proc_map(p, (utf8proc_ssize_t)n, &form, options);
-    if (k < 0) return k == UTF8PROC_ERROR_NOMEM ? err_nomem(err, 4 * n) : err_set(err, SNUG_ERR_FORMAT, "normalization: %s", utf8proc_errmsg(k));
+    if (k < 0)
+        return k == UTF8PROC_ERROR_NOMEM ? err_nomem(err, 4 * n)
+                                         : err_set(err, SNUG_ERR_FORMAT, "normalization: %s", utf8proc_errmsg(k));
     bool ok = buf_append(out, form, (size_t)k);
     free(form);
     return ok ? SNUG_OK : err_nomem(err, (size_t)k);
@@ -113,14 +116,15 @@ static snug_err replace(const norm_step *s, pipe_work *w, const uint8_t *p, size
         snug_err e = pattern_next(s->pattern, &w->matcher, seen, n, &it, &found, &start, &end, err);
         if (e) return e;
         if (!found) break;
-        if (!buf_append(out, p + done, start - done) || !buf_append(out, s->text, s->text_bytes)) return err_nomem(err, n);
+        if (!buf_append(out, p + done, start - done) || !buf_append(out, s->text, s->text_bytes))
+            return err_nomem(err, n);
         done = end;
     }
     return buf_append(out, p + done, n - done) ? SNUG_OK : err_nomem(err, n);
 }
 
-snug_err normalizer_run(const normalizer *nz, pipe_work *w, const uint8_t *text, size_t bytes, const uint8_t **out, size_t *out_bytes,
-                        snug_error *err) {
+snug_err normalizer_run(const normalizer *nz, pipe_work *w, const uint8_t *text, size_t bytes, const uint8_t **out,
+                        size_t *out_bytes, snug_error *err) {
     for (size_t i = 0; i < nz->n && bytes > 0; i++) {
         const norm_step *s = &nz->step[i];
         if (s->kind == NORM_STRIP) {
@@ -132,11 +136,16 @@ snug_err normalizer_run(const normalizer *nz, pipe_work *w, const uint8_t *text,
         to->len = 0;
         snug_err e = SNUG_OK;
         bool ok = buf_reserve(to, bytes + bytes / 4 + s->text_bytes);
-        if (ok && s->kind <= NORM_NFKD) e = unicode_form(s->kind, text, bytes, to, err);
-        else if (ok && s->kind == NORM_PREPEND) ok = buf_append(to, s->text, s->text_bytes) && buf_append(to, text, bytes);
-        else if (ok && s->kind == NORM_REPLACE) e = replace(s, w, text, bytes, to, err);
-        else if (ok && s->kind == NORM_BYTE_LEVEL) ok = to_byte_alphabet(text, bytes, to);
-        else if (ok) ok = map_characters(s->kind, text, bytes, to);
+        if (ok && s->kind <= NORM_NFKD)
+            e = unicode_form(s->kind, text, bytes, to, err);
+        else if (ok && s->kind == NORM_PREPEND)
+            ok = buf_append(to, s->text, s->text_bytes) && buf_append(to, text, bytes);
+        else if (ok && s->kind == NORM_REPLACE)
+            e = replace(s, w, text, bytes, to, err);
+        else if (ok && s->kind == NORM_BYTE_LEVEL)
+            ok = to_byte_alphabet(text, bytes, to);
+        else if (ok)
+            ok = map_characters(s->kind, text, bytes, to);
         if (!ok) e = err_nomem(err, bytes);
         if (e) return e;
         text = to->data;

@@ -1,5 +1,5 @@
-/* Pretokenizer patterns through PCRE2. The patterns in tokenizer.json are written for Oniguruma's Ruby syntax; the two dialects
- * differ in a handful of places that matter to token ids, so the source is rewritten first:
+/* Pretokenizer patterns through PCRE2. The patterns in tokenizer.json are written for Oniguruma's Ruby syntax; the two
+ * dialects differ in a handful of places that matter to token ids, so the source is rewritten first:
  *
  *   \s \S    Unicode White_Space. PCRE2's UCP class adds U+180E, so the class is spelled out.
  *   \w \W    Alphabetic, Mark, Decimal_Number, Connector_Punctuation; PCRE2 10.42 means \p{L}\p{N}_.  \b \B follow \w.
@@ -8,9 +8,10 @@
  *   ^ $      match at every line (PCRE2_MULTILINE with LF)         {,n} means {0,n}
  *   \uHHHH   becomes \x{HHHH}
  *
- * What cannot be said exactly in PCRE2 (class intersections, nested sets, POSIX brackets, {n}+ as "repeat again", unknown escapes,
- * verbs) is refused by name: a wrong id is worse than an error. Matching runs under a limit that grows with the text; where JIT
- * code runs out of its stack, the interpreter, which keeps its own on the heap, repeats the match: same result. */
+ * What cannot be said exactly in PCRE2 (class intersections, nested sets, POSIX brackets, {n}+ as "repeat again",
+ * unknown escapes, verbs) is refused by name: a wrong id is worse than an error. Matching runs under a limit that grows
+ * with the text; where JIT code runs out of its stack, the interpreter, which keeps its own on the heap, repeats the
+ * match: same result. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "token/pattern.h"
 #include "base/buf.h"
@@ -22,9 +23,11 @@
 #include <string.h>
 
 #define SPACE_SET "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
-#define WORD_SET                                                                                                              \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
-#define LATIN_WORDS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* word characters outside a class only: an oddity of Oniguruma's */
+#define WORD_SET                                                                                                       \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{"    \
+    "1F189}"
+#define LATIN_WORDS                                                                                                    \
+    "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* word characters outside a class only: an oddity of Oniguruma's */
 enum { MAX_PATTERN_BYTES = 1 << 16 };
 
 struct pattern {
@@ -40,46 +43,64 @@ static snug_err refuse(const char *src, size_t n, const char *what, snug_error *
 
 /* \p{Name}, \p{^Name}, \P{Name}: n bytes. One or two letters are a general category, the rest scripts. */
 static snug_err translate_property(const char *p, size_t n, buf *out, snug_error *err) {
-    static const char *const category[][2] = {{"Letter", "L"}, {"Mark", "M"}, {"Number", "N"}, {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"}, {"Other", "C"}};
+    static const char *const category[][2] = {{"Letter", "L"},      {"Mark", "M"},   {"Number", "N"},
+                                              {"Punctuation", "P"}, {"Symbol", "S"}, {"Separator", "Z"},
+                                              {"Other", "C"}};
     const char *name = p + 3, *prefix = "sc:";
     size_t bytes = n - 4;
     bool negated = bytes > 0 && *name == '^';
     name += negated;
     bytes -= negated;
     for (size_t i = 0; i < 7; i++)
-        if (strlen(category[i][0]) == bytes && strncasecmp(name, category[i][0], bytes) == 0) name = category[i][1], bytes = 1;
+        if (strlen(category[i][0]) == bytes && strncasecmp(name, category[i][0], bytes) == 0)
+            name = category[i][1], bytes = 1;
     if (bytes <= 2 || (bytes == 3 && memcmp(name, "Any", 3) == 0)) prefix = "";
-    bool ok = buf_append(out, p, 3) && (!negated || buf_append(out, "^", 1)) && buf_append_str(out, prefix) && buf_append(out, name, bytes) && buf_append(out, "}", 1);
+    bool ok = buf_append(out, p, 3) && (!negated || buf_append(out, "^", 1)) && buf_append_str(out, prefix) &&
+              buf_append(out, name, bytes) && buf_append(out, "}", 1);
     return ok ? SNUG_OK : err_nomem(err, n);
 }
 
 /* One escape, at src[i] == '\\'. Appends its PCRE2 form and sets *used to the bytes consumed. */
-static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_class, buf *out, size_t *used, snug_error *err) {
+static snug_err translate_escape(const char *src, size_t n, size_t i, bool in_class, buf *out, size_t *used,
+                                 snug_error *err) {
     if (i + 1 >= n) return refuse(src, n, "ends in a backslash", err);
     char c = src[i + 1];
     const char *put = NULL;
     *used = 2;
     switch (c) {
-    case 's': put = in_class ? SPACE_SET : "[" SPACE_SET "]"; break;
-    case 'S': put = in_class ? "\\S\\x{180E}" : "[^" SPACE_SET "]"; break;
-    case 'w': put = in_class ? WORD_SET : "[" WORD_SET LATIN_WORDS "]"; break;
+    case 's':
+        put = in_class ? SPACE_SET : "[" SPACE_SET "]";
+        break;
+    case 'S':
+        put = in_class ? "\\S\\x{180E}" : "[^" SPACE_SET "]";
+        break;
+    case 'w':
+        put = in_class ? WORD_SET : "[" WORD_SET LATIN_WORDS "]";
+        break;
     case 'W':
         if (in_class) return refuse(src, n, "\\W inside a class is not supported", err);
         put = "[^" WORD_SET LATIN_WORDS "]";
         break;
-    case 'h': put = in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]"; break;
+    case 'h':
+        put = in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]";
+        break;
     case 'H':
         if (in_class) return refuse(src, n, "\\H inside a class is not supported", err);
         put = "[^0-9A-Fa-f]";
         break;
     case 'b':
-        put = in_class ? "\\x08" : "(?:(?<=[" WORD_SET LATIN_WORDS "])(?![" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS "])(?=[" WORD_SET LATIN_WORDS "]))";
+        put = in_class ? "\\x08"
+                       : "(?:(?<=[" WORD_SET LATIN_WORDS "])(?![" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS
+                         "])(?=[" WORD_SET LATIN_WORDS "]))";
         break;
     case 'B':
         if (in_class) return refuse(src, n, "\\B inside a class is not supported", err);
-        put = "(?:(?<=[" WORD_SET LATIN_WORDS "])(?=[" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS "])(?![" WORD_SET LATIN_WORDS "]))";
+        put = "(?:(?<=[" WORD_SET LATIN_WORDS "])(?=[" WORD_SET LATIN_WORDS "])|(?<![" WORD_SET LATIN_WORDS
+              "])(?![" WORD_SET LATIN_WORDS "]))";
         break;
-    case 'v': put = "\\x0B"; break;
+    case 'v':
+        put = "\\x0B";
+        break;
     case 'u': {
         if (i + 6 > n) return refuse(src, n, "\\u needs four hexadecimal digits", err);
         for (int k = 2; k < 6; k++)
@@ -123,7 +144,8 @@ static snug_err translate_class(const char *src, size_t n, size_t i, buf *out, s
             return buf_append(out, "]", 1) ? SNUG_OK : err_nomem(err, 1);
         }
         if (c == '[') return refuse(src, n, "a set inside a class is not supported", err);
-        if (c == '&' && at + 1 < n && src[at + 1] == '&') return refuse(src, n, "&& inside a class is not supported", err);
+        if (c == '&' && at + 1 < n && src[at + 1] == '&')
+            return refuse(src, n, "&& inside a class is not supported", err);
         size_t k = 1;
         if (c == '\\') {
             snug_err e = translate_escape(src, n, at, true, out, &k, err);
@@ -173,15 +195,24 @@ static snug_err translate_group(const char *src, size_t n, size_t i, buf *out, s
 }
 
 static snug_err translate(const char *src, size_t n, buf *out, snug_error *err) {
-    if (n > MAX_PATTERN_BYTES) return err_set(err, SNUG_ERR_UNSUPPORTED, "a pattern of %zu bytes (at most %d)", n, MAX_PATTERN_BYTES);
+    if (n > MAX_PATTERN_BYTES)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "a pattern of %zu bytes (at most %d)", n, MAX_PATTERN_BYTES);
     for (size_t i = 0; i < n;) {
         size_t k = 1;
         snug_err e = SNUG_OK;
         switch (src[i]) {
-        case '\\': e = translate_escape(src, n, i, false, out, &k, err); break;
-        case '[': e = translate_class(src, n, i, out, &k, err); break;
-        case '{': e = translate_brace(src, n, i, out, &k, err); break;
-        case '(': e = translate_group(src, n, i, out, &k, err); break;
+        case '\\':
+            e = translate_escape(src, n, i, false, out, &k, err);
+            break;
+        case '[':
+            e = translate_class(src, n, i, out, &k, err);
+            break;
+        case '{':
+            e = translate_brace(src, n, i, out, &k, err);
+            break;
+        case '(':
+            e = translate_group(src, n, i, out, &k, err);
+            break;
         default:
             if (!buf_append(out, src + i, 1)) e = err_nomem(err, 1);
         }
@@ -243,8 +274,10 @@ snug_err pattern_compile(const char *source, size_t n, pattern **out, snug_error
 done:
     buf_fini(&b);
     if (cc) pcre2_compile_context_free(cc);
-    if (e) pattern_free(&p);
-    else *out = p;
+    if (e)
+        pattern_free(&p);
+    else
+        *out = p;
     return e;
 }
 
@@ -276,8 +309,8 @@ static snug_err matcher_init(pattern_matcher *m, snug_error *err) {
 }
 
 /* One search from `from`; -1 none, 0 found. */
-static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text, size_t n, size_t from, bool *found, size_t *start,
-                       size_t *end, snug_error *err) {
+static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text, size_t n, size_t from, bool *found,
+                       size_t *start, size_t *end, snug_error *err) {
     *found = false;
     if (!p->code) {
         const uint8_t *hit = bytes_find(text + from, n - from, p->source, p->source_bytes);
@@ -289,8 +322,8 @@ static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text
     }
     snug_err e;
     if (!m->data && (e = matcher_init(m, err))) return e;
-    /* The patterns in use backtrack at most once over a run of characters; ten steps a byte leave them room, and a hostile
-     * pattern ends in an error after a time proportional to its text. */
+    /* The patterns in use backtrack at most once over a run of characters; ten steps a byte leave them room, and a
+     * hostile pattern ends in an error after a time proportional to its text. */
     uint64_t limit = 1000000 + 10 * (uint64_t)(n - from);
     pcre2_set_match_limit(m->context, limit > UINT32_MAX ? UINT32_MAX : (uint32_t)limit);
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
@@ -298,7 +331,9 @@ static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT || rc == PCRE2_ERROR_MATCHLIMIT)
         rc = pcre2_match(p->code, text, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data, m->context);
     if (rc == PCRE2_ERROR_NOMATCH) return SNUG_OK;
-    if (rc < 0) return err_set(err, SNUG_ERR_FORMAT, "the tokenizer's pattern exceeds its match limit on this text (PCRE2 error %d)", rc);
+    if (rc < 0)
+        return err_set(err, SNUG_ERR_FORMAT,
+                       "the tokenizer's pattern exceeds its match limit on this text (PCRE2 error %d)", rc);
     const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(m->data);
     *found = true;
     *start = ov[0];
@@ -306,14 +341,15 @@ static snug_err search(const pattern *p, pattern_matcher *m, const uint8_t *text
     return SNUG_OK;
 }
 
-snug_err pattern_next(const pattern *p, pattern_matcher *m, const uint8_t *text, size_t n, pattern_iter *it, bool *found,
-                      size_t *start, size_t *end, snug_error *err) {
+snug_err pattern_next(const pattern *p, pattern_matcher *m, const uint8_t *text, size_t n, pattern_iter *it,
+                      bool *found, size_t *start, size_t *end, snug_error *err) {
     for (;;) {
         *found = false;
         if (it->next > n) return SNUG_OK;
         snug_err e = search(p, m, text, n, it->next, found, start, end, err);
         if (e || !*found) return e;
-        if (*start == *end && it->any && it->last_end == *end) { /* empty, right after the previous match: one character on */
+        if (*start == *end && it->any &&
+            it->last_end == *end) { /* empty, right after the previous match: one character on */
             it->next += it->next < n ? utf8_length(text[it->next]) : 1;
             continue;
         }

@@ -1,13 +1,16 @@
-/* Pretokenizers: cut the text into words that merges never cross. A step sees every word of the step before it by itself, so a
- * look-ahead ends at the word's end, as in `tokenizers`. Steps that only cut leave the text alone and make a new list of spans;
- * steps that rewrite (the byte alphabet, the space marker) make a new text as well. */
+/* Pretokenizers: cut the text into words that merges never cross. A step sees every word of the step before it by
+ * itself, so a look-ahead ends at the word's end, as in `tokenizers`. Steps that only cut leave the text alone and make
+ * a new list of spans; steps that rewrite (the byte alphabet, the space marker) make a new text as well. */
 #include "base/err.h"
 #include "token/pipeline.h"
 #include "token/unicode_new.h"
 #include "token/utf8.h"
 #include <string.h>
 
-typedef struct cut { uint32_t start, end; bool is_match; } cut;
+typedef struct cut {
+    uint32_t start, end;
+    bool is_match;
+} cut;
 
 void pretokenizer_fini(pretokenizer *p) {
     for (size_t i = 0; i < p->n; i++) pattern_free(&p->step[i].pattern);
@@ -38,8 +41,8 @@ static snug_err find_cuts(const pretok_step *s, pipe_work *w, const uint8_t *p, 
     return done == n || buf_append(&w->match, &rest, sizeof rest) ? SNUG_OK : err_nomem(err, w->match.len);
 }
 
-/* Joins the cuts as the behaviour says. MERGED_PREVIOUS and MERGED_NEXT attach a match to its neighbour unless that neighbour is
- * itself a match; CONTIGUOUS joins runs of equal kind. */
+/* Joins the cuts as the behaviour says. MERGED_PREVIOUS and MERGED_NEXT attach a match to its neighbour unless that
+ * neighbour is itself a match; CONTIGUOUS joins runs of equal kind. */
 static bool emit_cuts(split_behavior behavior, const cut *c, size_t n, uint32_t base, buf *to) {
     for (size_t i = 0; i < n; i++) {
         size_t start = c[i].start, end = c[i].end;
@@ -55,8 +58,8 @@ static bool emit_cuts(split_behavior behavior, const cut *c, size_t n, uint32_t 
     return true;
 }
 
-static snug_err split_word(const pretok_step *s, split_behavior behavior, pipe_work *w, const uint8_t *p, pipe_span word, buf *to,
-                           snug_error *err) {
+static snug_err split_word(const pretok_step *s, split_behavior behavior, pipe_work *w, const uint8_t *p,
+                           pipe_span word, buf *to, snug_error *err) {
     size_t n = word.end - word.start, done = 0, start, end;
     if (behavior == SPLIT_ISOLATED) { /* the common case needs no list of cuts */
         pattern_iter it = {0};
@@ -65,7 +68,8 @@ static snug_err split_word(const pretok_step *s, split_behavior behavior, pipe_w
             snug_err e = pattern_next(s->pattern, &w->matcher, p + word.start, n, &it, &found, &start, &end, err);
             if (e) return e;
             if (!found) break;
-            if (!put_span(to, word.start + done, word.start + start) || !put_span(to, word.start + start, word.start + end))
+            if (!put_span(to, word.start + done, word.start + start) ||
+                !put_span(to, word.start + start, word.start + end))
                 return err_nomem(err, to->len);
             done = end;
         }
@@ -105,7 +109,8 @@ static snug_err run_split(const pretok_step *s, split_behavior behavior, pipe_wo
     buf *to = next_spans(w);
     const uint8_t *seen; /* what the pattern sees: spans are the same */
     seen = st->text;
-    if (!s->no_shadow && !unicode_shadow(st->text, st->n ? st->span[st->n - 1].end : 0, &w->shadow, &seen)) return err_nomem(err, w->shadow.len);
+    if (!s->no_shadow && !unicode_shadow(st->text, st->n ? st->span[st->n - 1].end : 0, &w->shadow, &seen))
+        return err_nomem(err, w->shadow.len);
     for (size_t i = 0; i < st->n; i++) {
         snug_err e = split_word(s, behavior, w, seen, st->span[i], to, err);
         if (e) return e;
@@ -159,7 +164,8 @@ static bool run_marker(const pretok_step *s, pipe_work *w, state *st, bool at_st
     for (size_t i = 0; i < st->n; i++) {
         const uint8_t *p = st->text + st->span[i].start, *end = st->text + st->span[i].end;
         size_t at = text->len;
-        bool marked = p[0] == ' ' || ((size_t)(end - p) >= s->marker_bytes && memcmp(p, s->marker, s->marker_bytes) == 0);
+        bool marked =
+            p[0] == ' ' || ((size_t)(end - p) >= s->marker_bytes && memcmp(p, s->marker, s->marker_bytes) == 0);
         bool wanted = s->scheme == PREPEND_ALWAYS || (s->scheme == PREPEND_FIRST && at_start && st->span[i].start == 0);
         if (wanted && !marked && !buf_append(text, s->marker, s->marker_bytes)) return false;
         while (p < end) {
@@ -178,7 +184,8 @@ static bool run_marker(const pretok_step *s, pipe_work *w, state *st, bool at_st
 
 static snug_err run_step(const pretok_step *s, pipe_work *w, state *st, bool at_start, snug_error *err) {
     switch (s->kind) {
-    case PRETOK_SPLIT: return run_split(s, s->behavior, w, st, err);
+    case PRETOK_SPLIT:
+        return run_split(s, s->behavior, w, st, err);
     case PRETOK_BYTE_LEVEL:
         if (s->prefix_space && !run_prefix_space(w, st)) return err_nomem(err, w->text[0].len);
         if (s->use_regex) {
@@ -192,8 +199,8 @@ static snug_err run_step(const pretok_step *s, pipe_work *w, state *st, bool at_
     }
 }
 
-snug_err pretokenizer_run(const pretokenizer *p, pipe_work *w, const uint8_t *text, size_t bytes, bool at_start, const uint8_t **out,
-                          const pipe_span **spans, size_t *n, snug_error *err) {
+snug_err pretokenizer_run(const pretokenizer *p, pipe_work *w, const uint8_t *text, size_t bytes, bool at_start,
+                          const uint8_t **out, const pipe_span **spans, size_t *n, snug_error *err) {
     state st = {.text = text};
     buf *all = next_spans(w);
     if (bytes > UINT32_MAX / 2) return err_set(err, SNUG_ERR_ARG, "a text of %zu bytes", bytes);

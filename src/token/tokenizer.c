@@ -1,8 +1,9 @@
 /* The tokenizer object: assembling what the readers found, encoding, decoding.
  *
- * Encoding follows `tokenizers` stage by stage: invalid UTF-8 is replaced; added tokens that match raw text are cut out; what lies
- * between is normalized; added tokens that match normalized text are cut out; the rest goes through the pretokenizer and, word by
- * word, through BPE. One piece of text between added tokens at a time, so scratch is bounded by the longest. */
+ * Encoding follows `tokenizers` stage by stage: invalid UTF-8 is replaced; added tokens that match raw text are cut
+ * out; what lies between is normalized; added tokens that match normalized text are cut out; the rest goes through the
+ * pretokenizer and, word by word, through BPE. One piece of text between added tokens at a time, so scratch is bounded
+ * by the longest. */
 #include "base/err.h"
 #include "base/hash.h"
 #include "token/tokenizer_impl.h"
@@ -48,7 +49,8 @@ static snug_err keep_json(tokenizer *t, const json_t *j, const char **out, snug_
     return *out ? SNUG_OK : err_nomem(err, 1024);
 }
 
-snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *pretok, const json_t *dec, snug_error *err) {
+snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *pretok, const json_t *dec,
+                                snug_error *err) {
     snug_err e = normalizer_read(norm, &t->mem, &t->norm, err);
     if (!e) e = pretokenizer_read(pretok, &t->mem, &t->pretok, err);
     if (!e) e = decoder_read(dec, &t->mem, &t->dec, err);
@@ -89,11 +91,12 @@ snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_erro
             break;
         }
         char *content = arena_strndup(&t->mem, s->text, s->bytes);
-        if (!content) e = err_nomem(err, s->bytes);
+        if (!content)
+            e = err_nomem(err, s->bytes);
         else if (utf8_valid_prefix((const uint8_t *)content, s->bytes) != s->bytes)
             e = err_set(err, SNUG_ERR_FORMAT, "added token %u is not UTF-8", s->id);
         if (e) break;
-        t->added[t->n_added] = (added_token){s->id,          content,   (uint32_t)s->bytes, s->special,
+        t->added[t->n_added] = (added_token){s->id,         content,   (uint32_t)s->bytes, s->special,
                                              s->normalized, s->lstrip, s->rstrip,          s->single_word};
         t->flag[s->id] |= (uint8_t)(FLAG_ADDED | (s->special ? FLAG_SPECIAL : 0));
         e = add_to_trie(t, (uint32_t)t->n_added++, &w, err);
@@ -153,7 +156,8 @@ static int by_id(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* What roles and texts tell: eos, eot, eom, and added tokens whose text says so. Where a model has <|return|> and <|call|>, its
+/* What roles and texts tell: eos, eot, eom, and added tokens whose text says so. Where a model has <|return|> and
+ * <|call|>, its
  * <|end|> only closes a part of the answer. */
 static size_t known_eog(const tokenizer *t, int32_t *out) {
     static const token_role ends[] = {ROLE_EOS, ROLE_EOT, ROLE_EOM};
@@ -233,8 +237,10 @@ static snug_err encode_stretch(encoding *x, const uint8_t *text, size_t n, bool 
     }
     const added_span *s = (const added_span *)x->inner_spans.data;
     for (size_t i = 0; i < n_spans && !e; i++) {
-        if (s[i].id < 0) e = encode_words(x, normal + s[i].start, s[i].end - s[i].start, at_start && s[i].start == 0, err);
-        else if (!buf_append_u32(&x->ids, (uint32_t)s[i].id)) e = err_nomem(err, x->ids.len);
+        if (s[i].id < 0)
+            e = encode_words(x, normal + s[i].start, s[i].end - s[i].start, at_start && s[i].start == 0, err);
+        else if (!buf_append_u32(&x->ids, (uint32_t)s[i].id))
+            e = err_nomem(err, x->ids.len);
     }
     buf_fini(&keep);
     return e;
@@ -244,14 +250,16 @@ static snug_err encode_text(encoding *x, const uint8_t *text, size_t n, snug_err
     snug_err e = added_split(&x->t->raw, x->t->added, text, n, x->parse_special, &x->raw_spans, err);
     const added_span *s = (const added_span *)x->raw_spans.data;
     for (size_t i = 0; i < x->raw_spans.len / sizeof *s && !e; i++) {
-        if (s[i].id < 0) e = encode_stretch(x, text + s[i].start, s[i].end - s[i].start, s[i].start == 0, err);
-        else if (!buf_append_u32(&x->ids, (uint32_t)s[i].id)) e = err_nomem(err, x->ids.len);
+        if (s[i].id < 0)
+            e = encode_stretch(x, text + s[i].start, s[i].end - s[i].start, s[i].start == 0, err);
+        else if (!buf_append_u32(&x->ids, (uint32_t)s[i].id))
+            e = err_nomem(err, x->ids.len);
     }
     return e;
 }
 
-snug_err tokenizer_encode(const tokenizer *t, const char *text, size_t bytes, bool add_special, bool parse_special, int32_t *ids,
-                          size_t cap, size_t *n, snug_error *err) {
+snug_err tokenizer_encode(const tokenizer *t, const char *text, size_t bytes, bool add_special, bool parse_special,
+                          int32_t *ids, size_t cap, size_t *n, snug_error *err) {
     encoding x = {.t = t, .parse_special = parse_special};
     buf clean = {0};
     *n = 0;
@@ -262,8 +270,10 @@ snug_err tokenizer_encode(const tokenizer *t, const char *text, size_t bytes, bo
     for (size_t i = 0; add_special && i < t->n_prefix && !e; i++)
         if (!buf_append_u32(&x.ids, (uint32_t)t->prefix[i])) e = err_nomem(err, 4);
     if (!e && utf8_valid_prefix(p, bytes) != bytes) {
-        if (utf8_sanitize(p, bytes, &clean)) p = clean.data, bytes = clean.len;
-        else e = err_nomem(err, bytes);
+        if (utf8_sanitize(p, bytes, &clean))
+            p = clean.data, bytes = clean.len;
+        else
+            e = err_nomem(err, bytes);
     }
     if (!e && bytes) e = encode_text(&x, p, bytes, err);
     for (size_t i = 0; add_special && i < t->n_suffix && !e; i++)
@@ -319,41 +329,56 @@ static void put_first(const tokenizer *t, sink *s, uint32_t id) {
     }
 }
 
-static snug_err decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, bool from_start, char *text, size_t cap,
-                       size_t *n_bytes, snug_error *err) {
+static snug_err decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, bool from_start, char *text,
+                       size_t cap, size_t *n_bytes, snug_error *err) {
     sink s = {text, cap, 0, t->lead, t->lead_bytes, from_start ? t->n_lead : 0};
     bool first = from_start;
     for (size_t i = 0; i < n_ids; i++) {
         uint32_t id = (uint32_t)ids[i];
-        if (id >= t->model.vocab.n) return err_set(err, SNUG_ERR_ARG, "token id %d, the vocabulary has 0 to %u", ids[i], t->model.vocab.n - 1);
+        if (id >= t->model.vocab.n)
+            return err_set(err, SNUG_ERR_ARG, "token id %d, the vocabulary has 0 to %u", ids[i], t->model.vocab.n - 1);
         if (!vocab_has(&t->model.vocab, id) || (!special && (t->flag[id] & FLAG_SPECIAL))) continue;
         if (!t->dec.present && !first) put(&s, " ", 1);
-        if (first && t->first_token) put_first(t, &s, id);
-        else put(&s, t->out_bytes + t->out_offset[id], t->out_offset[id + 1] - t->out_offset[id]);
+        if (first && t->first_token)
+            put_first(t, &s, id);
+        else
+            put(&s, t->out_bytes + t->out_offset[id], t->out_offset[id + 1] - t->out_offset[id]);
         first = false;
     }
     *n_bytes = s.n;
     return SNUG_OK;
 }
 
-snug_err tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap, size_t *n_bytes,
-                          snug_error *err) {
+snug_err tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
+                          size_t *n_bytes, snug_error *err) {
     return decode(t, ids, n_ids, special, true, text, cap, n_bytes, err);
 }
 
-snug_err tokenizer_decode_more(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
-                               size_t *n_bytes, snug_error *err) {
+snug_err tokenizer_decode_more(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text,
+                               size_t cap, size_t *n_bytes, snug_error *err) {
     return decode(t, ids, n_ids, special, false, text, cap, n_bytes, err);
 }
 
 /* ---- queries ---- */
 
-uint32_t tokenizer_n_vocab(const tokenizer *t) { return t->model.vocab.n; }
-int32_t tokenizer_bos(const tokenizer *t) { return t->role[ROLE_BOS]; }
-int32_t tokenizer_eos(const tokenizer *t) { return t->role[ROLE_EOS]; }
-bool tokenizer_adds_bos(const tokenizer *t) { return t->n_prefix > 0 && t->prefix[0] == t->role[ROLE_BOS]; }
-const char *tokenizer_chat_template(const tokenizer *t) { return t->chat_template; }
-uint64_t tokenizer_fingerprint(const tokenizer *t) { return t->fingerprint; }
+uint32_t tokenizer_n_vocab(const tokenizer *t) {
+    return t->model.vocab.n;
+}
+int32_t tokenizer_bos(const tokenizer *t) {
+    return t->role[ROLE_BOS];
+}
+int32_t tokenizer_eos(const tokenizer *t) {
+    return t->role[ROLE_EOS];
+}
+bool tokenizer_adds_bos(const tokenizer *t) {
+    return t->n_prefix > 0 && t->prefix[0] == t->role[ROLE_BOS];
+}
+const char *tokenizer_chat_template(const tokenizer *t) {
+    return t->chat_template;
+}
+uint64_t tokenizer_fingerprint(const tokenizer *t) {
+    return t->fingerprint;
+}
 
 const char *tokenizer_piece(const tokenizer *t, int32_t id) {
     return id >= 0 && vocab_has(&t->model.vocab, (uint32_t)id) ? vocab_text(&t->model.vocab, (uint32_t)id) : NULL;

@@ -1,7 +1,7 @@
 /* Characters that Unicode 15, 15.1 and 16 added. `tokenizers` matches patterns with Unicode 16's categories; the PCRE2 and utf8proc of
  * Debian 12 know Unicode 14 and 15. Patterns look at nothing but categories and scripts, so before matching, each such character
  * is replaced by an older one of the same category, script (Han) and length in UTF-8; offsets stay, and newer libraries give the
- * same result. U+1171E is there because its category changed. The table is generated from the two category lists. */
+ * same result. U+1171E is there because its category changed. The tables are written by unicode_new.py. */
 #include "token/unicode_new.h"
 #include "token/utf8.h"
 #include <string.h>
@@ -45,7 +45,9 @@ enum { N_ROWS = sizeof table / sizeof *table };
 
 /* Bit per block of 64 characters of the basic plane: has one of them. */
 static const uint64_t basic_blocks[16] = {
-    0x808000400000000, 0x4200000000000, 0x8000000000010000, 0x80, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x80000000, 0x0, 0x0, 0x0, 0x0, 0x0};
+    0x808000400000000, 0x4200000000000, 0x8000000000010000, 0x80, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0, 0x80000000, 0x0, 0x0,
+    0x0, 0x0, 0x0,
+};
 
 uint32_t unicode_stand_in(uint32_t c) {
     if (c < 0x897 || (c < 0x10000 && !(basic_blocks[c >> 12] >> (c >> 6 & 63) & 1))) return c;

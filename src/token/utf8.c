@@ -1,7 +1,7 @@
-/* UTF-8 checks and the small Unicode classes. Invalid text: each offending byte by itself becomes U+FFFD; "offending" means that
- * no well-formed sequence starts at it, after the longest run of well-formed text before it. So E2 82 41 gives two replacement
- * characters and an A. (The other common rule, one replacement per maximal subpart, would give one: per byte is simpler to
- * state and to test, and keeps the number of bad bytes visible.) */
+/* UTF-8 checks and the small Unicode classes. Invalid text: each offending byte by itself becomes U+FFFD; "offending"
+ * means that no well-formed sequence starts at it, after the longest run of well-formed text before it. So E2 82 41
+ * gives two replacement characters and an A. (The other common rule, one replacement per maximal subpart, would give
+ * one: per byte is simpler to state and to test, and keeps the number of bad bytes visible.) */
 #include "token/utf8.h"
 #include "token/unicode_new.h"
 #include <string.h>

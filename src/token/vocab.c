@@ -1,5 +1,5 @@
-/* Vocabulary tables: one blob of texts, offsets, and an open-addressing hash with linear probing, sized to a power of two at
- * least twice the number of tokens. 128,000 tokens take about 3 MB. */
+/* Vocabulary tables: one blob of texts, offsets, and an open-addressing hash with linear probing, sized to a power of
+ * two at least twice the number of tokens. 128,000 tokens take about 3 MB. */
 #include "token/vocab.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -13,7 +13,8 @@ typedef struct vocab_entry {
 snug_err vocab_add(vocab_builder *b, uint32_t id, const char *text, size_t bytes, bool indexed, snug_error *err) {
     if (id >= VOCAB_MAX_TOKENS)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "token id %u, the highest supported is %d", id, VOCAB_MAX_TOKENS - 1);
-    if (b->text.len + bytes + 1 > UINT32_MAX / 2) return err_set(err, SNUG_ERR_UNSUPPORTED, "a vocabulary of more than 2 GiB");
+    if (b->text.len + bytes + 1 > UINT32_MAX / 2)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "a vocabulary of more than 2 GiB");
     vocab_entry e = {id, (uint32_t)b->text.len, (uint32_t)bytes, indexed};
     if (!buf_append(&b->text, text, bytes) || !buf_append(&b->text, "", 1) || !buf_append(&b->entry, &e, sizeof e))
         return err_nomem(err, bytes);
@@ -106,9 +107,11 @@ snug_err vocab_extend(vocab *v, const vocab *more, snug_error *err) {
     vocab_builder b = {0};
     snug_err e = SNUG_OK;
     for (uint32_t id = 0; id < v->n && !e; id++)
-        if (vocab_has(v, id) && !vocab_has(more, id)) e = vocab_add(&b, id, vocab_text(v, id), vocab_bytes(v, id), is_indexed(v, id), err);
+        if (vocab_has(v, id) && !vocab_has(more, id))
+            e = vocab_add(&b, id, vocab_text(v, id), vocab_bytes(v, id), is_indexed(v, id), err);
     for (uint32_t id = 0; id < more->n && !e; id++)
-        if (vocab_has(more, id)) e = vocab_add(&b, id, vocab_text(more, id), vocab_bytes(more, id), is_indexed(more, id), err);
+        if (vocab_has(more, id))
+            e = vocab_add(&b, id, vocab_text(more, id), vocab_bytes(more, id), is_indexed(more, id), err);
     vocab both = {0};
     if (!e) e = vocab_build(&b, &both, err);
     vocab_builder_fini(&b);

@@ -1,6 +1,6 @@
-/* Any bytes as a tokenizer (a tokenizer.json, or a GGUF's keys when they start with GGUF), then a NUL, then a text to encode. What opens
- * encodes to ids of the vocabulary; decoding them token by token gives what decoding all at once gives; and through a GGUF written
- * from it the ids are the same. */
+/* Any bytes as a tokenizer (a tokenizer.json, or a GGUF's keys when they start with GGUF), then a NUL, then a text to
+ * encode. What opens encodes to ids of the vocabulary; decoding them token by token gives what decoding all at once
+ * gives; and through a GGUF written from it the ids are the same. */
 #include "fuzz.h"
 #include "token/tokenizer_impl.h"
 

@@ -1,5 +1,6 @@
 // rooms: base format token
-/* Chat templates against Jinja2: tests/unit/data/jinja/cases.json (made by make.py there), and limits that Jinja2 does not have. */
+/* Chat templates against Jinja2: tests/unit/data/jinja/cases.json (made by make.py there), and limits that Jinja2 does
+ * not have. */
 #include "token/jinja.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,10 +12,12 @@ static void agrees_with_jinja2(void **state) {
     (void)state;
     json_t *root = NULL;
     size_t wrong = 0, n = 0;
-    assert_int_equal(json_read_file(SNUG_SOURCE_DIR "/tests/unit/data/jinja/cases.json", 16 << 20, &root, NULL), SNUG_OK);
+    assert_int_equal(json_read_file(SNUG_SOURCE_DIR "/tests/unit/data/jinja/cases.json", 16 << 20, &root, NULL),
+                     SNUG_OK);
     const json_t *cases = json_object_get(root, "cases");
     for (size_t i = 0; i < json_array_size(cases); i++, n++) {
-        const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text"), *vars = json_object_get(c, "vars");
+        const json_t *c = json_array_get(cases, i), *text = json_object_get(c, "text"),
+                     *vars = json_object_get(c, "vars");
         const char *name = json_string_value(json_object_get(c, "name"));
         snug_error err = {0};
         char *out = NULL;
@@ -22,7 +25,8 @@ static void agrees_with_jinja2(void **state) {
         snug_err e = jinja_render(json_string_value(json_object_get(c, "template")), vars, &out, &err);
         if (!text ? e == SNUG_OK : e != SNUG_OK || strcmp(out, json_string_value(text)) != 0) {
             wrong++;
-            print_message("%s\n--- template\n%s\n--- jinja2\n%s\n--- snug\n%s\n", name, json_string_value(json_object_get(c, "template")),
+            print_message("%s\n--- template\n%s\n--- jinja2\n%s\n--- snug\n%s\n", name,
+                          json_string_value(json_object_get(c, "template")),
                           json_string_value(text ? text : json_object_get(c, "error")), e ? err.message : out);
         }
         free(out);
@@ -87,12 +91,17 @@ static void everything_is_bounded(void **state) {
         "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
         "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
         "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
-        "{% set ns = namespace(s='a') %}{% for i in range(20) %}{% set ns.s = ns.s | replace('a', 'aaaaaaaaaa') %}{% endfor %}",
+        "{% set ns = namespace(s='a') %}{% for i in range(20) %}{% set ns.s = ns.s | replace('a', 'aaaaaaaaaa') %}{% "
+        "endfor %}",
     };
     for (size_t i = 0; i < sizeof endless / sizeof *endless; i++)
         if (render(endless[i], &err) != SNUG_ERR_FORMAT) fail_msg("%s: %s", endless[i], err.message);
-    static const struct { const char *head, *text, *tail; } deep[] = {{"{{ ", "(", "1"}, {"{{ ", "[", "1"}, {"{{ ", "not ", "1 }}"}, {"{{ 1", " + 1", " }}"}, {"{{ ", "-", "1 }}"}, {"", "{% if n %}", ""},
-                                                                      {"{{ ", "{1:", "1"}, {"{{ n", ".a", " }}"}, {"{{ n", " if n else 1", " }}"}, {"{{ n", "|int", " }}"}};
+    static const struct {
+        const char *head, *text, *tail;
+    } deep[] = {{"{{ ", "(", "1"},       {"{{ ", "[", "1"},     {"{{ ", "not ", "1 }}"},
+                {"{{ 1", " + 1", " }}"}, {"{{ ", "-", "1 }}"},  {"", "{% if n %}", ""},
+                {"{{ ", "{1:", "1"},     {"{{ n", ".a", " }}"}, {"{{ n", " if n else 1", " }}"},
+                {"{{ n", "|int", " }}"}};
     for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
         char *s = repeated(deep[i].head, deep[i].text, 100000, deep[i].tail);
         assert_int_equal(render(s, &err), SNUG_ERR_FORMAT);
@@ -105,6 +114,7 @@ static void everything_is_bounded(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_jinja2), cmocka_unit_test(errors_name_the_line), cmocka_unit_test(everything_is_bounded)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_jinja2), cmocka_unit_test(errors_name_the_line),
+                                       cmocka_unit_test(everything_is_bounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

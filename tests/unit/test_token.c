@@ -1,6 +1,6 @@
 // rooms: base format token
-/* Tokenizers: rules that goldens do not show. Invalid UTF-8, buffer sizes, streaming, roles, refusals by name, damaged files, GGUF keys, and
- * the merge loop beside a naive one. */
+/* Tokenizers: rules that goldens do not show. Invalid UTF-8, buffer sizes, streaming, roles, refusals by name, damaged
+ * files, GGUF keys, and the merge loop beside a naive one. */
 #include "base/rng.h"
 #include "token/bpe.h"
 #include "token/tokenizer.h"
@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #define GOLDEN SNUG_SOURCE_DIR "/tests/golden/tokenizers/"
-#define DEMO SNUG_SOURCE_DIR "/models/demo"
+#define DEMO   SNUG_SOURCE_DIR "/models/demo"
 
 static tokenizer *open_dir(const char *dir) {
     tokenizer *t = NULL;
@@ -57,7 +57,8 @@ static void put_file(const char *name, const char *text, size_t n) {
 }
 
 static void drop_dir(void) {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json", "chat_template.jinja"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                                        "config.json", "chat_template.jinja"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", dir_path, names[i]);
@@ -67,12 +68,16 @@ static void drop_dir(void) {
 }
 
 /* A tokenizer.json over the letters a to d and two merges, with these parts. */
-static void put_tokenizer(const char *norm, const char *pretok, const char *post, const char *dec, const char *model_extra) {
+static void put_tokenizer(const char *norm, const char *pretok, const char *post, const char *dec,
+                          const char *model_extra) {
     char text[4096];
     int n = snprintf(text, sizeof text,
-                     "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":7,\"content\":\"<s>\",\"special\":true},{\"id\":8,\"content\":\"</s>\",\"special\":true},"
-                     "{\"id\":9,\"content\":\"<|im_end|>\",\"special\":true}],\"normalizer\":%s,\"pre_tokenizer\":%s,\"post_processor\":%s,\"decoder\":%s,"
-                     "\"model\":{\"type\":\"BPE\",%s\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3,\"ab\":4,\"cd\":5,\"abcd\":6},\"merges\":[\"a b\",[\"c\",\"d\"],\"ab cd\"]}}",
+                     "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":7,\"content\":\"<s>\",\"special\":true},{\"id\":8,"
+                     "\"content\":\"</s>\",\"special\":true},"
+                     "{\"id\":9,\"content\":\"<|im_end|>\",\"special\":true}],\"normalizer\":%s,\"pre_tokenizer\":%s,"
+                     "\"post_processor\":%s,\"decoder\":%s,"
+                     "\"model\":{\"type\":\"BPE\",%s\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"d\":3,\"ab\":4,\"cd\":5,"
+                     "\"abcd\":6},\"merges\":[\"a b\",[\"c\",\"d\"],\"ab cd\"]}}",
                      norm, pretok, post, dec, model_extra);
     put_file("tokenizer.json", text, (size_t)n);
 }
@@ -93,8 +98,10 @@ static size_t replace_invalid(const uint8_t *p, size_t n, char *out) {
             for (size_t m = 1; m < l; m++) ok &= (p[i + m] & 0xC0) == 0x80, c = c << 6 | (p[i + m] & 0x3F);
             if (ok && c >= lowest[l] && c <= 0x10FFFF && !(c >= 0xD800 && c <= 0xDFFF)) len = l;
         }
-        if (len) memcpy(out + k, p + i, len), k += len, i += len;
-        else memcpy(out + k, "\xEF\xBF\xBD", 3), k += 3, i++;
+        if (len)
+            memcpy(out + k, p + i, len), k += len, i += len;
+        else
+            memcpy(out + k, "\xEF\xBF\xBD", 3), k += 3, i++;
     }
     return k;
 }
@@ -102,12 +109,19 @@ static size_t replace_invalid(const uint8_t *p, size_t n, char *out) {
 static void invalid_utf8(void **state) {
     (void)state;
     tokenizer *t = open_dir(DEMO);
-    assert_same_ids(t, "\xE2\x82""A", 3, "\xEF\xBF\xBD\xEF\xBF\xBD""A", 7);
+    assert_same_ids(t,
+                    "\xE2\x82"
+                    "A",
+                    3,
+                    "\xEF\xBF\xBD\xEF\xBF\xBD"
+                    "A",
+                    7);
     assert_same_ids(t, "\xED\xA0\x80", 3, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD", 9); /* a surrogate */
     assert_same_ids(t, "x\xC0\x80y", 4, "x\xEF\xBF\xBD\xEF\xBF\xBDy", 8);             /* an overlong NUL */
     rng r;
     rng_seed(&r, 1, 2);
-    static const uint8_t likely[] = {0x41, 0x80, 0xBF, 0xC2, 0xE0, 0xED, 0xEF, 0xF0, 0xF4, 0xF5, 0x9F, 0xA0, 0x8F, 0x90, 0x20, 0xFF};
+    static const uint8_t likely[] = {0x41, 0x80, 0xBF, 0xC2, 0xE0, 0xED, 0xEF, 0xF0,
+                                     0xF4, 0xF5, 0x9F, 0xA0, 0x8F, 0x90, 0x20, 0xFF};
     for (int i = 0; i < 20000; i++) {
         uint8_t bytes[12];
         char clean[40];
@@ -186,7 +200,9 @@ static void streaming_keeps_spaces(void **state) {
     assert_int_equal(bytes, 13);
     assert_memory_equal(text, " the", 4);
     for (size_t i = 0; i < n; i++) { /* partial characters come out byte by byte */
-        assert_int_equal((i ? tokenizer_decode_more : tokenizer_decode)(t, ids + i, 1, false, text + total, 128 - total, &bytes, NULL), SNUG_OK);
+        assert_int_equal((i ? tokenizer_decode_more : tokenizer_decode)(t, ids + i, 1, false, text + total, 128 - total,
+                                                                        &bytes, NULL),
+                         SNUG_OK);
         total += bytes;
     }
     assert_int_equal(total, 12);
@@ -200,8 +216,9 @@ static void roles_and_templates(void **state) {
     (void)state;
     new_dir();
     put_tokenizer("null", "null", "null", "null", "");
-    static const char config[] = "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"</s>\",\"add_bos_token\":true,\"add_eos_token\":true,"
-                                 "\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"no\"},{\"name\":\"default\",\"template\":\"yes\"}]}";
+    static const char config[] =
+        "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"</s>\",\"add_bos_token\":true,\"add_eos_token\":true,"
+        "\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"no\"},{\"name\":\"default\",\"template\":\"yes\"}]}";
     put_file("tokenizer_config.json", config, sizeof config - 1);
     put_file("generation_config.json", "{\"eos_token_id\":[8,3]}", 22);
     tokenizer *t = open_dir(dir_path);
@@ -213,7 +230,8 @@ static void roles_and_templates(void **state) {
     assert_memory_equal(ids, expected, sizeof expected);
     assert_true(tokenizer_adds_bos(t));
     assert_int_equal(tokenizer_eos(t), 8);
-    assert_true(tokenizer_is_eog(t, 8) && tokenizer_is_eog(t, 3) && tokenizer_is_eog(t, 9)); /* eos, the list's, <|im_end|> */
+    assert_true(tokenizer_is_eog(t, 8) && tokenizer_is_eog(t, 3) &&
+                tokenizer_is_eog(t, 9)); /* eos, the list's, <|im_end|> */
     assert_false(tokenizer_is_eog(t, 7));
     assert_string_equal(tokenizer_chat_template(t), "yes");
     tokenizer_close(&t);
@@ -226,13 +244,19 @@ static void roles_and_templates(void **state) {
 
 static void unknown_parts_are_named(void **state) {
     (void)state;
-    static const struct { const char *norm, *pretok, *post, *dec, *extra, *named; } bad[] = {
+    static const struct {
+        const char *norm, *pretok, *post, *dec, *extra, *named;
+    } bad[] = {
         {"{\"type\":\"Precompiled\"}", "null", "null", "null", "", "Precompiled"},
-        {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Nmt\"}]}", "null", "null", "null", "", "Nmt"},
+        {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Nmt\"}]}", "null", "null", "null", "",
+         "Nmt"},
         {"null", "{\"type\":\"UnicodeScripts\"}", "null", "null", "", "UnicodeScripts"},
-        {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}", "null", "null", "", "&&"},
-        {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"}", "null", "null", "", "(a"},
-        {"null", "{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Sometimes\"}", "null", "null", "", "Sometimes"},
+        {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}", "null", "null",
+         "", "&&"},
+        {"null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"},\"behavior\":\"Isolated\"}", "null", "null", "",
+         "(a"},
+        {"null", "{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Sometimes\"}", "null", "null", "",
+         "Sometimes"},
         {"null", "null", "{\"type\":\"Unheard\"}", "null", "", "Unheard"},
         {"null", "null", "null", "{\"type\":\"CTC\"}", "", "CTC"},
         {"null", "null", "null", "{\"type\":\"WordPiece\"}", "", "WordPiece"},
@@ -285,7 +309,8 @@ static void damaged_json(void **state) {
 static void a_hostile_pattern_ends(void **state) {
     (void)state;
     new_dir();
-    put_tokenizer("null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?:a+)+b\"},\"behavior\":\"Isolated\"}", "null", "null", "");
+    put_tokenizer("null", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?:a+)+b\"},\"behavior\":\"Isolated\"}", "null",
+                  "null", "");
     tokenizer *t = open_dir(dir_path);
     char text[4000];
     int32_t ids[8];
@@ -327,7 +352,9 @@ static void merges_like_the_definition(void **state) {
         bpe m;
         char text[64][16] = {"a", "b", "c"};
         uint32_t n = 3;
-        struct { uint32_t a, b; } merges[120];
+        struct {
+            uint32_t a, b;
+        } merges[120];
         size_t n_merges = 0;
         while (n < 60 && n_merges < 120) { /* random merges; some make a token that is already there */
             uint32_t x = rng_below(&r, n), y = rng_below(&r, n), k = 0;
@@ -339,7 +366,8 @@ static void merges_like_the_definition(void **state) {
             merges[n_merges].a = x;
             merges[n_merges++].b = y;
         }
-        for (uint32_t i = 0; i < n; i++) assert_int_equal(vocab_add(&b, i, text[i], strlen(text[i]), true, NULL), SNUG_OK);
+        for (uint32_t i = 0; i < n; i++)
+            assert_int_equal(vocab_add(&b, i, text[i], strlen(text[i]), true, NULL), SNUG_OK);
         assert_int_equal(vocab_build(&b, &v, NULL), SNUG_OK);
         bpe_init(&m, &v);
         assert_int_equal(bpe_reserve_pairs(&m, n_merges, NULL), SNUG_OK);

@@ -1,5 +1,6 @@
 // rooms: base format token
-/* Tokenizers in GGUF: SentencePiece scores beside a naive encoder, names of pretokenizers, what strict refuses, damaged keys. */
+/* Tokenizers in GGUF: SentencePiece scores beside a naive encoder, names of pretokenizers, what strict refuses, damaged
+ * keys. */
 #include "base/rng.h"
 #include "token/tokenizer.h"
 #include <setjmp.h>
@@ -40,7 +41,8 @@ static void make_pieces(rng *r) {
     int n = 0;
     for (; n < 3; n++) strcpy(piece[n], special[n]), score[n] = 0, type[n] = n ? 3 : 2;
     for (int b = 0; b < 256; b++, n++) snprintf(piece[n], sizeof piece[n], "<0x%02X>", b), score[n] = 0, type[n] = 6;
-    for (int i = 0; i < 3; i++, n++) strcpy(piece[n], letters[i]), score[n] = -1000, type[n] = 1; /* the Greek letter has no piece */
+    for (int i = 0; i < 3; i++, n++)
+        strcpy(piece[n], letters[i]), score[n] = -1000, type[n] = 1; /* the Greek letter has no piece */
     while (n < N_PIECES) {
         char text[24] = "";
         for (uint32_t k = 2 + rng_below(r, 3); k > 0; k--) strcat(text, letters[rng_below(r, 4)]);
@@ -56,7 +58,8 @@ static void make_pieces(rng *r) {
 static void put_pieces(gguf_kvs *k) {
     gguf_str s[N_PIECES];
     for (int i = 0; i < N_PIECES; i++) s[i] = (gguf_str){piece[i], strlen(piece[i])};
-    assert_true(gguf_put_str(k, "tokenizer.ggml.model", "llama", 5) && gguf_put_str_array(k, "tokenizer.ggml.tokens", s, N_PIECES) &&
+    assert_true(gguf_put_str(k, "tokenizer.ggml.model", "llama", 5) &&
+                gguf_put_str_array(k, "tokenizer.ggml.tokens", s, N_PIECES) &&
                 gguf_put_array(k, "tokenizer.ggml.scores", GGUF_F32, score, N_PIECES) &&
                 gguf_put_array(k, "tokenizer.ggml.token_type", GGUF_I32, type, N_PIECES));
 }
@@ -89,7 +92,8 @@ static size_t naive_spm(const char *text, size_t n, int32_t *ids) {
     }
     for (size_t i = 0; i < count; i++) {
         int id = find_piece(text + start[i], bytes[i]);
-        if (id >= 0) ids[n_ids++] = id;
+        if (id >= 0)
+            ids[n_ids++] = id;
         else
             for (size_t k = 0; k < bytes[i]; k++) ids[n_ids++] = 3 + (uint8_t)text[start[i] + k];
     }
@@ -117,7 +121,8 @@ static void scores_merge_like_the_definition(void **state) {
             for (const char *p = text; *p; p++) strncat(marked, *p == ' ' ? "\xE2\x96\x81" : p, *p == ' ' ? 3 : 1);
             int32_t expected[256], ids[256];
             size_t n = text[0] ? naive_spm(marked, strlen(marked), expected) : 0, got, bytes;
-            assert_int_equal(tokenizer_encode(i % 2 ? t : copy, text, strlen(text), false, true, ids, 256, &got, NULL), SNUG_OK);
+            assert_int_equal(tokenizer_encode(i % 2 ? t : copy, text, strlen(text), false, true, ids, 256, &got, NULL),
+                             SNUG_OK);
             assert_int_equal(got, n);
             assert_memory_equal(ids, expected, n * sizeof *ids);
             assert_int_equal(tokenizer_decode(t, ids, got, false, back, sizeof back, &bytes, NULL), SNUG_OK);
@@ -138,16 +143,20 @@ static void put_gpt2(gguf_kvs *k, const char *pre, const char *pattern) {
     static const int32_t types[] = {1, 1, 1, 1, 1, 3};
     gguf_str s[6], merge = {"a b", 3};
     for (int i = 0; i < 6; i++) s[i] = (gguf_str){tokens[i], strlen(tokens[i])};
-    assert_true(gguf_put_str(k, "tokenizer.ggml.model", "gpt2", 4) && gguf_put_str_array(k, "tokenizer.ggml.tokens", s, 6) &&
-                gguf_put_array(k, "tokenizer.ggml.token_type", GGUF_I32, types, 6) && gguf_put_str_array(k, "tokenizer.ggml.merges", &merge, 1));
+    assert_true(gguf_put_str(k, "tokenizer.ggml.model", "gpt2", 4) &&
+                gguf_put_str_array(k, "tokenizer.ggml.tokens", s, 6) &&
+                gguf_put_array(k, "tokenizer.ggml.token_type", GGUF_I32, types, 6) &&
+                gguf_put_str_array(k, "tokenizer.ggml.merges", &merge, 1));
     if (pre) assert_true(gguf_put_str(k, "tokenizer.ggml.pre", pre, strlen(pre)));
     if (pattern) assert_true(gguf_put_str(k, "snug.tokenizer.pattern", pattern, strlen(pattern)));
 }
 
 static void every_known_name_opens(void **state) {
     (void)state;
-    static const char *const names[] = {"gpt-2", "llama-bpe", "llama3", "qwen2", "qwen35", "tekken", "smollm", "starcoder", "deepseek-llm", "deepseek-coder", "deepseek-v3",
-                                        "falcon", "gpt-4o", "dbrx", "smaug-bpe", "glm4", "command-r", "bailingmoe", "seed-coder", "bloom", "viking", "stablelm2", "default", "olmo"};
+    static const char *const names[] = {
+        "gpt-2",        "llama-bpe",      "llama3",      "qwen2",  "qwen35", "tekken",    "smollm",    "starcoder",
+        "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "gpt-4o", "dbrx",      "smaug-bpe", "glm4",
+        "command-r",    "bailingmoe",     "seed-coder",  "bloom",  "viking", "stablelm2", "default",   "olmo"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         gguf_kvs k = {0}, again = {0};
         tokenizer *t = NULL, *copy = NULL;
@@ -204,9 +213,12 @@ static void nameless_patterns(void **state) {
 
 static void bad_keys_are_refused(void **state) {
     (void)state;
-    static const struct { const char *drop, *named; snug_err code; } cases[] = {{"tokenizer.ggml.tokens", "tokenizer.ggml.tokens", SNUG_ERR_FORMAT},
-                                                                                 {"tokenizer.ggml.scores", "tokenizer.ggml.scores", SNUG_ERR_FORMAT},
-                                                                                 {"tokenizer.ggml.model", "tokenizer.ggml.model", SNUG_ERR_FORMAT}};
+    static const struct {
+        const char *drop, *named;
+        snug_err code;
+    } cases[] = {{"tokenizer.ggml.tokens", "tokenizer.ggml.tokens", SNUG_ERR_FORMAT},
+                 {"tokenizer.ggml.scores", "tokenizer.ggml.scores", SNUG_ERR_FORMAT},
+                 {"tokenizer.ggml.model", "tokenizer.ggml.model", SNUG_ERR_FORMAT}};
     rng r;
     rng_seed(&r, 9, 9);
     make_pieces(&r);
@@ -256,8 +268,11 @@ static void demo_needs_no_extra_keys(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores_merge_like_the_definition), cmocka_unit_test(every_known_name_opens),   cmocka_unit_test(nameless_patterns),
-        cmocka_unit_test(bad_keys_are_refused),             cmocka_unit_test(demo_needs_no_extra_keys),
+        cmocka_unit_test(scores_merge_like_the_definition),
+        cmocka_unit_test(every_known_name_opens),
+        cmocka_unit_test(nameless_patterns),
+        cmocka_unit_test(bad_keys_are_refused),
+        cmocka_unit_test(demo_needs_no_extra_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

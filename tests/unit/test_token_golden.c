@@ -1,5 +1,6 @@
 // rooms: base format token
-/* Token ids and decoded text against what the `tokenizers` library says (tests/golden/README.md): 10,000 lines, seven families. */
+/* Token ids and decoded text against what the `tokenizers` library says (tests/golden/README.md): 10,000 lines, seven
+ * families. */
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/io.h"
@@ -16,7 +17,9 @@ typedef struct lines {
     size_t n, *bytes;
 } lines;
 
-static int hex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+static int hex(char c) {
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
 
 /* Undoes the escapes of lines.txt in place. */
 static size_t unescape(char *p, size_t n) {
@@ -39,7 +42,8 @@ static size_t unescape(char *p, size_t n) {
 
 static void read_lines(lines *l) {
     size_t n;
-    assert_int_equal(io_read_all(SNUG_SOURCE_DIR "/tests/golden/tokenizers/lines.txt", 64 << 20, &l->file, &n, NULL), SNUG_OK);
+    assert_int_equal(io_read_all(SNUG_SOURCE_DIR "/tests/golden/tokenizers/lines.txt", 64 << 20, &l->file, &n, NULL),
+                     SNUG_OK);
     l->text = malloc(20000 * sizeof *l->text);
     l->bytes = malloc(20000 * sizeof *l->bytes);
     l->n = 0;
@@ -58,8 +62,12 @@ typedef struct golden {
     const uint8_t *affix, *counts, *ids, *hashes;
 } golden;
 
-static uint32_t u16(const uint8_t *p, size_t i) { return (uint32_t)(p[2 * i] | p[2 * i + 1] << 8); }
-static uint32_t u32(const uint8_t *p) { return u16(p, 0) | u16(p, 1) << 16; }
+static uint32_t u16(const uint8_t *p, size_t i) {
+    return (uint32_t)(p[2 * i] | p[2 * i + 1] << 8);
+}
+static uint32_t u32(const uint8_t *p) {
+    return u16(p, 0) | u16(p, 1) << 16;
+}
 
 static void read_golden(const char *family, golden *g) {
     char path[512];
@@ -99,8 +107,9 @@ static bool line_agrees(const tokenizer *t, const golden *g, const char *line, s
     static char pieces[CAP * 8];
     for (size_t k = 0; k < n; k++) {
         size_t one;
-        snug_err e = k == 0 ? tokenizer_decode(t, ids, 1, true, pieces, sizeof pieces, &one, NULL)
-                            : tokenizer_decode_more(t, ids + k, 1, true, pieces + n_more, sizeof pieces - n_more, &one, NULL);
+        snug_err e =
+            k == 0 ? tokenizer_decode(t, ids, 1, true, pieces, sizeof pieces, &one, NULL)
+                   : tokenizer_decode_more(t, ids + k, 1, true, pieces + n_more, sizeof pieces - n_more, &one, NULL);
         assert_int_equal(e, SNUG_OK);
         n_more += one;
     }
@@ -162,7 +171,8 @@ static void family(void **state) {
         size_t config;
         tokenizer *back = through_gguf(t, g.n_vocab + 10, strict, &config);
         char what[64];
-        snprintf(what, sizeof what, "%s through %s GGUF (config of %zu bytes)", name, strict ? "a strict" : "a snug", config);
+        snprintf(what, sizeof what, "%s through %s GGUF (config of %zu bytes)", name, strict ? "a strict" : "a snug",
+                 config);
         assert_int_equal(tokenizer_n_vocab(back), g.n_vocab + 10);
         assert_true(tokenizer_fingerprint(back) == tokenizer_fingerprint(t));
         check_affixes(back, &g);
@@ -176,8 +186,9 @@ static void family(void **state) {
 int main(void) {
     read_lines(&all);
     const struct CMUnitTest tests[] = {
-        {"gpt2", family, NULL, NULL, "gpt2"},       {"smollm", family, NULL, NULL, "smollm"}, {"llama3", family, NULL, NULL, "llama3"},
-        {"qwen2", family, NULL, NULL, "qwen2"},     {"tekken", family, NULL, NULL, "tekken"}, {"llama2", family, NULL, NULL, "llama2"},
+        {"gpt2", family, NULL, NULL, "gpt2"},       {"smollm", family, NULL, NULL, "smollm"},
+        {"llama3", family, NULL, NULL, "llama3"},   {"qwen2", family, NULL, NULL, "qwen2"},
+        {"tekken", family, NULL, NULL, "tekken"},   {"llama2", family, NULL, NULL, "llama2"},
         {"mistral", family, NULL, NULL, "mistral"},
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

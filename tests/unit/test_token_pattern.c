@@ -1,5 +1,6 @@
 // rooms: base format token
-/* The translation of patterns from Oniguruma to PCRE2, Oniguruma's way to iterate, and the characters newer than the libraries. */
+/* The translation of patterns from Oniguruma to PCRE2, Oniguruma's way to iterate, and the characters newer than the
+ * libraries. */
 #include "token/pattern.h"
 #include "token/pipeline.h"
 #include "token/unicode_new.h"
@@ -21,7 +22,9 @@ static const char *matches(const char *source, const char *text) {
     size_t start, end, k = 0, done = 0;
     bool found;
     if (pattern_compile(source, strlen(source), &p, &err) != SNUG_OK) fail_msg("%s", err.message);
-    while (assert_int_equal(pattern_next(p, &m, (const uint8_t *)text, strlen(text), &it, &found, &start, &end, NULL), SNUG_OK), found) {
+    while (assert_int_equal(pattern_next(p, &m, (const uint8_t *)text, strlen(text), &it, &found, &start, &end, NULL),
+                            SNUG_OK),
+           found) {
         memcpy(out + k, text + done, start - done);
         k += start - done;
         out[k++] = '[';
@@ -38,7 +41,8 @@ static const char *matches(const char *source, const char *text) {
 
 static void means_what_oniguruma_means(void **state) {
     (void)state;
-    assert_string_equal(matches("\\s+", "a \t\xE1\xA0\x8E\xC2\x85 b"), "a[ \t]\xE1\xA0\x8E[\xC2\x85 ]b"); /* U+180E is no space, U+0085 is */
+    assert_string_equal(matches("\\s+", "a \t\xE1\xA0\x8E\xC2\x85 b"),
+                        "a[ \t]\xE1\xA0\x8E[\xC2\x85 ]b"); /* U+180E is no space, U+0085 is */
     assert_string_equal(matches("\\h+", "xyz0Af g"), "xyz[0Af] g");
     assert_string_equal(matches("\\v", "a\nb\x0B"), "a\nb[\x0B]");
     assert_string_equal(matches("^a|b$", "a\nab\nb"), "[a]\n[a][b]\n[b]");
@@ -48,7 +52,8 @@ static void means_what_oniguruma_means(void **state) {
     assert_string_equal(matches("(?=(\\d{3})+(?!\\d))", "1234567"), "1[]234[]567");
     assert_string_equal(matches("{", "a{b"), "a[{]b");
     assert_string_equal(matches("(?i)k", "k\xE2\x84\xAA"), "[k][\xE2\x84\xAA]"); /* the Kelvin sign folds to k */
-    assert_string_equal(matches("\\p{Han}", "\xE4\xB8\xAD\xE3\x80\x82"), "[\xE4\xB8\xAD]\xE3\x80\x82"); /* script, not script extensions */
+    assert_string_equal(matches("\\p{Han}", "\xE4\xB8\xAD\xE3\x80\x82"),
+                        "[\xE4\xB8\xAD]\xE3\x80\x82"); /* script, not script extensions */
     assert_string_equal(matches("\\w", "a\xC2\xB2_-"), "[a][\xC2\xB2][_]-");
     assert_string_equal(matches("[\\w]", "a\xC2\xB2_-"), "[a]\xC2\xB2[_]-");
     assert_string_equal(matches("\\b.", "ab cd"), "[a]b[ ][c]d");
@@ -56,12 +61,15 @@ static void means_what_oniguruma_means(void **state) {
 
 static void refuses_what_it_cannot_say(void **state) {
     (void)state;
-    static const char *const bad[] = {"[a[b]]", "[a&&b]", "[[:alpha:]]", "[^\\W]", "a{2}+", "a{2}?", "(?m:.)", "(?<n>a)", "a(?i)b|c", "\\K", "\\R", "\\X", "\\Qa", "(*UTF)a", "a\\", "[a", "(a", "a)",
-                                      "\\p{Nonsense}", "\\u12", "\\p{L"};
+    static const char *const bad[] = {"[a[b]]",        "[a&&b]",  "[[:alpha:]]", "[^\\W]", "a{2}+", "a{2}?",
+                                      "(?m:.)",        "(?<n>a)", "a(?i)b|c",    "\\K",    "\\R",   "\\X",
+                                      "\\Qa",          "(*UTF)a", "a\\",         "[a",     "(a",    "a)",
+                                      "\\p{Nonsense}", "\\u12",   "\\p{L"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pattern *p = NULL;
         snug_error err = {0};
-        if (pattern_compile(bad[i], strlen(bad[i]), &p, &err) != SNUG_ERR_UNSUPPORTED) fail_msg("'%s' was taken", bad[i]);
+        if (pattern_compile(bad[i], strlen(bad[i]), &p, &err) != SNUG_ERR_UNSUPPORTED)
+            fail_msg("'%s' was taken", bad[i]);
         assert_null(p);
         assert_true(err.message[0] != 0);
     }
@@ -105,7 +113,8 @@ static void stand_ins(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(means_what_oniguruma_means), cmocka_unit_test(refuses_what_it_cannot_say),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(means_what_oniguruma_means),
+                                       cmocka_unit_test(refuses_what_it_cannot_say),
                                        cmocka_unit_test(the_byte_alphabet_is_one_to_one), cmocka_unit_test(stand_ins)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
