@@ -115,7 +115,7 @@ def test_pins(t):
 def test_same_bytes(t):
     """For any number of threads, with and without the cache, and for self-calibration too."""
     runs = [(1, "c1"), (2, "c2"), (2, "c2"), (3, "c3")]
-    for extra in (QUICK, ["--effort", "quick", "--calib", "self"]):
+    for extra in (QUICK,) if t.sanitized else (QUICK, ["--effort", "quick", "--calib", "self"]):
         made = []
         for i, (threads, cache) in enumerate(runs[1:3] if t.sanitized else runs):
             out = t.path(f"{i}.snug")
@@ -126,7 +126,7 @@ def test_same_bytes(t):
 
 def test_a_text_calibrates(t):
     text = t.path("calib.txt")
-    text.write_bytes(t.text.read_bytes()[:20000])
+    text.write_bytes(t.text.read_bytes()[:4000 if t.sanitized else 20000])
     out = t.path("a.snug")
     report = t.run("fit", t.demo, "-o", out, "--ratio", "35%", "--effort", "quick", "--calib", text, "--json", expect=OK).json()
     assert report["calib_tokens"] > 100, report["calib_tokens"]
@@ -151,7 +151,7 @@ def test_output_is_replaced_only_when_whole(t):
     assert t.leftovers(out) == ["a.snug"]
 
 
-def test_json_events(t):
+def test_json_events(t): # and, in a sanitized build, the one run that samples from the model
     r = t.run("fit", t.demo, "-o", t.path("a.snug"), "--ratio", "35%", "--effort", "quick", "--calib", "self", "--json", expect=OK)
     events = [json.loads(line) for line in r.stderr.splitlines()]
     assert events and all(e["event"] == "progress" and 0 <= e["fraction"] <= 1 for e in events)
