@@ -125,6 +125,7 @@ snug_err calibrate_text(fit_job *f, snug_error *err) {
 
 /* ---- statistics ---- */
 
+/* Sums of x^2 of one pass; passes are added up in order, whichever thread ran them. */
 typedef struct watcher { double *ms[EDGE_COUNT]; size_t cols[EDGE_COUNT]; } watcher;
 
 static void watch(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
@@ -133,6 +134,8 @@ static void watch(void *user, int layer, graph_edge edge, const float *x, size_t
     for (size_t t = 0; t < n; t++)
         for (size_t c = 0; c < cols; c++) w->ms[edge][c] += (double)x[t * ld + c] * (double)x[t * ld + c];
 }
+
+static void set_watch(void *user, graph *g, size_t pass) { graph_watch(g, watch, (watcher *)user + pass); }
 
 static size_t edge_cols(const config *c, int edge) {
     switch (edge) {
@@ -203,22 +206,36 @@ static bool load_state(const fit_job *f, int layer, float *x, size_t bytes) {
     return ok;
 }
 
+static snug_err make_watchers(const fit_job *f, size_t n, arena *mem, watcher **out, snug_error *err) {
+    watcher *list = arena_calloc(mem, n, sizeof *list);
+    for (size_t i = 0; list && i < n; i++)
+        for (int e = 0; e < EDGE_HEAD_IN; e++) {
+            list[i].cols[e] = edge_cols(&f->src->cfg, e);
+            list[i].ms[e] = arena_calloc(mem, list[i].cols[e], sizeof(double));
+            if (!list[i].ms[e]) return err_nomem(err, list[i].cols[e] * sizeof(double));
+        }
+    *out = list;
+    return list ? SNUG_OK : err_nomem(err, n * sizeof *list);
+}
+
 static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_error *err) {
     arena mem = {0};
     layer_weights lw;
-    watcher watched = {0};
+    watcher *watched = NULL;
+    size_t n_passes = forward_passes(w, f->text.n_seq);
     double n = (double)f->text.n_seq * f->text.len;
-    for (int e = 0; e < EDGE_HEAD_IN; e++) {
-        watched.ms[e] = f->edge[(size_t)layer * EDGE_COUNT + e];
-        watched.cols[e] = edge_cols(&f->src->cfg, e);
-        memset(watched.ms[e], 0, watched.cols[e] * sizeof(double));
+    snug_err rc = make_watchers(f, n_passes, &mem, &watched, err);
+    if (rc == SNUG_OK) rc = layer_read(f->src, layer, &mem, &lw, err);
+    if (rc == SNUG_OK) rc = forward_layer(w, layer, &lw, f->text.n_seq, f->text.len, &x, 1, set_watch, watched, err);
+    for (size_t i = 0; i < w->n_lanes; i++) graph_watch(w->lane[i].g, NULL, NULL);
+    for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
+        double *ms = f->edge[(size_t)layer * EDGE_COUNT + e];
+        for (size_t c = 0; c < watched[0].cols[e]; c++) {
+            ms[c] = 0;
+            for (size_t i = 0; i < n_passes; i++) ms[c] += watched[i].ms[e][c];
+            ms[c] /= n;
+        }
     }
-    snug_err rc = layer_read(f->src, layer, &mem, &lw, err);
-    graph_watch(w->g, watch, &watched);
-    if (rc == SNUG_OK) rc = forward_layer(w, layer, &lw, f->text.n_seq, f->text.len, x, err);
-    graph_watch(w->g, NULL, NULL);
-    for (int e = 0; e < EDGE_HEAD_IN; e++)
-        for (size_t c = 0; c < watched.cols[e]; c++) watched.ms[e][c] /= n;
     arena_fini(&mem);
     return rc;
 }

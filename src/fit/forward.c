@@ -12,13 +12,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASS_TOKENS = 512, PANEL_WEIGHTS = 16384 };
+enum { PASS_TOKENS = 512, SMALL_PASS_TOKENS = 128, SMALL_MATRIX = 1 << 21, PANEL_WEIGHTS = 16384 };
 
 /* ---- layers ---- */
 
+static uint64_t largest_matrix(const fit_job *f) {
+    uint64_t most = 0;
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tensor[i].matrix && f->tensor[i].t->layer >= 0) most = max_u64(most, f->tensor[i].t->rows * f->tensor[i].t->cols);
+    return most;
+}
+
+static snug_err open_lane(forward *w, forward_lane *lane, const float *rope, snug_error *err) {
+    const config *c = &w->f->src->cfg;
+    graph_params g = {.max_batch = w->n_pass * w->len, .n_ctx = w->len, .threads = w->by_pass ? 1 : w->f->threads};
+    kv_params kv = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = w->len, .max_seqs = w->n_pass, .type = SNUG_KV_F32};
+    snug_err rc = graph_create(c, &g, rope, &lane->g, err);
+    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &lane->pool, err);
+    lane->seq = arena_calloc(&w->mem, w->n_pass, sizeof *lane->seq);
+    lane->item = arena_calloc(&w->mem, (size_t)w->n_pass * w->len, sizeof *lane->item);
+    if (rc == SNUG_OK && (!lane->seq || !lane->item)) rc = err_nomem(err, (size_t)w->n_pass * w->len * sizeof *lane->item);
+    for (uint32_t s = 0; s < w->n_pass && rc == SNUG_OK; s++) rc = kv_seq_create(lane->pool, &lane->seq[s], err);
+    return rc;
+}
+
 snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err) {
-    const config *c = &f->src->cfg;
-    *out = (forward){.f = f, .len = len, .n_pass = len < PASS_TOKENS ? PASS_TOKENS / len : 1};
+    bool by_pass = largest_matrix(f) < SMALL_MATRIX;
+    uint32_t tokens = by_pass ? SMALL_PASS_TOKENS : PASS_TOKENS;
+    *out = (forward){.f = f, .by_pass = by_pass, .n_lanes = by_pass ? (size_t)f->threads : 1, .len = len, .n_pass = len < tokens ? tokens / len : 1};
     const float *rope = NULL;
     const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
     snug_err rc = SNUG_OK;
@@ -27,36 +48,69 @@ snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err) {
         rc = values ? store_read_rows(f->src, freqs, 0, 1, values, err) : err_nomem(err, freqs->cols * sizeof *values);
         rope = values;
     }
-    graph_params g = {.max_batch = out->n_pass * len, .n_ctx = len, .threads = f->threads};
-    kv_params kv = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = len, .max_seqs = out->n_pass, .type = SNUG_KV_F32};
-    if (rc == SNUG_OK) rc = graph_create(c, &g, rope, &out->g, err);
-    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &out->pool, err);
-    out->seq = arena_calloc(&out->mem, out->n_pass, sizeof *out->seq);
-    out->item = arena_calloc(&out->mem, (size_t)out->n_pass * len, sizeof *out->item);
-    if (rc == SNUG_OK && (!out->seq || !out->item)) rc = err_nomem(err, (size_t)out->n_pass * len * sizeof *out->item);
-    for (uint32_t s = 0; s < out->n_pass && rc == SNUG_OK; s++) rc = kv_seq_create(out->pool, &out->seq[s], err);
+    out->lane = arena_calloc(&out->mem, out->n_lanes, sizeof *out->lane);
+    if (rc == SNUG_OK && !out->lane) rc = err_nomem(err, out->n_lanes * sizeof *out->lane);
+    for (size_t i = 0; i < out->n_lanes && rc == SNUG_OK; i++) rc = open_lane(out, &out->lane[i], rope, err);
     return rc;
 }
 
 void forward_close(forward *w) {
-    for (uint32_t s = 0; w->seq && s < w->n_pass; s++) kv_seq_destroy(&w->seq[s]);
-    kv_pool_destroy(&w->pool);
-    graph_destroy(&w->g);
+    for (size_t i = 0; w->lane && i < w->n_lanes; i++) {
+        forward_lane *lane = &w->lane[i];
+        for (uint32_t s = 0; lane->seq && s < w->n_pass; s++) kv_seq_destroy(&lane->seq[s]);
+        kv_pool_destroy(&lane->pool);
+        graph_destroy(&lane->g);
+    }
     arena_fini(&w->mem);
 }
 
-snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *x, snug_error *err) {
-    size_t d = w->f->src->cfg.n_embd;
-    snug_err rc = SNUG_OK;
-    for (uint32_t s0 = 0; s0 < n_seq && rc == SNUG_OK; s0 += w->n_pass) {
-        uint32_t n = n_seq - s0 < w->n_pass ? n_seq - s0 : w->n_pass;
+size_t forward_passes(const forward *w, uint32_t n_seq) { return div_up(n_seq, w->n_pass); }
+
+typedef struct layer_job {
+    forward *w;
+    int layer;
+    const layer_weights *lw;
+    uint32_t n_seq, len;
+    float *const *x;
+    forward_pass_fn before;
+    void *user;
+    snug_err *rc; /* per pass */
+    snug_error *err;
+} layer_job;
+
+static void run_passes(void *user, size_t begin, size_t end, int worker) {
+    layer_job *j = user;
+    forward *w = j->w;
+    forward_lane *lane = &w->lane[worker];
+    size_t d = w->f->src->cfg.n_embd, per_x = forward_passes(w, j->n_seq);
+    for (size_t pass = begin; pass < end; pass++) {
+        uint32_t s0 = (uint32_t)(pass % per_x) * w->n_pass, n = j->n_seq - s0 < w->n_pass ? j->n_seq - s0 : w->n_pass;
+        snug_error *err = w->by_pass ? NULL : j->err;
+        snug_err rc = SNUG_OK;
         for (uint32_t s = 0; s < n && rc == SNUG_OK; s++) {
-            rc = kv_reserve(w->seq[s], len, err);
-            for (uint32_t p = 0; p < len; p++) w->item[s * len + p] = (graph_item){.pos = p, .kv = w->seq[s]};
+            rc = kv_reserve(lane->seq[s], j->len, err);
+            for (uint32_t p = 0; p < j->len; p++) lane->item[s * j->len + p] = (graph_item){.pos = p, .kv = lane->seq[s]};
         }
-        if (rc == SNUG_OK) rc = graph_layer(w->g, layer, 0, lw, w->item, (size_t)n * len, x + (size_t)s0 * len * d, err);
-        for (uint32_t s = 0; s < n; s++) (void)kv_truncate(w->seq[s], 0, NULL);
+        if (j->before) j->before(j->user, lane->g, pass);
+        if (rc == SNUG_OK)
+            rc = graph_layer(lane->g, j->layer, 0, j->lw, lane->item, (size_t)n * j->len, j->x[pass / per_x] + (size_t)s0 * j->len * d, err);
+        for (uint32_t s = 0; s < n; s++) (void)kv_truncate(lane->seq[s], 0, NULL);
+        j->rc[pass] = rc;
     }
+}
+
+snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *const *x, size_t n_x,
+                       forward_pass_fn before, void *user, snug_error *err) {
+    size_t n = n_x * forward_passes(w, n_seq);
+    layer_job j = {.w = w, .layer = layer, .lw = lw, .n_seq = n_seq, .len = len, .x = x, .before = before, .user = user, .err = err};
+    j.rc = calloc(n, sizeof *j.rc);
+    if (!j.rc) return err_nomem(err, n * sizeof *j.rc);
+    if (w->by_pass) thread_for(w->f->threads, n, 1, run_passes, &j);
+    else run_passes(&j, 0, n, 0);
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++)
+        if (j.rc[i] != SNUG_OK) rc = w->by_pass ? err_set(err, j.rc[i], "layer %d: %s", layer, snug_err_name(j.rc[i])) : j.rc[i];
+    free(j.rc);
     return rc;
 }
 

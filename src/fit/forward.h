@@ -4,21 +4,37 @@
 #define FIT_FORWARD_H
 #include "fit/fit.h"
 
+/* One graph with a one-layer cache. */
+typedef struct forward_lane {
+    graph *g;
+    kv_pool *pool;
+    kv_seq **seq;     /* n_pass */
+    graph_item *item; /* n_pass * len */
+} forward_lane;
+
+/* Large layers are worked on by all threads together, one pass of n_pass sequences after the other; small ones by one thread
+ * per pass, because a small matrix does not pay for waking others. Which it is depends on the model alone, and a pass gives the
+ * same numbers either way. */
 typedef struct forward {
     fit_job *f;
-    graph *g;
-    kv_pool *pool;   /* one layer */
-    kv_seq **seq;    /* n_pass */
-    uint32_t n_pass, len;
-    graph_item *item; /* n_pass * len */
+    bool by_pass;
+    size_t n_lanes;
+    forward_lane *lane;
+    uint32_t n_pass, len; /* sequences per pass */
     arena mem;
 } forward;
+
+/* Called before a pass with its number and the graph that runs it, e.g. to set its watch; may be NULL. */
+typedef void (*forward_pass_fn)(void *user, graph *g, size_t pass);
 
 /* For sequences of up to len tokens. */
 snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err);
 void forward_close(forward *w);
-/* x (n_seq * len, n_embd) in place through a layer; every sequence starts at position 0. */
-snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *x, snug_error *err);
+size_t forward_passes(const forward *w, uint32_t n_seq);
+/* Each of the n_x hidden states x[i] (n_seq * len, n_embd), in place, through a layer; every sequence starts at position 0. Passes
+ * are numbered over all x. */
+snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *const *x, size_t n_x,
+                       forward_pass_fn before, void *user, snug_error *err);
 
 /* How a weight is disturbed: by noise with independent, uniformly distributed entries (what rounding leaves behind), or by
  * being stored in a codec. Rows are disturbed independently of each other, each from its own random stream. */

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
+enum { VARIANTS_AT_ONCE = 16, MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
 
 /* What is done to each matrix: noise of relative error t2, or a codec. */
 typedef struct level { double t2; const char *codec; } level;
@@ -126,7 +126,7 @@ static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, varian
     snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
     changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
     memcpy(v->x, clean_at(s, l), s->n * s->d * sizeof *v->x);
-    return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, v->x, err) : rc;
+    return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err) : rc;
 }
 
 static snug_err start_layer(sweep *s, int l, snug_error *err) {
@@ -157,8 +157,11 @@ static snug_err through_layers(sweep *s, int first, snug_error *err) {
         arena mem = {0};
         layer_weights lw;
         rc = layer_read(s->f->src, l, &mem, &lw, err);
-        for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
-            rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, s->v[k].x, err);
+        for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k += VARIANTS_AT_ONCE) {
+            float *x[VARIANTS_AT_ONCE];
+            size_t n = s->n_v - k < VARIANTS_AT_ONCE ? s->n_v - k : VARIANTS_AT_ONCE;
+            for (size_t i = 0; i < n; i++) x[i] = s->v[k + i].x;
+            rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, x, n, NULL, NULL, err);
             if (rc == SNUG_OK) rc = meter_update(&s->f->meter, s->f->meter.stage[s->f->stage_sens].done, NULL, err);
         }
         arena_fini(&mem);
@@ -289,7 +292,8 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
         layer_weights lw;
         rc = layer_read(f->src, l, &mem, &lw, err);
         memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
-        if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, clean_at(s, l + 1), err);
+        float *x = clean_at(s, l + 1);
+        if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
         if (rc == SNUG_OK) rc = meter_update(&f->meter, 0, "clean pass", err);
     }

@@ -15,17 +15,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 32, PANEL_WEIGHTS = 16384 };
+enum { GROUP = 16, PANEL_WEIGHTS = 16384 };
 static const uint64_t AS_IT_IS_BYTES = 128u << 20, FOUR_BITS_FROM_WEIGHTS = 3000000000u;
 
-typedef struct sampler {
-    fit_job *f;
-    arena mem;
-    layer_weights outer, *layer;
+/* What one group needs while it grows. */
+typedef struct lane {
     graph *g;
     kv_pool *pool;
     kv_seq *seq[GROUP];
     float *x, *logits;
+} lane;
+
+/* A large model's matrices keep all threads busy for one group; of a small one each thread grows a group of its own. */
+typedef struct sampler {
+    fit_job *f;
+    arena mem;
+    layer_weights outer, *layer;
+    bool packed;
+    size_t n_lanes;
+    lane *lane;
+    uint32_t first_group;  /* those before were sampled by an earlier run */
+    uint32_t done;         /* groups */
+    snug_err *rc;          /* per group */
+    snug_error *err;
 } sampler;
 
 /* ---- the model, in memory ---- */
@@ -138,29 +150,40 @@ static snug_err load_model(sampler *s, bool packed, snug_error *err) {
     return rc;
 }
 
+static snug_err open_lane(sampler *s, lane *l, const float *rope, snug_error *err) {
+    const config *c = &s->f->src->cfg;
+    uint32_t len = s->f->text.len;
+    graph_params g = {.max_batch = GROUP, .n_ctx = len, .threads = s->packed ? s->f->threads : 1, .allow_q8 = s->packed};
+    kv_params kv = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = len, .max_seqs = GROUP, .type = SNUG_KV_F16};
+    snug_err rc = graph_create(c, &g, rope, &l->g, err);
+    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &l->pool, err);
+    for (int i = 0; i < GROUP && rc == SNUG_OK; i++) rc = kv_seq_create(l->pool, &l->seq[i], err);
+    l->x = arena_alloc(&s->mem, (size_t)GROUP * c->n_embd * sizeof *l->x);
+    l->logits = arena_alloc(&s->mem, (size_t)GROUP * c->n_vocab * sizeof *l->logits);
+    return rc == SNUG_OK && (!l->x || !l->logits) ? err_nomem(err, (size_t)GROUP * c->n_vocab * sizeof *l->logits) : rc;
+}
+
 static snug_err open_sampler(sampler *s, snug_error *err) {
     fit_job *f = s->f;
-    const config *c = &f->src->cfg;
-    bool packed = f->src->tensor_bytes > AS_IT_IS_BYTES;
+    s->packed = f->src->tensor_bytes > AS_IT_IS_BYTES;
+    s->n_lanes = s->packed ? 1 : (size_t)f->threads;
     const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
     float *rope = freqs ? arena_alloc(&s->mem, freqs->cols * sizeof *rope) : NULL;
-    snug_err rc = freqs && !rope ? err_nomem(err, freqs->cols * 4) : load_model(s, packed, err);
+    snug_err rc = freqs && !rope ? err_nomem(err, freqs->cols * 4) : load_model(s, s->packed, err);
     if (rc == SNUG_OK && freqs) rc = store_read_rows(f->src, freqs, 0, 1, rope, err);
-    graph_params g = {.max_batch = GROUP, .n_ctx = f->text.len, .threads = f->threads, .allow_q8 = packed};
-    kv_params kv = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = f->text.len, .max_seqs = GROUP, .type = SNUG_KV_F16};
-    if (rc == SNUG_OK) rc = graph_create(c, &g, rope, &s->g, err);
-    if (rc == SNUG_OK) rc = kv_pool_create(&kv, &s->pool, err);
-    for (int i = 0; i < GROUP && rc == SNUG_OK; i++) rc = kv_seq_create(s->pool, &s->seq[i], err);
-    s->x = arena_alloc(&s->mem, (size_t)GROUP * c->n_embd * sizeof *s->x);
-    s->logits = arena_alloc(&s->mem, (size_t)GROUP * c->n_vocab * sizeof *s->logits);
-    if (rc == SNUG_OK && (!s->x || !s->logits)) rc = err_nomem(err, (size_t)GROUP * c->n_vocab * sizeof *s->logits);
+    s->lane = arena_calloc(&s->mem, s->n_lanes, sizeof *s->lane);
+    if (rc == SNUG_OK && !s->lane) rc = err_nomem(err, s->n_lanes * sizeof *s->lane);
+    for (size_t i = 0; i < s->n_lanes && rc == SNUG_OK; i++) rc = open_lane(s, &s->lane[i], rope, err);
     return rc;
 }
 
 static void close_sampler(sampler *s) {
-    for (int i = 0; i < GROUP; i++) kv_seq_destroy(&s->seq[i]);
-    kv_pool_destroy(&s->pool);
-    graph_destroy(&s->g);
+    for (size_t i = 0; s->lane && i < s->n_lanes; i++) {
+        lane *l = &s->lane[i];
+        for (int k = 0; k < GROUP; k++) kv_seq_destroy(&l->seq[k]);
+        kv_pool_destroy(&l->pool);
+        graph_destroy(&l->g);
+    }
     arena_fini(&s->mem);
 }
 
@@ -197,43 +220,63 @@ static int32_t first_token(const fit_job *f, rng *r) {
 }
 
 /* Runs the group's tokens at position pos; logits of all. */
-static snug_err step(sampler *s, const int32_t *token, uint32_t pos, uint32_t n, snug_error *err) {
+static snug_err step(const sampler *s, lane *l, const int32_t *token, uint32_t pos, uint32_t n, snug_error *err) {
     const config *c = &s->f->src->cfg;
     graph_item item[GROUP];
     snug_err rc = SNUG_OK;
     for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
-        item[i] = (graph_item){token[i], pos, s->seq[i]};
-        rc = kv_reserve(s->seq[i], 1, err);
+        item[i] = (graph_item){token[i], pos, l->seq[i]};
+        rc = kv_reserve(l->seq[i], 1, err);
     }
-    if (rc == SNUG_OK) rc = graph_embed(s->g, &s->outer.w[ROLE_EMBD], item, n, s->x, err);
-    for (uint32_t l = 0; l < c->n_layers && rc == SNUG_OK; l++) rc = graph_layer(s->g, (int)l, l, &s->layer[l], item, n, s->x, err);
-    if (rc == SNUG_OK) rc = graph_head(s->g, &s->outer, s->x, n, s->logits, err);
-    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) kv_commit(s->seq[i], 1);
+    if (rc == SNUG_OK) rc = graph_embed(l->g, &s->outer.w[ROLE_EMBD], item, n, l->x, err);
+    for (uint32_t k = 0; k < c->n_layers && rc == SNUG_OK; k++) rc = graph_layer(l->g, (int)k, k, &s->layer[k], item, n, l->x, err);
+    if (rc == SNUG_OK) rc = graph_head(l->g, &s->outer, l->x, n, l->logits, err);
+    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) kv_commit(l->seq[i], 1);
     return rc;
 }
 
-static snug_err sample_group(sampler *s, uint32_t group, uint32_t n, snug_error *err) {
+static uint32_t group_size(const fit_job *f, uint32_t group) {
+    return f->text.n_seq - group * GROUP < GROUP ? f->text.n_seq - group * GROUP : GROUP;
+}
+
+/* Progress as far as the calling thread knows: its own group, and the groups that are whole. */
+static snug_err report(sampler *s, uint32_t in_group, snug_error *err) {
+    uint64_t tokens = (uint64_t)(s->first_group + __atomic_load_n(&s->done, __ATOMIC_RELAXED)) * GROUP * s->f->text.len + in_group;
+    return meter_update(&s->f->meter, min_u64(tokens, (uint64_t)s->f->text.n_seq * s->f->text.len), NULL, err);
+}
+
+static snug_err sample_group(sampler *s, lane *l, uint32_t group, bool reports, snug_error *err) {
     fit_job *f = s->f;
-    uint32_t len = f->text.len;
+    uint32_t len = f->text.len, n = group_size(f, group);
     int32_t *ids = f->text.ids + (size_t)group * GROUP * len, token[GROUP], next[GROUP];
     rng r[GROUP];
     snug_err rc = SNUG_OK;
     for (uint32_t i = 0; i < n; i++) {
         rng_seed(&r[i], f->p->seed, 0x73656c66 + (uint64_t)group * GROUP + i);
         ids[(size_t)i * len] = token[i] = first_token(f, &r[i]);
-        rc = kv_truncate(s->seq[i], 0, err);
+        rc = kv_truncate(l->seq[i], 0, err);
     }
     for (uint32_t p = 0; p + 1 < len && rc == SNUG_OK; p++) {
-        rc = step(s, token, p, n, err);
-        pick_job j = {s->logits, f->src->cfg.n_vocab, r, next};
-        if (rc == SNUG_OK) thread_for(f->threads, n, 1, pick, &j);
+        rc = step(s, l, token, p, n, err);
+        pick_job j = {l->logits, f->src->cfg.n_vocab, r, next};
+        if (rc == SNUG_OK) thread_for(s->packed ? f->threads : 1, n, 1, pick, &j);
         for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
             if (next[i] < 0) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: its logits are not numbers; calibrate with --calib none or a text", f->src->path);
             ids[(size_t)i * len + p + 1] = token[i] = next[i];
         }
-        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)group * GROUP * len + (uint64_t)(p + 1) * n, NULL, err);
+        if (rc == SNUG_OK && reports) rc = report(s, (p + 1) * n, err);
+        if (rc == SNUG_OK && f->meter.cancelled) rc = SNUG_ERR_CANCELLED; /* set by the calling thread */
     }
     return rc;
+}
+
+static void sample_groups(void *user, size_t begin, size_t end, int worker) {
+    sampler *s = user;
+    for (size_t i = begin; i < end; i++) {
+        bool first = worker == 0; /* the calling thread: errors and progress are its own */
+        s->rc[i] = sample_group(s, &s->lane[worker], s->first_group + (uint32_t)i, first, first ? s->err : NULL);
+        __atomic_add_fetch(&s->done, 1, __ATOMIC_RELAXED);
+    }
 }
 
 /* ---- with the journal ---- */
@@ -256,22 +299,38 @@ static snug_err save_group(const fit_job *f, uint32_t group, uint32_t n, snug_er
     return journal_put(f->journal, "sample", group, list, err);
 }
 
+/* Groups [first, first + n), at most one per lane at a time, so that each is in the journal soon. */
+static snug_err sample_batch(sampler *s, uint32_t first, uint32_t n, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    s->first_group = first;
+    s->done = 0;
+    s->err = err;
+    s->rc = calloc(n, sizeof *s->rc);
+    if (!s->rc) return err_nomem(err, n * sizeof *s->rc);
+    if (s->n_lanes > 1) thread_for((int)s->n_lanes, n, 1, sample_groups, s);
+    else sample_groups(s, 0, n, 0);
+    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
+        rc = s->rc[i];
+        if (rc != SNUG_OK && s->n_lanes > 1) rc = err_set(err, rc, "sampling calibration text: %s", snug_err_name(rc));
+        if (rc == SNUG_OK) rc = save_group(s->f, first + i, group_size(s->f, first + i), err);
+    }
+    free(s->rc);
+    return rc;
+}
+
 snug_err sample_text(fit_job *f, snug_error *err) {
     sampler s = {.f = f};
-    bool open = false;
-    snug_err rc = SNUG_OK;
-    for (uint32_t group = 0; group * GROUP < f->text.n_seq && rc == SNUG_OK; group++) {
-        uint32_t n = f->text.n_seq - group * GROUP < GROUP ? f->text.n_seq - group * GROUP : GROUP;
-        if (load_group(f, group, n)) continue;
-        if (!open) {
-            meter_begin(&f->meter, f->stage_sample);
-            meter_skip(&f->meter, (uint64_t)group * GROUP * f->text.len);
-            rc = open_sampler(&s, err);
-            open = true;
-        }
-        if (rc == SNUG_OK) rc = sample_group(&s, group, n, err);
-        if (rc == SNUG_OK) rc = save_group(f, group, n, err);
+    uint32_t n_groups = (f->text.n_seq + GROUP - 1) / GROUP, first = 0;
+    while (first < n_groups && load_group(f, first, group_size(f, first))) first++;
+    if (first == n_groups) return SNUG_OK;
+    meter_begin(&f->meter, f->stage_sample);
+    meter_skip(&f->meter, (uint64_t)first * GROUP * f->text.len);
+    snug_err rc = open_sampler(&s, err);
+    while (first < n_groups && rc == SNUG_OK) {
+        uint32_t n = n_groups - first < s.n_lanes ? n_groups - first : (uint32_t)s.n_lanes;
+        rc = sample_batch(&s, first, n, err);
+        first += n;
     }
-    if (open) close_sampler(&s);
+    close_sampler(&s);
     return rc;
 }

@@ -34,7 +34,7 @@ static bool put_entry(buf *b, const plan_entry *e, bool last) {
     bool ok = buf_append_str(b, "    {\"tensor\": ") && put_string(b, e->tensor) && buf_append_str(b, ", \"codec\": ") && put_string(b, name) &&
               buf_printf(b, ", \"rows\": %llu, \"cols\": %llu, \"bytes\": %llu", (unsigned long long)e->rows, (unsigned long long)e->cols,
                          (unsigned long long)e->bytes) &&
-              buf_printf(b, ", \"rel_error\": %.6g, \"sensitivity\": %.6g, \"loss\": %.6g", e->rel_error, e->sensitivity, e->loss);
+              buf_printf(b, ", \"rel_error\": %.6g, \"sensitivity\": %.6g, \"loss\": %.17g", e->rel_error, e->sensitivity, e->loss);
     if (ok && e->note && *e->note) ok = buf_append_str(b, ", \"note\": ") && put_string(b, e->note);
     return ok && buf_append_str(b, last ? "}\n" : "},\n");
 }

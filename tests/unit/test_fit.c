@@ -1,0 +1,323 @@
+// rooms: fit plan eval run solve codec kern model kv token format linalg base
+/* snug_fit as a whole on the tiny goldens: budgets kept to the byte, the same bytes for any number of threads and after any
+ * interruption, plans, pins, targets, imatrix files, export. */
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/rng.h"
+#include "format/gguf.h"
+#include "model/store.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char dir[64];                       /* a folder of our own, removed at the end */
+static const char *LLAMA3 = SNUG_SOURCE_DIR "/tests/golden/llama3"; /* bf16, shards, tied, llama3 RoPE scaling */
+static const char *QWEN2 = SNUG_SOURCE_DIR "/tests/golden/qwen2";   /* biases */
+
+static const char *at(const char *name) {
+    static char path[64][128];
+    static int i;
+    i = (i + 1) % 64;
+    snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
+    return path[i];
+}
+
+static int setup(void **state) {
+    snprintf(dir, sizeof dir, "/tmp/snug-test-fit-XXXXXX");
+    if (!mkdtemp(dir)) return -1;
+    setenv("XDG_CACHE_HOME", at("cache"), 1);
+    return 0;
+}
+static int teardown(void **state) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+static void drop_cache(void) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s/cache'", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static uint64_t hash_of(const char *path) {
+    char *data;
+    size_t n;
+    assert_int_equal(io_read_all(path, 1 << 30, &data, &n, NULL), SNUG_OK);
+    uint64_t h = hash_bytes(data, n);
+    free(data);
+    return h;
+}
+
+/* Fits and checks what must always hold; returns the file's hash. */
+static uint64_t fit_ok(snug_fit_params p) {
+    snug_fit_report *r = NULL;
+    snug_error err = {0};
+    if (snug_fit(&p, &r, &err) != SNUG_OK) fail_msg("%s", err.message);
+    const snug_fit_summary *s = snug_fit_report_summary(r);
+    struct stat st;
+    assert_int_equal(stat(p.output, &st), 0);
+    assert_int_equal((uint64_t)st.st_size, s->bytes);
+    if (s->budget_bytes) assert_true(s->bytes <= s->budget_bytes);
+    snug_fit_report_destroy(&r);
+    assert_null(r);
+    if (snug_model_verify(p.output, 1, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    char name[160];
+    snprintf(name, sizeof name, "%s.journal", p.output);
+    assert_false(io_exists(name));
+    snprintf(name, sizeof name, "%s.part", p.output);
+    assert_false(io_exists(name));
+    return hash_of(p.output);
+}
+
+static void fit_fails(snug_fit_params p, snug_err code, const char *words) {
+    snug_fit_report *r = NULL;
+    snug_error err = {0};
+    assert_int_equal(snug_fit(&p, &r, &err), code);
+    assert_null(r);
+    if (!strstr(err.message, words)) fail_msg("\"%s\" does not say \"%s\"", err.message, words);
+}
+
+/* The least size that works, as the refusal of a budget of one byte names it. */
+static uint64_t least_of(snug_fit_params p) {
+    snug_error err = {0};
+    p.size_bytes = 1;
+    assert_int_equal(snug_fit(&p, NULL, &err), SNUG_ERR_BUDGET);
+    const char *text = strstr(err.message, "the least that works is ");
+    assert_non_null(text);
+    return strtoull(text + strlen("the least that works is "), NULL, 10);
+}
+
+static void budgets(void **state) {
+    rng r;
+    rng_seed(&r, 7, 0);
+    for (int target = 0; target < 2; target++) {
+        snug_fit_params p = {.source = LLAMA3, .output = at("b.snug"), .effort = SNUG_EFFORT_QUICK, .target = target ? SNUG_FOR_GGUF : SNUG_FOR_SNUG, .threads = 1};
+        unlink(p.output);
+        uint64_t least = least_of(p);
+        p.size_bytes = least - 1;
+        fit_fails(p, SNUG_ERR_BUDGET, "least that works");
+        assert_false(io_exists(p.output));
+        p.size_bytes = least;
+        fit_ok(p);
+        for (int i = 0; i < 6; i++) {
+            p.size_bytes = least + rng_below(&r, 500000);
+            fit_ok(p);
+        }
+    }
+    snug_fit_params p = {.source = QWEN2, .output = at("b.snug"), .effort = SNUG_EFFORT_QUICK, .bpw = 9.5, .threads = 2};
+    fit_ok(p);
+    p.bpw = 0;
+    p.ratio = 0.6;
+    fit_ok(p);
+    p.ratio = 0;
+    fit_fails(p, SNUG_ERR_ARG, "no budget");
+    p.ram_bytes = 60u << 20;
+    fit_fails(p, SNUG_ERR_ARG, "positions");
+    p.n_ctx = 128;
+    fit_ok(p);
+    p.ram_bytes = 1 << 20;
+    fit_fails(p, SNUG_ERR_BUDGET, "of memory at 128 positions");
+}
+
+static void same_bytes(void **state) {
+    snug_fit_params p = {.source = LLAMA3, .output = at("a.snug"), .size_bytes = 200000, .threads = 1};
+    drop_cache();
+    uint64_t one = fit_ok(p);
+    p.threads = 3;
+    assert_true(fit_ok(p) == one); /* from the cache */
+    drop_cache();
+    assert_true(fit_ok(p) == one);
+    p.seed = 5;
+    assert_true(fit_ok(p) != one);
+}
+
+/* A progress callback that cancels at its n-th event. */
+typedef struct stopper { int left; } stopper;
+static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
+
+static void interrupted(void **state) {
+    snug_fit_params p = {.source = LLAMA3, .output = at("i.snug"), .size_bytes = 200000, .threads = 2};
+    const char *journal = at("i.snug.journal");
+    drop_cache();
+    uint64_t whole = fit_ok(p);
+    assert_int_equal(unlink(p.output), 0);
+    for (int n = 0; n < 12; n += 1) {
+        drop_cache();
+        stopper s = {n};
+        snug_fit_params q = p;
+        q.progress = (snug_progress){stop, &s};
+        snug_error err = {0};
+        snug_err rc = snug_fit(&q, NULL, &err);
+        if (rc == SNUG_OK) break;
+        assert_int_equal(rc, SNUG_ERR_CANCELLED);
+        assert_false(io_exists(p.output));
+        assert_true(io_exists(journal));
+        if (n % 3 == 1) { /* the last line is cut, as by a kill while it was written */
+            struct stat st;
+            assert_int_equal(stat(journal, &st), 0);
+            assert_int_equal(truncate(journal, st.st_size - 7), 0);
+        }
+        if (n % 3 == 2) {
+            q = p;
+            q.resume = true;
+            q.size_bytes = 210000;
+            if (n > 3) fit_fails(q, SNUG_ERR_MISMATCH, "size was 200000, now 210000");
+        }
+        q = p;
+        q.resume = true;
+        q.threads = 1;
+        assert_true(fit_ok(q) == whole);
+        assert_int_equal(unlink(p.output), 0);
+    }
+    /* the part file was damaged behind the journal's back */
+    drop_cache();
+    p.resume = true;
+    assert_true(fit_ok(p) == whole); /* nothing to resume */
+}
+
+static void plans(void **state) {
+    snug_fit_params p = {.source = LLAMA3, .output = at("p.snug"), .size_bytes = 190000, .plan_out = at("plan.json"), .effort = SNUG_EFFORT_QUICK};
+    uint64_t first = fit_ok(p);
+    snug_fit_params q = {.source = LLAMA3, .output = at("q.snug"), .plan_in = at("plan.json"), .effort = SNUG_EFFORT_QUICK};
+    assert_true(fit_ok(q) == first);
+    q.source = QWEN2;
+    fit_fails(q, SNUG_ERR_MISMATCH, "plan.json");
+    q.source = LLAMA3;
+    q.target = SNUG_FOR_GGUF;
+    fit_fails(q, SNUG_ERR_MISMATCH, "no GGUF type");
+    p.plan_only = true;
+    p.output = NULL;
+    assert_int_equal(snug_fit(&p, NULL, NULL), SNUG_OK);
+}
+
+static const char *codec_of(const char *path, const char *tensor, store **s) {
+    assert_int_equal(store_open(path, false, s, NULL), SNUG_OK);
+    for (size_t i = 0; i < (*s)->n_tensors; i++)
+        if (strcmp((*s)->tensors[i].name, tensor) == 0) return (*s)->tensors[i].codec_name;
+    fail_msg("%s is not there", tensor);
+    return NULL;
+}
+
+static void pins(void **state) {
+    const char *pin[] = {"blk.*.attn_?.weight=int5g32", "blk.1.attn_q.weight=int4g64+lowrank4", "blk.2.ffn_down.weight=q6_k"};
+    snug_fit_params p = {.source = LLAMA3, .output = at("pin.snug"), .size_bytes = 250000, .effort = SNUG_EFFORT_QUICK, .pins = pin, .n_pins = 3};
+    fit_ok(p);
+    store *s = NULL;
+    assert_string_equal(codec_of(p.output, "blk.1.attn_q.weight", &s), "int4g64+lowrank4");
+    store_close(&s);
+    assert_string_equal(codec_of(p.output, "blk.0.attn_k.weight", &s), "int5g32");
+    store_close(&s);
+    assert_string_equal(codec_of(p.output, "blk.2.ffn_down.weight", &s), "q6_k"); /* padded payload: 172 columns */
+    store_close(&s);
+    const char *bad[] = {"blk.*=int99g64", "nothing.*=q4_0", "no equals sign", "*_norm.weight=q8_0"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        p.pins = &bad[i];
+        p.n_pins = 1;
+        fit_fails(p, SNUG_ERR_ARG, "pin \"");
+    }
+    p.pins = pin;
+    p.target = SNUG_FOR_GGUF;
+    fit_fails(p, SNUG_ERR_ARG, "no GGUF type");
+    p.pins = pin + 2;
+    p.n_pins = 1;
+    fit_ok(p); /* falls back: bf16 is the only native type for 172 columns of bf16 */
+    assert_string_equal(codec_of(p.output, "blk.2.ffn_down.weight", &s), "bf16");
+    store_close(&s);
+}
+
+static void gguf_target(void **state) {
+    snug_fit_params p = {.source = LLAMA3, .output = at("g.gguf"), .size_bytes = 500000, .effort = SNUG_EFFORT_QUICK, .target = SNUG_FOR_GGUF};
+    fit_ok(p);
+    gguf_file *g = NULL;
+    assert_int_equal(gguf_open(p.output, &g, NULL), SNUG_OK);
+    bool rope = false;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        assert_true(g->tensors[i].type != GGML_I8);
+        if (g->tensors[i].n_dims == 1) assert_int_equal(g->tensors[i].type, GGML_F32);
+        else assert_true(g->tensors[i].type != GGML_F16); /* the source is bf16 */
+        rope |= strcmp(g->tensors[i].name, "rope_freqs.weight") == 0;
+    }
+    assert_true(rope);
+    assert_non_null(gguf_find(g, "tokenizer.ggml.tokens"));
+    assert_non_null(gguf_find(g, "general.quantization_version"));
+    gguf_close(&g);
+    /* a GGUF is a source like any other, and what is native is copied */
+    snug_fit_params q = {.source = p.output, .output = at("g2.gguf"), .ratio = 3, .effort = SNUG_EFFORT_QUICK, .target = SNUG_FOR_GGUF};
+    fit_ok(q);
+    snug_model *a = NULL, *b = NULL;
+    assert_int_equal(snug_model_open(p.output, &a, NULL), SNUG_OK);
+    assert_int_equal(snug_model_open(q.output, &b, NULL), SNUG_OK);
+    for (size_t i = 0; i < snug_model_n_tensors(a); i++) {
+        snug_tensor_info x, y;
+        assert_int_equal(snug_model_tensor(a, i, &x), SNUG_OK);
+        assert_int_equal(snug_model_tensor(b, i, &y), SNUG_OK);
+        assert_string_equal(x.codec, y.codec);
+        assert_true(y.predicted_loss <= 0);
+    }
+    snug_model_close(&a);
+    snug_model_close(&b);
+    /* a snug artifact exports to native types only */
+    snug_fit_params r = {.source = LLAMA3, .output = at("e.snug"), .size_bytes = 200000, .effort = SNUG_EFFORT_QUICK};
+    fit_ok(r);
+    snug_error err = {0};
+    if (snug_export(r.output, at("e.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_int_equal(gguf_open(at("e.gguf"), &g, NULL), SNUG_OK);
+    for (size_t i = 0; i < g->n_tensors; i++) assert_true(g->tensors[i].type != GGML_I8);
+    assert_null(gguf_find(g, "snug.version"));
+    gguf_close(&g);
+}
+
+static void put_i32(FILE *f, int32_t v) { fwrite(&v, 4, 1, f); }
+
+static void imatrix(void **state) {
+    FILE *f = fopen(at("im.dat"), "wb");
+    put_i32(f, 1);
+    put_i32(f, (int32_t)strlen("blk.0.attn_q.weight"));
+    fputs("blk.0.attn_q.weight", f);
+    put_i32(f, 4);
+    put_i32(f, 96);
+    for (int i = 0; i < 96; i++) {
+        float v = (float)(i + 1) * 4;
+        fwrite(&v, 4, 1, f);
+    }
+    fclose(f);
+    snug_fit_params p = {.source = LLAMA3, .output = at("im.snug"), .size_bytes = 150000, .effort = SNUG_EFFORT_QUICK};
+    uint64_t without = fit_ok(p);
+    p.imatrix = at("im.dat");
+    assert_true(fit_ok(p) != without);
+    assert_int_equal(truncate(at("im.dat"), 100), 0);
+    fit_fails(p, SNUG_ERR_FORMAT, "ends inside");
+    f = fopen(at("im.dat"), "wb");
+    put_i32(f, 1000000);
+    fclose(f);
+    fit_fails(p, SNUG_ERR_FORMAT, "im.dat");
+}
+
+static void calibration_file(void **state) {
+    FILE *f = fopen(at("text.txt"), "w");
+    for (int i = 0; i < 4000; i++) fprintf(f, "The %d birds sat in the %d trees and sang. ", i, i * i);
+    fclose(f);
+    snug_fit_params p = {.source = QWEN2, .output = at("c.snug"), .size_bytes = 200000, .calib = at("text.txt"), .threads = 2};
+    uint64_t file = fit_ok(p);
+    p.calib = "none";
+    assert_true(fit_ok(p) != file);
+    f = fopen(at("text.txt"), "w");
+    fputs("too short", f);
+    fclose(f);
+    p.calib = at("text.txt");
+    fit_fails(p, SNUG_ERR_ARG, "calibration text");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),     cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
+                                       cmocka_unit_test(plans),       cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
+                                       cmocka_unit_test(imatrix),     cmocka_unit_test(calibration_file)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
