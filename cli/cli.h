@@ -1,5 +1,5 @@
-/* What the commands share: their table, options, messages, progress and the printing of figures. The program stands on snug.h
- * alone; this header is its own little library. Exit codes: 0 fine, 1 failed, 2 usage, 3 does not fit. */
+/* What the commands share: their table, options, messages, progress and the printing of figures. The program stands on
+ * snug.h alone; this header is its own little library. Exit codes: 0 fine, 1 failed, 2 usage, 3 does not fit. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 #include <snug.h>
@@ -24,20 +24,26 @@ typedef enum opt_kind {
     OPT_INTS,   /* int_list: "1,2,4", each within [min, max]               */
 } opt_kind;
 
-typedef struct str_list { const char **item; size_t n; } str_list;
+typedef struct str_list {
+    const char **item;
+    size_t n;
+} str_list;
 enum { INT_LIST_MAX = 16 };
-typedef struct int_list { int item[INT_LIST_MAX]; size_t n; } int_list;
+typedef struct int_list {
+    int item[INT_LIST_MAX];
+    size_t n;
+} int_list;
 
 typedef struct option {
     const char *name; /* without dashes                                     */
     char letter;      /* of the short form, 0: none                         */
     opt_kind kind;
-    void *value;      /* where it goes, by kind; keeps its default          */
-    const char *arg;  /* what stands for the value in --help, NULL for flags */
+    void *value;     /* where it goes, by kind; keeps its default          */
+    const char *arg; /* what stands for the value in --help, NULL for flags */
     const char *help;
-    double min, max;  /* numbers; max 0: no bound                           */
+    double min, max; /* numbers; max 0: no bound                           */
     const char *choices;
-    bool given;       /* set by the parser                                  */
+    bool given; /* set by the parser                                  */
 } option;
 
 typedef struct command {
@@ -50,7 +56,8 @@ typedef struct command {
 } command;
 
 /* Fills the options and the operand. False: all is said and *exit_code is the program's (help: 0, mistakes: 2). */
-bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv, int *exit_code);
+bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv,
+                   int *exit_code);
 /* "3.2G", "700M", "1.5GiB", "2GB" (decimal), "123456": whole bytes, rounded down. */
 bool parse_size(const char *text, uint64_t *bytes);
 bool parse_ratio(const char *text, double *ratio);
@@ -59,16 +66,19 @@ const char *nearest_word(const char *word, const char *const *candidates, size_t
 /* A mistake in how the command was called; returns EXIT_USAGE. */
 int usage_error(const command *cmd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define OPTION_THREADS(where) \
-    {.name = "threads", .letter = 't', .kind = OPT_U32, .value = (where), .arg = "N", .min = 1, .max = 1024, \
-     .help = "threads (default: the CPUs that this process may use)"}
-#define OPTION_JSON(where) {.name = "json", .kind = OPT_FLAG, .value = (where), .help = "report as JSON on stdout"}
+#define OPTION_THREADS(where)                                                                                          \
+    {                                                                                                                  \
+        .name = "threads", .letter = 't', .kind = OPT_U32, .value = (where), .arg = "N", .min = 1, .max = 1024,        \
+        .help = "threads (default: the CPUs that this process may use)"                                                \
+    }
+#define OPTION_JSON(where)                                                                                             \
+    { .name = "json", .kind = OPT_FLAG, .value = (where), .help = "report as JSON on stdout" }
 #define COUNT_OF(a) (sizeof(a) / sizeof *(a))
 
 /* -------------------------------------------------------------- commands ---- */
 
-extern const command fit_command, run_command, chat_command, eval_command, bench_command, inspect_command, verify_command,
-    export_command;
+extern const command fit_command, run_command, chat_command, eval_command, bench_command, inspect_command,
+    verify_command, export_command;
 int cmd_fit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
@@ -88,8 +98,8 @@ void clear_interrupt(void); /* chat: the answer was stopped, the talk goes on */
 /* A bar with rate and time left on a terminal, plain lines in a log, JSON lines with --json; always on stderr. */
 typedef struct progress_view {
     bool terminal, json;
-    bool drawn;          /* a bar is on the screen                          */
-    double last_line_s;  /* elapsed time at the last line of a log          */
+    bool drawn;         /* a bar is on the screen                          */
+    double last_line_s; /* elapsed time at the last line of a log          */
     double stage_began_s;
     uint64_t stage_began_done;
     char stage[32];
@@ -109,14 +119,15 @@ double now_seconds(void);
 /* ------------------------------------------------------- figures and JSON ---- */
 
 enum { TEXT_MAX = 32 };
-const char *size_text(char out[TEXT_MAX], uint64_t bytes);      /* "3.2G": K, M, G are powers of 1024 */
-const char *count_text(char out[TEXT_MAX], uint64_t n);         /* "1,234,567" */
-const char *duration_text(char out[TEXT_MAX], double seconds);  /* "42 s", "3:07", "1:02:03" */
+const char *size_text(char out[TEXT_MAX], uint64_t bytes);     /* "3.2G": K, M, G are powers of 1024 */
+const char *count_text(char out[TEXT_MAX], uint64_t n);        /* "1,234,567" */
+const char *duration_text(char out[TEXT_MAX], double seconds); /* "42 s", "3:07", "1:02:03" */
 
 /* Bytes of the UTF-8 character at p (RFC 3629), 0 when there is none within the `left` bytes. */
 size_t utf8_char(const unsigned char *p, size_t left);
 
-/* Numbers that are not finite become null, bytes that are no UTF-8 become U+FFFD: what is printed is always valid JSON. */
+/* Numbers that are not finite become null, bytes that are no UTF-8 become U+FFFD: what is printed is always valid JSON.
+ */
 void json_put_real(json_t *obj, const char *key, double value);
 void json_put_int(json_t *obj, const char *key, uint64_t value);
 void json_put_text(json_t *obj, const char *key, const char *value);

@@ -1,5 +1,5 @@
-/* snug bench: how fast a model reads and writes here. Writing is bound by how fast memory streams the weights, so the bytes that one
- * token needs and the share of the machine's measured bandwidth stand beside the speed. */
+/* snug bench: how fast a model reads and writes here. Writing is bound by how fast memory streams the weights, so the
+ * bytes that one token needs and the share of the machine's measured bandwidth stand beside the speed. */
 #include "cli.h"
 
 #include <pthread.h>
@@ -18,11 +18,19 @@ const command bench_command = {
 
 enum { BATCH = 128, STREAM_BYTES = 256 << 20 };
 
-typedef struct speed { int threads; double prefill_tps, decode_tps, bandwidth; snug_memory memory; } speed;
+typedef struct speed {
+    int threads;
+    double prefill_tps, decode_tps, bandwidth;
+    snug_memory memory;
+} speed;
 
 /* ------------------------------------------------------------ bandwidth ---- */
 
-typedef struct stream { const uint64_t *data; size_t n; uint64_t sum; } stream;
+typedef struct stream {
+    const uint64_t *data;
+    size_t n;
+    uint64_t sum;
+} stream;
 
 static void *read_stream(void *p) {
     stream *s = p;
@@ -37,7 +45,8 @@ static void *read_stream(void *p) {
     return NULL;
 }
 
-/* Bytes per second that `threads` threads read from memory together, the best of four passes; 0 when it cannot be measured. */
+/* Bytes per second that `threads` threads read from memory together, the best of four passes; 0 when it cannot be
+ * measured. */
 static double measure_bandwidth(int threads) {
     uint64_t *data = malloc(STREAM_BYTES);
     double best = 0;
@@ -99,13 +108,21 @@ typedef struct bench_run {
     uint64_t done, total; /* tokens, over all repetitions and thread counts */
 } bench_run;
 
-static int32_t some_token(const bench_run *b, uint32_t i) { return (int32_t)((uint64_t)(i + 1) * 2654435761u % b->n_vocab); }
+static int32_t some_token(const bench_run *b, uint32_t i) {
+    return (int32_t)((uint64_t)(i + 1) * 2654435761u % b->n_vocab);
+}
 
 static snug_err advance(bench_run *b, uint32_t n, const char *stage, snug_error *err) {
     b->done += n;
     double elapsed = now_seconds() - b->began, fraction = (double)b->done / (double)b->total;
-    snug_event e = {.stage = stage, .detail = "", .done = b->done, .total = b->total, .unit = "tokens", .elapsed_s = elapsed,
-                    .eta_s = elapsed / fraction - elapsed, .fraction = fraction};
+    snug_event e = {.stage = stage,
+                    .detail = "",
+                    .done = b->done,
+                    .total = b->total,
+                    .unit = "tokens",
+                    .elapsed_s = elapsed,
+                    .eta_s = elapsed / fraction - elapsed,
+                    .fraction = fraction};
     snug_progress p = progress_to(b->view);
     if (!p.fn(p.user, &e)) return SNUG_OK;
     *err = (snug_error){.code = SNUG_ERR_CANCELLED, .message = "stopped"};
@@ -113,14 +130,16 @@ static snug_err advance(bench_run *b, uint32_t n, const char *stage, snug_error 
 }
 
 /* Decodes n tokens from an empty sequence, `step` at a time; *seconds excludes the reporting. */
-static snug_err time_tokens(bench_run *b, uint32_t n, uint32_t step, const char *stage, double *seconds, snug_error *err) {
+static snug_err time_tokens(bench_run *b, uint32_t n, uint32_t step, const char *stage, double *seconds,
+                            snug_error *err) {
     snug_err code = snug_seq_truncate(b->seq, 0, err);
     *seconds = 0;
     for (uint32_t at = 0; !code && at < n;) {
         snug_item items[BATCH];
         uint32_t count = n - at < step ? n - at : step;
         for (uint32_t i = 0; i < count; i++)
-            items[i] = (snug_item){.seq = b->seq, .token = some_token(b, at + i), .pos = at + i, .wants_logits = i + 1 == count};
+            items[i] = (snug_item){
+                .seq = b->seq, .token = some_token(b, at + i), .pos = at + i, .wants_logits = i + 1 == count};
         double began = now_seconds();
         code = snug_decode(b->ctx, items, count, err);
         *seconds += now_seconds() - began;
@@ -130,7 +149,8 @@ static snug_err time_tokens(bench_run *b, uint32_t n, uint32_t step, const char 
     return code;
 }
 
-static snug_err bench_threads(const snug_model *model, bench_run *b, int threads, uint32_t repeat, speed *out, snug_error *err) {
+static snug_err bench_threads(const snug_model *model, bench_run *b, int threads, uint32_t repeat, speed *out,
+                              snug_error *err) {
     uint32_t n_ctx = b->prompt > b->generate ? b->prompt : b->generate;
     snug_context_params cp = {.n_ctx = n_ctx, .max_batch = BATCH, .threads = threads};
     *out = (speed){.threads = threads ? threads : snug_default_threads()};
@@ -182,7 +202,8 @@ static json_t *bench_json(const char *path, const bench_run *b, const speed *s, 
 
 static void print_speeds(const bench_run *b, const speed *s, size_t n, uint64_t bytes) {
     char a[TEXT_MAX], m[TEXT_MAX];
-    printf("%s kernels, %s of weights per token, %s to run\n", snug_cpu_level(), size_text(a, bytes), size_text(m, s[0].memory.total_bytes));
+    printf("%s kernels, %s of weights per token, %s to run\n", snug_cpu_level(), size_text(a, bytes),
+           size_text(m, s[0].memory.total_bytes));
     printf("threads   prefill (%u)   decode (%u)   of memory's speed\n", b->prompt, b->generate);
     for (size_t i = 0; i < n; i++) {
         char speed_text[TEXT_MAX];
@@ -198,10 +219,38 @@ int cmd_bench(int argc, char **argv) {
     bool json = false;
     const char *path;
     option opts[] = {
-        {.name = "prompt", .letter = 'p', .kind = OPT_U32, .value = &prompt, .arg = "N", .min = 1, .max = 1 << 20, .help = "tokens read (default 512, or the model's context if less)"},
-        {.name = "generate", .letter = 'n', .kind = OPT_U32, .value = &generate, .arg = "N", .min = 1, .max = 1 << 20, .help = "tokens written (default 128)"},
-        {.name = "threads", .letter = 't', .kind = OPT_INTS, .value = &threads, .arg = "N,N...", .min = 1, .max = 256, .help = "thread counts (default: the CPUs that this process may use)"},
-        {.name = "repeat", .letter = 'r', .kind = OPT_U32, .value = &repeat, .arg = "N", .min = 1, .max = 1000, .help = "repetitions (default 3)"},
+        {.name = "prompt",
+         .letter = 'p',
+         .kind = OPT_U32,
+         .value = &prompt,
+         .arg = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "tokens read (default 512, or the model's context if less)"},
+        {.name = "generate",
+         .letter = 'n',
+         .kind = OPT_U32,
+         .value = &generate,
+         .arg = "N",
+         .min = 1,
+         .max = 1 << 20,
+         .help = "tokens written (default 128)"},
+        {.name = "threads",
+         .letter = 't',
+         .kind = OPT_INTS,
+         .value = &threads,
+         .arg = "N,N...",
+         .min = 1,
+         .max = 256,
+         .help = "thread counts (default: the CPUs that this process may use)"},
+        {.name = "repeat",
+         .letter = 'r',
+         .kind = OPT_U32,
+         .value = &repeat,
+         .arg = "N",
+         .min = 1,
+         .max = 1000,
+         .help = "repetitions (default 3)"},
         OPTION_JSON(&json),
     };
     int exit_code;
@@ -216,11 +265,16 @@ int cmd_bench(int argc, char **argv) {
 
     progress_view view;
     progress_open(&view, json);
-    bench_run b = {.n_vocab = info->n_vocab, .prompt = prompt, .generate = generate, .view = &view, .began = now_seconds(),
+    bench_run b = {.n_vocab = info->n_vocab,
+                   .prompt = prompt,
+                   .generate = generate,
+                   .view = &view,
+                   .began = now_seconds(),
                    .total = (uint64_t)(prompt + generate) * repeat * threads.n};
     speed speeds[INT_LIST_MAX];
     snug_err code = SNUG_OK;
-    for (size_t i = 0; !code && i < threads.n; i++) code = bench_threads(model, &b, threads.item[i], repeat, &speeds[i], &err);
+    for (size_t i = 0; !code && i < threads.n; i++)
+        code = bench_threads(model, &b, threads.item[i], repeat, &speeds[i], &err);
     progress_close(&view);
     uint64_t bytes = bytes_per_token(model);
     if (code) {

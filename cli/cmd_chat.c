@@ -1,5 +1,6 @@
-/* snug chat: a conversation through the model's own chat template. Every turn renders the whole conversation and feeds it to the
- * writer, which computes only what the cache does not hold yet. When it outgrows the context, the oldest exchanges are forgotten. */
+/* snug chat: a conversation through the model's own chat template. Every turn renders the whole conversation and feeds
+ * it to the writer, which computes only what the cache does not hold yet. When it outgrows the context, the oldest
+ * exchanges are forgotten. */
 #include "generate.h"
 
 #include <errno.h>
@@ -13,7 +14,8 @@ const command chat_command = {
     .usage = "chat MODEL [options]",
     .example = "snug chat small.snug\n"
                "printf 'Who wrote Emma?\\nAnd when?\\n' | snug chat small.snug --temp 0",
-    .notes = "One line is one message. /reset begins anew, /help says what there is, /exit or the end of input ends. Ctrl-C stops an\n"
+    .notes = "One line is one message. /reset begins anew, /help says what there is, /exit or the end of input ends. "
+             "Ctrl-C stops an\n"
              "answer; at the prompt it ends the program.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug chat small.snug",
@@ -57,7 +59,8 @@ static snug_err render(const talk *t, int32_t **ids, size_t *n_ids, snug_error *
     if (!code) code = tokenize_all(t->model, text, strlen(text), true, true, ids, n_ids, err);
     snug_free(text);
     int32_t bos = snug_token_bos(t->model);
-    if (!code && *n_ids >= 2 && bos >= 0 && (*ids)[0] == bos && (*ids)[1] == bos) memmove(*ids, *ids + 1, --*n_ids * sizeof **ids);
+    if (!code && *n_ids >= 2 && bos >= 0 && (*ids)[0] == bos && (*ids)[1] == bos)
+        memmove(*ids, *ids + 1, --*n_ids * sizeof **ids);
     return code;
 }
 
@@ -73,7 +76,9 @@ static snug_err render_to_fit(talk *t, int32_t **ids, size_t *n_ids, snug_error 
         *ids = NULL;
         if (t->n - t->n_system < 3) {
             *err = (snug_error){.code = SNUG_ERR_BUDGET};
-            snprintf(err->message, sizeof err->message, "the message is longer (%zu tokens) than the context (%u) allows; shorten it or start with a larger --ctx",
+            snprintf(err->message, sizeof err->message,
+                     "the message is longer (%zu tokens) than the context (%u) allows; shorten it or start with a "
+                     "larger --ctx",
                      *n_ids, t->writer.n_ctx);
             return err->code;
         }
@@ -126,7 +131,8 @@ static bool obey(talk *t, const char *line, bool *leave) {
         forget(t, t->n_system, t->n);
         fprintf(stderr, "[a new conversation]\n");
     } else if (strcmp(line, "/help") == 0) {
-        fprintf(stderr, "/reset  begin a new conversation\n/exit   leave (so does Ctrl-D)\n/help   this\nCtrl-C stops an answer.\n");
+        fprintf(stderr, "/reset  begin a new conversation\n/exit   leave (so does Ctrl-D)\n/help   this\nCtrl-C stops "
+                        "an answer.\n");
     } else {
         return false;
     }
@@ -207,10 +213,12 @@ int cmd_chat(int argc, char **argv) {
         code = err.code;
     }
     t.n_system = t.n;
-    if (!code && isatty(STDIN_FILENO)) fprintf(stderr, "%s, context %u tokens. /help lists the commands.\n", path, t.writer.n_ctx);
+    if (!code && isatty(STDIN_FILENO))
+        fprintf(stderr, "%s, context %u tokens. /help lists the commands.\n", path, t.writer.n_ctx);
     if (code) {
         exit_code = report_error(&chat_command, &err, false);
-        if (code == SNUG_ERR_UNSUPPORTED) fprintf(stderr, "Models that were not trained to chat continue a text: snug run %s -p TEXT\n", path);
+        if (code == SNUG_ERR_UNSUPPORTED)
+            fprintf(stderr, "Models that were not trained to chat continue a text: snug run %s -p TEXT\n", path);
     } else {
         exit_code = converse(&t);
     }

@@ -6,8 +6,10 @@ const command eval_command = {
     .summary = "Judge a model on a text, alone or against its source.",
     .usage = "eval MODEL --text FILE [--against REF] [options]",
     .example = "snug eval small.snug --text book.txt --against Llama-3.2-1B",
-    .notes = "Windows do not overlap and the second half of each is scored, as llama.cpp does; --stride N scores the last N tokens of a\n"
-             "window that starts every N tokens (--stride equal to --ctx scores every position). Both models run side by side.\n"
+    .notes = "Windows do not overlap and the second half of each is scored, as llama.cpp does; --stride N scores the "
+             "last N tokens of a\n"
+             "window that starts every N tokens (--stride equal to --ctx scores every position). Both models run side "
+             "by side.\n"
              "KL is KL(REF || MODEL) in nats per token. Intervals are 95 %, clustered by window.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug eval small.snug --text book.txt",
@@ -49,8 +51,8 @@ static void print_result(const snug_eval_result *r) {
         return;
     }
     printf(", source %.4f: %+.2f %%\n", r->ppl_ref, 100 * (r->ppl / r->ppl_ref - 1));
-    printf("KL to source  %.6f ± %.6f nats per token; median %.6f, 99 %% %.6f, largest %.4f\n", r->kl.value, r->kl.ci95, r->kl_median,
-           r->kl_p99, r->kl_max);
+    printf("KL to source  %.6f ± %.6f nats per token; median %.6f, 99 %% %.6f, largest %.4f\n", r->kl.value, r->kl.ci95,
+           r->kl_median, r->kl_p99, r->kl_max);
     printf("JS            %.6f ± %.6f\n", r->js.value, r->js.ci95);
     printf("same top      %.2f ± %.2f %% of tokens\n", 100 * r->top1.value, 100 * r->top1.ci95);
 }
@@ -63,18 +65,44 @@ int cmd_eval(int argc, char **argv) {
     const char *model_path, *ref_path = NULL;
     option opts[] = {
         {.name = "text", .kind = OPT_STRING, .value = &p.text_path, .arg = "FILE", .help = "the text to score"},
-        {.name = "against", .kind = OPT_STRING, .value = &ref_path, .arg = "REF", .help = "the model to compare with, usually the source"},
-        {.name = "ctx", .letter = 'c', .kind = OPT_U32, .value = &p.n_ctx, .arg = "N", .min = 2, .help = "window in tokens (default: 512, or the model's context if less)"},
+        {.name = "against",
+         .kind = OPT_STRING,
+         .value = &ref_path,
+         .arg = "REF",
+         .help = "the model to compare with, usually the source"},
+        {.name = "ctx",
+         .letter = 'c',
+         .kind = OPT_U32,
+         .value = &p.n_ctx,
+         .arg = "N",
+         .min = 2,
+         .help = "window in tokens (default: 512, or the model's context if less)"},
         {.name = "stride", .kind = OPT_U32, .value = &p.stride, .arg = "N", .min = 1, .help = "see below"},
-        {.name = "tokens", .letter = 'n', .kind = OPT_U64, .value = &p.max_tokens, .arg = "N", .help = "read no more than N tokens of the text"},
-        {.name = "act", .kind = OPT_CHOICE, .value = &act, .arg = "A", .choices = "f32|q8", .help = "activations: f32 (default), or q8 as `snug run` uses them"},
-        {.name = "kv", .kind = OPT_CHOICE, .value = &kv, .arg = "T", .choices = "f16|f32", .help = "cache: f16 (default) or f32"},
+        {.name = "tokens",
+         .letter = 'n',
+         .kind = OPT_U64,
+         .value = &p.max_tokens,
+         .arg = "N",
+         .help = "read no more than N tokens of the text"},
+        {.name = "act",
+         .kind = OPT_CHOICE,
+         .value = &act,
+         .arg = "A",
+         .choices = "f32|q8",
+         .help = "activations: f32 (default), or q8 as `snug run` uses them"},
+        {.name = "kv",
+         .kind = OPT_CHOICE,
+         .value = &kv,
+         .arg = "T",
+         .choices = "f16|f32",
+         .help = "cache: f16 (default) or f32"},
         OPTION_THREADS(&threads),
         OPTION_JSON(&json),
     };
     int exit_code;
     if (!options_parse(&eval_command, opts, COUNT_OF(opts), &model_path, argc, argv, &exit_code)) return exit_code;
-    if (!p.text_path) return usage_error(&eval_command, "no text: say --text FILE (a plain text that the model was not trained on)");
+    if (!p.text_path)
+        return usage_error(&eval_command, "no text: say --text FILE (a plain text that the model was not trained on)");
     p.act = act ? SNUG_ACT_Q8 : SNUG_ACT_F32;
     p.kv = kv ? SNUG_KV_F32 : SNUG_KV_F16;
     p.threads = (int)threads;

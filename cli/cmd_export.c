@@ -6,8 +6,10 @@ const command export_command = {
     .summary = "Write a model as a GGUF that llama.cpp runs.",
     .usage = "export MODEL -o OUT.gguf [options]",
     .example = "snug export small.snug -o small.gguf",
-    .notes = "Tensors of types that GGUF knows are copied; others are encoded again in the smallest type whose rate is not below theirs.\n"
-             "To fit a budget in GGUF types, start from the source instead: snug fit SRC -o OUT.gguf --for gguf --size 700M",
+    .notes =
+        "Tensors of types that GGUF knows are copied; others are encoded again in the smallest type whose rate is not "
+        "below theirs.\n"
+        "To fit a budget in GGUF types, start from the source instead: snug fit SRC -o OUT.gguf --for gguf --size 700M",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug export small.snug -o small.gguf",
 };
@@ -17,7 +19,12 @@ int cmd_export(int argc, char **argv) {
     bool json = false;
     const char *path, *output = NULL;
     option opts[] = {
-        {.name = "output", .letter = 'o', .kind = OPT_STRING, .value = &output, .arg = "OUT", .help = "the file to write"},
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_STRING,
+         .value = &output,
+         .arg = "OUT",
+         .help = "the file to write"},
         OPTION_THREADS(&threads),
         OPTION_JSON(&json),
     };
@@ -42,7 +49,8 @@ int cmd_export(int argc, char **argv) {
         exit_code = finish_json(&export_command, o);
     } else {
         char a[TEXT_MAX], b[TEXT_MAX];
-        printf("Wrote %s: %s bytes (%s), %.3f bits per weight\n", output, count_text(a, info->file_bytes), size_text(b, info->file_bytes), info->bpw);
+        printf("Wrote %s: %s bytes (%s), %.3f bits per weight\n", output, count_text(a, info->file_bytes),
+               size_text(b, info->file_bytes), info->bpw);
         exit_code = finish_stdout(&export_command, EXIT_OK);
     }
     snug_model_close(&made);

@@ -1,5 +1,5 @@
-/* snug fit: the main job. Reads the options, hands them to snug_fit and shows the plan: what each tensor became and why, what
- * was kept, how much of the budget is used and what running takes. */
+/* snug fit: the main job. Reads the options, hands them to snug_fit and shows the plan: what each tensor became and
+ * why, what was kept, how much of the budget is used and what running takes. */
 #include "cli.h"
 
 #include <stdlib.h>
@@ -12,11 +12,14 @@ const command fit_command = {
     .example = "snug fit Llama-3.2-1B -o small.snug --size 700M\n"
                "snug fit model-f16.gguf -o small.gguf --ratio 30% --for gguf\n"
                "snug fit Llama-3.2-1B --ram 1G --ctx 4096 --plan-only",
-    .notes = "SRC is a Hugging Face folder, a GGUF file or a file that snug made. The file is never larger than the budget.\n"
-             "Sizes: 700M is 700 x 2^20 bytes, 3.2G is 3.2 x 2^30; 700MB and 3.2GB are decimal; a bare number is bytes.\n"
-             "Codecs: bf16 f16 f32, int2g64 (2 to 8 bits, groups of 32, 64 or 128), q8_0 q4_0 q2_k q3_k q4_k q5_k q6_k iq4_nl\n"
-             "iq4_xs, and sums such as int3g64+lowrank16.\n"
-             "Exit codes: 0 fine, 1 failed or stopped (go on with --resume), 2 usage, 3 the budget is too small.",
+    .notes =
+        "SRC is a Hugging Face folder, a GGUF file or a file that snug made. The file is never larger than the "
+        "budget.\n"
+        "Sizes: 700M is 700 x 2^20 bytes, 3.2G is 3.2 x 2^30; 700MB and 3.2GB are decimal; a bare number is bytes.\n"
+        "Codecs: bf16 f16 f32, int2g64 (2 to 8 bits, groups of 32, 64 or 128), q8_0 q4_0 q2_k q3_k q4_k q5_k q6_k "
+        "iq4_nl\n"
+        "iq4_xs, and sums such as int3g64+lowrank16.\n"
+        "Exit codes: 0 fine, 1 failed or stopped (go on with --resume), 2 usage, 3 the budget is too small.",
     .operand = "SRC",
     .advice = "name a model folder or file, e.g. snug fit Llama-3.2-1B -o small.snug --size 700M",
 };
@@ -37,9 +40,10 @@ static const char *real_text(char out[TEXT_MAX], double v, const char *format) {
 
 static void print_row(const snug_plan_row *r, int name_width, int codec_width) {
     char bytes[TEXT_MAX], error[TEXT_MAX], loss[TEXT_MAX], bpw[TEXT_MAX];
-    printf("  %-*s  %-*s %7s %14s  %9s  %9s%s%s%s\n", name_width, r->tensor, codec_width, r->codec, real_text(bpw, r->bpw, "%.3f"),
-           count_text(bytes, r->bytes), real_text(error, r->rel_error, "%.2e"), real_text(loss, r->predicted_loss, "%.2e"),
-           *r->note ? "  " : "", r->note, r->skipped ? "  (kept from the earlier run)" : "");
+    printf("  %-*s  %-*s %7s %14s  %9s  %9s%s%s%s\n", name_width, r->tensor, codec_width, r->codec,
+           real_text(bpw, r->bpw, "%.3f"), count_text(bytes, r->bytes), real_text(error, r->rel_error, "%.2e"),
+           real_text(loss, r->predicted_loss, "%.2e"), *r->note ? "  " : "", r->note,
+           r->skipped ? "  (kept from the earlier run)" : "");
 }
 
 /* The block number of "blk.12.attn_q.weight", -1 for others. */
@@ -72,13 +76,16 @@ static void print_layer(const snug_fit_report *report, size_t begin, size_t end,
         if (r->rows <= 1) continue;
         const char *name;
         size_t len = short_name(r->tensor, &name);
-        if (strcmp(before, r->codec) != 0) printf(" %s:", r->codec);
-        else printf(",");
+        if (strcmp(before, r->codec) != 0)
+            printf(" %s:", r->codec);
+        else
+            printf(",");
         printf("%s%.*s", strcmp(before, r->codec) != 0 ? "" : "", (int)len, name);
         before = r->codec;
     }
     char size[TEXT_MAX];
-    printf("\n           %s, %.3f bpw, predicted loss %.2e\n", size_text(size, bytes), weights ? 8.0 * (double)bytes / (double)weights : 0, loss);
+    printf("\n           %s, %.3f bpw, predicted loss %.2e\n", size_text(size, bytes),
+           weights ? 8.0 * (double)bytes / (double)weights : 0, loss);
 }
 
 static void print_plan(const snug_fit_report *report) {
@@ -99,7 +106,8 @@ static void print_plan(const snug_fit_report *report) {
     }
     bool compact = n_matrices > LONG_TABLE;
     if (!compact)
-        printf("  %-*s  %-*s %7s %14s  %9s  %9s\n", name_width, "tensor", codec_width, "codec", "bpw", "bytes", "rel.error", "pred.loss");
+        printf("  %-*s  %-*s %7s %14s  %9s  %9s\n", name_width, "tensor", codec_width, "codec", "bpw", "bytes",
+               "rel.error", "pred.loss");
     for (size_t i = 0; i < s->n_rows;) {
         const snug_plan_row *r = snug_fit_report_row(report, i);
         int layer = layer_of(r->tensor);
@@ -114,13 +122,15 @@ static void print_plan(const snug_fit_report *report) {
         i++;
     }
     char text[TEXT_MAX];
-    if (n_vectors) printf("  and %zu vectors (norms, biases) as they are: %s bytes\n", n_vectors, count_text(text, vector_bytes));
+    if (n_vectors)
+        printf("  and %zu vectors (norms, biases) as they are: %s bytes\n", n_vectors, count_text(text, vector_bytes));
     if (compact) printf("  (every tensor: snug inspect, or --save-plan)\n");
 }
 
 /* ----------------------------------------------------------- the summary ---- */
 
-/* "Kept": how much of the weights' squared size, weighed as the loss weighs it, survives on average over all matrices. */
+/* "Kept": how much of the weights' squared size, weighed as the loss weighs it, survives on average over all matrices.
+ */
 static double mean_error(const snug_fit_report *report) {
     const snug_fit_summary *s = snug_fit_report_summary(report);
     double sum = 0, weights = 0;
@@ -137,18 +147,24 @@ static void print_summary(const snug_fit_report *report, const snug_fit_params *
     const snug_fit_summary *s = snug_fit_report_summary(report);
     char a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
     printf("\nsize       %s bytes (%s)", count_text(a, s->bytes), size_text(b, s->bytes));
-    if (s->budget_bytes) printf(" of %s: %.2f %% of the budget used", count_text(c, s->budget_bytes), 100 * (double)s->bytes / (double)s->budget_bytes);
-    printf("\nkept       %.1f %% of the source's bytes, %.3f bits per weight, %.2f %% of the weights' energy\n", 100 * s->ratio, s->bpw,
-           100 * (1 - mean_error(report)));
+    if (s->budget_bytes)
+        printf(" of %s: %.2f %% of the budget used", count_text(c, s->budget_bytes),
+               100 * (double)s->bytes / (double)s->budget_bytes);
+    printf("\nkept       %.1f %% of the source's bytes, %.3f bits per weight, %.2f %% of the weights' energy\n",
+           100 * s->ratio, s->bpw, 100 * (1 - mean_error(report)));
     if (s->predicted_kl >= 0) printf("predicted  KL divergence to the source %.5f nats per token\n", s->predicted_kl);
-    printf("to run     %s: weights %s, cache %s", size_text(a, s->run_memory.total_bytes), size_text(b, s->run_memory.weights_bytes),
-           size_text(c, s->run_memory.kv_bytes));
+    printf("to run     %s: weights %s, cache %s", size_text(a, s->run_memory.total_bytes),
+           size_text(b, s->run_memory.weights_bytes), size_text(c, s->run_memory.kv_bytes));
     printf(", scratch %s\n", size_text(a, s->run_memory.scratch_bytes + s->run_memory.other_bytes));
     printf("made in    %s, peak memory %s", duration_text(a, s->seconds), size_text(b, s->peak_rss_bytes));
-    if (s->calib_tokens) printf(", calibrated on %s tokens (%s)", count_text(c, s->calib_tokens), s->calib ? s->calib : "?");
+    if (s->calib_tokens)
+        printf(", calibrated on %s tokens (%s)", count_text(c, s->calib_tokens), s->calib ? s->calib : "?");
     if (s->skipped_tensors) printf(", %llu tensors kept from the earlier run", (unsigned long long)s->skipped_tensors);
-    if (p->plan_only) printf("\n\nOnly planned; nothing was written%s%s.\n", p->plan_out ? " but " : "", p->plan_out ? p->plan_out : "");
-    else printf("\n\nWrote %s. Try: snug run %s -p \"Once upon a time\"\n", p->output, p->output);
+    if (p->plan_only)
+        printf("\n\nOnly planned; nothing was written%s%s.\n", p->plan_out ? " but " : "",
+               p->plan_out ? p->plan_out : "");
+    else
+        printf("\n\nWrote %s. Try: snug run %s -p \"Once upon a time\"\n", p->output, p->output);
 }
 
 static json_t *memory_json(const snug_memory *m) {
@@ -208,23 +224,79 @@ int cmd_fit(int argc, char **argv) {
     str_list pins = {0};
     bool json = false;
     option opts[] = {
-        {.name = "output", .letter = 'o', .kind = OPT_STRING, .value = &p.output, .arg = "OUT", .help = "the file to write"},
-        {.name = "size", .kind = OPT_SIZE, .value = &p.size_bytes, .arg = "BYTES", .help = "budget: bytes of the file, e.g. 3.2G, 700M"},
-        {.name = "bpw", .kind = OPT_REAL, .value = &p.bpw, .arg = "X", .min = 0.01, .max = 32, .help = "budget: bits per weight, everything in the file counted"},
-        {.name = "ratio", .kind = OPT_RATIO, .value = &p.ratio, .arg = "P%", .help = "budget: share of the source's tensor bytes, e.g. 40%"},
-        {.name = "ram", .kind = OPT_SIZE, .value = &p.ram_bytes, .arg = "BYTES", .help = "budget: memory of the whole run (weights, cache, scratch)"},
-        {.name = "ctx", .kind = OPT_U32, .value = &ctx, .arg = "N", .min = 1, .help = "context that --ram must hold (default: the model's own)"},
-        {.name = "for", .kind = OPT_CHOICE, .value = &target, .arg = "TARGET", .choices = "snug|gguf",
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_STRING,
+         .value = &p.output,
+         .arg = "OUT",
+         .help = "the file to write"},
+        {.name = "size",
+         .kind = OPT_SIZE,
+         .value = &p.size_bytes,
+         .arg = "BYTES",
+         .help = "budget: bytes of the file, e.g. 3.2G, 700M"},
+        {.name = "bpw",
+         .kind = OPT_REAL,
+         .value = &p.bpw,
+         .arg = "X",
+         .min = 0.01,
+         .max = 32,
+         .help = "budget: bits per weight, everything in the file counted"},
+        {.name = "ratio",
+         .kind = OPT_RATIO,
+         .value = &p.ratio,
+         .arg = "P%",
+         .help = "budget: share of the source's tensor bytes, e.g. 40%"},
+        {.name = "ram",
+         .kind = OPT_SIZE,
+         .value = &p.ram_bytes,
+         .arg = "BYTES",
+         .help = "budget: memory of the whole run (weights, cache, scratch)"},
+        {.name = "ctx",
+         .kind = OPT_U32,
+         .value = &ctx,
+         .arg = "N",
+         .min = 1,
+         .help = "context that --ram must hold (default: the model's own)"},
+        {.name = "for",
+         .kind = OPT_CHOICE,
+         .value = &target,
+         .arg = "TARGET",
+         .choices = "snug|gguf",
          .help = "who will run it: snug (default), or gguf: llama.cpp\nand all that reads its files"},
-        {.name = "calib", .kind = OPT_STRING, .value = &p.calib, .arg = "HOW", .help = "calibration text: self (sampled from the model; the default),\nnone, or a text file"},
-        {.name = "effort", .kind = OPT_CHOICE, .value = &effort, .arg = "E", .choices = "quick|normal|max", .help = "quick, normal (default) or max"},
-        {.name = "pin", .kind = OPT_LIST, .value = &pins, .arg = "P=C", .help = "give tensors a codec, e.g. 'blk.*.attn_v.weight=q8_0';\nmay be repeated, later ones win"},
-        {.name = "imatrix", .kind = OPT_STRING, .value = &p.imatrix, .arg = "FILE", .help = "importances from llama.cpp's imatrix (either format)"},
+        {.name = "calib",
+         .kind = OPT_STRING,
+         .value = &p.calib,
+         .arg = "HOW",
+         .help = "calibration text: self (sampled from the model; the default),\nnone, or a text file"},
+        {.name = "effort",
+         .kind = OPT_CHOICE,
+         .value = &effort,
+         .arg = "E",
+         .choices = "quick|normal|max",
+         .help = "quick, normal (default) or max"},
+        {.name = "pin",
+         .kind = OPT_LIST,
+         .value = &pins,
+         .arg = "P=C",
+         .help = "give tensors a codec, e.g. 'blk.*.attn_v.weight=q8_0';\nmay be repeated, later ones win"},
+        {.name = "imatrix",
+         .kind = OPT_STRING,
+         .value = &p.imatrix,
+         .arg = "FILE",
+         .help = "importances from llama.cpp's imatrix (either format)"},
         {.name = "plan", .kind = OPT_STRING, .value = &p.plan_in, .arg = "FILE", .help = "replay a saved plan"},
         {.name = "save-plan", .kind = OPT_STRING, .value = &p.plan_out, .arg = "FILE", .help = "save the plan as JSON"},
-        {.name = "plan-only", .kind = OPT_FLAG, .value = &p.plan_only, .help = "stop after planning: sizes, predicted loss, memory"},
+        {.name = "plan-only",
+         .kind = OPT_FLAG,
+         .value = &p.plan_only,
+         .help = "stop after planning: sizes, predicted loss, memory"},
         {.name = "resume", .kind = OPT_FLAG, .value = &p.resume, .help = "go on where an interrupted run stopped"},
-        {.name = "seed", .kind = OPT_U64, .value = &p.seed, .arg = "N", .help = "seed of sampling and probes (default 0)"},
+        {.name = "seed",
+         .kind = OPT_U64,
+         .value = &p.seed,
+         .arg = "N",
+         .help = "seed of sampling and probes (default 0)"},
         OPTION_THREADS(&threads),
         OPTION_JSON(&json),
     };
@@ -241,9 +313,11 @@ int cmd_fit(int argc, char **argv) {
     if (budgets > 1) {
         exit_code = usage_error(&fit_command, "--size, --bpw and --ratio name the same thing; give one of them");
     } else if (budgets == 0 && !p.ram_bytes && !p.plan_in && p.n_pins == 0) {
-        exit_code = usage_error(&fit_command, "no budget: say --size 3.2G, --bpw 3.5, --ratio 40%% or --ram 6G --ctx 4096");
+        exit_code =
+            usage_error(&fit_command, "no budget: say --size 3.2G, --bpw 3.5, --ratio 40%% or --ram 6G --ctx 4096");
     } else if (!p.output && !p.plan_only) {
-        exit_code = usage_error(&fit_command, "no output: say -o small.snug (or --plan-only to see what would be made)");
+        exit_code =
+            usage_error(&fit_command, "no output: say -o small.snug (or --plan-only to see what would be made)");
     } else {
         catch_interrupts();
         progress_view view;
@@ -255,7 +329,8 @@ int cmd_fit(int argc, char **argv) {
         progress_close(&view);
         if (code) {
             exit_code = report_error(&fit_command, &err, json);
-            if (code == SNUG_ERR_CANCELLED && !p.plan_only) fprintf(stderr, "Go on with the same command and --resume.\n");
+            if (code == SNUG_ERR_CANCELLED && !p.plan_only)
+                fprintf(stderr, "Go on with the same command and --resume.\n");
         } else if (json) {
             exit_code = finish_json(&fit_command, report_json(report, &p));
         } else {

@@ -17,9 +17,15 @@ const command inspect_command = {
 };
 
 /* Sums by codec or role, in the order of first appearance. */
-typedef struct total { const char *name; uint64_t tensors, bytes, weights; } total;
+typedef struct total {
+    const char *name;
+    uint64_t tensors, bytes, weights;
+} total;
 enum { MAX_TOTALS = 64 };
-typedef struct totals { size_t n; total item[MAX_TOTALS]; } totals;
+typedef struct totals {
+    size_t n;
+    total item[MAX_TOTALS];
+} totals;
 
 static void add_total(totals *t, const char *name, const snug_tensor_info *info) {
     size_t i = 0;
@@ -31,14 +37,17 @@ static void add_total(totals *t, const char *name, const snug_tensor_info *info)
     t->item[i].weights += info->rows * info->cols;
 }
 
-static double rate(uint64_t bytes, uint64_t weights) { return weights ? 8.0 * (double)bytes / (double)weights : 0; }
+static double rate(uint64_t bytes, uint64_t weights) {
+    return weights ? 8.0 * (double)bytes / (double)weights : 0;
+}
 
 static void print_totals(const char *title, const totals *t, uint64_t all) {
     char bytes[TEXT_MAX];
     printf("\n%-14s tensors      bpw          bytes    share\n", title);
     for (size_t i = 0; i < t->n; i++)
         printf("%-14s %7llu  %7.3f %14s  %5.1f %%\n", t->item[i].name, (unsigned long long)t->item[i].tensors,
-               rate(t->item[i].bytes, t->item[i].weights), count_text(bytes, t->item[i].bytes), all ? 100 * (double)t->item[i].bytes / (double)all : 0);
+               rate(t->item[i].bytes, t->item[i].weights), count_text(bytes, t->item[i].bytes),
+               all ? 100 * (double)t->item[i].bytes / (double)all : 0);
 }
 
 static json_t *totals_json(const totals *t) {
@@ -59,12 +68,13 @@ static void print_head(const snug_model_info *m) {
     printf("%s\n", m->path);
     if (*m->name) printf("  name        %s\n", m->name);
     printf("  format      %s, architecture %s\n", m->format, m->architecture);
-    printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers, m->n_embd,
-           m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
+    printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers,
+           m->n_embd, m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
     printf("  vocabulary  %u tokens, context %u\n", m->n_vocab, m->n_ctx_train);
     printf("  size        %s bytes (%s), %s weights, %.3f bits per weight\n", count_text(a, m->file_bytes),
            size_text((char[TEXT_MAX]){0}, m->file_bytes), count_text(b, m->n_weights), m->bpw);
-    if (m->predicted_kl >= 0) printf("  predicted   KL divergence to its source %.5f nats per token\n", m->predicted_kl);
+    if (m->predicted_kl >= 0)
+        printf("  predicted   KL divergence to its source %.5f nats per token\n", m->predicted_kl);
 }
 
 static void print_tensors(const snug_model *model) {
@@ -76,14 +86,15 @@ static void print_tensors(const snug_model *model) {
         if ((int)strlen(t.name) > name_width) name_width = (int)strlen(t.name);
         if ((int)strlen(t.codec) > codec_width) codec_width = (int)strlen(t.codec);
     }
-    printf("\n%-*s  %-*s  %-15s %7s %14s  %9s\n", name_width, "tensor", codec_width, "codec", "rows x cols", "bpw", "bytes", "pred.loss");
+    printf("\n%-*s  %-*s  %-15s %7s %14s  %9s\n", name_width, "tensor", codec_width, "codec", "rows x cols", "bpw",
+           "bytes", "pred.loss");
     for (size_t i = 0; i < n; i++) {
         if (snug_model_tensor(model, i, &t)) continue;
         char shape[TEXT_MAX], bytes[TEXT_MAX], loss[TEXT_MAX] = "-";
         snprintf(shape, sizeof shape, "%llu x %llu", (unsigned long long)t.rows, (unsigned long long)t.cols);
         if (t.predicted_loss >= 0 && t.rows > 1) snprintf(loss, sizeof loss, "%.2e", t.predicted_loss);
-        printf("%-*s  %-*s  %-15s %7.3f %14s  %9s\n", name_width, t.name, codec_width, t.codec, shape, rate(t.bytes, t.rows * t.cols),
-               count_text(bytes, t.bytes), loss);
+        printf("%-*s  %-*s  %-15s %7.3f %14s  %9s\n", name_width, t.name, codec_width, t.codec, shape,
+               rate(t.bytes, t.rows * t.cols), count_text(bytes, t.bytes), loss);
     }
 }
 
@@ -144,7 +155,11 @@ int cmd_inspect(int argc, char **argv) {
     bool json = false;
     uint32_t threads = 0;
     option opts[] = {
-        {.name = "svg", .kind = OPT_STRING, .value = &svg, .arg = "FILE", .help = "draw where the bytes went, layer by layer"},
+        {.name = "svg",
+         .kind = OPT_STRING,
+         .value = &svg,
+         .arg = "FILE",
+         .help = "draw where the bytes went, layer by layer"},
         OPTION_THREADS(&threads),
         OPTION_JSON(&json),
     };

@@ -11,7 +11,8 @@ const command run_command = {
     .usage = "run MODEL (-p PROMPT | -f FILE | < FILE) [options]",
     .example = "snug run small.snug -p \"Once upon a time\" -n 200\n"
                "echo \"def fib(n):\" | snug run small.snug --temp 0 --stop \"def \"",
-    .notes = "The text goes to standard output as it is written, a line of figures to standard error. The context is as large as prompt\n"
+    .notes = "The text goes to standard output as it is written, a line of figures to standard error. The context is "
+             "as large as prompt\n"
              "and answer need, unless --ctx names it. Ctrl-C ends the text.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug run small.snug -p \"Once upon a time\"",
@@ -26,8 +27,8 @@ typedef struct run_options {
 static void print_stats(const writer *w, stop_reason why, size_t n_prompt, bool show_seed) {
     double prefill = w->prefill_s > 0 ? (double)w->n_prefill / w->prefill_s : 0;
     double decode = w->decode_s > 0 ? (double)w->n_decode / w->decode_s : 0;
-    fprintf(stderr, "[prompt %zu tokens, %.0f/s; %zu written, %.1f/s; ended by %s", n_prompt, prefill, w->n_decode, decode,
-            stop_reason_name(why));
+    fprintf(stderr, "[prompt %zu tokens, %.0f/s; %zu written, %.1f/s; ended by %s", n_prompt, prefill, w->n_decode,
+            decode, stop_reason_name(why));
     if (show_seed) fprintf(stderr, "; seed %llu", (unsigned long long)w->options->seed);
     fprintf(stderr, "]\n");
 }
@@ -46,8 +47,8 @@ static json_t *run_json(const run_options *o, const writer *w, stop_reason why, 
 }
 
 /* The prompt's tokens; at least one. */
-static snug_err prompt_tokens(const run_options *o, const snug_model *model, const char *text, size_t n, int32_t **ids, size_t *n_ids,
-                              snug_error *err) {
+static snug_err prompt_tokens(const run_options *o, const snug_model *model, const char *text, size_t n, int32_t **ids,
+                              size_t *n_ids, snug_error *err) {
     snug_err code = tokenize_all(model, text, n, true, o->special, ids, n_ids, err);
     if (code || *n_ids > 0) return code;
     if (snug_token_bos(model) >= 0) { /* an empty prompt: from the beginning of a text */
@@ -55,11 +56,13 @@ static snug_err prompt_tokens(const run_options *o, const snug_model *model, con
         *n_ids = 1;
         return SNUG_OK;
     }
-    *err = (snug_error){.code = SNUG_ERR_ARG, .message = "the prompt is empty, and this model has no token that begins a text"};
+    *err = (snug_error){.code = SNUG_ERR_ARG,
+                        .message = "the prompt is empty, and this model has no token that begins a text"};
     return err->code;
 }
 
-static int run_prompt(const run_options *o, const snug_model *model, const char *text, size_t n, snug_error *err, snug_err *code) {
+static int run_prompt(const run_options *o, const snug_model *model, const char *text, size_t n, snug_error *err,
+                      snug_err *code) {
     writer w = {0};
     int32_t *ids = NULL;
     size_t n_ids = 0;
@@ -72,7 +75,8 @@ static int run_prompt(const run_options *o, const snug_model *model, const char 
     if (!o->gen.ctx && info->n_ctx_train && n_ctx > info->n_ctx_train) n_ctx = info->n_ctx_train;
     if (!*code && n_ids > n_ctx) {
         *err = (snug_error){.code = SNUG_ERR_BUDGET};
-        snprintf(err->message, sizeof err->message, "the prompt has %zu tokens and the context %llu; shorten it or say --ctx %zu", n_ids,
+        snprintf(err->message, sizeof err->message,
+                 "the prompt has %zu tokens and the context %llu; shorten it or say --ctx %zu", n_ids,
                  (unsigned long long)n_ctx, n_ids + o->gen.n_predict);
         *code = err->code;
     }
@@ -101,11 +105,24 @@ static int run_prompt(const run_options *o, const snug_model *model, const char 
 int cmd_run(int argc, char **argv) {
     run_options o = {.gen = GEN_DEFAULTS};
     option opts[] = {
-        {.name = "prompt", .letter = 'p', .kind = OPT_STRING, .value = &o.prompt, .arg = "TEXT", .help = "the text to continue"},
-        {.name = "file", .letter = 'f', .kind = OPT_STRING, .value = &o.prompt_file, .arg = "FILE", .help = "read the prompt from FILE (- or nothing: standard input)"},
+        {.name = "prompt",
+         .letter = 'p',
+         .kind = OPT_STRING,
+         .value = &o.prompt,
+         .arg = "TEXT",
+         .help = "the text to continue"},
+        {.name = "file",
+         .letter = 'f',
+         .kind = OPT_STRING,
+         .value = &o.prompt_file,
+         .arg = "FILE",
+         .help = "read the prompt from FILE (- or nothing: standard input)"},
         GEN_OPTIONS(&o.gen),
         {.name = "echo", .kind = OPT_FLAG, .value = &o.echo, .help = "print the prompt before its continuation"},
-        {.name = "special", .kind = OPT_FLAG, .value = &o.special, .help = "read text such as <|user|> in the prompt as special tokens"},
+        {.name = "special",
+         .kind = OPT_FLAG,
+         .value = &o.special,
+         .help = "read text such as <|user|> in the prompt as special tokens"},
         OPTION_JSON(&o.json),
     };
     int exit_code;
@@ -130,9 +147,11 @@ int cmd_run(int argc, char **argv) {
     size_t n = 0;
     snug_err code = snug_model_open(o.model, &model, &err);
     if (!code && !o.prompt) code = read_text(o.prompt_file ? o.prompt_file : "-", &text, &n, &err);
-    if (!code && !o.prompt && n && text[n - 1] == '\n') n--; /* the newline that ends a file is not part of the prompt */
+    if (!code && !o.prompt && n && text[n - 1] == '\n')
+        n--; /* the newline that ends a file is not part of the prompt */
     exit_code = EXIT_OK;
-    if (!code) exit_code = run_prompt(&o, model, o.prompt ? o.prompt : text, o.prompt ? strlen(o.prompt) : n, &err, &code);
+    if (!code)
+        exit_code = run_prompt(&o, model, o.prompt ? o.prompt : text, o.prompt ? strlen(o.prompt) : n, &err, &code);
     if (code) exit_code = report_error(&run_command, &err, o.json);
     free(text);
     snug_model_close(&model);

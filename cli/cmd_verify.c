@@ -6,7 +6,8 @@ const command verify_command = {
     .summary = "Read every byte of a model and compare checksums.",
     .usage = "verify MODEL [options]",
     .example = "snug verify small.snug",
-    .notes = "Files that snug made carry a checksum for every tensor. Of other files verify says whether every tensor can be read\n"
+    .notes = "Files that snug made carry a checksum for every tensor. Of other files verify says whether every tensor "
+             "can be read\n"
              "and is finite.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug verify small.snug",
@@ -43,6 +44,7 @@ int cmd_verify(int argc, char **argv) {
         return finish_json(&verify_command, o);
     }
     char a[TEXT_MAX], b[TEXT_MAX];
-    printf("%s is whole: %zu tensors, %s read in %s\n", path, tensors, size_text(a, bytes), duration_text(b, now_seconds() - began));
+    printf("%s is whole: %zu tensors, %s read in %s\n", path, tensors, size_text(a, bytes),
+           duration_text(b, now_seconds() - began));
     return finish_stdout(&verify_command, EXIT_OK);
 }

@@ -1,6 +1,7 @@
-/* Writing text with a model. Two things need care. Bytes: a token may end in the middle of a UTF-8 character, and tokenizers of the
- * SentencePiece kind drop the space before the first word of a decoding; so each token is decoded together with the one before it
- * and only the difference counts. Stop texts: what could be the beginning of one is held back until it is decided. */
+/* Writing text with a model. Two things need care. Bytes: a token may end in the middle of a UTF-8 character, and
+ * tokenizers of the SentencePiece kind drop the space before the first word of a decoding; so each token is decoded
+ * together with the one before it and only the difference counts. Stop texts: what could be the beginning of one is
+ * held back until it is decided. */
 #include "generate.h"
 
 #include <errno.h>
@@ -26,8 +27,8 @@ uint64_t seed_from_clock(void) {
     return ((uint64_t)t.tv_sec * 1000003u + (uint64_t)t.tv_nsec) % 1000000000u; /* short enough to be typed again */
 }
 
-snug_err tokenize_all(const snug_model *model, const char *text, size_t n, bool add_special, bool parse_special, int32_t **ids,
-                      size_t *n_ids, snug_error *err) {
+snug_err tokenize_all(const snug_model *model, const char *text, size_t n, bool add_special, bool parse_special,
+                      int32_t **ids, size_t *n_ids, snug_error *err) {
     size_t cap = n / 2 + 16;
     *ids = NULL;
     for (;;) {
@@ -87,10 +88,18 @@ io_error:
 
 snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err) {
     *w = (writer){.model = model, .options = o, .n_ctx = n_ctx};
-    snug_context_params cp = {.n_ctx = n_ctx, .max_seqs = 1, .max_batch = n_ctx < PREFILL_CHUNK ? n_ctx : PREFILL_CHUNK,
-                              .threads = (int)o->threads, .ram_bytes = o->ram_bytes};
-    snug_sampler_params sp = {.temperature = (float)o->temp, .top_k = o->top_k, .top_p = (float)o->top_p, .min_p = (float)o->min_p,
-                              .repeat_penalty = (float)o->repeat_penalty, .repeat_last = 64, .seed = o->seed};
+    snug_context_params cp = {.n_ctx = n_ctx,
+                              .max_seqs = 1,
+                              .max_batch = n_ctx < PREFILL_CHUNK ? n_ctx : PREFILL_CHUNK,
+                              .threads = (int)o->threads,
+                              .ram_bytes = o->ram_bytes};
+    snug_sampler_params sp = {.temperature = (float)o->temp,
+                              .top_k = o->top_k,
+                              .top_p = (float)o->top_p,
+                              .min_p = (float)o->min_p,
+                              .repeat_penalty = (float)o->repeat_penalty,
+                              .repeat_last = 64,
+                              .seed = o->seed};
     snug_err code = snug_context_create(model, &cp, &w->ctx, err);
     if (!code) code = snug_seq_create(w->ctx, &w->seq, err);
     if (!code) code = snug_sampler_create(&sp, snug_model_get_info(model)->n_vocab, &w->sampler, err);
@@ -112,7 +121,10 @@ void writer_close(writer *w) {
 static snug_err decode_more(writer *w, const int32_t *ids, size_t n, bool wants_logits, snug_error *err) {
     snug_item items[PREFILL_CHUNK];
     for (size_t i = 0; i < n; i++)
-        items[i] = (snug_item){.seq = w->seq, .token = ids[i], .pos = (uint32_t)(w->n_tokens + i), .wants_logits = wants_logits && i + 1 == n};
+        items[i] = (snug_item){.seq = w->seq,
+                               .token = ids[i],
+                               .pos = (uint32_t)(w->n_tokens + i),
+                               .wants_logits = wants_logits && i + 1 == n};
     snug_err code = snug_decode(w->ctx, items, n, err);
     if (code) return code;
     memmove(w->tokens + w->n_tokens, ids, n * sizeof *ids);
@@ -139,8 +151,14 @@ snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress prog
         if (code) return code;
         at += chunk;
         double elapsed = now_seconds() - began, fraction = (double)(at - same) / (double)(n - same);
-        snug_event e = {.stage = "read", .detail = "", .done = at - same, .total = n - same, .unit = "tokens", .elapsed_s = elapsed,
-                        .eta_s = elapsed / fraction - elapsed, .fraction = fraction};
+        snug_event e = {.stage = "read",
+                        .detail = "",
+                        .done = at - same,
+                        .total = n - same,
+                        .unit = "tokens",
+                        .elapsed_s = elapsed,
+                        .eta_s = elapsed / fraction - elapsed,
+                        .fraction = fraction};
         if (at < n && progress.fn && progress.fn(progress.user, &e)) {
             *err = (snug_error){.code = SNUG_ERR_CANCELLED, .message = "stopped while reading the prompt"};
             return err->code;

@@ -1,4 +1,5 @@
-/* Writing text with a model: what `run` and `chat` share. A writer holds one sequence and knows which tokens it has seen, so that
+/* Writing text with a model: what `run` and `chat` share. A writer holds one sequence and knows which tokens it has
+ * seen, so that
  * feeding a longer version of the same text computes only what is new. */
 #ifndef CLI_GENERATE_H
 #define CLI_GENERATE_H
@@ -10,19 +11,31 @@ typedef struct gen_options {
     uint64_t seed, ram_bytes;
     str_list stops;
 } gen_options;
+/* clang-format off */
 #define GEN_DEFAULTS {.n_predict = 256, .top_k = 40, .temp = 0.8, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1}
 #define GEN_OPTIONS(g) \
-    {.name = "n-predict", .letter = 'n', .kind = OPT_U32, .value = &(g)->n_predict, .arg = "N", .min = 1, .help = "write at most N tokens (default: run 256, chat 1024)"}, \
-    {.name = "temp", .kind = OPT_REAL, .value = &(g)->temp, .arg = "T", .max = 100, .help = "temperature (default 0.8); 0 always takes the likeliest token"}, \
-    {.name = "top-k", .kind = OPT_U32, .value = &(g)->top_k, .arg = "K", .help = "sample among the K likeliest (default 40; 0: all)"}, \
-    {.name = "top-p", .kind = OPT_REAL, .value = &(g)->top_p, .arg = "P", .max = 1, .help = "sample among the likeliest that make up P (default 0.95; 1: all)"}, \
-    {.name = "min-p", .kind = OPT_REAL, .value = &(g)->min_p, .arg = "P", .max = 1, .help = "drop tokens below P times the likeliest (default 0.05; 0: none)"}, \
-    {.name = "repeat-penalty", .kind = OPT_REAL, .value = &(g)->repeat_penalty, .arg = "X", .min = 0.01, .max = 100, .help = "divide the odds of the last 64 tokens (default 1: off)"}, \
-    {.name = "seed", .kind = OPT_U64, .value = &(g)->seed, .arg = "N", .help = "same seed, same text (default: from the clock)"}, \
-    {.name = "stop", .kind = OPT_LIST, .value = &(g)->stops, .arg = "TEXT", .help = "end when this text appears; may be repeated"}, \
-    {.name = "ctx", .letter = 'c', .kind = OPT_U32, .value = &(g)->ctx, .arg = "N", .min = 2, .help = "context in tokens"}, \
-    {.name = "ram", .kind = OPT_SIZE, .value = &(g)->ram_bytes, .arg = "BYTES", .help = "refuse to start if more memory than this would be needed"}, \
+    {.name = "n-predict", .letter = 'n', .kind = OPT_U32, .value = &(g)->n_predict, .arg = "N", .min = 1, \
+     .help = "write at most N tokens (default: run 256, chat 1024)"}, \
+    {.name = "temp", .kind = OPT_REAL, .value = &(g)->temp, .arg = "T", .max = 100, \
+     .help = "temperature (default 0.8); 0 always takes the likeliest token"}, \
+    {.name = "top-k", .kind = OPT_U32, .value = &(g)->top_k, .arg = "K", \
+     .help = "sample among the K likeliest (default 40; 0: all)"}, \
+    {.name = "top-p", .kind = OPT_REAL, .value = &(g)->top_p, .arg = "P", .max = 1, \
+     .help = "sample among the likeliest that make up P (default 0.95; 1: all)"}, \
+    {.name = "min-p", .kind = OPT_REAL, .value = &(g)->min_p, .arg = "P", .max = 1, \
+     .help = "drop tokens below P times the likeliest (default 0.05; 0: none)"}, \
+    {.name = "repeat-penalty", .kind = OPT_REAL, .value = &(g)->repeat_penalty, .arg = "X", .min = 0.01, .max = 100, \
+     .help = "divide the odds of the last 64 tokens (default 1: off)"}, \
+    {.name = "seed", .kind = OPT_U64, .value = &(g)->seed, .arg = "N", \
+     .help = "same seed, same text (default: from the clock)"}, \
+    {.name = "stop", .kind = OPT_LIST, .value = &(g)->stops, .arg = "TEXT", \
+     .help = "end when this text appears; may be repeated"}, \
+    {.name = "ctx", .letter = 'c', .kind = OPT_U32, .value = &(g)->ctx, .arg = "N", .min = 2, \
+     .help = "context in tokens"}, \
+    {.name = "ram", .kind = OPT_SIZE, .value = &(g)->ram_bytes, .arg = "BYTES", \
+     .help = "refuse to start if more memory than this would be needed"}, \
     OPTION_THREADS(&(g)->threads)
+/* clang-format on */
 
 typedef enum stop_reason { STOP_EOG, STOP_STRING, STOP_LENGTH, STOP_CONTEXT, STOP_INTERRUPT } stop_reason;
 const char *stop_reason_name(stop_reason r); /* "end", "stop", "length", "context", "interrupt" */
@@ -48,7 +61,8 @@ snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, u
 void writer_close(writer *w);
 /* Makes the sequence hold exactly ids[0..n); 0 < n <= n_ctx. Keeps the longest common beginning. */
 snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress progress, snug_error *err);
-/* Writes up to n_predict tokens; text goes to `to` (NULL: kept only) as soon as its characters are whole and no stop text can begin in them. */
+/* Writes up to n_predict tokens; text goes to `to` (NULL: kept only) as soon as its characters are whole and no stop
+ * text can begin in them. */
 snug_err writer_write(writer *w, FILE *to, stop_reason *why, snug_error *err);
 
 /* Text to tokens in an array of their own (free). */

@@ -10,8 +10,9 @@ static const struct {
     const command *about;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {&fit_command, cmd_fit},     {&run_command, cmd_run},         {&chat_command, cmd_chat},     {&eval_command, cmd_eval},
-    {&bench_command, cmd_bench}, {&inspect_command, cmd_inspect}, {&verify_command, cmd_verify}, {&export_command, cmd_export},
+    {&fit_command, cmd_fit},       {&run_command, cmd_run},       {&chat_command, cmd_chat},
+    {&eval_command, cmd_eval},     {&bench_command, cmd_bench},   {&inspect_command, cmd_inspect},
+    {&verify_command, cmd_verify}, {&export_command, cmd_export},
 };
 
 static void print_overview(FILE *to) {
@@ -19,22 +20,27 @@ static void print_overview(FILE *to) {
                 "    snug fit Llama-3.2-1B -o small.snug --size 700M     the best version that fits\n"
                 "    snug eval small.snug --against Llama-3.2-1B --text book.txt\n"
                 "    snug run small.snug -p \"Once upon a time\"\n\nCommands:\n");
-    for (size_t i = 0; i < COUNT_OF(commands); i++) fprintf(to, "    %-9s %s\n", commands[i].about->name, commands[i].about->summary);
-    fprintf(to, "\nModels are Hugging Face folders, GGUF files or files that snug made. Each command explains itself: snug fit --help\n");
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        fprintf(to, "    %-9s %s\n", commands[i].about->name, commands[i].about->summary);
+    fprintf(to, "\nModels are Hugging Face folders, GGUF files or files that snug made. Each command explains itself: "
+                "snug fit --help\n");
 }
 
 static int unknown_command(const char *word) {
     const char *names[COUNT_OF(commands)];
     for (size_t i = 0; i < COUNT_OF(commands); i++) names[i] = commands[i].about->name;
     const char *near = nearest_word(word, names, COUNT_OF(names));
-    if (near) fprintf(stderr, "snug: unknown command '%s'; did you mean '%s'?\n", word, near);
-    else fprintf(stderr, "snug: unknown command '%s'; `snug --help` lists them\n", word);
+    if (near)
+        fprintf(stderr, "snug: unknown command '%s'; did you mean '%s'?\n", word, near);
+    else
+        fprintf(stderr, "snug: unknown command '%s'; `snug --help` lists them\n", word);
     return EXIT_USAGE;
 }
 
-/* libgomp's threads spin for milliseconds at every barrier, which on a busy machine makes two threads several times slower than
- * one. It reads its settings when it is loaded, before main: so the program starts itself once more with a short spin (some tens
- * of microseconds: longer than the gaps between the regions of one token), unless the user has settings of their own. */
+/* libgomp's threads spin for milliseconds at every barrier, which on a busy machine makes two threads several times
+ * slower than one. It reads its settings when it is loaded, before main: so the program starts itself once more with a
+ * short spin (some tens of microseconds: longer than the gaps between the regions of one token), unless the user has
+ * settings of their own. */
 static void shorten_spinning(char **argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     if (setenv("GOMP_SPINCOUNT", "5000", 1) == 0) execv("/proc/self/exe", argv); /* on failure: go on as we are */
@@ -42,7 +48,8 @@ static void shorten_spinning(char **argv) {
 
 int main(int argc, char **argv) {
     shorten_spinning(argv);
-    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: the write fails and says so, the program goes on to clean up */
+    signal(SIGXFSZ,
+           SIG_IGN); /* a limit on the size of files: the write fails and says so, the program goes on to clean up */
     if (argc < 2) {
         print_overview(stderr);
         return EXIT_USAGE;

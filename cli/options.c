@@ -1,5 +1,5 @@
-/* Reading the command line: a table of options per command, long and short forms, `--name=value`, and mistakes that are answered
- * with what was probably meant. Written by hand because getopt's messages cannot say that. */
+/* Reading the command line: a table of options per command, long and short forms, `--name=value`, and mistakes that are
+ * answered with what was probably meant. Written by hand because getopt's messages cannot say that. */
 #include "cli.h"
 
 #include <ctype.h>
@@ -67,7 +67,8 @@ bool parse_size(const char *text, uint64_t *bytes) {
     if (letter) {
         int power = (int)(letter - letters) + 1;
         bool decimal = (end[1] == 'B' || end[1] == 'b') && !end[2]; /* 3GB as disks count; 3G and 3GiB are 3 * 2^30 */
-        bool binary = !end[1] || ((end[1] == 'i' || end[1] == 'I') && (!end[2] || ((end[2] == 'B' || end[2] == 'b') && !end[3])));
+        bool binary =
+            !end[1] || ((end[1] == 'i' || end[1] == 'I') && (!end[2] || ((end[2] == 'B' || end[2] == 'b') && !end[3])));
         if (!decimal && !binary) return false;
         unit = pow(decimal ? 1000 : 1024, power);
     } else if (*end && strcasecmp(end, "B") != 0) {
@@ -89,8 +90,10 @@ bool parse_ratio(const char *text, double *ratio) {
     char *end;
     double value = strtod(text, &end);
     if (end == text || strpbrk(text, "xX")) return false;
-    if (strcmp(end, "%") == 0) value /= 100;
-    else if (*end) return false;
+    if (strcmp(end, "%") == 0)
+        value /= 100;
+    else if (*end)
+        return false;
     *ratio = value;
     return isfinite(value) && value > 0 && value <= 1;
 }
@@ -115,7 +118,9 @@ static bool parse_u64(const char *text, uint64_t *out) {
     return !errno && !*end;
 }
 
-static bool in_range(const option *o, double v) { return v >= o->min && (o->max == 0 || v <= o->max); }
+static bool in_range(const option *o, double v) {
+    return v >= o->min && (o->max == 0 || v <= o->max);
+}
 
 static bool parse_ints(const option *o, const char *text, int_list *out) {
     out->n = 0;
@@ -138,8 +143,12 @@ static const char *store_value(option *o, const char *text) {
     double d;
     char *end;
     switch (o->kind) {
-    case OPT_FLAG: *(bool *)o->value = true; return NULL;
-    case OPT_STRING: *(const char **)o->value = text; return NULL;
+    case OPT_FLAG:
+        *(bool *)o->value = true;
+        return NULL;
+    case OPT_STRING:
+        *(const char **)o->value = text;
+        return NULL;
     case OPT_LIST: {
         str_list *list = o->value;
         const char **grown = realloc(list->item, (list->n + 1) * sizeof *grown);
@@ -153,11 +162,15 @@ static const char *store_value(option *o, const char *text) {
             *(uint32_t *)o->value = (uint32_t)u;
             return NULL;
         }
-        if (o->max > 0) snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", o->min, o->max);
-        else snprintf(expected, sizeof expected, "a whole number from %.0f up", o->min);
+        if (o->max > 0)
+            snprintf(expected, sizeof expected, "a whole number from %.0f to %.0f", o->min, o->max);
+        else
+            snprintf(expected, sizeof expected, "a whole number from %.0f up", o->min);
         return expected;
-    case OPT_U64: return parse_u64(text, o->value) ? NULL : "a whole number";
-    case OPT_SIZE: return parse_size(text, o->value) ? NULL : "a size such as 3.2G, 700M or 1500000 (bytes)";
+    case OPT_U64:
+        return parse_u64(text, o->value) ? NULL : "a whole number";
+    case OPT_SIZE:
+        return parse_size(text, o->value) ? NULL : "a size such as 3.2G, 700M or 1500000 (bytes)";
     case OPT_REAL:
         errno = 0;
         d = strtod(text, &end);
@@ -165,10 +178,13 @@ static const char *store_value(option *o, const char *text) {
             *(double *)o->value = d;
             return NULL;
         }
-        if (o->max > 0) snprintf(expected, sizeof expected, "a number from %g to %g", o->min, o->max);
-        else snprintf(expected, sizeof expected, "a number from %g up", o->min);
+        if (o->max > 0)
+            snprintf(expected, sizeof expected, "a number from %g to %g", o->min, o->max);
+        else
+            snprintf(expected, sizeof expected, "a number from %g up", o->min);
         return expected;
-    case OPT_RATIO: return parse_ratio(text, o->value) ? NULL : "a share such as 40% or 0.4, at most 100%";
+    case OPT_RATIO:
+        return parse_ratio(text, o->value) ? NULL : "a share such as 40% or 0.4, at most 100%";
     case OPT_CHOICE: {
         int i = parse_choice(o->choices, text);
         if (i >= 0) {
@@ -196,7 +212,8 @@ static void print_help(const command *cmd, const option *opts, size_t n) {
     printf("\nUsage:\n    snug %s\n\nOptions:\n", cmd->usage);
     for (size_t i = 0; i < n; i++) {
         char left[64];
-        int len = snprintf(left, sizeof left, "--%s%s%s", opts[i].name, opts[i].arg ? " " : "", opts[i].arg ? opts[i].arg : "");
+        int len = snprintf(left, sizeof left, "--%s%s%s", opts[i].name, opts[i].arg ? " " : "",
+                           opts[i].arg ? opts[i].arg : "");
         char letter[8] = "    ";
         if (opts[i].letter) snprintf(letter, sizeof letter, "-%c, ", opts[i].letter);
         printf("  %s%-22s%s", letter, left, len > 21 ? "\n                            " : "");
@@ -220,11 +237,12 @@ static int unknown_option(const command *cmd, const option *opts, size_t n, cons
 }
 
 /* One option at argv[*i], whose name is `name` (or `letter`) and whose value may be attached. */
-static int take_option(const command *cmd, option *opts, size_t n, const char *name, size_t len, char letter, const char *value,
-                       int argc, char **argv, int *i) {
+static int take_option(const command *cmd, option *opts, size_t n, const char *name, size_t len, char letter,
+                       const char *value, int argc, char **argv, int *i) {
     option *o = NULL;
     for (size_t k = 0; k < n; k++)
-        if (name ? strlen(opts[k].name) == len && memcmp(opts[k].name, name, len) == 0 : opts[k].letter == letter) o = &opts[k];
+        if (name ? strlen(opts[k].name) == len && memcmp(opts[k].name, name, len) == 0 : opts[k].letter == letter)
+            o = &opts[k];
     if (!o) {
         char word[64] = "";
         if (name) snprintf(word, sizeof word, "%.*s", (int)len, name);
@@ -241,7 +259,8 @@ static int take_option(const command *cmd, option *opts, size_t n, const char *n
     return EXIT_OK;
 }
 
-bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv, int *exit_code) {
+bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv,
+                   int *exit_code) {
     *operand = NULL;
     bool options_over = false;
     for (int i = 0; i < argc; i++)
@@ -258,10 +277,12 @@ bool options_parse(const command *cmd, option *opts, size_t n_opts, const char *
             options_over = true;
         } else if (!options_over && a[0] == '-' && a[1] == '-') {
             size_t len = strcspn(a + 2, "=");
-            *exit_code = take_option(cmd, opts, n_opts, a + 2, len, 0, a[2 + len] ? a + 2 + len + 1 : NULL, argc, argv, &i);
+            *exit_code =
+                take_option(cmd, opts, n_opts, a + 2, len, 0, a[2 + len] ? a + 2 + len + 1 : NULL, argc, argv, &i);
             if (*exit_code) return false;
         } else if (!options_over && a[0] == '-' && a[1]) {
-            *exit_code = take_option(cmd, opts, n_opts, NULL, 0, a[1], a[2] ? a + 2 + (a[2] == '=') : NULL, argc, argv, &i);
+            *exit_code =
+                take_option(cmd, opts, n_opts, NULL, 0, a[1], a[2] ? a + 2 + (a[2] == '=') : NULL, argc, argv, &i);
             if (*exit_code) return false;
         } else if (cmd->operand && !*operand) {
             *operand = a;

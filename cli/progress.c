@@ -1,5 +1,6 @@
-/* Showing what goes on: one bar that redraws itself on a terminal, a line every few seconds in a log, JSON lines for programs.
- * And the signals: Ctrl-C raises a flag that the progress callback hands to the library, which stops at the next step. */
+/* Showing what goes on: one bar that redraws itself on a terminal, a line every few seconds in a log, JSON lines for
+ * programs. And the signals: Ctrl-C raises a flag that the progress callback hands to the library, which stops at the
+ * next step. */
 #include "cli.h"
 
 #include <signal.h>
@@ -10,7 +11,8 @@
 #include <unistd.h>
 
 /* Nothing is drawn for what is over at once; a log gets few lines. */
-static const double BAR_AFTER_S = 0.5, LINE_AFTER_S = 2, LINE_EVERY_S = 10, LINE_EVERY_SHARE = 0.1; /* the larger of 10 s and 10 % of the time */
+static const double BAR_AFTER_S = 0.5, LINE_AFTER_S = 2, LINE_EVERY_S = 10,
+                    LINE_EVERY_SHARE = 0.1; /* the larger of 10 s and 10 % of the time */
 
 static volatile sig_atomic_t stop_requested;
 
@@ -26,8 +28,12 @@ void catch_interrupts(void) {
     sigaction(SIGTERM, &act, NULL);
 }
 
-bool interrupted(void) { return stop_requested != 0; }
-void clear_interrupt(void) { stop_requested = 0; }
+bool interrupted(void) {
+    return stop_requested != 0;
+}
+void clear_interrupt(void) {
+    stop_requested = 0;
+}
 
 double now_seconds(void) {
     struct timespec t;
@@ -54,9 +60,13 @@ static void rate_text(const progress_view *v, const snug_event *e, char *out, si
     if (seconds < 0.5 || e->done <= v->stage_began_done) return;
     double rate = (double)(e->done - v->stage_began_done) / seconds;
     char text[TEXT_MAX];
-    if (strcmp(e->unit, "bytes") == 0) snprintf(out, cap, "%s/s", size_text(text, (uint64_t)rate));
-    else if (rate >= 10) snprintf(out, cap, "%s %s/s", rate < 1e6 ? count_text(text, (uint64_t)rate) : size_text(text, (uint64_t)rate), e->unit);
-    else snprintf(out, cap, "%.2g %s/s", rate, e->unit);
+    if (strcmp(e->unit, "bytes") == 0)
+        snprintf(out, cap, "%s/s", size_text(text, (uint64_t)rate));
+    else if (rate >= 10)
+        snprintf(out, cap, "%s %s/s", rate < 1e6 ? count_text(text, (uint64_t)rate) : size_text(text, (uint64_t)rate),
+                 e->unit);
+    else
+        snprintf(out, cap, "%.2g %s/s", rate, e->unit);
 }
 
 static void draw_bar(progress_view *v, const snug_event *e) {
@@ -67,7 +77,8 @@ static void draw_bar(progress_view *v, const snug_event *e) {
     int full = (int)(e->fraction * 24 + 0.5);
     for (int i = 0; i < 24; i++) bar[i] = i < full ? '#' : '.';
     bar[24] = 0;
-    int n = snprintf(line, sizeof line, "%-11.11s [%s] %3.0f %%  %-12s %-18s %s", e->stage, bar, 100 * e->fraction, left, rate, e->detail);
+    int n = snprintf(line, sizeof line, "%-11.11s [%s] %3.0f %%  %-12s %-18s %s", e->stage, bar, 100 * e->fraction,
+                     left, rate, e->detail);
     int width = terminal_width() - 1;
     if (n > width) n = width;
     while (n > 0 && ((unsigned char)line[n] & 0xc0) == 0x80) n--; /* never half a character */
@@ -96,8 +107,10 @@ static void print_json(const snug_event *e) {
     json_put_int(o, "total", e->total);
     json_put_text(o, "unit", e->unit);
     json_put_real(o, "elapsed_s", e->elapsed_s);
-    if (e->eta_s >= 0) json_put_real(o, "eta_s", e->eta_s);
-    else json_object_set_new(o, "eta_s", json_null());
+    if (e->eta_s >= 0)
+        json_put_real(o, "eta_s", e->eta_s);
+    else
+        json_object_set_new(o, "eta_s", json_null());
     json_put_real(o, "fraction", e->fraction);
     json_print(stderr, o);
 }
@@ -115,13 +128,18 @@ static bool on_event(void *user, const snug_event *e) {
         v->stage_began_s = e->elapsed_s;
         v->stage_began_done = e->done;
     }
-    if (v->json) print_json(e);
-    else if (v->terminal && e->elapsed_s >= BAR_AFTER_S) draw_bar(v, e);
-    else if (!v->terminal && e->elapsed_s >= LINE_AFTER_S && (new_stage || line_due(v, e))) print_line(v, e);
+    if (v->json)
+        print_json(e);
+    else if (v->terminal && e->elapsed_s >= BAR_AFTER_S)
+        draw_bar(v, e);
+    else if (!v->terminal && e->elapsed_s >= LINE_AFTER_S && (new_stage || line_due(v, e)))
+        print_line(v, e);
     return interrupted();
 }
 
-snug_progress progress_to(progress_view *v) { return (snug_progress){.fn = on_event, .user = v}; }
+snug_progress progress_to(progress_view *v) {
+    return (snug_progress){.fn = on_event, .user = v};
+}
 
 void progress_close(progress_view *v) {
     if (!v->drawn) return;
@@ -141,9 +159,14 @@ int report_error(const command *cmd, const snug_error *err, bool json) {
     }
     fprintf(stderr, "snug %s: %s\n", cmd->name, *err->message ? err->message : snug_err_name(err->code));
     switch (err->code) {
-    case SNUG_OK: return EXIT_OK;
-    case SNUG_ERR_BUDGET: return EXIT_TOO_BIG;
-    case SNUG_ERR_ARG: fprintf(stderr, "Try: snug %s --help\n", cmd->name); return EXIT_USAGE;
-    default: return EXIT_FAILED;
+    case SNUG_OK:
+        return EXIT_OK;
+    case SNUG_ERR_BUDGET:
+        return EXIT_TOO_BIG;
+    case SNUG_ERR_ARG:
+        fprintf(stderr, "Try: snug %s --help\n", cmd->name);
+        return EXIT_USAGE;
+    default:
+        return EXIT_FAILED;
     }
 }

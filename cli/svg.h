@@ -4,6 +4,7 @@
 #include <snug.h>
 #include <stdio.h>
 
-/* One bar per layer (and one for what stands outside), stacked by role, coloured by bits per weight. False: writing failed. */
+/* One bar per layer (and one for what stands outside), stacked by role, coloured by bits per weight. False: writing
+ * failed. */
 bool svg_write(FILE *to, const snug_model *model);
 #endif

@@ -43,8 +43,10 @@ const char *duration_text(char out[TEXT_MAX], double seconds) {
         snprintf(out, TEXT_MAX, "%.0f s", seconds);
     } else {
         unsigned long s = (unsigned long)(seconds + 0.5);
-        if (s < 3600) snprintf(out, TEXT_MAX, "%lu:%02lu", s / 60, s % 60);
-        else snprintf(out, TEXT_MAX, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
+        if (s < 3600)
+            snprintf(out, TEXT_MAX, "%lu:%02lu", s / 60, s % 60);
+        else
+            snprintf(out, TEXT_MAX, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);
     }
     return out;
 }
@@ -53,9 +55,13 @@ void json_put_real(json_t *obj, const char *key, double value) {
     json_object_set_new(obj, key, isfinite(value) ? json_real(value) : json_null());
 }
 
-void json_put_int(json_t *obj, const char *key, uint64_t value) { json_object_set_new(obj, key, json_integer((json_int_t)value)); }
+void json_put_int(json_t *obj, const char *key, uint64_t value) {
+    json_object_set_new(obj, key, json_integer((json_int_t)value));
+}
 
-void json_put_bool(json_t *obj, const char *key, bool value) { json_object_set_new(obj, key, json_boolean(value)); }
+void json_put_bool(json_t *obj, const char *key, bool value) {
+    json_object_set_new(obj, key, json_boolean(value));
+}
 
 size_t utf8_char(const unsigned char *p, size_t left) {
     if (p[0] < 0x80) return 1;
@@ -92,12 +98,15 @@ void json_put_bytes(json_t *obj, const char *key, const char *value, size_t n) {
 }
 
 void json_put_text(json_t *obj, const char *key, const char *value) {
-    if (value) json_put_bytes(obj, key, value, strlen(value));
-    else json_object_set_new(obj, key, json_null());
+    if (value)
+        json_put_bytes(obj, key, value, strlen(value));
+    else
+        json_object_set_new(obj, key, json_null());
 }
 
 bool json_print(FILE *to, json_t *obj) {
-    bool ok = obj && json_dumpf(obj, to, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0 && fputc('\n', to) != EOF && fflush(to) == 0;
+    bool ok = obj && json_dumpf(obj, to, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0 && fputc('\n', to) != EOF &&
+              fflush(to) == 0;
     json_decref(obj);
     return ok;
 }

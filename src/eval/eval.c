@@ -1,11 +1,14 @@
-/* Judging a model on a text: perplexity, and its distance to a reference that runs beside it, window by window, in the same pass. No
- * logits are kept: each batch of positions is scored and forgotten, so memory stays at two batches of logits, whatever the text.
+/* Judging a model on a text: perplexity, and its distance to a reference that runs beside it, window by window, in the
+ * same pass. No logits are kept: each batch of positions is scored and forgotten, so memory stays at two batches of
+ * logits, whatever the text.
  *
  *     nll   = mean of -log p(token | what stands before it in its window)          ppl = exp(nll)
- *     KL    = mean of KL(reference || model) of the two next-token distributions, JS likewise, top1 = share of equal likeliest tokens
+ *     KL    = mean of KL(reference || model) of the two next-token distributions, JS likewise, top1 = share of equal
+ * likeliest tokens
  *
- * Windows follow llama.cpp's perplexity tool; where the tokenizer begins a text with BOS, every window does (its first token is
- * replaced, as there). With a reference, the reference's tokenizer cuts the text: one token sequence for both. */
+ * Windows follow llama.cpp's perplexity tool; where the tokenizer begins a text with BOS, every window does (its first
+ * token is replaced, as there). With a reference, the reference's tokenizer cuts the text: one token sequence for both.
+ */
 #include "base/err.h"
 #include "base/io.h"
 #include "base/progress.h"
@@ -24,7 +27,9 @@ enum { DEFAULT_CTX = 512, MAX_BATCH = 512 };
 static const uint64_t LOGITS_BYTES = (uint64_t)256 << 20;
 static const size_t MAX_TEXT_BYTES = (size_t)1 << 30;
 
-typedef struct score { double nll, nll_ref, kl, js, top1; } score; /* of one token, or a window's sums */
+typedef struct score {
+    double nll, nll_ref, kl, js, top1;
+} score; /* of one token, or a window's sums */
 
 typedef struct side { /* one of the two models at work */
     const snug_model *model;
@@ -34,16 +39,16 @@ typedef struct side { /* one of the two models at work */
 
 typedef struct evaluation {
     const snug_eval_params *params;
-    side model, ref;      /* ref.model NULL: none */
+    side model, ref; /* ref.model NULL: none */
     int32_t *tokens;
     size_t n_tokens;
-    int32_t bos;          /* -1: windows begin with their own first token */
+    int32_t bos; /* -1: windows begin with their own first token */
     windows win;
     uint32_t n_vocab, batch;
-    score *token_score;   /* (batch) */
-    score *window_sum;    /* (win.count) */
-    score first_squares;  /* sums of squares in the first window: the spread when it is the only one */
-    double *kl;           /* of every scored token; NULL without a reference */
+    score *token_score;  /* (batch) */
+    score *window_sum;   /* (win.count) */
+    score first_squares; /* sums of squares in the first window: the spread when it is the only one */
+    double *kl;          /* of every scored token; NULL without a reference */
     meter meter;
 } evaluation;
 
@@ -73,7 +78,8 @@ static snug_err read_tokens(evaluation *e, snug_error *err) {
     if (e->params->max_tokens && e->n_tokens > e->params->max_tokens) e->n_tokens = (size_t)e->params->max_tokens;
     for (size_t i = 0; !code && i < e->n_tokens; i++)
         if (e->tokens[i] < 0 || (uint32_t)e->tokens[i] >= e->n_vocab)
-            code = err_set(err, SNUG_ERR_MISMATCH, "the tokenizer gives token %d, but the model has only %u", e->tokens[i], e->n_vocab);
+            code = err_set(err, SNUG_ERR_MISMATCH, "the tokenizer gives token %d, but the model has only %u",
+                           e->tokens[i], e->n_vocab);
     return code;
 }
 
@@ -83,16 +89,22 @@ static snug_err check_models(evaluation *e, snug_error *err) {
     if (!e->ref.model) return SNUG_OK;
     const snug_model_info *b = snug_model_get_info(e->ref.model);
     if (a->n_vocab != b->n_vocab)
-        return err_set(err, SNUG_ERR_MISMATCH, "the vocabularies differ: %s has %u tokens, %s has %u; only models of one family can be compared",
-                       a->path, a->n_vocab, b->path, b->n_vocab);
+        return err_set(
+            err, SNUG_ERR_MISMATCH,
+            "the vocabularies differ: %s has %u tokens, %s has %u; only models of one family can be compared", a->path,
+            a->n_vocab, b->path, b->n_vocab);
     return vocabulary_compare(e->model.model, e->ref.model, err);
 }
 
 /* ------------------------------------------------------------ the engine ---- */
 
 static snug_err side_open(side *s, const evaluation *e, snug_error *err) {
-    snug_context_params cp = {.n_ctx = e->win.n_ctx, .max_seqs = 1, .max_batch = e->batch, .threads = e->params->threads,
-                              .act = e->params->act, .kv = e->params->kv};
+    snug_context_params cp = {.n_ctx = e->win.n_ctx,
+                              .max_seqs = 1,
+                              .max_batch = e->batch,
+                              .threads = e->params->threads,
+                              .act = e->params->act,
+                              .kv = e->params->kv};
     snug_err code = snug_context_create(s->model, &cp, &s->ctx, err);
     return code ? code : snug_seq_create(s->ctx, &s->seq, err);
 }
@@ -103,10 +115,12 @@ static void side_close(side *s) {
 }
 
 /* Positions [begin, end) of a window's tokens; logits where the next token is scored. */
-static snug_err side_decode(side *s, const evaluation *e, const int32_t *window, uint32_t begin, uint32_t end, snug_item *items, snug_error *err) {
+static snug_err side_decode(side *s, const evaluation *e, const int32_t *window, uint32_t begin, uint32_t end,
+                            snug_item *items, snug_error *err) {
     for (uint32_t i = begin; i < end; i++) {
         int32_t token = i == 0 && e->bos >= 0 ? e->bos : window[i];
-        items[i - begin] = (snug_item){.seq = s->seq, .token = token, .pos = i, .wants_logits = i + 1 >= e->win.first_target};
+        items[i - begin] =
+            (snug_item){.seq = s->seq, .token = token, .pos = i, .wants_logits = i + 1 >= e->win.first_target};
     }
     return snug_decode(s->ctx, items, end - begin, err);
 }
@@ -164,8 +178,9 @@ static snug_err score_window(evaluation *e, size_t w, snug_item *items, snug_err
             if (i + 1 < e->win.first_target) continue;
             const score *s = &e->token_score[i - begin];
             if (!isfinite(s->nll) || !isfinite(s->nll_ref) || !isfinite(s->kl) || !isfinite(s->js))
-                return err_set(err, SNUG_ERR_NUMERIC, "token %zu of the text: the %s gives no finite probability for it", w * e->win.step + i + 1,
-                               isfinite(s->nll_ref) ? "model" : "reference");
+                return err_set(err, SNUG_ERR_NUMERIC,
+                               "token %zu of the text: the %s gives no finite probability for it",
+                               w * e->win.step + i + 1, isfinite(s->nll_ref) ? "model" : "reference");
             add(&e->window_sum[w], s);
             if (w == 0) {
                 score square = {s->nll * s->nll, 0, s->kl * s->kl, s->js * s->js, s->top1 * s->top1};
@@ -231,12 +246,15 @@ static snug_err allocate(evaluation *e, snug_item **items, snug_error *err) {
     e->token_score = malloc(e->batch * sizeof *e->token_score);
     e->window_sum = calloc(e->win.count, sizeof *e->window_sum);
     if (e->ref.model) e->kl = malloc(n_scored * sizeof *e->kl);
-    if (!*items || !e->token_score || !e->window_sum || (e->ref.model && !e->kl)) return err_nomem(err, n_scored * sizeof *e->kl);
+    if (!*items || !e->token_score || !e->window_sum || (e->ref.model && !e->kl))
+        return err_nomem(err, n_scored * sizeof *e->kl);
     return SNUG_OK;
 }
 
-snug_err snug_eval(const snug_model *model, const snug_model *ref, const snug_eval_params *params, snug_eval_result *out, snug_error *err) {
-    if (!model || !params || !out) return err_set(err, SNUG_ERR_ARG, "snug_eval needs a model, parameters and a place for the result");
+snug_err snug_eval(const snug_model *model, const snug_model *ref, const snug_eval_params *params,
+                   snug_eval_result *out, snug_error *err) {
+    if (!model || !params || !out)
+        return err_set(err, SNUG_ERR_ARG, "snug_eval needs a model, parameters and a place for the result");
     if (!params->text_path) return err_set(err, SNUG_ERR_ARG, "snug_eval needs a text");
     *out = (snug_eval_result){0};
     evaluation e = {.params = params, .model = {.model = model}, .ref = {.model = ref}};
@@ -249,7 +267,8 @@ snug_err snug_eval(const snug_model *model, const snug_model *ref, const snug_ev
     meter_init(&e.meter, params->progress);
     snug_err code = check_models(&e, err);
     if (!code) code = read_tokens(&e, err);
-    if (!code && (code = windows_plan(e.n_tokens, n_ctx, params->stride, &e.win, err))) err_prefix(err, code, "%s", params->text_path);
+    if (!code && (code = windows_plan(e.n_tokens, n_ctx, params->stride, &e.win, err)))
+        err_prefix(err, code, "%s", params->text_path);
     if (!code) code = allocate(&e, &items, err);
     if (!code) code = side_open(&e.model, &e, err);
     if (!code && ref) code = side_open(&e.ref, &e, err);

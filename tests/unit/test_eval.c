@@ -1,5 +1,6 @@
 // rooms: eval run model kv codec kern token format linalg base
-/* Judging, through the public interface alone: exact zeros, arguments, cancelling, and a perplexity that others measured. */
+/* Judging, through the public interface alone: exact zeros, arguments, cancelling, and a perplexity that others
+ * measured. */
 #include <snug.h>
 
 #include <math.h>
@@ -35,14 +36,16 @@ static void against_itself(void **state) {
         p.act = act ? SNUG_ACT_F32 : SNUG_ACT_Q8;
         assert_int_equal(snug_eval(*state, *state, &p, &r, &err), SNUG_OK);
         assert_int_equal(r.tokens, 6 * (48 - 25));
-        assert_true(r.has_ref && r.kl.value == 0 && r.kl.ci95 == 0 && r.kl_median == 0 && r.kl_p99 == 0 && r.kl_max == 0);
+        assert_true(r.has_ref && r.kl.value == 0 && r.kl.ci95 == 0 && r.kl_median == 0 && r.kl_p99 == 0 &&
+                    r.kl_max == 0);
         assert_true(r.js.value == 0 && r.top1.value == 1 && r.top1.ci95 == 0);
         assert_true(r.ppl == r.ppl_ref && r.ppl > 1 && r.ppl_lo < r.ppl && r.ppl < r.ppl_hi);
     }
 }
 
 static void threads_do_not_matter(void **state) {
-    snug_eval_params p = {.text_path = TEXT, .n_ctx = 32, .max_tokens = 200, .stride = 8, .act = SNUG_ACT_F32, .threads = 1};
+    snug_eval_params p = {
+        .text_path = TEXT, .n_ctx = 32, .max_tokens = 200, .stride = 8, .act = SNUG_ACT_F32, .threads = 1};
     snug_eval_result one, three;
     assert_int_equal(snug_eval(*state, NULL, &p, &one, NULL), SNUG_OK);
     p.threads = 3;
@@ -97,7 +100,8 @@ static double nll(const float *logits, size_t n, int32_t token) {
     return top + log(sum) - logits[token];
 }
 
-/* llama.cpp's engine and the model's trainer measured 60.638 on the first 100,000 bytes of shared/text/heldout.txt: windows of
+/* llama.cpp's engine and the model's trainer measured 60.638 on the first 100,000 bytes of shared/text/heldout.txt:
+ * windows of
  * <|endoftext|> and 255 tokens, every token scored. The text is not part of the project. */
 static void known_perplexity(void **state) {
     const char *shared = getenv("SNUG_SHARED");

@@ -1,5 +1,6 @@
 // rooms: eval run model kv codec kern token format linalg base
-/* Windows and the statistics over them: llama.cpp's numbers of scored tokens, strides, short texts, Student's t from tables. */
+/* Windows and the statistics over them: llama.cpp's numbers of scored tokens, strides, short texts, Student's t from
+ * tables. */
 #include "eval/windows.h"
 
 #include <math.h>
@@ -53,8 +54,13 @@ static void refusals(void **state) {
 }
 
 static void student(void **state) {
-    static const struct { uint64_t v; double t; } table[] = {{1, 12.7062}, {2, 4.3027}, {3, 3.1824}, {4, 2.7764}, {5, 2.5706}, {10, 2.2281}, {30, 2.0423}, {100, 1.9840}, {1000000, 1.95997}};
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) assert_true(fabs(student_t975(table[i].v) - table[i].t) < (table[i].v == 3 ? 0.01 : 0.002));
+    static const struct {
+        uint64_t v;
+        double t;
+    } table[] = {{1, 12.7062}, {2, 4.3027},  {3, 3.1824},   {4, 2.7764},       {5, 2.5706},
+                 {10, 2.2281}, {30, 2.0423}, {100, 1.9840}, {1000000, 1.95997}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        assert_true(fabs(student_t975(table[i].v) - table[i].t) < (table[i].v == 3 ? 0.01 : 0.002));
 }
 
 static void means(void **state) {
