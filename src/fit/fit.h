@@ -19,6 +19,7 @@
 #include "plan/plan.h"
 
 enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 1 };
+#define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
 /* The text that statistics are taken on: n_seq sequences of len tokens. The first sens_len tokens of the first sens_seq
  * sequences are what sensitivities are measured on. */

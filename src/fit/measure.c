@@ -37,20 +37,36 @@ static double weights_from(const fit_job *f, int layer) { /* matrix weights of l
     return sum;
 }
 
+static int group_of(const fit_job *f, const fit_tensor *t) { return t->t->layer >= 0 ? t->t->layer : (int)f->src->cfg.n_layers; }
+
+static bool in_group(const fit_job *f, size_t i, int group) {
+    const fit_tensor *t = &f->tensor[i];
+    return t->matrix && group_of(f, t) == group && !(t->t->role == ROLE_HEAD && f->src->cfg.tied);
+}
+
+static double head_weights(const fit_job *f) { return (double)head_tensor(f)->rows * (double)head_tensor(f)->cols; }
+
+/* Multiply-adds per token of a group: its variants, from their layer to the head. */
+static double group_macs(const fit_job *f, int group) {
+    size_t n_levels;
+    double sum = 0;
+    levels_of(f, &n_levels);
+    for (size_t i = 0; i < f->n; i++) {
+        if (!in_group(f, i, group)) continue;
+        int layer = f->tensor[i].t->role == ROLE_HEAD ? group : f->tensor[i].t->layer < 0 ? 0 : group;
+        sum += (double)n_levels * (weights_from(f, layer) + head_weights(f));
+    }
+    return sum;
+}
+
 /* Decides how many tokens; returns the multiply-adds of the whole stage. */
 double measure_prepare(fit_job *f, double scale) {
-    double head = (double)head_tensor(f)->rows * (double)head_tensor(f)->cols, per_token = 0;
+    double per_token = 0;
     if (!f->sensitivities) return 0;
     for (int pass = 0; pass < 2; pass++) {
-        size_t n_levels;
         f->small = pass == 0;
-        levels_of(f, &n_levels);
-        per_token = 0;
-        for (size_t i = 0; i < f->n; i++) {
-            if (!f->tensor[i].matrix) continue;
-            int layer = f->tensor[i].t->role == ROLE_HEAD ? (int)f->src->cfg.n_layers : f->tensor[i].t->layer < 0 ? 0 : f->tensor[i].t->layer;
-            per_token += (double)n_levels * (weights_from(f, layer) + head);
-        }
+        per_token = weights_from(f, 0); /* the clean pass */
+        for (int g = 0; g <= (int)f->src->cfg.n_layers; g++) per_token += group_macs(f, g);
         if (per_token * 1024 <= 1.2e12) break; /* a small model affords the codecs and many tokens */
     }
     double tokens = fmin(fmax(scale * 18e12 / per_token, 64), scale * 1024);
@@ -77,7 +93,16 @@ typedef struct sweep {
     float *clean;         /* (n_layers + 1, n, d): before each layer, and after the last */
     variant v[MAX_VARIANTS];
     size_t n_v;
+    double macs;          /* done, for the meter                */
 } sweep;
+
+/* n_x hidden states went through `weights` weights. */
+static snug_err tick(sweep *s, size_t n_x, double weights, const char *detail, snug_error *err) {
+    s->macs += (double)n_x * (double)s->n * weights;
+    return meter_update(&s->f->meter, (uint64_t)(s->macs / MEASURE_UNIT), detail, err);
+}
+
+static double layer_of(const fit_job *f, int l) { return weights_from(f, l) - weights_from(f, l + 1); }
 
 static float *clean_at(const sweep *s, int layer) { return s->clean + (size_t)layer * s->n * s->d; }
 
@@ -144,7 +169,7 @@ static snug_err start_layer(sweep *s, int l, snug_error *err) {
     if (rc == SNUG_OK && !room) rc = err_nomem(err, most * sizeof *room);
     for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
         rc = disturbed_layer(s, l, &lw, &s->v[k], room, err);
-        if (rc == SNUG_OK) rc = meter_update(&s->f->meter, (uint64_t)l, s->f->tensor[s->v[k].tensor].t->name, err);
+        if (rc == SNUG_OK) rc = tick(s, 1, layer_of(s->f, l), s->f->tensor[s->v[k].tensor].t->name, err);
     }
     free(room);
     arena_fini(&mem);
@@ -162,7 +187,7 @@ static snug_err through_layers(sweep *s, int first, snug_error *err) {
             size_t n = s->n_v - k < VARIANTS_AT_ONCE ? s->n_v - k : VARIANTS_AT_ONCE;
             for (size_t i = 0; i < n; i++) x[i] = s->v[k + i].x;
             rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, x, n, NULL, NULL, err);
-            if (rc == SNUG_OK) rc = meter_update(&s->f->meter, s->f->meter.stage[s->f->stage_sens].done, NULL, err);
+            if (rc == SNUG_OK) rc = tick(s, n, layer_of(s->f, l), NULL, err);
         }
         arena_fini(&mem);
     }
@@ -239,13 +264,6 @@ static snug_err take_kl(sweep *s, snug_error *err) {
 
 /* ---- one group, with its record ---- */
 
-static int group_of(const fit_job *f, const fit_tensor *t) { return t->t->layer >= 0 ? t->t->layer : (int)f->src->cfg.n_layers; }
-
-static bool in_group(const fit_job *f, size_t i, int group) {
-    const fit_tensor *t = &f->tensor[i];
-    return t->matrix && group_of(f, t) == group && !(t->t->role == ROLE_HEAD && f->src->cfg.tied);
-}
-
 /* Gives each tensor of the group its points: (error, kl) pairs in the record's order. */
 static bool load_group(fit_job *f, int group) {
     const json_t *known = journal_find(f->journal, "sens", group);
@@ -277,6 +295,7 @@ static snug_err measure_group(sweep *s, int group, snug_error *err) {
     snug_err rc = outer ? start_outer(s, err) : start_layer(s, group, err);
     if (rc == SNUG_OK) rc = outer ? outer_through_layers(s, err) : through_layers(s, group + 1, err);
     if (rc == SNUG_OK) rc = take_kl(s, err);
+    if (rc == SNUG_OK) rc = tick(s, s->n_v, head_weights(s->f), NULL, err);
     if (rc == SNUG_OK) rc = save_group(s, group, err);
     drop_variants(s);
     return rc;
@@ -295,7 +314,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
         float *x = clean_at(s, l + 1);
         if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
-        if (rc == SNUG_OK) rc = meter_update(&f->meter, 0, "clean pass", err);
+        if (rc == SNUG_OK) rc = tick(s, 1, layer_of(f, l), "clean pass", err);
     }
     return rc;
 }
@@ -335,13 +354,13 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
         if (load_group(f, g)) continue;
         if (!s->clean) {
             meter_begin(&f->meter, f->stage_sens);
-            meter_skip(&f->meter, (uint64_t)g);
+            for (int k = 0; k < g; k++) s->macs += group_macs(f, k) * (double)s->n;
+            meter_skip(&f->meter, (uint64_t)(s->macs / MEASURE_UNIT));
             s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
             rc = s->clean ? forward_open(f, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
         }
         if (rc == SNUG_OK) rc = measure_group(s, g, err);
-        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)g + 1, NULL, err);
         if (rc == SNUG_OK && !load_group(f, g)) rc = err_set(err, SNUG_ERR_NUMERIC, "the sensitivities of group %d are lost", g);
     }
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
