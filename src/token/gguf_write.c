@@ -156,6 +156,9 @@ static int32_t token_type(const writer *w, uint32_t id) {
                        looks_special(vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
         return control ? TYPE_CONTROL : TYPE_USER;
     }
+    /* of equal texts the lowest id that is in use counts; a token that it does not, nor a lower one, is out of use */
+    uint32_t found = vocab_find(&t->model.vocab, vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
+    if (found > id) return TYPE_UNUSED; /* VOCAB_NONE among them */
     return w->spm && is_byte_token(t, id) ? TYPE_BYTE : TYPE_NORMAL;
 }
 

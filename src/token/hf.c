@@ -148,7 +148,8 @@ static void read_role_ids(tokenizer *t, const json_t *config, int32_t *more, siz
         snprintf(key, sizeof key, "%s_token_id", token_role_name[i]);
         const json_t *v = json_object_get(config, key), *first = json_is_array(v) ? json_array_get(v, 0) : v;
         if (json_is_integer(first) && t->role[i] < 0 && json_integer_value(first) >= 0 &&
-            json_integer_value(first) < (json_int_t)t->model.vocab.n)
+            json_integer_value(first) < (json_int_t)t->model.vocab.n &&
+            vocab_has(&t->model.vocab, (uint32_t)json_integer_value(first)))
             t->role[i] = (int32_t)json_integer_value(first);
         if (i != ROLE_EOS) continue;
         if (json_is_integer(v) && *n_more < MAX_MORE_EOG) more[(*n_more)++] = (int32_t)json_integer_value(v);

@@ -7,7 +7,7 @@
 static snug_err put_affix(tokenizer *t, bool after, json_int_t id, snug_error *err) {
     int32_t *to = after ? t->suffix : t->prefix;
     size_t *n = after ? &t->n_suffix : &t->n_prefix;
-    if (id < 0 || id >= (json_int_t)t->model.vocab.n)
+    if (id < 0 || id >= (json_int_t)t->model.vocab.n || !vocab_has(&t->model.vocab, (uint32_t)id))
         return err_set(err, SNUG_ERR_FORMAT,
                        "tokenizer.json: post_processor names the id %lld, the vocabulary has no such", (long long)id);
     if (*n == MAX_AFFIX)
