@@ -58,3 +58,10 @@ if(SNUG_ASAN_BUILD)
     endif()
   endforeach()
 endif()
+
+# The longest first, so that no core waits for the last one.
+foreach(name asan/test_fit asan/cli_fit cli_interrupt test_fit interop_engine_kl asan/cli_usage asan/cli_eval)
+  if(TEST ${name})
+    set_tests_properties(${name} PROPERTIES COST 100)
+  endif()
+endforeach()

@@ -46,7 +46,7 @@ def test_kill_and_resume_give_the_same_bytes(t):
     reference = t.path("reference.snug")
     t.run("fit", t.demo, "-o", reference, *SLOW, expect=OK)
     hits = 0
-    for number in (1, 2, 4, 6):
+    for number in (1, 3, 6):
         out = t.path(f"killed{number}.snug")
         p, _ = interrupt_when(t, out, SLOW, "encode", number, signal.SIGKILL)
         if p.returncode == OK:

@@ -148,7 +148,13 @@ static void interrupted(void **state) {
     drop_cache();
     uint64_t whole = fit_ok(p);
     assert_int_equal(unlink(p.output), 0);
-    for (int n = 0; n < 12; n += 1) {
+#ifdef __SANITIZE_ADDRESS__
+    static const int STOPS[] = {1, 6, 11};
+#else
+    static const int STOPS[] = {0, 1, 2, 4, 6, 8, 11};
+#endif
+    for (size_t i = 0; i < sizeof STOPS / sizeof *STOPS; i++) {
+        const int n = STOPS[i];
         drop_cache();
         stopper s = {n};
         snug_fit_params q = p;

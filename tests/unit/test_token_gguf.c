@@ -118,7 +118,7 @@ static void scores_merge_like_the_definition(void **state) {
             static const char *const raw[] = {"a", "b", " ", "\xCE\xB1"};
             char text[128] = "", marked[256] = "\xE2\x96\x81", back[128];
             for (uint32_t n = rng_below(&r, 40); n > 0; n--) strcat(text, raw[rng_below(&r, 4)]);
-            for (const char *p = text; *p; p++) strncat(marked, *p == ' ' ? "\xE2\x96\x81" : p, *p == ' ' ? 3 : 1);
+            for (const char *p = text; *p; p++) strcat(marked, *p == ' ' ? "\xE2\x96\x81" : (char[2]){*p, 0});
             int32_t expected[256], ids[256];
             size_t n = text[0] ? naive_spm(marked, strlen(marked), expected) : 0, got, bytes;
             assert_int_equal(tokenizer_encode(i % 2 ? t : copy, text, strlen(text), false, true, ids, 256, &got, NULL),
