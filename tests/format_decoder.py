@@ -182,7 +182,7 @@ def decode_int(codec, rows, cols, raw):
             code |= ((body[:, :, at + i % 8] >> (2 * (i // 8))) & 3).astype(np.int32) << shift
             at, shift = at + 8, shift + 2
         if bits & 1:
-            code |= ((body[:, :, at + i // 8] >> (i % 8)) & 1).astype(np.int32) << shift
+            code |= ((body[:, :, at + i % 4] >> (i // 4)) & 1).astype(np.int32) << shift
     q = (code.reshape(rows, chunks * 32)[:, :cols] - (1 << bits - 1)).astype(np.float32)
     steps = np.array([2.0 ** (-e / 8 if e <= 16 else -2 - (e - 16) / 3) for e in range(31)] + [0.0]).astype(np.float32)
     scale = d[:, None] * steps[meta >> 3]                                      # f32 products

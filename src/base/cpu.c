@@ -1,5 +1,5 @@
 /* CPU level. __builtin_cpu_supports asks CPUID *and* XGETBV, so a level is reported only when the operating system saves its
- * registers. The AVX2 folder is compiled with -mavx2 -mfma -mf16c, so all three must be there. */
+ * registers. Each folder of kern is compiled with the flags that are asked for here. */
 #include "base/cpu.h"
 
 #include <stdatomic.h>
@@ -21,9 +21,13 @@ static cpu_level detect(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) level = CPU_AVX2;
+    if (level == CPU_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
+        level = CPU_AVX512;
 #endif
     const char *forced = getenv("SNUG_CPU");
-    if (forced && strcmp(forced, "ref") == 0) level = CPU_REF; /* "avx2" is the ceiling already; other words are ignored */
+    for (cpu_level lower = CPU_REF; forced && lower < level; lower++) /* a ceiling; other words are ignored */
+        if (strcmp(forced, cpu_level_name(lower)) == 0) level = lower;
     return level;
 }
 
@@ -41,6 +45,7 @@ const char *cpu_level_name(cpu_level level) {
     switch (level) {
     case CPU_REF: return "ref";
     case CPU_AVX2: return "avx2";
+    case CPU_AVX512: return "avx512";
     }
     return "unknown";
 }

@@ -1,58 +1,60 @@
-/* Reading of block formats: decode, and y += W x. Rows are unpacked a few at a time into scratch (int8 codes and f32 scales, in
- * the cache) and multiplied there by the kernels that all formats share, so formats x instruction sets never multiply. The
- * cost of unpacking is shared by the tokens of a batch; single-token kernels that skip the scratch may come later without
- * changing a result, since kern.h fixes the arithmetic. */
+/* Reading of block formats: decode, and y += W x. Kernels multiply panels of 16 rows (kern/panel.h); rows that stand row by row
+ * are made panels on the way, in scratch. kern.h fixes the arithmetic, so that a result never shows which way it went. */
 #include "codec/block.h"
 
 #include "base/checked.h"
 #include "codec/codecs.h"
 
-enum { TILE_ROWS = 16, TILE_MIN_ROWS = 4, TILE_CODES = 128 * 1024 };
+#include <stdatomic.h>
 
 row_form block_row_form(const wt *w) {
     if (w->codec->impl == NULL) { /* the int family: the format depends on the parameters */
         return (row_form){(kern_format)(KERN_INT2 + w->params.bits - 2), w->params.group, int_row_bytes(w->params, w->cols),
-                          div_up(w->cols, 32)};
+                          div_up(w->cols, 32), true};
     }
     const block_format *f = w->codec->impl;
     uint64_t n = div_up(w->cols, f->cols);
-    return (row_form){f->kern, 0, n * f->bytes, n * f->cols / 32};
+    return (row_form){f->kern, 0, n * f->bytes, n * f->cols / 32, false};
 }
 
-/* A tile of unpacked rows in scratch. Leading dimensions in elements. */
-typedef struct tile {
-    size_t rows, ldq, lds;
+/* Scratch for 16 rows: row by row, as a panel, and what the dot needs; or, for f32 activations, one row unpacked and all expanded. */
+typedef struct room {
+    uint8_t *rows, *panel, *dot;
     int8_t *q;
-    float *s, *m, *dense; /* dense: only for f32 activations */
-} tile;
+    float *s, *m, *dense;
+    size_t ld;
+} room;
 
-static size_t tile_rows(const row_form *r) {
-    size_t n = TILE_ROWS;
-    while (n > TILE_MIN_ROWS && n * r->n_chunks * 32 > TILE_CODES) n /= 2;
-    return n;
-}
-
-/* Lays a tile out in scratch; returns the bytes needed (scratch may be NULL to ask). */
-static size_t tile_layout(const row_form *r, size_t n_rows, uint8_t *scratch, tile *t) {
-    size_t rows = tile_rows(r);
-    if (rows > n_rows) rows = n_rows;
-    *t = (tile){.rows = rows};
-    t->ldq = (size_t)r->n_chunks * 32;
-    t->lds = t->ldq / kern_group(r->kern);
-    size_t q_bytes = round_up(rows * t->ldq, 64), s_bytes = round_up(rows * t->lds * sizeof(float), 64);
-    if (scratch) {
-        t->q = (int8_t *)scratch;
-        t->s = (float *)(scratch + q_bytes);
-        t->m = (float *)(scratch + q_bytes + s_bytes);
-        t->dense = (float *)(scratch + q_bytes + 2 * s_bytes);
-    }
-    return q_bytes + 2 * s_bytes + rows * t->ldq * sizeof(float);
+static size_t lay_out(const row_form *r, uint8_t *scratch, room *to) {
+    size_t ld = 32 * (size_t)r->n_chunks, lds = ld / kern_group(r->kern);
+    size_t rows = round_up(KERN_PANEL_ROWS * r->row_bytes, 64), s = round_up(lds * sizeof(float), 64);
+    uint8_t *rest = scratch + rows;
+    *to = (room){.rows = scratch, .panel = rest, .dot = rest + rows, .q = (int8_t *)rest, .s = (float *)(void *)(rest + ld),
+                 .m = (float *)(void *)(rest + ld + s), .dense = (float *)(void *)(rest + ld + 2 * s), .ld = ld};
+    return rows + max_u64(rows + kern_panel_scratch_bytes((size_t)r->n_chunks), ld + 2 * s + KERN_PANEL_ROWS * ld * sizeof(float));
 }
 
 size_t block_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
+    static uint8_t nowhere[64];
     row_form r = block_row_form(w);
-    tile t;
-    return tile_layout(&r, n_rows, NULL, &t);
+    room none;
+    return lay_out(&r, nowhere, &none);
+}
+
+uint64_t block_panel_bytes(const wt *w) {
+    row_form r = block_row_form(w);
+    return r.panels ? 0 : w->rows / KERN_PANEL_ROWS * KERN_PANEL_ROWS * r.row_bytes;
+}
+
+/* Rows [row0, row0 + n) one after the other: where they stand, or brought together in `rows`. */
+static const uint8_t *rows_at(const wt *w, const row_form *r, uint64_t row0, size_t n, uint8_t *rows) {
+    if (!r->panels) return w->data + row0 * r->row_bytes;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t first = (row0 + i) / KERN_PANEL_ROWS * KERN_PANEL_ROWS;
+        kern_int_panel_get(r->kern, (size_t)r->n_chunks, r->stored_group, (size_t)min_u64(KERN_PANEL_ROWS, w->rows - first), (size_t)(row0 + i - first),
+                           w->data + first * r->row_bytes, rows + i * r->row_bytes);
+    }
+    return rows;
 }
 
 /* Decodes n <= BLOCK_MAX weights of one unpackable piece, to dst or onto it. */
@@ -72,26 +74,28 @@ static void decode_row(const block_format *f, const row_form *r, const uint8_t *
     }
 }
 
-/* An int row's scales stand before its codes: each stored group is brought together into a row of its own. */
-static void decode_int_row(const row_form *r, unsigned bits, const uint8_t *row, size_t cols, float *dst, bool add) {
-    size_t n_groups = div_up(cols, r->stored_group), chunk = 4 * bits, per_group = r->stored_group / 32;
+/* A group of an int row: its code words are spread over the panel, its scale stands before them; brought together they are a row
+ * of one group. */
+static void decode_int_row(const wt *w, const row_form *r, uint64_t row, float *dst, bool add) {
+    const unsigned bits = w->params.bits, group = r->stored_group;
+    const uint64_t first = row / KERN_PANEL_ROWS * KERN_PANEL_ROWS, height = min_u64(KERN_PANEL_ROWS, w->rows - first);
+    const size_t n_groups = div_up(w->cols, group), per_group = group / 32, at = (size_t)(row - first);
+    const uint8_t *panel = w->data + first * r->row_bytes, *meta = panel + 2 * height, *words = meta + height * n_groups;
     for (size_t g = 0; g < n_groups; g++) {
         uint8_t piece[3 + 4 * 32]; /* d, meta and at most 4 chunks of 32 bytes */
-        size_t n_chunks = r->n_chunks - g * per_group < per_group ? (size_t)r->n_chunks - g * per_group : per_group;
-        size_t n = cols - g * r->stored_group < r->stored_group ? cols - g * r->stored_group : r->stored_group;
-        memcpy(piece, row, 2);
-        piece[2] = row[2 + g];
-        memcpy(piece + 3, row + 2 + n_groups + g * per_group * chunk, n_chunks * chunk);
-        expand_piece(r, piece, n_chunks, n, dst + g * r->stored_group, add);
+        size_t n_chunks = (size_t)min_u64(r->n_chunks - g * per_group, per_group), n = (size_t)min_u64(w->cols - g * group, group);
+        memcpy(piece, panel + 2 * at, 2);
+        piece[2] = meta[g * height + at];
+        for (size_t i = 0; i < n_chunks * bits; i++) memcpy(piece + 3 + 4 * i, words + 4 * (height * (g * per_group * bits + i) + at), 4);
+        expand_piece(r, piece, n_chunks, n, dst + g * group, add);
     }
 }
 
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     row_form r = block_row_form(w);
     for (size_t i = 0; i < n; i++, dst += stride) {
-        const uint8_t *row = w->data + (row0 + i) * r.row_bytes;
-        if (w->codec->impl) decode_row(w->codec->impl, &r, row, (size_t)w->cols, dst, add);
-        else decode_int_row(&r, w->params.bits, row, (size_t)w->cols, dst, add);
+        if (r.panels) decode_int_row(w, &r, row0 + i, dst, add);
+        else decode_row(w->codec->impl, &r, w->data + (row0 + i) * r.row_bytes, (size_t)w->cols, dst, add);
     }
 }
 
@@ -102,33 +106,51 @@ void block_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t s
     decode_rows(w, row0, n, dst, stride, true);
 }
 
+/* ---- multiply ---- */
+
+/* The panel of rows [row0, row0 + n): where it stands, or made now, to be kept where there is a place for it. Two who want to make the
+ * same one at once do not wait for each other. */
+static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, size_t n, const room *to) {
+    uint64_t at = row0 * r->row_bytes;
+    const bool whole = row0 % KERN_PANEL_ROWS == 0 && n == KERN_PANEL_ROWS;
+    if (r->panels && whole) return w->data + at;
+    const uint8_t *rows = rows_at(w, r, row0, n, to->rows);
+    uint8_t *panel = to->panel;
+    _Atomic uint8_t *state = whole && w->panels ? &w->panels->state[row0 / KERN_PANEL_ROWS] : NULL;
+    uint8_t seen = state ? atomic_load_explicit(state, memory_order_acquire) : WT_BUSY;
+    if (seen == WT_READY) return w->panels->data + at;
+    bool keep = seen == WT_ROWS && atomic_compare_exchange_strong(state, &seen, WT_BUSY);
+    if (keep) panel = w->panels->data + at;
+    kern_panel_pack(r->kern, rows, r->row_bytes, n, (size_t)r->n_chunks, r->stored_group, panel);
+    if (keep) {
+        atomic_store_explicit(state, WT_READY, memory_order_release);
+        w->panels->made(w->panels->user, n * r->row_bytes);
+    }
+    return panel;
+}
+
+static void matmul_q8(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
+    kern_panel_args args = {.panel = panel_at(w, r, row0, n, to), .n_rows = n, .n_tokens = x->n_tokens, .n_chunks = (size_t)r->n_chunks, .group = r->stored_group,
+                            .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
+    kern()->panel_dot[r->kern](&args);
+}
+
+static void matmul_f32(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
+    const kern_table *k = kern();
+    const uint8_t *rows = rows_at(w, r, row0, n, to->rows);
+    for (size_t i = 0; i < n; i++) {
+        k->unpack[r->kern](rows + i * r->row_bytes, (size_t)r->n_chunks, r->stored_group, to->q, to->s, to->m);
+        k->expand(to->q, to->s, kern_has_min(r->kern) ? to->m : NULL, kern_group(r->kern), (size_t)w->cols, to->dense + i * to->ld);
+    }
+    k->dot_f32(n, x->n_tokens, (size_t)w->cols, to->dense, to->ld, x->f32, x->cols_padded, y, ldy);
+}
+
 void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
     row_form r = block_row_form(w);
-    const kern_table *k = kern();
-    uint32_t group = kern_group(r.kern);
-    bool has_min = kern_has_min(r.kern);
-    tile t;
-    tile_layout(&r, n, scratch, &t);
-    for (size_t i = 0; i < n; i += t.rows) {
-        size_t rows = n - i < t.rows ? n - i : t.rows;
-        const uint8_t *src = w->data + (row0 + i) * r.row_bytes;
-        for (size_t j = 0; j < rows; j++) {
-            k->unpack[r.kern](src + j * r.row_bytes, (size_t)r.n_chunks, r.stored_group, t.q + j * t.ldq, t.s + j * t.lds,
-                              t.m + j * t.lds);
-        }
-        if (use_q8 && x->q8) {
-            kern_q8_args args = {.n_rows = rows, .n_tokens = x->n_tokens, .n_chunks = (size_t)r.n_chunks,
-                                 .q = t.q, .ldq = t.ldq, .s = t.s, .m = has_min ? t.m : NULL, .lds = t.lds,
-                                 .x = x->q8, .xs = x->q8_scale, .xsum = x->q8_sum, .ldx = x->cols_padded,
-                                 .y = y + i, .ldy = ldy};
-            if (group == 32) k->dot_q8_g32(&args);
-            else k->dot_q8_g16(&args);
-        } else {
-            for (size_t j = 0; j < rows; j++) {
-                k->expand(t.q + j * t.ldq, t.s + j * t.lds, has_min ? t.m + j * t.lds : NULL, group, (size_t)w->cols,
-                          t.dense + j * t.ldq);
-            }
-            k->dot_f32(rows, x->n_tokens, (size_t)w->cols, t.dense, t.ldq, x->f32, x->cols_padded, y + i, ldy);
-        }
+    room to;
+    lay_out(&r, scratch, &to);
+    for (size_t i = 0; i < n; i += KERN_PANEL_ROWS) {
+        size_t rows = n - i < KERN_PANEL_ROWS ? n - i : KERN_PANEL_ROWS;
+        (use_q8 && x->q8.q ? matmul_q8 : matmul_f32)(w, &r, &to, row0 + i, rows, x, y + i, ldy);
     }
 }

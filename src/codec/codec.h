@@ -7,6 +7,7 @@
 #define CODEC_CODEC_H
 #include <snug.h>
 #include "base/arena.h"
+#include "kern/kern.h"
 
 typedef struct codec_params { uint16_t bits, group, rank; } codec_params; /* those that the family uses; the rest 0 */
 
@@ -22,8 +23,18 @@ enum {
 typedef struct act {
     size_t n_tokens, cols, cols_padded;
     const float *f32;                                          /* (n_tokens, cols_padded)                              */
-    const int8_t *q8; const float *q8_scale; const int16_t *q8_sum; /* NULL: not available; (n_tokens, cols_padded [/32, /16]) */
+    kern_q8 q8;                                                /* q8.q NULL: not available; q8.ld = cols_padded           */
 } act;
+
+/* Panels (kern/panel.h) of a payload that stands row by row, made by whoever multiplies them first; shared by threads and contexts. The
+ * last rows, where they do not fill one, stay as they are. */
+typedef struct wt_panels {
+    uint8_t *data;                           /* rows / 16 panels                          */
+    _Atomic uint8_t *state;                  /* of each: WT_ROWS, WT_BUSY, WT_READY       */
+    void (*made)(void *user, uint64_t bytes); /* so many payload bytes will not be read again */
+    void *user;
+} wt_panels;
+enum { WT_ROWS, WT_BUSY, WT_READY };
 
 typedef struct snug_codec snug_codec;
 typedef struct wt { /* an opened payload */
@@ -32,6 +43,7 @@ typedef struct wt { /* an opened payload */
     uint64_t rows, cols;
     const uint8_t *data;
     uint64_t bytes;
+    const wt_panels *panels; /* NULL: none */
 } wt;
 
 struct snug_codec {
@@ -48,7 +60,7 @@ struct snug_codec {
     bool (*menu)(uint32_t i, codec_params *out);
     /* Checks parameters that came from a name or a file. */
     bool (*params_ok)(codec_params p);
-    /* Exact bytes. n_rows need not be a multiple of tile_rows (the last panel is padded). 0 = overflow / impossible. */
+    /* Exact bytes. n_rows need not be a multiple of tile_rows (the last panel is shorter or padded). 0 = overflow / impossible. */
     uint64_t (*bytes)(codec_params p, uint64_t n_rows, uint64_t cols);
 
     /* Encoding of one panel of n_rows rows, in steps, so that a solver can feed errors forward between them:
@@ -78,8 +90,10 @@ struct snug_codec {
     /* dst += the same: for the terms of a sum after the first. */
     void (*decode_add)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
     /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
-     * term that covers part of them). use_q8: multiply the q8 form (only when act == CODEC_ACT_Q8 and x->q8).
+     * term that covers part of them). use_q8: multiply the q8 form (only when act == CODEC_ACT_Q8 and x->q8.q).
      * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
+    /* Bytes of wt_panels.data; 0 or NULL: the payload is multiplied as it stands. */
+    uint64_t (*panel_bytes)(const wt *w);
     size_t (*scratch_bytes)(const wt *w, size_t n_rows, size_t n_tokens);
     void (*matmul)(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
 };

@@ -47,7 +47,7 @@ static size_t padded(size_t cols) { return round_up(cols, 256); }
 /* Room for SLICE_TOKENS tokens of a term's own activations, in both forms. */
 static size_t slice_bytes(size_t cols) {
     size_t n = padded(cols);
-    return SLICE_TOKENS * (n * sizeof(float) + n + n / 32 * sizeof(float) + n / 16 * sizeof(int16_t));
+    return SLICE_TOKENS * (n * sizeof(float) + n + 4 * (n / 32) * sizeof(float));
 }
 
 size_t weight_scratch_bytes(const weight *w, size_t n_tokens) {
@@ -65,25 +65,25 @@ size_t weight_scratch_bytes(const weight *w, size_t n_tokens) {
  * column keeps its scale; the sums of 16 are taken anew. */
 static act slice(const act *from, size_t t0, size_t n_tokens, size_t col0, size_t cols, void *room) {
     size_t n = padded(cols), ld = from->cols_padded;
-    float *f32 = room, *q8_scale = f32 + SLICE_TOKENS * n;
-    int16_t *q8_sum = (int16_t *)(q8_scale + SLICE_TOKENS * n / 32);
-    int8_t *q8 = (int8_t *)(q8_sum + SLICE_TOKENS * n / 16);
+    const size_t chunks = n / 32;
+    float *f32 = room, *scale = f32 + SLICE_TOKENS * n, *sum32 = scale + SLICE_TOKENS * chunks, *sum16 = sum32 + SLICE_TOKENS * chunks;
+    int8_t *q8 = (int8_t *)(sum16 + SLICE_TOKENS * 2 * chunks);
     for (size_t t = 0; t < n_tokens; t++) {
         memcpy(f32 + t * n, from->f32 + (t0 + t) * ld + col0, cols * sizeof(float));
         memset(f32 + t * n + cols, 0, (n - cols) * sizeof(float));
-        if (!from->q8) continue;
-        memcpy(q8 + t * n, from->q8 + (t0 + t) * ld + col0, cols);
+        if (!from->q8.q) continue;
+        memcpy(q8 + t * n, from->q8.q + (t0 + t) * ld + col0, cols);
         memset(q8 + t * n + cols, 0, n - cols);
-        for (size_t g = 0; g < n / 32; g++)
-            q8_scale[t * n / 32 + g] = g * 32 < cols ? from->q8_scale[((t0 + t) * ld + col0) / 32 + g] : 0;
-        for (size_t g = 0; g < n / 16; g++) {
+        for (size_t g = 0; g < chunks; g++) scale[t * chunks + g] = g * 32 < cols ? from->q8.scale[((t0 + t) * ld + col0) / 32 + g] : 0;
+        for (size_t g = 0; g < 2 * chunks; g++) {
             int sum = 0;
             for (size_t i = 0; i < 16; i++) sum += q8[t * n + 16 * g + i];
-            q8_sum[t * n / 16 + g] = (int16_t)sum;
+            sum16[t * 2 * chunks + g] = (float)sum;
         }
+        for (size_t g = 0; g < chunks; g++) sum32[t * chunks + g] = sum16[2 * (t * chunks + g)] + sum16[2 * (t * chunks + g) + 1];
     }
-    return (act){.n_tokens = n_tokens, .cols = cols, .cols_padded = n, .f32 = f32, .q8 = from->q8 ? q8 : NULL,
-                 .q8_scale = from->q8 ? q8_scale : NULL, .q8_sum = from->q8 ? q8_sum : NULL};
+    return (act){.n_tokens = n_tokens, .cols = cols, .cols_padded = n, .f32 = f32,
+                 .q8 = {.ld = n, .q = from->q8.q ? q8 : NULL, .scale = scale, .sum32 = sum32, .sum16 = sum16}};
 }
 
 void weight_matmul(const weight *w, uint64_t row0, size_t n, const act *x, bool allow_q8, float *y, size_t ldy, void *scratch) {
@@ -91,7 +91,7 @@ void weight_matmul(const weight *w, uint64_t row0, size_t n, const act *x, bool 
     for (uint32_t i = 0; i < w->n_terms; i++) {
         const term *t = &w->term[i];
         const snug_codec *codec = t->wt.codec;
-        bool use_q8 = allow_q8 && codec->act == CODEC_ACT_Q8 && x->q8;
+        bool use_q8 = allow_q8 && codec->act == CODEC_ACT_Q8 && x->q8.q;
         uint64_t first;
         size_t skip, count;
         if (!overlap(t, row0, n, &first, &skip, &count)) continue;

@@ -57,7 +57,7 @@ typedef struct fit_job {
     store *src;
     int threads;
     meter meter;
-    int stage_sample, stage_stats, stage_sens, stage_menu, stage_encode;
+    int stage_load, stage_sample, stage_stats, stage_sens, stage_menu, stage_encode;
     char calib[64];           /* "self", "none", "file" ... as reported */
     bool run_model;           /* false: no forward pass at all (quick without calibration) */
     bool sensitivities;       /* measured, not from the table */
@@ -127,6 +127,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is r
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
 snug_err sample_text(fit_job *f, snug_error *err);          /* "self" */
+bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);
 /* Decides on how many tokens; returns the stage's multiply-adds. scale: effort, 1 = normal. */
 double measure_prepare(fit_job *f, double scale);

@@ -32,6 +32,7 @@ typedef struct sampler {
     arena mem;
     layer_weights outer, *layer;
     bool packed;
+    uint64_t packed_weights; /* so far */
     size_t n_lanes;
     lane *lane;
     uint32_t first_group;  /* those before were sampled by an earlier run */
@@ -41,6 +42,8 @@ typedef struct sampler {
 } sampler;
 
 /* ---- the model, in memory ---- */
+
+bool sample_packs(const fit_job *f) { return f->src->tensor_bytes > AS_IT_IS_BYTES; }
 
 typedef struct pack_job { const weight *w; comp_term term; uint8_t *dst; size_t grain; snug_err *rc; } pack_job;
 
@@ -67,7 +70,7 @@ static comp_term pack_codec(const fit_job *f) {
 /* rows of `from` re-encoded into mem. */
 static snug_err pack(sampler *s, const weight *from, const char *name, uint8_t *dst, snug_error *err) {
     comp_term t = pack_codec(s->f);
-    size_t grain = max_u64(1, PANEL_WEIGHTS / from->cols), n = div_up(from->rows, grain);
+    size_t grain = round_up(max_u64(1, PANEL_WEIGHTS / from->cols), t.codec->tile_rows), n = div_up(from->rows, grain);
     pack_job j = {.w = from, .term = t, .dst = dst, .grain = grain, .rc = calloc(n, sizeof *j.rc)};
     if (!j.rc) return err_nomem(err, n * sizeof *j.rc);
     thread_for(s->f->threads, from->rows, grain, pack_panel, &j);
@@ -75,7 +78,8 @@ static snug_err pack(sampler *s, const weight *from, const char *name, uint8_t *
     for (size_t i = 0; i < n && rc == SNUG_OK; i++)
         if (j.rc[i] != SNUG_OK) rc = err_set(err, j.rc[i], "%s: encoding it for sampling: %s", name, snug_err_name(j.rc[i]));
     free(j.rc);
-    return rc;
+    s->packed_weights += from->rows * from->cols;
+    return rc == SNUG_OK ? meter_update(&s->f->meter, s->packed_weights, name, err) : rc;
 }
 
 static snug_err open_packed(sampler *s, uint64_t rows, uint64_t cols, weight *out, uint8_t **dst, snug_error *err) {
@@ -113,11 +117,11 @@ static snug_err pack_layer(sampler *s, int layer, snug_error *err) {
 static snug_err pack_outer(sampler *s, tensor_role role, snug_error *err) {
     const store_tensor *t = store_find(s->f->src, role, -1);
     if (!t || (role == ROLE_HEAD && s->f->src->cfg.tied)) return SNUG_OK;
-    uint64_t window = max_u64(1, (1u << 20) / t->cols);
+    comp_term c = pack_codec(s->f);
+    uint64_t window = round_up(max_u64(1, (1u << 20) / t->cols), c.codec->tile_rows);
     float *rows = malloc(window * t->cols * sizeof *rows);
     uint8_t *dst;
     snug_err rc = rows ? open_packed(s, t->rows, t->cols, &s->outer.w[role], &dst, err) : err_nomem(err, window * t->cols * sizeof *rows);
-    comp_term c = pack_codec(s->f);
     for (uint64_t r = 0; r < t->rows && rc == SNUG_OK; r += window) {
         uint64_t n = min_u64(window, t->rows - r);
         rc = store_read_rows(s->f->src, t, r, n, rows, err);
@@ -145,7 +149,6 @@ static snug_err load_model(sampler *s, bool packed, snug_error *err) {
     }
     for (int l = 0; l < (int)src->cfg.n_layers && rc == SNUG_OK; l++) {
         rc = packed ? pack_layer(s, l, err) : layer_read(src, l, &s->mem, &s->layer[l], err);
-        if (rc == SNUG_OK) rc = meter_update(&s->f->meter, 0, "reading the model", err);
     }
     return rc;
 }
@@ -165,7 +168,8 @@ static snug_err open_lane(sampler *s, lane *l, const float *rope, snug_error *er
 
 static snug_err open_sampler(sampler *s, snug_error *err) {
     fit_job *f = s->f;
-    s->packed = f->src->tensor_bytes > AS_IT_IS_BYTES;
+    s->packed = sample_packs(f);
+    if (s->packed) meter_begin(&f->meter, f->stage_load);
     s->n_lanes = s->packed ? 1 : (size_t)f->threads;
     const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
     float *rope = freqs ? arena_alloc(&s->mem, freqs->cols * sizeof *rope) : NULL;
@@ -323,9 +327,9 @@ snug_err sample_text(fit_job *f, snug_error *err) {
     uint32_t n_groups = (f->text.n_seq + GROUP - 1) / GROUP, first = 0;
     while (first < n_groups && load_group(f, first, group_size(f, first))) first++;
     if (first == n_groups) return SNUG_OK;
+    snug_err rc = open_sampler(&s, err);
     meter_begin(&f->meter, f->stage_sample);
     meter_skip(&f->meter, (uint64_t)first * GROUP * f->text.len);
-    snug_err rc = open_sampler(&s, err);
     while (first < n_groups && rc == SNUG_OK) {
         uint32_t n = n_groups - first < s.n_lanes ? n_groups - first : (uint32_t)s.n_lanes;
         rc = sample_batch(&s, first, n, err);

@@ -7,7 +7,7 @@
 #include "base/cpu.h"
 
 #if defined(__x86_64__)
-#define N_LEVELS 2
+#define N_LEVELS 3
 #else
 #define N_LEVELS 1
 #endif
@@ -21,6 +21,10 @@ static void fill(void) {
     if (cpu_get_level() >= CPU_AVX2) {
         tables[CPU_AVX2] = tables[CPU_REF];
         kern_init_avx2(&tables[CPU_AVX2]);
+    }
+    if (cpu_get_level() >= CPU_AVX512) {
+        tables[CPU_AVX512] = tables[CPU_AVX2];
+        kern_init_avx512(&tables[CPU_AVX512]);
     }
 #endif
 }

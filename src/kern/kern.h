@@ -6,10 +6,11 @@
  *   tree8(l)   = ((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))
  *   tree16(l)  = tree8(l[i] + l[i + 8])
  *   lanes      start at +0 and are touched only by their own indices (a tail is never padded with zero products).
- *   q8 dot     per group g of a row (in order), with c the 32-chunk that holds it:
- *                  i = exact integer dot of the group's codes;  lane[g mod 8] = fma(s[g] * xs[c], (float)i, lane[g mod 8])
- *                  with m: k = sum of the group's x codes;      lane[g mod 8] = fma(m[g] * xs[c], (float)k, lane[g mod 8])
- *              then y = y + tree8(lane).
+ *   q8 dot     a, b start at +0; per group g of a row, in order, with xs the scale of the 32-chunk that holds it:
+ *                  i = exact integer dot of the group's codes q with x;   a = fma(s[g] * xs, (float)i, a)
+ *                  with m: k = sum of the group's x codes;                b = fma(m[g], xs * (float)k, b)
+ *              then y = y + (a + b), or y + a without m. The int family takes its stored codes q + 2^(B-1) for q here and
+ *              m = s * (o - 2^(B-1)) to match (docs/format.md 3.3): one addition less, the same weight.
  *   f32 dot    lane[i mod 16] = fma(w[i], x[i], lane[i mod 16]), then tree16.
  *   exp        canon_expf in kern/canon.h (error under 1 ulp; exact fma polynomial, denormal results kept).
  *   softmax    e_i = exp(x_i - max); lane[i mod 16] += e_i, sum = tree16; x_i = e_i * (1 / sum);
@@ -23,8 +24,8 @@
  * f32 scale s and, for formats that have one, an f32 offset m:      w[i] = s[g] * q[i]  (+ m[g]),   rounded in that order.
  * It expands to exactly what ggml's dequantizers give. Any payload bytes unpack safely; s and m may then be NaN or infinite
  * and q may be -128.
- * Activations ("q8 row"): int8 codes x in -127..127 (never -128: kernels rely on it), an f32 scale xs per 32, and xsum: the
- * int16 sum of each 16 codes, which dots need whether the weights have offsets or not.
+ * Activations ("q8 row"): int8 codes x in -127..127 (never -128: kernels rely on it), an f32 scale per 32, and the sums of each
+ * 32 and each 16 codes as (exact) floats, which dots need whether the weights have offsets or not.
  * A chunk is 32 weights. Payload bytes, int8 codes and f16/bf16 sources need no alignment; float and int16 arrays that of
  * their type. No kernel reads or writes outside what its arguments name. Kernels keep their state on the stack (under 96 KB)
  * and allocate nothing. */
@@ -51,21 +52,39 @@ bool kern_has_min(kern_format f);
  * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
 typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 
-/* One block of dots against q8 activations:  y[t * ldy + r] += sum over groups. group: 16 or 32. m may be NULL.
- * q (n_rows, ldq), s and m (n_rows, lds); x (n_tokens, ldx), xs (n_tokens, ldx / 32), xsum (n_tokens, ldx / 16). ldx is a
- * multiple of 32. For many tokens n_rows is best a multiple of 8: rows are then repacked once and all tokens streamed. */
-typedef struct kern_q8_args {
+/* q8 rows of tokens: q (n_tokens, ld), scale and sum32 (n_tokens, ld / 32), sum16 (n_tokens, ld / 16); ld is a multiple
+ * of 32. */
+typedef struct kern_q8 {
+    size_t ld;
+    const int8_t *q;
+    const float *scale, *sum32, *sum16;
+} kern_q8;
+
+/* Dots read panels: 16 rows of a block format, their bytes permuted (kern/panel.h); as many bytes as the rows have. */
+enum { KERN_PANEL_ROWS = 16 };
+/* Row-major rows to a panel; rows n_rows .. 15 are zeros. row_bytes: of one row of n_chunks chunks; group as for unpack. */
+void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel);
+/* The int family is stored in panels (docs/format.md 3.3), the last of a matrix with only `height` rows. One row into such a panel, and
+ * out of it. */
+void kern_int_panel_put(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *row, uint8_t *panel);
+void kern_int_panel_get(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *panel, uint8_t *row);
+/* Scratch of panel_dot, to be aligned to 64. */
+size_t kern_panel_scratch_bytes(size_t n_chunks);
+
+/* y[t * ldy + r] += row r of the panel . x_t   for r < n_rows <= 16 and t < n_tokens. group: as for unpack. */
+typedef struct kern_panel_args {
+    const uint8_t *panel;
     size_t n_rows, n_tokens, n_chunks;
-    const int8_t *q; size_t ldq;
-    const float *s, *m; size_t lds;
-    const int8_t *x; const float *xs; const int16_t *xsum; size_t ldx;
-    float *y; size_t ldy;
-} kern_q8_args;
+    uint32_t group;
+    kern_q8 x;
+    float *y;
+    size_t ldy;
+    void *scratch;
+} kern_panel_args;
 
 typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
-    void (*dot_q8_g32)(const kern_q8_args *a);
-    void (*dot_q8_g16)(const kern_q8_args *a);
+    void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                     float *y, size_t ldy);
@@ -74,7 +93,7 @@ typedef struct kern_table {
     /* x (n) -> q8 row; n padded up to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even,
      * clamped to +-127 (a denormal scale is coarse). A scale of 0 gives codes 0. A group with a NaN or infinity gets scale
      * NaN and codes 0, so that the error is seen in the logits. */
-    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16);
+    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
     void (*f16_to_f32)(const uint16_t *src, size_t n, float *dst);  /* src may be unaligned */
     void (*bf16_to_f32)(const uint16_t *src, size_t n, float *dst);
     void (*f32_to_f16)(const float *src, size_t n, uint16_t *dst);  /* dst may be unaligned */
@@ -102,4 +121,5 @@ const kern_table *kern_for_level(int level);
 /* Each ISA folder's entry point: overwrites the slots it has. */
 void kern_init_ref(kern_table *t);
 void kern_init_avx2(kern_table *t);
+void kern_init_avx512(kern_table *t);
 #endif

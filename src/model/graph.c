@@ -58,7 +58,8 @@ static void carve_all(graph *g, carver *c) {
     if (g->p.allow_q8) {
         g->q8 = carve(c, n, widest);
         g->q8_scale = carve(c, n, 4 * (widest / 32));
-        g->q8_sum = carve(c, n, 2 * (widest / 16));
+        g->q8_sum32 = carve(c, n, 4 * (widest / 32));
+        g->q8_sum16 = carve(c, n, 4 * (widest / 16));
     }
     g->cs = carve(c, n, 4ull * f->rope_dims);
     g->cs_pos = carve(c, n, 4);
@@ -165,7 +166,7 @@ static void quantize_rows(void *ctx, size_t begin, size_t end, int worker) {
     size_t ld = m->x.cols_padded;
     for (size_t t = begin; t < end; t++)
         kern()->quantize_q8(m->x.f32 + t * ld, ld, m->g->q8 + t * ld, m->g->q8_scale + t * (ld / 32),
-                            m->g->q8_sum + t * (ld / 16));
+                            m->g->q8_sum32 + t * (ld / 32), m->g->q8_sum16 + t * (ld / 16));
 }
 
 static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {
@@ -206,9 +207,7 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
     }
     if (wants_q8) {
         thread_for(graph_threads(g, (double)(n * ld)), n, 8, quantize_rows, &m);
-        m.x.q8 = g->q8;
-        m.x.q8_scale = g->q8_scale;
-        m.x.q8_sum = g->q8_sum;
+        m.x.q8 = (kern_q8){.ld = ld, .q = g->q8, .scale = g->q8_scale, .sum32 = g->q8_sum32, .sum16 = g->q8_sum16};
     }
     thread_for(graph_threads(g, work), m.first_tile[n_jobs], 1, matmul_tiles, &m);
     return SNUG_OK;

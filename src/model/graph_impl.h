@@ -20,8 +20,7 @@ struct graph {
     float *up;                      /* (n, n_ff)                                                          */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
     int8_t *q8;                     /* (n, widest ld) q8 form of whichever activation is being multiplied */
-    float *q8_scale;
-    int16_t *q8_sum;
+    float *q8_scale, *q8_sum32, *q8_sum16;
     float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
     uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
     size_t cs_n;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, ALIGN = 64, HUGE_PAGE = 2 << 20 };
 
 /* Page-aligned span of a file's tensors; false when it has none. */
 static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *end) {
@@ -27,8 +27,26 @@ static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *en
     return *begin < *end;
 }
 
+static uint64_t panels_of(const store_term *t) {
+    wt w = {.codec = t->codec, .params = t->params, .rows = t->rows, .cols = t->cols, .bytes = t->bytes};
+    return t->codec->panel_bytes ? t->codec->panel_bytes(&w) : 0;
+}
+
+static uint64_t all_panels(const store *s) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) total += round_up(panels_of(&s->tensors[i].term[k]), ALIGN);
+    return total;
+}
+
+/* Mapped pages are let go whenever so much of them became panels. */
+static uint64_t release_step(uint64_t bytes) { return min_u64(16u << 20, max_u64(bytes / 32, 64u << 10)); }
+
+/* A step, and as much again that other threads bring in meanwhile or that was there before the first. */
+uint64_t loaded_slack(uint64_t bytes) { return bytes ? 2 * release_step(bytes) : 0; }
+
 uint64_t loaded_bytes(const store *s) {
-    uint64_t total = 0, begin, end;
+    uint64_t total = loaded_slack(all_panels(s)), begin, end;
     for (size_t i = 0; i < s->n_files; i++)
         if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, PAGE);
     return total;
@@ -53,8 +71,43 @@ static snug_err map_files(const store *s, loaded *l, snug_error *err) {
     return SNUG_OK;
 }
 
+/* Called from any thread that made a panel: every release_step drops the mapped pages, those too that somebody is reading (they come
+ * back from the page cache). */
+static void panel_made(void *user, uint64_t bytes) {
+    loaded *l = user;
+    uint64_t step = release_step(l->panel_bytes), before = atomic_fetch_add(&l->panels_made, bytes), after = before + bytes;
+    if (before / step == after / step && after < l->panel_bytes) return;
+    for (size_t i = 0; i < l->n_files; i++)
+        if (l->maps[i].at) madvise(l->maps[i].at, l->maps[i].bytes, MADV_DONTNEED);
+}
+
+/* Room for all panels, on huge pages where the system has them. */
+static snug_err map_panels(const store *s, loaded *l, snug_error *err) {
+    uint64_t bytes = all_panels(s);
+    if (!bytes) return SNUG_OK;
+    void *at = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of weights: %s", (unsigned long long)bytes, strerror(errno));
+    l->panel_map = at;
+    l->panel_bytes = bytes;
+    l->panels = (uint8_t *)at + (round_up((uintptr_t)at, HUGE_PAGE) - (uintptr_t)at);
+    if (bytes >= HUGE_PAGE) madvise(l->panels, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return SNUG_OK;
+}
+
+static snug_err give_panels(loaded *l, const store_term *from, wt *w, snug_error *err) {
+    uint64_t bytes = panels_of(from);
+    if (!bytes) return SNUG_OK;
+    wt_panels *p = arena_alloc(&l->mem, sizeof *p);
+    _Atomic uint8_t *state = arena_calloc(&l->mem, (size_t)(from->rows / KERN_PANEL_ROWS), sizeof *state);
+    if (!p || !state) return err_nomem(err, sizeof *p);
+    *p = (wt_panels){.data = l->panels + l->panels_given, .state = state, .made = panel_made, .user = l};
+    l->panels_given += round_up(bytes, ALIGN);
+    w->panels = p;
+    return SNUG_OK;
+}
+
 /* The weight's terms, pointing into the maps. */
-static snug_err point(const store_tensor *t, const loaded *l, weight *w, snug_error *err) {
+static snug_err point(const store_tensor *t, loaded *l, weight *w, snug_error *err) {
     *w = (weight){.rows = t->rows, .cols = t->cols, .n_terms = t->n_terms};
     for (uint32_t k = 0; k < t->n_terms; k++) {
         const store_term *from = &t->term[k];
@@ -63,6 +116,7 @@ static snug_err point(const store_tensor *t, const loaded *l, weight *w, snug_er
         snug_err rc = wt_open(from->codec, from->params, from->rows, from->cols,
                               l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
         if (rc) return err_prefix(err, rc, "tensor '%s'", t->name);
+        if ((rc = give_panels(l, from, &w->term[k].wt, err))) return rc;
     }
     return SNUG_OK;
 }
@@ -82,6 +136,7 @@ snug_err loaded_map(const store *s, loaded **out, snug_error *err) {
     loaded *l = calloc(1, sizeof *l);
     if (!l) return err_nomem(err, sizeof *l);
     snug_err rc = map_files(s, l, err);
+    if (!rc) rc = map_panels(s, l, err);
     if (!rc && !(l->layers = arena_calloc(&l->mem, s->cfg.n_layers, sizeof *l->layers)))
         rc = err_nomem(err, s->cfg.n_layers * sizeof *l->layers);
     for (size_t i = 0; !rc && i < s->n_tensors; i++) rc = place(s, l, &s->tensors[i], err);
@@ -94,6 +149,7 @@ void loaded_unmap(loaded **l) {
     if (!*l) return;
     for (size_t i = 0; i < (*l)->n_files; i++)
         if ((*l)->maps[i].at) munmap((*l)->maps[i].at, (*l)->maps[i].bytes);
+    if ((*l)->panel_map) munmap((*l)->panel_map, (*l)->panel_bytes + HUGE_PAGE);
     arena_fini(&(*l)->mem);
     free(*l);
     *l = NULL;

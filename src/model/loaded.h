@@ -3,17 +3,27 @@
 #define MODEL_LOADED_H
 #include "model/graph.h"
 
+#include <stdatomic.h>
+
 typedef struct loaded {
     arena mem;
     size_t n_files;
     struct { void *at; size_t bytes; const uint8_t *file0; } *maps; /* file0: where byte 0 of the file would be */
+    void *panel_map;                                               /* anonymous; holds all wt_panels.data      */
+    uint8_t *panels;
+    uint64_t panel_bytes, panels_given;
+    atomic_uint_fast64_t panels_made;                               /* source bytes that were made panels       */
     layer_weights outer, *layers;                                  /* norms and biases are f32 copies          */
     const float *rope_freqs;                                        /* or NULL                                  */
 } loaded;
 
-/* The store must outlive it. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS. */
+/* The store must outlive it. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS.
+ * Payloads that stand row by row are made panels in memory of ours when a pass first multiplies them, and what was mapped of them
+ * is let go as this proceeds: a model that was opened with them takes what it would without, and loaded_slack. */
 snug_err loaded_map(const store *s, loaded **out, snug_error *err);
 void loaded_unmap(loaded **l);
-/* What is mapped, in whole pages: the most that the weights can take of the resident set. */
+/* The most that the weights can take of the resident set: what is mapped, in whole pages, and the slack. */
 uint64_t loaded_bytes(const store *s);
+/* What panels of payloads of `bytes` take beyond these while they are made. */
+uint64_t loaded_slack(uint64_t bytes);
 #endif

@@ -16,7 +16,8 @@ typedef struct bench_data {
     uint8_t payload[B_ROWS * B_COLS * 2];
     int8_t q[B_ROWS * B_COLS], x8[B_TOKENS * B_COLS];
     float s[B_ROWS * B_COLS / 16], m[B_ROWS * B_COLS / 16], xs[B_TOKENS * B_COLS / 32];
-    int16_t xsum[B_TOKENS * B_COLS / 16];
+    float sum32[B_TOKENS * B_COLS / 32], sum16[B_TOKENS * B_COLS / 16];
+    _Alignas(64) uint8_t panel[B_ROWS * B_COLS * 2], scratch[B_COLS / 32 * 1024];
     float w[B_ROWS * B_COLS], x[B_TOKENS * B_COLS], y[B_TOKENS * B_ROWS], z[B_COLS];
     uint16_t h[B_ROWS * B_COLS];
 } bench_data;
@@ -25,7 +26,7 @@ typedef struct bench_case {
     char name[40];
     double units, bytes;
     void (*run)(const kern_table *t, bench_data *d, const struct bench_case *c);
-    int format, lo, hi; /* lo, hi: range of the codes, for dots */
+    int format;
     size_t rows, tokens;
     bool offset;
 } bench_case;
@@ -58,25 +59,20 @@ static inline void bench_unpack(const kern_table *t, bench_data *d, const bench_
     size_t row = row_bytes(c->format, B_COLS / 32, 64), lds = B_COLS / kern_group((kern_format)c->format);
     for (size_t r = 0; r < B_ROWS; r++) t->unpack[c->format](d->payload + r * row, B_COLS / 32, 64, d->q + r * B_COLS, d->s + r * lds, d->m + r * lds);
 }
-static inline void bench_dot_q8(const kern_table *t, bench_data *d, const bench_case *c) {
-    uint32_t group = (uint32_t)c->format;
-    kern_q8_args a = {.n_rows = c->rows, .n_tokens = c->tokens, .n_chunks = B_COLS / 32, .q = d->q, .ldq = B_COLS, .s = d->s,
-                      .m = c->offset ? d->m : NULL, .lds = B_COLS / group, .x = d->x8, .xs = d->xs, .xsum = d->xsum,
-                      .ldx = B_COLS, .y = d->y, .ldy = c->rows};
-    (group == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&a);
-}
-/* what a decoded token costs: unpack, then dot */
-static inline void bench_decode(const kern_table *t, bench_data *d, const bench_case *c) {
-    uint32_t group = kern_group((kern_format)c->format);
-    size_t row = row_bytes(c->format, B_COLS / 32, 64), lds = B_COLS / group;
-    for (size_t r = 0; r < B_ROWS; r += 8) {
-        for (size_t i = 0; i < 8; i++)
-            t->unpack[c->format](d->payload + (r + i) * row, B_COLS / 32, 64, d->q + i * B_COLS, d->s + i * lds, d->m + i * lds);
-        kern_q8_args a = {.n_rows = 8, .n_tokens = 1, .n_chunks = B_COLS / 32, .q = d->q, .ldq = B_COLS, .s = d->s,
-                          .m = kern_has_min((kern_format)c->format) ? d->m : NULL, .lds = lds, .x = d->x8, .xs = d->xs,
-                          .xsum = d->xsum, .ldx = B_COLS, .y = d->y, .ldy = 8};
-        (group == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&a);
+/* Panels of random bytes: what they mean does not matter here, only that scales are tame. */
+static inline void bench_panel(const kern_table *t, bench_data *d, const bench_case *c) {
+    size_t row = row_bytes(c->format, B_COLS / 32, 64);
+    for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS) {
+        kern_panel_args a = {.panel = d->panel + r * row, .n_rows = KERN_PANEL_ROWS, .n_tokens = c->tokens,
+                             .n_chunks = B_COLS / 32, .group = 64, .x = {.ld = B_COLS, .q = d->x8, .scale = d->xs, .sum32 = d->sum32, .sum16 = d->sum16},
+                             .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
+        t->panel_dot[c->format](&a);
     }
+}
+static inline void bench_pack(const kern_table *t, bench_data *d, const bench_case *c) {
+    size_t row = row_bytes(c->format, B_COLS / 32, 64);
+    for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS)
+        kern_panel_pack(c->format, d->payload + r * row, row, KERN_PANEL_ROWS, B_COLS / 32, 64, d->panel + r * row);
 }
 static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench_case *c) {
     t->dot_f32(c->rows, c->tokens, B_COLS, d->w, B_COLS, d->x, B_COLS, d->y, c->rows);
@@ -84,7 +80,7 @@ static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench
 static inline void bench_expand(const kern_table *t, bench_data *d, const bench_case *c) {
     for (size_t r = 0; r < B_ROWS; r++) t->expand(d->q + r * B_COLS, d->s, c->offset ? d->m : NULL, 32, B_COLS, d->w + r * B_COLS);
 }
-static inline void bench_quantize(const kern_table *t, bench_data *d, const bench_case *c) { t->quantize_q8(d->x, B_COLS, d->x8, d->xs, d->xsum); }
+static inline void bench_quantize(const kern_table *t, bench_data *d, const bench_case *c) { t->quantize_q8(d->x, B_COLS, d->x8, d->xs, d->sum32, d->sum16); }
 static inline void bench_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f16_to_f32(d->h, B_COLS, d->z); }
 static inline void bench_bf16(const kern_table *t, bench_data *d, const bench_case *c) { t->bf16_to_f32(d->h, B_COLS, d->z); }
 static inline void bench_to_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f32_to_f16(d->x, B_COLS, d->h); }
@@ -115,7 +111,7 @@ static inline void bench_fill(bench_data *d, const bench_case *c) {
     rng r;
     rng_seed(&r, 1, 1);
     fill_bytes(&r, d->payload, sizeof d->payload);
-    if (c->run == bench_unpack || c->run == bench_decode) { /* tame scales: NaN arithmetic may be slower */
+    if (c->run == bench_unpack || c->run == bench_pack || c->run == bench_panel) { /* tame scales: NaN arithmetic may be slower */
         const format_info *f = &formats[c->format];
         size_t step = f->block_bytes ? f->block_bytes : row_bytes(c->format, B_COLS / 32, 64);
         for (size_t b = 0; b + step < sizeof d->payload; b += step)
@@ -124,14 +120,15 @@ static inline void bench_fill(bench_data *d, const bench_case *c) {
                 if (at != NO_F16) d->payload[b + at + 1] = f->block_bytes ? 0x2c : 0x3c;
             }
     }
-    for (size_t i = 0; i < sizeof d->q; i++) d->q[i] = (int8_t)(c->lo + (int)rng_below(&r, (uint32_t)(c->hi - c->lo + 1)));
+    if (c->run == bench_panel) bench_pack(kern(), d, c);
+    for (size_t i = 0; i < sizeof d->q; i++) d->q[i] = (int8_t)((int)rng_below(&r, 256) - 128);
     fill_floats(&r, d->x, B_TOKENS * B_COLS, V_NORMAL);
     fill_floats(&r, d->w, B_ROWS * B_COLS, V_NORMAL);
     fill_floats(&r, d->s, B_ROWS * B_COLS / 16, V_NORMAL);
     fill_floats(&r, d->m, B_ROWS * B_COLS / 16, V_NORMAL);
     fill_floats(&r, d->z, B_COLS, V_NORMAL);
     kern()->f32_to_f16(d->w, B_ROWS * B_COLS, d->h);
-    kern()->quantize_q8(d->x, B_TOKENS * B_COLS, d->x8, d->xs, d->xsum);
+    kern()->quantize_q8(d->x, B_TOKENS * B_COLS, d->x8, d->xs, d->sum32, d->sum16);
     memset(d->y, 0, sizeof d->y);
 }
 
@@ -149,28 +146,18 @@ static inline void bench_one(bench_data *d, const bench_case *c) {
 
 static inline int bench_run(const char *word) {
     static bench_data data;
-    bench_case list[96];
+    bench_case list[160];
     size_t n = 0;
     const double all = (double)B_ROWS * B_COLS;
     for (int f = 0; f < KERN_FORMAT_COUNT; f++)
-        for (int decode = 0; decode < 2; decode++) {
-            bench_case c = {.units = all, .format = f, .run = decode ? bench_decode : bench_unpack, .lo = -8, .hi = 7};
+        for (int k = 0; k < 5; k++) { /* unpack, pack, dots with 1, 8 and many tokens */
+            static const size_t tokens[] = {0, 0, 1, 8, B_TOKENS};
+            bench_case c = {.units = all * (double)(tokens[k] ? tokens[k] : 1), .format = f, .tokens = tokens[k],
+                            .run = k == 0 ? bench_unpack : k == 1 ? bench_pack : bench_panel};
             c.bytes = (double)(B_ROWS * row_bytes(f, B_COLS / 32, 64));
-            snprintf(c.name, sizeof c.name, "%s_%s", decode ? "decode" : "unpack", formats[f].name);
+            snprintf(c.name, sizeof c.name, k == 0 ? "unpack_%s" : k == 1 ? "pack_%s" : "panel_dot_%sx%zu", formats[f].name, tokens[k]);
             list[n++] = c;
         }
-    static const int ranges[][2] = {{-8, 7}, {0, 31}, {-32, 31}, {-64, 63}, {-128, 127}};
-    for (int group = 16; group <= 32; group *= 2)
-        for (int offset = 0; offset < 2; offset++)
-            for (int k = 0; k < 5; k++)
-                for (int many = 0; many < 2; many++) {
-                    if ((offset || !many) && k) continue; /* the range matters to panels alone */
-                    bench_case c = {.format = group, .lo = ranges[k][0], .hi = ranges[k][1], .rows = B_ROWS, .offset = offset,
-                                    .tokens = many ? B_TOKENS : 1, .run = bench_dot_q8};
-                    c.units = all * (double)c.tokens, c.bytes = all + (double)c.tokens * B_COLS;
-                    snprintf(c.name, sizeof c.name, "dot_q8_g%d%s[%d..%d]x%zu", group, offset ? "_m" : "", c.lo, c.hi, c.tokens);
-                    list[n++] = c;
-                }
     for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12) {
         bench_case c = {.units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS), .run = bench_dot_f32,
                         .rows = B_ROWS, .tokens = tokens};

@@ -59,7 +59,7 @@ static inline void int_encode(uint8_t *row, uint32_t bits, uint32_t group, size_
                 for (size_t b = 0; b < 2; b++) put_bit(p, 8 * (at + i % 8) + 2 * (i / 8) + b, c >> (used + b) & 1);
                 at += 8, used += 2;
             }
-            if (bits & 1) put_bit(p, 8 * (at + i / 8) + i % 8, c >> used & 1);
+            if (bits & 1) put_bit(p, 8 * (at + i % 4) + i / 4, c >> used & 1);
         }
 }
 

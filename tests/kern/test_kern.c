@@ -84,6 +84,15 @@ static void fill_payload(rng *r, kern_format f, uint8_t *row, size_t n) {
             if (formats[f].f16_at[i] != NO_F16) row[b + formats[f].f16_at[i] + 1] &= how == 4 ? 0x83 : 0xbf;
 }
 
+/* Any codes under finite scales. */
+static void fill_tame(rng *r, kern_format f, uint8_t *row, size_t n) {
+    fill_bytes(r, row, n);
+    if (int_bits(f)) row[1] = 0x3f;
+    for (size_t b = 0; !int_bits(f) && b < n; b += formats[f].block_bytes)
+        for (int i = 0; i < 2; i++)
+            if (formats[f].f16_at[i] != NO_F16) row[b + formats[f].f16_at[i] + 1] &= 0xbf;
+}
+
 static bool unpack_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     kern_format f = format_now;
     uint32_t group = 32u << rng_below(r, 3);
@@ -167,8 +176,6 @@ static void int_unpack_undoes_the_format(void **state) {
 
 /* ------------------------------------------------------------------ dots ---- */
 
-static uint32_t group_now;
-
 /* Codes: the whole range with -128, or one of the ranges that kernels treat apart and the next wider. Extremes come in runs, so
  * that whole chunks of the largest products meet. */
 static void fill_codes(rng *r, int8_t *q, size_t n) {
@@ -185,79 +192,96 @@ static void fill_codes(rng *r, int8_t *q, size_t n) {
 }
 
 /* Activations with their sums: random, extremes singly or in runs, or one-hot. */
-static void fill_q8(rng *r, int8_t *x, int16_t *xsum, size_t n) {
+static kern_q8 new_q8(pool *p, rng *r, size_t n_tokens, size_t n, value_kind kind) {
+    size_t ld = n + 32 * pick(r, 0, 2), all = n_tokens ? (n_tokens - 1) * ld + n : 0;
+    int8_t *x = pool_new(p, all);
+    float *sum32 = pool_new(p, all / 32 * sizeof *sum32), *sum16 = pool_new(p, all / 16 * sizeof *sum16);
     uint32_t how = rng_below(r, 5);
     bool high = false;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < all; i++) {
         if (how == 1 || i % 64 == 0) high = chance(r, 2);
         x[i] = (int8_t)(how == 0 ? 0 : how <= 2 ? (high ? 127 : -127) : (int)pick(r, 0, 254) - 127);
     }
-    if (how == 0 && n) x[rng_below(r, (uint32_t)n)] = chance(r, 2) ? 127 : -127;
-    for (size_t i = 0; i < n / 16; i++) {
-        xsum[i] = 0;
-        for (size_t j = 0; j < 16; j++) xsum[i] = (int16_t)(xsum[i] + x[16 * i + j]);
+    if (how == 0 && all) x[rng_below(r, (uint32_t)all)] = chance(r, 2) ? 127 : -127;
+    for (size_t i = 0; i < all / 16; i++) {
+        int sum = 0;
+        for (size_t j = 0; j < 16; j++) sum += x[16 * i + j];
+        sum16[i] = (float)sum;
+        sum32[i / 2] = i % 2 ? sum32[i / 2] + sum16[i] : sum16[i];
     }
+    float *scale = new_floats(p, r, all / 32, kind == V_LARGE ? V_NORMAL : kind);
+    return (kern_q8){.ld = ld, .q = x, .scale = scale, .sum32 = sum32, .sum16 = sum16};
 }
 
-/* Draws a whole case; a->y is left to the caller. Last rows end with the row, not with the stride. */
-static kern_q8_args q8_case(rng *r, pool *p, uint32_t group, value_kind kind) {
-    kern_q8_args a = {.n_rows = chance(r, 2) ? pick(r, 0, 5) : pick(r, 1, 40), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12)};
-    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 120, 140) : pick(r, 1, 13);
-    size_t n = 32 * a.n_chunks, n_groups = n / group;
-    a.ldq = n + pick(r, 0, 40), a.lds = n_groups + pick(r, 0, 5), a.ldx = n + 32 * pick(r, 0, 2);
-    a.ldy = a.n_rows + pick(r, 0, 3);
-    size_t row_codes = a.n_rows ? (a.n_rows - 1) * a.ldq + n : 0, row_scales = a.n_rows ? (a.n_rows - 1) * a.lds + n_groups : 0;
-    size_t x_codes = a.n_tokens ? (a.n_tokens - 1) * a.ldx + n : 0;
-    int8_t *q = pool_new(p, row_codes), *x = pool_new(p, x_codes);
-    int16_t *xsum = pool_new(p, x_codes / 16 * sizeof *xsum);
-    fill_codes(r, q, row_codes);
-    fill_q8(r, x, xsum, x_codes);
-    a.q = q, a.x = x, a.xsum = xsum;
-    a.s = new_floats(p, r, row_scales, kind);
-    a.m = chance(r, 2) ? new_floats(p, r, row_scales, kind) : NULL;
-    a.xs = new_floats(p, r, x_codes / 32, kind == V_LARGE ? V_NORMAL : kind);
-    return a;
+/* A panel of rows of format_now, with the rows it was made of; a.y is left to the caller. */
+typedef struct panel_case { kern_panel_args a; const uint8_t *rows; size_t row_bytes; } panel_case;
+
+static panel_case new_panel(pool *p, rng *r, bool tame) {
+    kern_format f = format_now;
+    panel_case c = {.a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .group = 32u << rng_below(r, 3)}};
+    size_t tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 30, 40) : pick(r, 1, 19);
+    c.a.n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, chance(r, 4) ? 80 : 12);
+    c.row_bytes = row_bytes(f, c.a.n_chunks, c.a.group);
+    uint8_t *rows = pool_new(p, c.a.n_rows * c.row_bytes), *panel = pool_new(p, 16 * c.row_bytes);
+    for (size_t i = 0; i < c.a.n_rows; i++) {
+        fill_payload(r, f, rows + i * c.row_bytes, c.row_bytes);
+        if (tame) fill_tame(r, f, rows + i * c.row_bytes, c.row_bytes);
+    }
+    kern_panel_pack(f, rows, c.row_bytes, c.a.n_rows, c.a.n_chunks, c.a.group, panel);
+    c.rows = rows, c.a.panel = panel;
+    c.a.x = new_q8(p, r, tokens, 32 * c.a.n_chunks, tame ? V_NORMAL : any_kind(r));
+    c.a.n_tokens = tokens;
+    c.a.ldy = c.a.n_rows + pick(r, 0, 3);
+    c.a.scratch = pool_new(p, kern_panel_scratch_bytes(c.a.n_chunks));
+    return c;
 }
 
-static bool dot_q8_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
-    kern_q8_args a = q8_case(r, p, group_now, any_kind(r)), b = a;
+static bool panel_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    kern_panel_args a = new_panel(p, r, chance(r, 2)).a, b = a;
     size_t n_y = a.n_tokens ? (a.n_tokens - 1) * a.ldy + a.n_rows : 0;
     a.y = new_floats(p, r, n_y, V_NORMAL);
     b.y = twin(p, a.y, n_y);
-    (group_now == 32 ? ref->dot_q8_g32 : ref->dot_q8_g16)(&a);
-    (group_now == 32 ? t->dot_q8_g32 : t->dot_q8_g16)(&b);
+    ref->panel_dot[format_now](&a);
+    t->panel_dot[format_now](&b);
     return same_floats("y", a.y, b.y, n_y);
 }
 
-static void dot_q8_equals_ref(void **state) {
-    for (group_now = 16; group_now <= 32; group_now *= 2) check("dot_q8", 200 + group_now, 2 * rounds, dot_q8_case);
+static void panel_dot_equals_ref(void **state) {
+    for (format_now = 0; format_now < KERN_FORMAT_COUNT; format_now++)
+        check(formats[format_now].name, 200 + (uint64_t)format_now, rounds, panel_dot_case);
 }
 
-static void dot_q8_equals_formula(void **state) {
-    for (uint64_t i = 0; i < rounds; i++) {
-        rng r;
-        rng_seed(&r, seed, 220ull << 32 | i);
-        pool p = {.at_end = true};
-        uint32_t group = chance(&r, 2) ? 32 : 16;
-        kern_q8_args a = q8_case(&r, &p, group, V_NORMAL);
-        size_t n_y = a.n_tokens * a.ldy;
-        a.y = pool_new(&p, n_y * sizeof *a.y);
-        memset(a.y, 0, n_y * sizeof *a.y);
-        (group == 32 ? kern()->dot_q8_g32 : kern()->dot_q8_g16)(&a);
-        for (size_t t = 0; t < a.n_tokens; t++)
+/* Against the row-major unpack, in double precision: packing and dots together. */
+static void panel_dot_equals_formula(void **state) {
+    for (format_now = 0; format_now < KERN_FORMAT_COUNT; format_now++)
+        for (uint64_t i = 0; i < rounds / 4; i++) {
+            rng r;
+            rng_seed(&r, seed, (240 + (uint64_t)format_now) << 32 | i);
+            pool p = {.at_end = true};
+            kern_panel_args a = {0};
+            panel_case c = new_panel(&p, &r, true);
+            a = c.a;
+            size_t n = 32 * a.n_chunks, group = kern_group(format_now), n_y = a.n_tokens * a.ldy;
+            a.y = pool_new(&p, n_y * sizeof *a.y);
+            memset(a.y, 0, n_y * sizeof *a.y);
+            kern()->panel_dot[format_now](&a);
+            int8_t *q = pool_new(&p, n);
+            float *s = pool_new(&p, n / group * sizeof *s), *m = pool_new(&p, n / group * sizeof *m);
             for (size_t row = 0; row < a.n_rows; row++) {
-                double want = 0, size = 0;
-                for (size_t k = 0; k < 32 * a.n_chunks; k++) {
-                    double x = (double)a.xs[t * (a.ldx / 32) + k / 32] * a.x[t * a.ldx + k];
-                    double w = (double)a.s[row * a.lds + k / group] * a.q[row * a.ldq + k];
-                    if (a.m) w += (double)a.m[row * a.lds + k / group];
-                    want += w * x;
-                    size += fabs(w * x) + (a.m ? fabs((double)a.m[row * a.lds + k / group] * x) : 0);
+                kern()->unpack[format_now](c.rows + row * c.row_bytes, a.n_chunks, a.group, q, s, m);
+                for (size_t t = 0; t < a.n_tokens; t++) {
+                    double want = 0, size = 0;
+                    for (size_t k = 0; k < n; k++) {
+                        double x = (double)a.x.scale[t * (a.x.ld / 32) + k / 32] * a.x.q[t * a.x.ld + k];
+                        double offset = kern_has_min(format_now) ? (double)m[k / group] : 0, w = (double)s[k / group] * q[k] + offset;
+                        want += w * x;
+                        size += (fabs((double)s[k / group]) * 256 + fabs(offset)) * fabs(x);
+                    }
+                    assert_true(near(formats[format_now].name, want, (double)a.y[t * a.ldy + row], size + 1e-30, 2e-6));
                 }
-                assert_true(near("dot_q8", want, (double)a.y[t * a.ldy + row], size + 1e-30, 2e-6));
             }
-        assert_true(pool_free(&p));
-    }
+            assert_true(pool_free(&p));
+        }
 }
 
 static bool dot_f32_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
@@ -324,12 +348,12 @@ static bool quantize_case(rng *r, pool *p, const kern_table *ref, const kern_tab
         for (size_t i = 0; i < n; i++) x[i] = (float)((int)pick(r, 0, 500) - 250) * 0x1p-149f;
     int8_t *qa = pool_new(p, 32 * chunks), *qb = pool_new(p, 32 * chunks);
     float *sa = pool_new(p, 4 * chunks), *sb = pool_new(p, 4 * chunks);
-    int16_t *ka = pool_new(p, 4 * chunks), *kb = pool_new(p, 4 * chunks);
-    ref->quantize_q8(x, n, qa, sa, ka);
-    t->quantize_q8(x, n, qb, sb, kb);
+    float *ka = pool_new(p, 12 * chunks), *kb = pool_new(p, 12 * chunks);
+    ref->quantize_q8(x, n, qa, sa, ka, ka + chunks);
+    t->quantize_q8(x, n, qb, sb, kb, kb + chunks);
     for (size_t i = 0; i < 32 * chunks; i++)
         if (qb[i] == -128) return false;
-    return same_bytes("q", qa, qb, 32 * chunks) && same_floats("s", sa, sb, chunks) && same_bytes("sum", ka, kb, 4 * chunks);
+    return same_bytes("q", qa, qb, 32 * chunks) && same_floats("s", sa, sb, chunks) && same_bytes("sum", ka, kb, 12 * chunks);
 }
 
 static bool halves_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
@@ -380,9 +404,9 @@ static void quantize_obeys_its_bound(void **state) {
     for (int i = 0; i < 300; i++) {
         float x[70], s[3];
         int8_t q[96];
-        int16_t sum[6];
+        float sum[6], sum32[3];
         fill_floats(&r, x, 70, i % 3 == 0 ? V_LARGE : V_NORMAL);
-        kern()->quantize_q8(x, 70, q, s, sum);
+        kern()->quantize_q8(x, 70, q, s, sum32, sum);
         for (int k = 0; k < 96; k++) {
             double v = k < 70 ? (double)x[k] : 0;
             assert_true(near("quantize_q8", v, (double)s[k / 32] * q[k], (double)s[k / 32], 0.50002));
@@ -390,14 +414,15 @@ static void quantize_obeys_its_bound(void **state) {
         for (int k = 0; k < 6; k++) {
             int want = 0;
             for (int j = 0; j < 16; j++) want += q[16 * k + j];
-            assert_int_equal(sum[k], want);
+            assert_true(sum[k] == (float)want);
         }
+        for (int k = 0; k < 3; k++) assert_true(sum32[k] == sum[2 * k] + sum[2 * k + 1]);
     }
     float bad[64] = {1, 2, NAN}, s[2];
     int8_t q[64];
-    int16_t sum[4];
+    float sum[4], sum32[2];
     bad[40] = INFINITY;
-    kern()->quantize_q8(bad, 64, q, s, sum);
+    kern()->quantize_q8(bad, 64, q, s, sum32, sum);
     assert_true(isnan(s[0]) && isnan(s[1]));
     for (int k = 0; k < 64; k++) assert_int_equal(q[k], 0);
 }
@@ -582,7 +607,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_are_filled),         cmocka_unit_test(unpack_equals_ref),
         cmocka_unit_test(unpack_equals_ggml),       cmocka_unit_test(int_unpack_undoes_the_format),
-        cmocka_unit_test(dot_q8_equals_ref),        cmocka_unit_test(dot_q8_equals_formula),
+        cmocka_unit_test(panel_dot_equals_ref),        cmocka_unit_test(panel_dot_equals_formula),
         cmocka_unit_test(dot_f32_equals_ref),       cmocka_unit_test(dot_f32_equals_formula),
         cmocka_unit_test(number_formats_equal_ref), cmocka_unit_test(f16_is_exhaustive),
         cmocka_unit_test(quantize_obeys_its_bound), cmocka_unit_test(layers_equal_ref),

@@ -143,21 +143,22 @@ static void test_lossless(void **state) {
 
 /* ---- products ---- */
 
-typedef struct tokens { act act; float *f32, *scale; int8_t *q8; int16_t *sum; } tokens;
+typedef struct tokens { act act; float *f32, *scale; int8_t *q8; } tokens;
 
 static tokens random_tokens(size_t n, size_t cols) {
     size_t ld = round_up(cols, 256);
-    tokens t = {.f32 = calloc(n * ld, 4), .scale = malloc(n * ld / 32 * 4), .q8 = malloc(n * ld), .sum = malloc(n * ld / 16 * 2)};
+    tokens t = {.f32 = calloc(n * ld, 4), .scale = malloc(n * ld / 8 * 4), .q8 = malloc(n * ld)};
+    float *sum32 = t.scale + n * ld / 32, *sum16 = sum32 + n * ld / 32;
     rng r;
     rng_seed(&r, 3, cols);
     for (size_t i = 0; i < n * ld; i++)
         if (i % ld < cols) t.f32[i] = rng_normal(&r);
     for (size_t i = 0; i < n; i++)
-        kern()->quantize_q8(t.f32 + i * ld, ld, t.q8 + i * ld, t.scale + i * ld / 32, t.sum + i * ld / 16);
-    t.act = (act){n, cols, ld, t.f32, t.q8, t.scale, t.sum};
+        kern()->quantize_q8(t.f32 + i * ld, ld, t.q8 + i * ld, t.scale + i * ld / 32, sum32 + i * ld / 32, sum16 + i * ld / 16);
+    t.act = (act){n, cols, ld, t.f32, {ld, t.q8, t.scale, sum32, sum16}};
     return t;
 }
-static void tokens_fini(tokens *t) { free(t->f32), free(t->scale), free(t->q8), free(t->sum); }
+static void tokens_fini(tokens *t) { free(t->f32), free(t->scale), free(t->q8); }
 
 static void run_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool q8, float *y, size_t ldy) {
     size_t need = round_up(w->codec->scratch_bytes(w, n, x->n_tokens), 64);
@@ -191,7 +192,8 @@ static void matmul_case(const snug_codec *codec, codec_params p, const char *nam
                     /* the same alone: one row, one token */
                     act x1 = t.act;
                     size_t ld = t.act.cols_padded;
-                    x1.n_tokens = 1, x1.f32 += i * ld, x1.q8 += i * ld, x1.q8_scale += i * ld / 32, x1.q8_sum += i * ld / 16;
+                    x1.n_tokens = 1, x1.f32 += i * ld, x1.q8.q += i * ld, x1.q8.scale += i * ld / 32;
+                    x1.q8.sum32 += i * ld / 32, x1.q8.sum16 += i * ld / 16;
                     one = 0;
                     run_matmul(&e.wt, r, 1, &x1, q8, &one, 1);
                     assert_true(one == y[i * rows + r]);

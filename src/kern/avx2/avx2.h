@@ -42,13 +42,27 @@ void kern_int6_unpack_avx2(const uint8_t *row, size_t n_chunks, uint32_t group, 
 void kern_int7_unpack_avx2(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void kern_int8_unpack_avx2(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 
-void kern_dot_q8_g32_avx2(const kern_q8_args *a);
-void kern_dot_q8_g16_avx2(const kern_q8_args *a);
+void kern_q8_0_panel_dot_avx2(const kern_panel_args *a);
+void kern_q4_0_panel_dot_avx2(const kern_panel_args *a);
+void kern_iq4_nl_panel_dot_avx2(const kern_panel_args *a);
+void kern_q2_k_panel_dot_avx2(const kern_panel_args *a);
+void kern_q3_k_panel_dot_avx2(const kern_panel_args *a);
+void kern_q4_k_panel_dot_avx2(const kern_panel_args *a);
+void kern_q5_k_panel_dot_avx2(const kern_panel_args *a);
+void kern_q6_k_panel_dot_avx2(const kern_panel_args *a);
+void kern_iq4_xs_panel_dot_avx2(const kern_panel_args *a);
+void kern_int2_panel_dot_avx2(const kern_panel_args *a);
+void kern_int3_panel_dot_avx2(const kern_panel_args *a);
+void kern_int4_panel_dot_avx2(const kern_panel_args *a);
+void kern_int5_panel_dot_avx2(const kern_panel_args *a);
+void kern_int6_panel_dot_avx2(const kern_panel_args *a);
+void kern_int7_panel_dot_avx2(const kern_panel_args *a);
+void kern_int8_panel_dot_avx2(const kern_panel_args *a);
 void kern_dot_f32_avx2(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                       float *y, size_t ldy);
 
 void kern_float_expand_avx2(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16);
+void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
 void kern_float_f16_to_f32_avx2(const uint16_t *src, size_t n, float *dst);
 void kern_float_bf16_to_f32_avx2(const uint16_t *src, size_t n, float *dst);
 void kern_float_f32_to_f16_avx2(const float *src, size_t n, uint16_t *dst);

@@ -33,7 +33,7 @@ KERN_INLINE __m256i quantize(const __m256 v[4], float scale) {
 }
 
 /* The maximum is taken on bit patterns, where NaN > infinity > every number. */
-KERN_INLINE void quantize_chunk(const float *x, int8_t *q, float *s, int16_t *sum16) {
+KERN_INLINE void quantize_chunk(const float *x, int8_t *q, float *s, float *sum32, float *sum16) {
     const __m256i abs = _mm256_set1_epi32(0x7fffffff);
     __m256 v[4];
     __m256i top = _mm256_setzero_si256(), codes = top;
@@ -52,17 +52,19 @@ KERN_INLINE void quantize_chunk(const float *x, int8_t *q, float *s, int16_t *su
     /* sums of 8 biased codes in each 64-bit quarter; 16 codes carry 16 * 128 of bias */
     __m256i sum = _mm256_sad_epu8(_mm256_xor_si256(codes, bytes(-128)), _mm256_setzero_si256());
     sum = _mm256_add_epi64(sum, _mm256_shuffle_epi32(sum, 0x4e));
-    sum16[0] = (int16_t)(_mm256_extract_epi16(sum, 0) - 2048);
-    sum16[1] = (int16_t)(_mm256_extract_epi16(sum, 8) - 2048);
+    int low = _mm256_extract_epi16(sum, 0) - 2048, high = _mm256_extract_epi16(sum, 8) - 2048;
+    sum16[0] = (float)low;
+    sum16[1] = (float)high;
+    *sum32 = (float)(low + high);
 }
 
-void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16) {
+void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16) {
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) quantize_chunk(x + i, q + i, s + i / 32, sum16 + i / 16);
+    for (; i + 32 <= n; i += 32) quantize_chunk(x + i, q + i, s + i / 32, sum32 + i / 32, sum16 + i / 16);
     if (i < n) {
         float tail[32] = {0};
         memcpy(tail, x + i, (n - i) * sizeof *x);
-        quantize_chunk(tail, q + i, s + i / 32, sum16 + i / 16);
+        quantize_chunk(tail, q + i, s + i / 32, sum32 + i / 32, sum16 + i / 16);
     }
 }
 

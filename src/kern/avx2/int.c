@@ -1,5 +1,4 @@
-/* intBgG: planes of 4, 2 and 1 bits spread over 32 bytes by a broadcast and a variable shift (the 1-bit plane by a byte
- * shuffle and a compare); scales eight groups at a time, then repeated for the chunks of each group. */
+/* intBgG: planes of 4, 2 and 1 bits spread over 32 bytes by a broadcast and a variable shift; scales eight groups at a time, then repeated for the chunks of each group. */
 #include "base/checked.h"
 #include "kern/avx2/avx2.h"
 #include "kern/blocks.h"
@@ -43,11 +42,9 @@ KERN_INLINE __m256i plane2(const uint8_t *p) {
     const __m256i shift = _mm256_setr_epi64x(0, 2, 4, 6);
     return _mm256_and_si256(_mm256_srlv_epi64(_mm256_set1_epi64x((int64_t)read_u64(p)), shift), bytes(3));
 }
-KERN_INLINE __m256i plane1(const uint8_t *p, int value) { /* value where the bit is set */
-    const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
-    __m256i v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)read_u32(p)), spread);
-    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), bytes(value));
+KERN_INLINE __m256i plane1(const uint8_t *p) {
+    const __m256i shift = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32((int)read_u32(p)), shift), bytes(1));
 }
 
 KERN_INLINE void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, int bits, int8_t *q, float *s, float *m) {
@@ -63,7 +60,7 @@ KERN_INLINE void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, int
         if (bits == 8) code = load_i(p);
         if (bits & 4) code = plane4(p);
         if (bits & 2) code = _mm256_or_si256(code, _mm256_slli_epi16(plane2(p2), shift2));
-        if (bits & 1) code = _mm256_or_si256(code, plane1(p1, 1 << shift1));
+        if (bits & 1) code = _mm256_or_si256(code, _mm256_slli_epi16(plane1(p1), shift1));
         store_i(q, _mm256_sub_epi8(code, bytes(1 << (bits - 1))));
     }
 }

@@ -31,8 +31,8 @@ static void quantize_chunk(const float *x, int8_t *q, float *s) { /* 32 values *
     }
 }
 
-void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16) {
-    for (size_t i = 0; i < n; i += 32, q += 32, s++, sum16 += 2) {
+void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16) {
+    for (size_t i = 0; i < n; i += 32, q += 32, s++, sum32++, sum16 += 2) {
         float tail[32] = {0};
         const float *v = x + i;
         if (n - i < 32) {
@@ -43,8 +43,9 @@ void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, i
         for (int h = 0; h < 2; h++) {
             int sum = 0;
             for (int j = 0; j < 16; j++) sum += q[16 * h + j];
-            sum16[h] = (int16_t)sum;
+            sum16[h] = (float)sum;
         }
+        *sum32 = sum16[0] + sum16[1];
     }
 }
 

@@ -1,6 +1,6 @@
 /* intBgG, docs/format.md section 3.3:  | d: bf16 | meta: g bytes | chunk 0 | chunk 1 | ...
  * A chunk of 32 codes is planes of 4, 2 and 1 bits: 16 bytes if B has a 4, 8 if it has a 2, 4 if it has a 1; B = 8: bytes.
- *     c4: byte i mod 16, nibble i div 16    c2: byte i mod 8, bits 2 (i div 8)    c1: byte i div 8, bit i mod 8 */
+ *     c4: byte i mod 16, nibble i div 16    c2: byte i mod 8, bits 2 (i div 8)    c1: byte i mod 4, bit i div 4 */
 #include "base/checked.h"
 #include "base/f16.h"
 #include "kern/blocks.h"
@@ -22,7 +22,7 @@ static void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, unsigned
             if (bits == 8) code = p[i];
             if (bits & 4) code = p[i % 16] >> 4 * (i / 16) & 15, shift = 4;
             if (bits & 2) code |= (p2[i % 8] >> 2 * (i / 8) & 3) << shift, shift += 2;
-            if (bits & 1) code |= (p1[i / 8] >> i % 8 & 1) << shift;
+            if (bits & 1) code |= (p1[i % 4] >> i / 4 & 1) << shift;
             q[i] = (int8_t)(code - (1 << (bits - 1)));
         }
     }

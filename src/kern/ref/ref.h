@@ -20,13 +20,27 @@ void kern_int6_unpack_ref(const uint8_t *row, size_t n_chunks, uint32_t group, i
 void kern_int7_unpack_ref(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void kern_int8_unpack_ref(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 
-void kern_dot_q8_g32_ref(const kern_q8_args *a);
-void kern_dot_q8_g16_ref(const kern_q8_args *a);
+void kern_q8_0_panel_dot_ref(const kern_panel_args *a);
+void kern_q4_0_panel_dot_ref(const kern_panel_args *a);
+void kern_iq4_nl_panel_dot_ref(const kern_panel_args *a);
+void kern_q2_k_panel_dot_ref(const kern_panel_args *a);
+void kern_q3_k_panel_dot_ref(const kern_panel_args *a);
+void kern_q4_k_panel_dot_ref(const kern_panel_args *a);
+void kern_q5_k_panel_dot_ref(const kern_panel_args *a);
+void kern_q6_k_panel_dot_ref(const kern_panel_args *a);
+void kern_iq4_xs_panel_dot_ref(const kern_panel_args *a);
+void kern_int2_panel_dot_ref(const kern_panel_args *a);
+void kern_int3_panel_dot_ref(const kern_panel_args *a);
+void kern_int4_panel_dot_ref(const kern_panel_args *a);
+void kern_int5_panel_dot_ref(const kern_panel_args *a);
+void kern_int6_panel_dot_ref(const kern_panel_args *a);
+void kern_int7_panel_dot_ref(const kern_panel_args *a);
+void kern_int8_panel_dot_ref(const kern_panel_args *a);
 void kern_dot_f32_ref(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                       float *y, size_t ldy);
 
 void kern_float_expand_ref(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, int16_t *sum16);
+void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
 void kern_float_f16_to_f32_ref(const uint16_t *src, size_t n, float *dst);
 void kern_float_bf16_to_f32_ref(const uint16_t *src, size_t n, float *dst);
 void kern_float_f32_to_f16_ref(const float *src, size_t n, uint16_t *dst);

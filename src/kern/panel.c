@@ -1,0 +1,107 @@
+/* Row-major blocks to panels (kern/panel.h). Written once in plain C for all levels: moving words is a small part of what a
+ * load costs, and the codes of the k-quants come from the level's own unpack slot. */
+#include "kern/panel.h"
+
+#include "base/checked.h"
+#include "kern/blocks.h"
+
+#include <string.h>
+
+enum { ROWS = KERN_PANEL_ROWS };
+
+/* A header's fields: `count` elements of `size` bytes from byte `from` of the row's block on, in the panel's order. */
+typedef struct field { uint8_t from, size; uint16_t count; } field;
+static const field fields[KERN_INT2][3] = {
+    [KERN_Q8_0] = {{0, 2, 1}},
+    [KERN_Q4_0] = {{0, 2, 1}},
+    [KERN_IQ4_NL] = {{0, 2, 1}},
+    [KERN_Q2_K] = {{Q2_K_D, 2, 1}, {Q2_K_DMIN, 2, 1}, {Q2_K_SCALES, 1, 16}},
+    [KERN_Q3_K] = {{Q3_K_D, 2, 1}, {Q3_K_SCALES, 1, 12}},
+    [KERN_Q4_K] = {{Q4_K_D, 2, 1}, {Q4_K_DMIN, 2, 1}, {Q4_K_SCALES, 1, 12}},
+    [KERN_Q5_K] = {{Q5_K_D, 2, 1}, {Q5_K_DMIN, 2, 1}, {Q5_K_SCALES, 1, 12}},
+    [KERN_Q6_K] = {{Q6_K_D, 2, 1}, {Q6_K_SCALES, 1, 16}},
+    [KERN_IQ4_XS] = {{IQ4_XS_D, 2, 1}, {IQ4_XS_SCALES_H, 2, 1}, {IQ4_XS_SCALES_L, 1, 4}},
+};
+
+static uint8_t *put_field(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t size, size_t count) {
+    for (size_t k = 0; k < count; k++)
+        for (size_t i = 0; i < size; i++) dst[(k * height + r) * size + i] = src[k * size + i];
+    return dst + height * size * count;
+}
+
+/* Consecutive words of one row to consecutive word sets. */
+static void put_words(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t n_words) {
+    for (size_t w = 0; w < n_words; w++) memcpy(dst + 4 * (height * w + r), src + 4 * w, 4);
+}
+
+static uint64_t all_bytes(unsigned v) { return v * 0x0101010101010101u; }
+
+/* 32 unsigned codes of one row to planes, eight bytes at a time. */
+static void put_codes(uint8_t *dst, size_t r, const uint8_t *codes, unsigned bits) {
+    const unsigned s2 = bits & 4 ? 4 : 0, s1 = s2 + (bits & 2 ? 2 : 0);
+    uint64_t u[4], low = 0, high = 0, pairs = 0, ones = 0;
+    memcpy(u, codes, sizeof u);
+    if (bits & 4) {
+        low = (u[0] & all_bytes(15)) | (u[2] & all_bytes(15)) << 4;
+        high = (u[1] & all_bytes(15)) | (u[3] & all_bytes(15)) << 4;
+    }
+    for (unsigned k = 0; k < 4; k++) {
+        pairs |= (u[k] >> s2 & all_bytes(3)) << 2 * k;
+        ones |= (u[k] >> s1 & all_bytes(1)) << 2 * k; /* words 2 k and 2 k + 1 side by side */
+    }
+    uint8_t plane[32], *p = plane;
+    if (bits & 4) memcpy(p, &low, 8), memcpy(p + 8, &high, 8), p += 16;
+    if (bits & 2) memcpy(p, &pairs, 8), p += 8;
+    if (bits & 1) memcpy(p, &(uint32_t){(uint32_t)ones | (uint32_t)(ones >> 32) << 1}, 4);
+    put_words(dst, ROWS, r, plane, bits);
+}
+
+/* One row's block of a ggml format; dst: the panel's block. */
+static void put_block(kern_format f, const uint8_t *block, size_t r, uint8_t *dst) {
+    const panel_form *p = &panel_forms[f];
+    for (int k = 0; k < 3 && fields[f][k].size; k++) dst = put_field(dst, ROWS, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
+    if (p->table || f == KERN_Q4_0) { /* a chunk's nibbles stand as in a plane already */
+        for (size_t c = 0; c < p->block_chunks; c++, dst += 256) put_words(dst, ROWS, r, block + p->head + 16 * c, 4);
+        return;
+    }
+    int8_t q[256];
+    uint8_t u[256];
+    float s[16], m[16];
+    if (f == KERN_Q8_0) memcpy(q, block + Q8_0_QS, 32);
+    else kern()->unpack[f](block, p->block_chunks, 0, q, s, m);
+    for (size_t i = 0; i < 32u * p->block_chunks; i++) u[i] = (uint8_t)(q[i] + p->zero);
+    if (f == KERN_Q8_0) put_words(dst, ROWS, r, u, 8);
+    else
+        for (size_t c = 0; c < p->block_chunks; c++, dst += 64 * p->bits) put_codes(dst, r, u + 32 * c, p->bits);
+}
+
+/* An int row's bytes stand in the panel's order already. */
+void kern_int_panel_put(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *row, uint8_t *panel) {
+    size_t n_groups = div_up(32 * n_chunks, group);
+    panel = put_field(panel, height, r, row, 2, 1);
+    panel = put_field(panel, height, r, row + 2, 1, n_groups);
+    put_words(panel, height, r, row + 2 + n_groups, n_chunks * panel_forms[f].bits);
+}
+
+void kern_int_panel_get(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *panel, uint8_t *row) {
+    size_t n_groups = div_up(32 * n_chunks, group), n_words = n_chunks * panel_forms[f].bits;
+    memcpy(row, panel + 2 * r, 2);
+    panel += 2 * height;
+    for (size_t g = 0; g < n_groups; g++) row[2 + g] = panel[g * height + r];
+    panel += height * n_groups;
+    for (size_t w = 0; w < n_words; w++) memcpy(row + 2 + n_groups + 4 * w, panel + 4 * (height * w + r), 4);
+}
+
+void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
+    const panel_form *p = &panel_forms[f];
+    if (n_rows < ROWS) memset(panel, 0, ROWS * row_bytes);
+    if (p->block_chunks == 0) {
+        for (size_t r = 0; r < n_rows; r++) kern_int_panel_put(f, n_chunks, group, ROWS, r, rows + r * row_bytes, panel);
+        return;
+    }
+    const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
+    for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes)
+        for (size_t r = 0; r < n_rows; r++) put_block(f, rows + r * row_bytes + at, r, panel + at * ROWS);
+}
+
+size_t kern_panel_scratch_bytes(size_t n_chunks) { return n_chunks * (8 * 64 + 2 * 2 * ROWS * sizeof(float)); }

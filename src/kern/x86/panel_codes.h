@@ -1,0 +1,29 @@
+/* Codes of a panel, for the x86 levels: see panel_dot.h for what must be defined before. */
+#include "kern/panel.h"
+
+/* Stored codes of word j of the chunk at p (already at this pass's rows). bits = 0: bytes, the words of these rows alone, one after
+ * the other. */
+KERN_INLINE vi code_of(const panel_form f, const uint8_t *p, int j) {
+    const int s2 = f.bits & 4 ? 4 : 0, s1 = s2 + (f.bits & 2 ? 2 : 0);
+    if (f.bits == 0) return v_load(p + 4 * LANES * j);
+    if (f.bits == 8) return v_load(p + 64 * j);
+    vi u = v_load(p);
+    if (f.bits & 4) {
+        u = v_load(p + 64 * (j % 4));
+        u = v_and(j < 4 ? u : v_shr(u, 4), 15);
+        p += 256;
+    }
+    if (f.bits & 2) {
+        int down = 2 * (j / 2) - s2;
+        vi v = v_load(p + 64 * (j % 2));
+        v = v_and(down >= 0 ? v_shr(v, down) : v_shl(v, -down), 3 << s2);
+        u = f.bits & 4 ? v_or(u, v) : v;
+        p += 128;
+    }
+    if (f.bits & 1) {
+        int down = j - s1;
+        vi v = v_load(p);
+        u = v_or(u, v_and(down >= 0 ? v_shr(v, down) : v_shl(v, -down), 1 << s1));
+    }
+    return f.table ? v_iq4(u) : u;
+}

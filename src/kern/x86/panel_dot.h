@@ -1,0 +1,255 @@
+/* Dots with panels, for the x86 levels: included by each after it has defined its vectors (LANES rows of 4 bytes each) and, with
+ * the help of panel_codes.h, dot_words.
+ *
+ *     vi, vf                      integers, floats
+ *     v_load v_store v_and(a, bits) v_or v_shr v_shl          shifts: in 16-bit lanes
+ *     f_load f_store f_set1 f_zero f_mul f_add f_neg f_fma f_of_int
+ *     f_of_half(p) f_of_bf16(p)   LANES values to floats
+ *     f_of_bytes(x), f_of_signed(x)      the low LANES bytes, unsigned or signed, to floats
+ *     x_load(p)                   LANES bytes into an __m128i
+ *     x_load_halves(p, n)         the low bytes of LANES halves shifted down by n
+ *     f_table32(t, e), f_table8(t, z)    t[e] of LANES bytes
+ *     v_iq4(u)                    the table's value + 128 of 4-bit codes
+ *     dot_words(f, class_bits, T, p, j0, n, x, ldx, sum)
+ *                                 sum[t] = the codes of n words from word j0 of the chunk at p on . those columns of token t,
+ *                                 codes being less by BIAS(class_bits) than stored. class_bits bounds them.
+ *
+ * A pass takes LANES rows at offset row0 of the panel and T tokens; everything about the format is constant in it. Integer
+ * sums are exact whatever their order; float operations are those of kern.h. */
+#include "base/checked.h"
+#include "kern/blocks.h"
+#include "kern/panel.h"
+
+enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4 };
+
+/* ---------------------------------------------------------------- scales ---- */
+
+/* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. */
+KERN_INLINE void block_scales(kern_format k, const uint8_t *head, int row0, float *s, float *m) {
+    const vf d = f_of_half(head + 2 * row0);
+    const uint8_t *h2 = head + panel_field(2), *b = head + panel_field(k == KERN_Q3_K || k == KERN_Q6_K ? 2 : 4) + row0;
+    const __m128i low4 = _mm_set1_epi8(15), low6 = _mm_set1_epi8(63);
+#define BYTES(i) x_load(b + ROWS * (i))
+#define SHR(x, n) _mm_srli_epi16(x, n)
+    if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
+    if (k == KERN_Q2_K) {
+        vf dmin = f_of_half(h2 + 2 * row0);
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) {
+            __m128i x = BYTES(g);
+            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(x, low4))));
+            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(SHR(x, 4), low4)))));
+        }
+    }
+    if (k == KERN_Q3_K)
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) {
+            __m128i low = BYTES(g % 8), high = BYTES(8 + g % 4);
+            low = _mm_and_si128(g < 8 ? low : SHR(low, 4), low4);
+            high = _mm_and_si128(SHR(high, 2 * (g / 4)), _mm_set1_epi8(3));
+            __m128i x = _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi16(high, 4)), _mm_set1_epi8(32));
+            f_store(s + g * LANES, f_mul(d, f_of_signed(x)));
+        }
+    if (k == KERN_Q4_K || k == KERN_Q5_K) {
+        vf dmin = f_of_half(h2 + 2 * row0);
+        const __m128i top2 = _mm_set1_epi8(0x30);
+#pragma GCC unroll 16
+        for (int g = 0; g < 4; g++) {
+            __m128i sc = BYTES(g), mn = BYTES(g + 4), x = BYTES(g + 8);
+            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(sc, low6))));
+            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(mn, low6)))));
+            sc = _mm_or_si128(_mm_and_si128(x, low4), _mm_and_si128(SHR(sc, 2), top2));
+            mn = _mm_or_si128(_mm_and_si128(SHR(x, 4), low4), _mm_and_si128(SHR(mn, 2), top2));
+            f_store(s + (g + 4) * LANES, f_mul(d, f_of_bytes(sc)));
+            f_store(m + (g + 4) * LANES, f_neg(f_mul(dmin, f_of_bytes(mn))));
+        }
+    }
+    if (k == KERN_Q6_K)
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) f_store(s + g * LANES, f_mul(d, f_of_signed(BYTES(g))));
+    if (k == KERN_IQ4_XS)
+#pragma GCC unroll 16
+        for (int g = 0; g < 8; g++) {
+            __m128i low = BYTES(g / 2), high = x_load_halves(h2 + 2 * row0, 2 * g); /* bits 2 g and up, in bytes */
+            low = _mm_and_si128(g % 2 ? SHR(low, 4) : low, low4);
+            high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
+            f_store(s + g * LANES, f_mul(d, f_of_signed(_mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32)))));
+        }
+#undef BYTES
+#undef SHR
+}
+
+/* The int family: scales of the chunks c0 .. c0 + n - 1, repeated for those that share one. offset: 8 values of o - 2^(B-1). */
+KERN_INLINE void int_scales(const uint8_t *head, int row0, size_t c0, size_t n, int log_cpg, const float *offset, float *s, float *m) {
+    const vf d = f_of_bf16(head + 2 * row0);
+    const uint8_t *meta = head + panel_field(2) + row0;
+    vf scale = f_zero(), min = f_zero();
+    for (size_t c = c0, last = SIZE_MAX; c < c0 + n; c++) {
+        size_t g = c >> log_cpg;
+        if (g != last) {
+            __m128i b = x_load(meta + g * ROWS);
+            scale = f_mul(d, f_table32(kern_int_scale, _mm_and_si128(_mm_srli_epi16(b, 3), _mm_set1_epi8(31))));
+            min = f_mul(scale, f_table8(offset, _mm_and_si128(b, _mm_set1_epi8(7))));
+            last = g;
+        }
+        f_store(s + (c - c0) * LANES, scale);
+        f_store(m + (c - c0) * LANES, min);
+    }
+}
+
+/* ------------------------------------------------------------------ dots ---- */
+
+typedef struct tokens { /* of one pass, from its first token on */
+    const int8_t *x;
+    const float *scale, *sum;
+    size_t ld, ld_scale, ld_sum;
+} tokens;
+
+/* n chunks from chunk c0 on: codes at p, `stride` bytes each. acc, off: the running sums of T tokens. */
+KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, const uint8_t *p, size_t stride, size_t c0, size_t n, const float *s,
+                            const float *m, const tokens *x, vf *acc, vf *off) {
+    const int per_chunk = 32 / f.group, words = f.group / 4;
+    for (size_t c = 0; c < n; c++, p += stride)
+#pragma GCC unroll 16
+        for (int h = 0; h < per_chunk; h++, s += LANES, m += f.has_min ? LANES : 0) {
+            vi sum[MAX_TOKENS];
+            dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * (c0 + c), x->ld, sum);
+            const vf scale = f_load(s);
+#pragma GCC unroll 16
+            for (int t = 0; t < T; t++) {
+                const float xs = x->scale[(size_t)t * x->ld_scale + c0 + c];
+                vf i = f_of_int(sum[t]);
+                const int shift = BIAS(class_bits) - f.zero; /* from the codes of dot_words to q */
+                const float k = f.has_min || shift ? x->sum[(size_t)t * x->ld_sum + (c0 + c) * (size_t)per_chunk + (size_t)h] : 0;
+                if (shift) i = f_fma(f_set1((float)shift), f_set1(k), i);
+                acc[t] = f_fma(f_mul(scale, f_set1(xs)), i, acc[t]);
+                if (f.has_min) off[t] = f_fma(f_load(m), f_set1(xs * k), off[t]);
+            }
+        }
+}
+
+KERN_INLINE tokens tokens_from(const kern_panel_args *a, const panel_form f, size_t t0) {
+    size_t chunks = a->x.ld / 32, sums = f.group == 32 ? chunks : 2 * chunks;
+    return (tokens){a->x.q + t0 * a->x.ld, a->x.scale + t0 * chunks, (f.group == 32 ? a->x.sum32 : a->x.sum16) + t0 * sums, a->x.ld, chunks, sums};
+}
+
+KERN_INLINE void add_result(const kern_panel_args *a, bool has_min, int row0, size_t t, vf acc, vf off) {
+    float out[LANES], *y = a->y + t * a->ldy + row0;
+    f_store(out, has_min ? f_add(acc, off) : acc);
+    for (int r = 0; r < LANES && (size_t)(row0 + r) < a->n_rows; r++) y[r] += out[r];
+}
+
+/* Bits of the codes that dots see. */
+KERN_INLINE int class_of(const panel_form f) { return f.table ? 8 : f.bits; }
+
+/* Where a panel's header and codes stand. */
+typedef struct spans { size_t head, stride, block_bytes; int log_cpg; float offset[8]; } spans;
+KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
+    spans s = {.head = f.head, .stride = 64u * f.bits};
+    if (f.block_chunks == 0) {
+        s.head = 2 + div_up(32 * a->n_chunks, a->group);
+        s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
+        for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
+    }
+    s.block_bytes = ROWS * (s.head + 4u * f.bits * f.block_chunks);
+    return s;
+}
+
+/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. */
+KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, float *s, float *m,
+                             const uint8_t **codes, size_t *stride) {
+    size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
+    *stride = w->stride;
+    if (f.block_chunks == 0) {
+        int_scales(a->panel, row0, c, n, w->log_cpg, w->offset, s, m);
+        *codes = a->panel + ROWS * w->head + c * w->stride + 4 * row0;
+    } else if (f.block_chunks == 1) {
+        const uint8_t *block = a->panel + c * w->block_bytes;
+        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, row0, s + i * LANES, m);
+        *codes = block + ROWS * w->head + 4 * row0;
+        *stride = w->block_bytes;
+    } else {
+        const uint8_t *block = a->panel + c / STEP * w->block_bytes;
+        block_scales(k, block, row0, s, m);
+        *codes = block + ROWS * w->head + 4 * row0;
+    }
+    return n;
+}
+
+/* A few tokens: codes are taken apart where they are multiplied. */
+KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_panel_args *a, size_t t0) {
+    const spans w = spans_of(a, f);
+    const tokens x = tokens_from(a, f, t0);
+    vf acc[ROWS / LANES][MAX_FUSED], off[ROWS / LANES][MAX_FUSED];
+#pragma GCC unroll 16
+    for (int h = 0; h < ROWS / LANES; h++)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
+    for (size_t c = 0; c < a->n_chunks; c += STEP)
+#pragma GCC unroll 16
+        for (int h = 0; h < ROWS / LANES; h++) {
+            _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
+            const uint8_t *codes;
+            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, s, m, &codes, &stride);
+            dot_chunks(f, class_of(f), T, codes, stride, c, n, s, m, &x, acc[h], off[h]);
+        }
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++)
+#pragma GCC unroll 16
+        for (int h = 0; h < ROWS / LANES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
+}
+
+/* ----------------------------------------------------------- many tokens ---- */
+
+/* The panel taken apart once: codes (n_chunks, 8 word sets of 64 bytes), then scales and offsets (n_chunks * 32 / group, ROWS). For two
+ * halves of LANES rows, these lie one after the other within each STEP. */
+typedef struct apart { uint8_t *codes; float *s, *m; } apart;
+
+KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_args *a, apart *u) {
+    const spans w = spans_of(a, f);
+    const size_t groups = a->n_chunks * (32u / f.group);
+    u->codes = a->scratch;
+    u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
+    u->m = u->s + groups * ROWS;
+#pragma GCC unroll 16
+    for (int h = 0; h < ROWS / LANES; h++)
+        for (size_t c = 0; c < a->n_chunks; c += STEP) {
+            const uint8_t *from;
+            uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
+            size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
+            size_t n = next_step(a, k, f, &w, c, h * LANES, u->s + at, u->m + at, &from, &stride);
+            for (size_t i = 0; i < n; i++, from += stride)
+#pragma GCC unroll 16
+                for (int j = 0; j < 8; j++, to += 4 * LANES) v_store(to, code_of(f, from, j));
+        }
+}
+
+KERN_INLINE void multiply(const panel_form f, int T, const kern_panel_args *a, const apart *u, size_t t0) {
+    const panel_form plain = {.bits = 0, .zero = f.zero, .group = f.group, .has_min = f.has_min};
+    const size_t groups = a->n_chunks * (32u / f.group);
+    const tokens x = tokens_from(a, f, t0);
+#pragma GCC unroll 16
+    for (int h = 0; h < ROWS / LANES; h++) {
+        vf acc[MAX_TOKENS], off[MAX_TOKENS];
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) acc[t] = off[t] = f_zero();
+        dot_chunks(plain, class_of(f), T, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, a->n_chunks,
+                   u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, &x, acc, off);
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[t], off[t]);
+    }
+}
+
+KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_args *a) {
+    size_t t = 0, n = a->n_tokens;
+    if (n > MAX_FUSED) {
+        apart u;
+        take_apart(k, f, a, &u);
+        for (; t + MAX_TOKENS <= n; t += MAX_TOKENS) multiply(f, MAX_TOKENS, a, &u, t);
+        for (; t + 2 <= n; t += 2) multiply(f, 2, a, &u, t);
+        for (; t < n; t++) multiply(f, 1, a, &u, t);
+    }
+    for (; t + 4 <= n; t += 4) fused(k, f, 4, a, t);
+    for (; t + 2 <= n; t += 2) fused(k, f, 2, a, t);
+    for (; t < n; t++) fused(k, f, 1, a, t);
+}
