@@ -162,11 +162,20 @@ def bf16(raw):
     return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
 
 
+def rows_of_panel(raw, first, height, groups, words):
+    """Section 3.3: the rows of the panel that begins with row `first`, one after the other."""
+    size = 2 + groups + 4 * words
+    panel = raw[first * size:(first + height) * size]
+    d, meta, body = np.split(panel, [2 * height, (2 + groups) * height])
+    return np.concatenate([d.reshape(height, 2), meta.reshape(groups, height).T,
+                           body.reshape(words, height, 4).transpose(1, 0, 2).reshape(height, 4 * words)], axis=1)
+
+
 def decode_int(codec, rows, cols, raw):
     """Section 3.3: intBgG."""
     bits, group = (int(x) for x in codec[3:].split("g"))
     chunks, groups = -(-cols // 32), -(-cols // group)
-    row = raw.reshape(rows, 2 + groups + 4 * bits * chunks)
+    row = np.concatenate([rows_of_panel(raw, first, min(16, rows - first), groups, bits * chunks) for first in range(0, rows, 16)])
     d = bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))                     # (rows)
     meta = row[:, 2:2 + groups].astype(np.int32)
     body = row[:, 2 + groups:].reshape(rows, chunks, 4 * bits)
