@@ -61,26 +61,33 @@ size_t weight_scratch_bytes(const weight *w, size_t n_tokens) {
     return most;
 }
 
-/* Copies columns [col0, col0 + cols) of tokens [t0, t0 + x.n_tokens) and clears the padding. In the q8 form a chunk cut by the last
- * column keeps its scale; the sums of 16 are taken anew. */
+/* Columns [col0, col0 + cols) of one token's q8 row, the padding zero. A chunk cut by the last column keeps its scale; sums are taken anew. */
+static void slice_q8(const kern_q8 *from, kern_q8_place f, size_t col0, size_t cols, size_t n, kern_q8_place t, int8_t *q, float *scale, float *sum32,
+                     float *sum16) {
+    const int8_t *src = from->q + f.tile * from->ld + 4 * (col0 / 4 * f.width + f.lane);
+    const float *src_scale = from->scale + f.tile * (from->ld / 32) + col0 / 32 * f.width + f.lane;
+    q += t.tile * n, scale += t.tile * (n / 32) + t.lane, sum32 += t.tile * (n / 32) + t.lane, sum16 += t.tile * (n / 16) + t.lane;
+    for (size_t w = 0; w < n / 4; w++) {
+        int8_t word[4] = {0};
+        if (4 * w < cols) memcpy(word, src + 4 * w * f.width, cols - 4 * w < 4 ? cols - 4 * w : 4);
+        memcpy(q + 4 * (w * t.width + t.lane), word, 4);
+        float sum = (float)(word[0] + word[1] + word[2] + word[3]), *at16 = sum16 + w / 4 * t.width, *at32 = sum32 + w / 8 * t.width;
+        *at16 = w % 4 ? *at16 + sum : sum;
+        *at32 = w % 8 ? *at32 + sum : sum;
+        if (w % 8 == 0) scale[w / 8 * t.width] = 4 * w < cols ? src_scale[w / 8 * f.width] : 0;
+    }
+}
+
+/* Copies columns [col0, col0 + cols) of tokens [t0, t0 + n_tokens) and clears the padding. */
 static act slice(const act *from, size_t t0, size_t n_tokens, size_t col0, size_t cols, void *room) {
-    size_t n = padded(cols), ld = from->cols_padded;
-    const size_t chunks = n / 32;
+    const size_t n = padded(cols), chunks = n / 32;
     float *f32 = room, *scale = f32 + SLICE_TOKENS * n, *sum32 = scale + SLICE_TOKENS * chunks, *sum16 = sum32 + SLICE_TOKENS * chunks;
     int8_t *q8 = (int8_t *)(sum16 + SLICE_TOKENS * 2 * chunks);
     for (size_t t = 0; t < n_tokens; t++) {
-        memcpy(f32 + t * n, from->f32 + (t0 + t) * ld + col0, cols * sizeof(float));
+        memcpy(f32 + t * n, from->f32 + (t0 + t) * from->cols_padded + col0, cols * sizeof(float));
         memset(f32 + t * n + cols, 0, (n - cols) * sizeof(float));
-        if (!from->q8.q) continue;
-        memcpy(q8 + t * n, from->q8.q + (t0 + t) * ld + col0, cols);
-        memset(q8 + t * n + cols, 0, n - cols);
-        for (size_t g = 0; g < chunks; g++) scale[t * chunks + g] = g * 32 < cols ? from->q8.scale[((t0 + t) * ld + col0) / 32 + g] : 0;
-        for (size_t g = 0; g < 2 * chunks; g++) {
-            int sum = 0;
-            for (size_t i = 0; i < 16; i++) sum += q8[t * n + 16 * g + i];
-            sum16[t * 2 * chunks + g] = (float)sum;
-        }
-        for (size_t g = 0; g < chunks; g++) sum32[t * chunks + g] = sum16[2 * (t * chunks + g)] + sum16[2 * (t * chunks + g) + 1];
+        if (from->q8.q)
+            slice_q8(&from->q8, kern_q8_place_of(from->n_tokens, t0 + t), col0, cols, n, kern_q8_place_of(n_tokens, t), q8, scale, sum32, sum16);
     }
     return (act){.n_tokens = n_tokens, .cols = cols, .cols_padded = n, .f32 = f32,
                  .q8 = {.ld = n, .q = from->q8.q ? q8 : NULL, .scale = scale, .sum32 = sum32, .sum16 = sum16}};

@@ -52,8 +52,11 @@ bool kern_has_min(kern_format f);
  * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
 typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 
-/* q8 rows of tokens: q (n_tokens, ld), scale and sum32 (n_tokens, ld / 32), sum16 (n_tokens, ld / 16); ld is a multiple
- * of 32. */
+/* q8 rows of n_tokens tokens, ld codes each, a multiple of 32; scale and sum32 have ld / 32 for each token, sum16 ld / 16. Tokens stand
+ * in tiles of KERN_Q8_TILE, which take turns word by word (4 codes) and number by number:
+ *     word w of token t of a tile: q[4 * (8 w + t)],     its c-th scale: scale[8 c + t],     sums alike;
+ * the last n_tokens mod 8 tokens are tiles of one, plain rows. Either way the tile that begins with token t begins at t * ld. */
+enum { KERN_Q8_TILE = 8 };
 typedef struct kern_q8 {
     size_t ld;
     const int8_t *q;
@@ -82,6 +85,13 @@ typedef struct kern_panel_args {
     void *scratch;
 } kern_panel_args;
 
+/* Where token t of n_tokens stands: its tile's first token, its width and its place in it. */
+typedef struct kern_q8_place { size_t tile, width, lane; } kern_q8_place;
+static inline kern_q8_place kern_q8_place_of(size_t n_tokens, size_t t) {
+    size_t tiled = n_tokens / KERN_Q8_TILE * KERN_Q8_TILE, lane = t % KERN_Q8_TILE;
+    return t < tiled ? (kern_q8_place){t - lane, KERN_Q8_TILE, lane} : (kern_q8_place){t, 1, 0};
+}
+
 typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
     void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
@@ -90,10 +100,11 @@ typedef struct kern_table {
                     float *y, size_t ldy);
     /* Expands an unpacked row: dst[i] = s*q (+ m), n weights (n need not fill the last group). group: 16 or 32; m may be NULL. */
     void (*expand)(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-    /* x (n) -> q8 row; n padded up to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even,
+    /* x (n) -> the q8 row of token `lane` of a tile of `width` tokens, 1 or 8, whose arrays begin at q, s, sum32 and sum16; n padded up
+     * to a multiple of 32 with zeros. Scale = absmax / 127, codes round(x / scale), half to even,
      * clamped to +-127 (a denormal scale is coarse). A scale of 0 gives codes 0. A group with a NaN or infinity gets scale
      * NaN and codes 0, so that the error is seen in the logits. */
-    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
+    void (*quantize_q8)(const float *x, size_t n, size_t width, size_t lane, int8_t *q, float *s, float *sum32, float *sum16);
     void (*f16_to_f32)(const uint16_t *src, size_t n, float *dst);  /* src may be unaligned */
     void (*bf16_to_f32)(const uint16_t *src, size_t n, float *dst);
     void (*f32_to_f16)(const float *src, size_t n, uint16_t *dst);  /* dst may be unaligned */

@@ -164,9 +164,11 @@ typedef struct matmul_pass {
 static void quantize_rows(void *ctx, size_t begin, size_t end, int worker) {
     matmul_pass *m = ctx;
     size_t ld = m->x.cols_padded;
-    for (size_t t = begin; t < end; t++)
-        kern()->quantize_q8(m->x.f32 + t * ld, ld, m->g->q8 + t * ld, m->g->q8_scale + t * (ld / 32),
-                            m->g->q8_sum32 + t * (ld / 32), m->g->q8_sum16 + t * (ld / 16));
+    for (size_t t = begin; t < end; t++) {
+        kern_q8_place at = kern_q8_place_of(m->x.n_tokens, t);
+        kern()->quantize_q8(m->x.f32 + t * ld, ld, at.width, at.lane, m->g->q8 + at.tile * ld, m->g->q8_scale + at.tile * (ld / 32),
+                            m->g->q8_sum32 + at.tile * (ld / 32), m->g->q8_sum16 + at.tile * (ld / 16));
+    }
 }
 
 static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {

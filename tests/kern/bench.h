@@ -80,7 +80,7 @@ static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench
 static inline void bench_expand(const kern_table *t, bench_data *d, const bench_case *c) {
     for (size_t r = 0; r < B_ROWS; r++) t->expand(d->q + r * B_COLS, d->s, c->offset ? d->m : NULL, 32, B_COLS, d->w + r * B_COLS);
 }
-static inline void bench_quantize(const kern_table *t, bench_data *d, const bench_case *c) { t->quantize_q8(d->x, B_COLS, d->x8, d->xs, d->sum32, d->sum16); }
+static inline void bench_quantize(const kern_table *t, bench_data *d, const bench_case *c) { t->quantize_q8(d->x, B_COLS, 1, 0, d->x8, d->xs, d->sum32, d->sum16); }
 static inline void bench_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f16_to_f32(d->h, B_COLS, d->z); }
 static inline void bench_bf16(const kern_table *t, bench_data *d, const bench_case *c) { t->bf16_to_f32(d->h, B_COLS, d->z); }
 static inline void bench_to_f16(const kern_table *t, bench_data *d, const bench_case *c) { t->f32_to_f16(d->x, B_COLS, d->h); }
@@ -128,7 +128,7 @@ static inline void bench_fill(bench_data *d, const bench_case *c) {
     fill_floats(&r, d->m, B_ROWS * B_COLS / 16, V_NORMAL);
     fill_floats(&r, d->z, B_COLS, V_NORMAL);
     kern()->f32_to_f16(d->w, B_ROWS * B_COLS, d->h);
-    kern()->quantize_q8(d->x, B_TOKENS * B_COLS, d->x8, d->xs, d->sum32, d->sum16);
+    kern()->quantize_q8(d->x, B_TOKENS * B_COLS, 1, 0, d->x8, d->xs, d->sum32, d->sum16);
     memset(d->y, 0, sizeof d->y);
 }
 

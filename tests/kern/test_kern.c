@@ -203,11 +203,15 @@ static kern_q8 new_q8(pool *p, rng *r, size_t n_tokens, size_t n, value_kind kin
         x[i] = (int8_t)(how == 0 ? 0 : how <= 2 ? (high ? 127 : -127) : (int)pick(r, 0, 254) - 127);
     }
     if (how == 0 && all) x[rng_below(r, (uint32_t)all)] = chance(r, 2) ? 127 : -127;
-    for (size_t i = 0; i < all / 16; i++) {
-        int sum = 0;
-        for (size_t j = 0; j < 16; j++) sum += x[16 * i + j];
-        sum16[i] = (float)sum;
-        sum32[i / 2] = i % 2 ? sum32[i / 2] + sum16[i] : sum16[i];
+    for (size_t t = 0; t < n_tokens; t++) { /* strides end with the last row that is needed: sums of what is there */
+        kern_q8_place at = kern_q8_place_of(n_tokens, t);
+        for (size_t i = 0; i < n / 16; i++) {
+            int sum = 0;
+            for (size_t j = 0; j < 16; j++) sum += x[at.tile * ld + 4 * ((4 * i + j / 4) * at.width + at.lane) + j % 4];
+            float *s32 = sum32 + at.tile * (ld / 32) + i / 2 * at.width + at.lane;
+            sum16[at.tile * (ld / 16) + i * at.width + at.lane] = (float)sum;
+            *s32 = i % 2 ? *s32 + (float)sum : (float)sum;
+        }
     }
     float *scale = new_floats(p, r, all / 32, kind == V_LARGE ? V_NORMAL : kind);
     return (kern_q8){.ld = ld, .q = x, .scale = scale, .sum32 = sum32, .sum16 = sum16};
@@ -270,9 +274,11 @@ static void panel_dot_equals_formula(void **state) {
             for (size_t row = 0; row < a.n_rows; row++) {
                 kern()->unpack[format_now](c.rows + row * c.row_bytes, a.n_chunks, a.group, q, s, m);
                 for (size_t t = 0; t < a.n_tokens; t++) {
+                    kern_q8_place at = kern_q8_place_of(a.n_tokens, t);
                     double want = 0, size = 0;
                     for (size_t k = 0; k < n; k++) {
-                        double x = (double)a.x.scale[t * (a.x.ld / 32) + k / 32] * a.x.q[t * a.x.ld + k];
+                        double x = (double)a.x.scale[at.tile * (a.x.ld / 32) + k / 32 * at.width + at.lane] *
+                                   a.x.q[at.tile * a.x.ld + 4 * (k / 4 * at.width + at.lane) + k % 4];
                         double offset = kern_has_min(format_now) ? (double)m[k / group] : 0, w = (double)s[k / group] * q[k] + offset;
                         want += w * x;
                         size += (fabs((double)s[k / group]) * 256 + fabs(offset)) * fabs(x);
@@ -346,14 +352,17 @@ static bool quantize_case(rng *r, pool *p, const kern_table *ref, const kern_tab
     }
     if (chance(r, 8)) /* a denormal scale of one or two units: codes beyond 127 are clamped */
         for (size_t i = 0; i < n; i++) x[i] = (float)((int)pick(r, 0, 500) - 250) * 0x1p-149f;
-    int8_t *qa = pool_new(p, 32 * chunks), *qb = pool_new(p, 32 * chunks);
-    float *sa = pool_new(p, 4 * chunks), *sb = pool_new(p, 4 * chunks);
-    float *ka = pool_new(p, 12 * chunks), *kb = pool_new(p, 12 * chunks);
-    ref->quantize_q8(x, n, qa, sa, ka, ka + chunks);
-    t->quantize_q8(x, n, qb, sb, kb, kb + chunks);
-    for (size_t i = 0; i < 32 * chunks; i++)
+    size_t width = chance(r, 2) ? 1 : 8, lane = width == 1 ? 0 : rng_below(r, 8), all = chunks * width;
+    int8_t *qa = pool_new(p, 32 * all), *qb = pool_new(p, 32 * all);
+    float *sa = pool_new(p, 4 * all), *sb = pool_new(p, 4 * all);
+    float *ka = pool_new(p, 12 * all), *kb = pool_new(p, 12 * all);
+    memset(qa, 1, 32 * all), memset(qb, 1, 32 * all), memset(sa, 1, 4 * all), memset(sb, 1, 4 * all);
+    memset(ka, 1, 12 * all), memset(kb, 1, 12 * all);
+    ref->quantize_q8(x, n, width, lane, qa, sa, ka, ka + all);
+    t->quantize_q8(x, n, width, lane, qb, sb, kb, kb + all);
+    for (size_t i = 0; i < 32 * all; i++)
         if (qb[i] == -128) return false;
-    return same_bytes("q", qa, qb, 32 * chunks) && same_floats("s", sa, sb, chunks) && same_bytes("sum", ka, kb, 12 * chunks);
+    return same_bytes("q", qa, qb, 32 * all) && same_floats("s", sa, sb, all) && same_bytes("sum", ka, kb, 12 * all);
 }
 
 static bool halves_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
@@ -406,7 +415,7 @@ static void quantize_obeys_its_bound(void **state) {
         int8_t q[96];
         float sum[6], sum32[3];
         fill_floats(&r, x, 70, i % 3 == 0 ? V_LARGE : V_NORMAL);
-        kern()->quantize_q8(x, 70, q, s, sum32, sum);
+        kern()->quantize_q8(x, 70, 1, 0, q, s, sum32, sum);
         for (int k = 0; k < 96; k++) {
             double v = k < 70 ? (double)x[k] : 0;
             assert_true(near("quantize_q8", v, (double)s[k / 32] * q[k], (double)s[k / 32], 0.50002));
@@ -422,7 +431,7 @@ static void quantize_obeys_its_bound(void **state) {
     int8_t q[64];
     float sum[4], sum32[2];
     bad[40] = INFINITY;
-    kern()->quantize_q8(bad, 64, q, s, sum32, sum);
+    kern()->quantize_q8(bad, 64, 1, 0, q, s, sum32, sum);
     assert_true(isnan(s[0]) && isnan(s[1]));
     for (int k = 0; k < 64; k++) assert_int_equal(q[k], 0);
 }

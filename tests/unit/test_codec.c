@@ -154,7 +154,7 @@ static tokens random_tokens(size_t n, size_t cols) {
     for (size_t i = 0; i < n * ld; i++)
         if (i % ld < cols) t.f32[i] = rng_normal(&r);
     for (size_t i = 0; i < n; i++)
-        kern()->quantize_q8(t.f32 + i * ld, ld, t.q8 + i * ld, t.scale + i * ld / 32, sum32 + i * ld / 32, sum16 + i * ld / 16);
+        kern()->quantize_q8(t.f32 + i * ld, ld, 1, 0, t.q8 + i * ld, t.scale + i * ld / 32, sum32 + i * ld / 32, sum16 + i * ld / 16);
     t.act = (act){n, cols, ld, t.f32, {ld, t.q8, t.scale, sum32, sum16}};
     return t;
 }

@@ -49,7 +49,7 @@ static void fixture_init(fixture *f) {
     for (size_t i = 0; i < TOKENS * LD; i++)
         if (i % LD < COLS) f32[i] = rng_normal(&r);
     for (size_t t = 0; t < TOKENS; t++)
-        kern()->quantize_q8(f32 + t * LD, LD, q8 + t * LD, scale + t * LD / 32, sum32 + t * LD / 32, sum16 + t * LD / 16);
+        kern()->quantize_q8(f32 + t * LD, LD, 1, 0, q8 + t * LD, scale + t * LD / 32, sum32 + t * LD / 32, sum16 + t * LD / 16);
     f->x = (act){TOKENS, COLS, LD, f32, {LD, q8, scale, sum32, sum16}};
 }
 static void fixture_fini(fixture *f) {

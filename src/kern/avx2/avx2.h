@@ -62,7 +62,8 @@ void kern_dot_f32_avx2(size_t n_rows, size_t n_tokens, size_t n, const float *w,
                       float *y, size_t ldy);
 
 void kern_float_expand_avx2(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
+void kern_float_quantize_q8_avx2(const float *x, size_t n, size_t width, size_t lane, int8_t *q, float *s, float *sum32,
+                                 float *sum16);
 void kern_float_f16_to_f32_avx2(const uint16_t *src, size_t n, float *dst);
 void kern_float_bf16_to_f32_avx2(const uint16_t *src, size_t n, float *dst);
 void kern_float_f32_to_f16_avx2(const float *src, size_t n, uint16_t *dst);

@@ -32,8 +32,8 @@ KERN_INLINE __m256i quantize(const __m256 v[4], float scale) {
     return _mm256_max_epi8(codes, bytes(-127));
 }
 
-/* The maximum is taken on bit patterns, where NaN > infinity > every number. */
-KERN_INLINE void quantize_chunk(const float *x, int8_t *q, float *s, float *sum32, float *sum16) {
+/* One chunk's codes, scale and sums of 16. The maximum is taken on bit patterns, where NaN > infinity > every number. */
+KERN_INLINE __m256i quantize_chunk(const float *x, float *s, int sum[2]) {
     const __m256i abs = _mm256_set1_epi32(0x7fffffff);
     __m256 v[4];
     __m256i top = _mm256_setzero_si256(), codes = top;
@@ -48,23 +48,34 @@ KERN_INLINE void quantize_chunk(const float *x, int8_t *q, float *s, float *sum3
     float scale = peak >= 0x7f800000u ? NAN : f32_from_bits(peak) / 127.0f;
     if (scale > 0) codes = quantize(v, scale);
     *s = scale;
-    store_i(q, codes);
     /* sums of 8 biased codes in each 64-bit quarter; 16 codes carry 16 * 128 of bias */
-    __m256i sum = _mm256_sad_epu8(_mm256_xor_si256(codes, bytes(-128)), _mm256_setzero_si256());
-    sum = _mm256_add_epi64(sum, _mm256_shuffle_epi32(sum, 0x4e));
-    int low = _mm256_extract_epi16(sum, 0) - 2048, high = _mm256_extract_epi16(sum, 8) - 2048;
-    sum16[0] = (float)low;
-    sum16[1] = (float)high;
-    *sum32 = (float)(low + high);
+    __m256i biased = _mm256_sad_epu8(_mm256_xor_si256(codes, bytes(-128)), _mm256_setzero_si256());
+    biased = _mm256_add_epi64(biased, _mm256_shuffle_epi32(biased, 0x4e));
+    sum[0] = _mm256_extract_epi16(biased, 0) - 2048;
+    sum[1] = _mm256_extract_epi16(biased, 8) - 2048;
+    return codes;
 }
 
-void kern_float_quantize_q8_avx2(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16) {
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) quantize_chunk(x + i, q + i, s + i / 32, sum32 + i / 32, sum16 + i / 16);
-    if (i < n) {
+KERN_INLINE void store_words(int8_t *q, size_t width, __m256i codes) {
+    if (width == 1) {
+        store_i(q, codes);
+        return;
+    }
+    uint32_t word[8];
+    store_i(word, codes);
+    for (size_t w = 0; w < 8; w++) memcpy(q + 4 * w * width, &word[w], 4);
+}
+
+void kern_float_quantize_q8_avx2(const float *x, size_t n, size_t width, size_t lane, int8_t *q, float *s, float *sum32, float *sum16) {
+    for (size_t c = 0; 32 * c < n; c++) {
         float tail[32] = {0};
-        memcpy(tail, x + i, (n - i) * sizeof *x);
-        quantize_chunk(tail, q + i, s + i / 32, sum32 + i / 32, sum16 + i / 16);
+        const float *v = x + 32 * c;
+        int sum[2];
+        if (n - 32 * c < 32) v = memcpy(tail, v, (n - 32 * c) * sizeof *v);
+        store_words(q + 4 * (8 * c * width + lane), width, quantize_chunk(v, &s[c * width + lane], sum));
+        sum16[2 * c * width + lane] = (float)sum[0];
+        sum16[(2 * c + 1) * width + lane] = (float)sum[1];
+        sum32[c * width + lane] = (float)(sum[0] + sum[1]);
     }
 }
 

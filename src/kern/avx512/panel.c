@@ -43,16 +43,17 @@ KERN_INLINE vi v_iq4(vi u) {
 #define BIAS(class_bits) 0
 #include "kern/x86/panel_codes.h"
 
-KERN_INLINE vi word_of(const int8_t *x, int j) { return _mm512_set1_epi32((int)read_u32((const uint8_t *)x + 4 * j)); }
+KERN_INLINE vi word_of(const int8_t *p) { return _mm512_set1_epi32((int)read_u32((const uint8_t *)p)); }
 
-KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, size_t ldx, vi *sum) {
+KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, int width,
+                           size_t ldx, vi *sum) {
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++) sum[t] = _mm512_setzero_si512();
 #pragma GCC unroll 16
     for (int j = 0; j < n; j++) {
         vi u = code_of(f, p, j0 + j);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) sum[t] = _mm512_dpbusd_epi32(sum[t], u, word_of(x + (size_t)t * ldx, j0 + j));
+        for (int t = 0; t < T; t++) sum[t] = _mm512_dpbusd_epi32(sum[t], u, word_of(word_at(x, width, ldx, j0 + j, t)));
     }
 }
 

@@ -31,21 +31,20 @@ static void quantize_chunk(const float *x, int8_t *q, float *s) { /* 32 values *
     }
 }
 
-void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16) {
-    for (size_t i = 0; i < n; i += 32, q += 32, s++, sum32++, sum16 += 2) {
-        float tail[32] = {0};
-        const float *v = x + i;
-        if (n - i < 32) {
-            memcpy(tail, v, (n - i) * sizeof *v);
-            v = tail;
-        }
-        quantize_chunk(v, q, s);
+void kern_float_quantize_q8_ref(const float *x, size_t n, size_t width, size_t lane, int8_t *q, float *s, float *sum32, float *sum16) {
+    for (size_t c = 0; 32 * c < n; c++) {
+        float v[32] = {0};
+        int8_t codes[32];
+        memcpy(v, x + 32 * c, (n - 32 * c < 32 ? n - 32 * c : 32) * sizeof *v);
+        quantize_chunk(v, codes, &s[c * width + lane]);
+        for (size_t w = 0; w < 8; w++) memcpy(q + 4 * ((8 * c + w) * width + lane), codes + 4 * w, 4);
+        float *half = sum16 + 2 * c * width + lane;
         for (int h = 0; h < 2; h++) {
             int sum = 0;
-            for (int j = 0; j < 16; j++) sum += q[16 * h + j];
-            sum16[h] = (float)sum;
+            for (int j = 0; j < 16; j++) sum += codes[16 * h + j];
+            half[(size_t)h * width] = (float)sum;
         }
-        *sum32 = sum16[0] + sum16[1];
+        sum32[c * width + lane] = half[0] + half[width];
     }
 }
 

@@ -71,9 +71,10 @@ static void dot(kern_format f, const kern_panel_args *a) {
     const size_t per_chunk = 32 / p->group, block_chunks = is_int ? a->n_chunks : p->block_chunks;
     const size_t head = is_int ? 2 + div_up(32 * a->n_chunks, a->group) : p->head, block_bytes = head + 4 * p->bits * block_chunks;
     for (size_t t = 0; t < a->n_tokens; t++) {
-        const int8_t *x = a->x.q + t * a->x.ld;
-        const float *xs = a->x.scale + t * (a->x.ld / 32);
-        const float *sum = p->group == 32 ? a->x.sum32 + t * (a->x.ld / 32) : a->x.sum16 + t * (a->x.ld / 16);
+        const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
+        const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
+        const float *xs = a->x.scale + at.tile * (a->x.ld / 32) + at.lane;
+        const float *sum = (p->group == 32 ? a->x.sum32 + at.tile * (a->x.ld / 32) : a->x.sum16 + at.tile * (a->x.ld / 16)) + at.lane;
         for (size_t r = 0; r < a->n_rows; r++) {
             float acc = 0, offset = 0;
             for (size_t g = 0; g < a->n_chunks * per_chunk; g++) {
@@ -83,9 +84,9 @@ static void dot(kern_format f, const kern_panel_args *a) {
                 float s, m;
                 scale_of(f, v, is_int ? 32 * c / a->group : g - c / block_chunks * block_chunks * per_chunk, &s, &m);
                 int i = 0;
-                for (unsigned k = (unsigned)(g % per_chunk) * 16, end = k + p->group; k < end; k++) i += code_of(p, chunk, r, k) * x[32 * c + k];
-                acc = fmaf(s * xs[c], (float)i, acc);
-                if (p->has_min) offset = fmaf(m, xs[c] * sum[g], offset);
+                for (unsigned k = (unsigned)(g % per_chunk) * 16, end = k + p->group; k < end; k++) i += code_of(p, chunk, r, k) * x[4 * at.width * (8 * c + k / 4) + k % 4];
+                acc = fmaf(s * xs[c * at.width], (float)i, acc);
+                if (p->has_min) offset = fmaf(m, xs[c * at.width] * sum[g * at.width], offset);
             }
             a->y[t * a->ldy + r] += p->has_min ? acc + offset : acc;
         }

@@ -40,7 +40,8 @@ void kern_dot_f32_ref(size_t n_rows, size_t n_tokens, size_t n, const float *w, 
                       float *y, size_t ldy);
 
 void kern_float_expand_ref(const int8_t *q, const float *s, const float *m, uint32_t group, size_t n, float *dst);
-void kern_float_quantize_q8_ref(const float *x, size_t n, int8_t *q, float *s, float *sum32, float *sum16);
+void kern_float_quantize_q8_ref(const float *x, size_t n, size_t width, size_t lane, int8_t *q, float *s, float *sum32,
+                                 float *sum16);
 void kern_float_f16_to_f32_ref(const uint16_t *src, size_t n, float *dst);
 void kern_float_bf16_to_f32_ref(const uint16_t *src, size_t n, float *dst);
 void kern_float_f32_to_f16_ref(const float *src, size_t n, uint16_t *dst);

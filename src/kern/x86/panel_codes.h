@@ -27,3 +27,8 @@ KERN_INLINE vi code_of(const panel_form f, const uint8_t *p, int j) {
     }
     return f.table ? v_iq4(u) : u;
 }
+
+/* Word j of the chunk at x of token t of a pass. */
+KERN_INLINE const int8_t *word_at(const int8_t *x, int width, size_t ldx, int j, int t) {
+    return width == 1 ? x + (size_t)t * ldx + 4 * j : x + 4 * (width * j + t);
+}

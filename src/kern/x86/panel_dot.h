@@ -10,7 +10,8 @@
  *     x_load_halves(p, n)         the low bytes of LANES halves shifted down by n
  *     f_table32(t, e), f_table8(t, z)    t[e] of LANES bytes
  *     v_iq4(u)                    the table's value + 128 of 4-bit codes
- *     dot_words(f, class_bits, T, p, j0, n, x, ldx, sum)
+ *     word_of(p)                  the 4 activations at p in every lane
+ *     dot_words(f, class_bits, T, p, j0, n, x, width, ldx, sum)
  *                                 sum[t] = the codes of n words from word j0 of the chunk at p on . those columns of token t,
  *                                 codes being less by BIAS(class_bits) than stored. class_bits bounds them.
  *
@@ -99,38 +100,45 @@ KERN_INLINE void int_scales(const uint8_t *head, int row0, size_t c0, size_t n, 
 
 /* ------------------------------------------------------------------ dots ---- */
 
-typedef struct tokens { /* of one pass, from its first token on */
+typedef struct tokens { /* of one pass, from its first on, in tiles of `width` tokens */
     const int8_t *x;
     const float *scale, *sum;
-    size_t ld, ld_scale, ld_sum;
+    size_t ld, ld_scale, ld_sum; /* width 1: from one token to the next */
 } tokens;
 
 /* n chunks from chunk c0 on: codes at p, `stride` bytes each. acc, off: the running sums of T tokens. */
-KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, const uint8_t *p, size_t stride, size_t c0, size_t n, const float *s,
-                            const float *m, const tokens *x, vf *acc, vf *off) {
-    const int per_chunk = 32 / f.group, words = f.group / 4;
+KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, int width, const uint8_t *p, size_t stride, size_t c0, size_t n,
+                            const float *s, const float *m, const tokens *x, vf *acc, vf *off) {
+    const int per_chunk = 32 / f.group, words = f.group / 4, shift = BIAS(class_bits) - f.zero; /* shift: from dot_words' codes to q */
     for (size_t c = 0; c < n; c++, p += stride)
-#pragma GCC unroll 16
+#pragma GCC unroll 2
         for (int h = 0; h < per_chunk; h++, s += LANES, m += f.has_min ? LANES : 0) {
             vi sum[MAX_TOKENS];
-            dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * (c0 + c), x->ld, sum);
-            const vf scale = f_load(s);
+            float xs[MAX_TOKENS], k[MAX_TOKENS] = {0}, xk[MAX_TOKENS];
+            const size_t chunk = c0 + c, group = chunk * (size_t)per_chunk + (size_t)h;
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) {
-                const float xs = x->scale[(size_t)t * x->ld_scale + c0 + c];
+                xs[t] = width == 1 ? x->scale[(size_t)t * x->ld_scale + chunk] : x->scale[8 * chunk + (size_t)t];
+                if (f.has_min || shift) k[t] = width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t];
+                xk[t] = xs[t] * k[t];
+            }
+            dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * chunk * (size_t)width, width, x->ld, sum);
+            const vf scale = f_load(s), min = f.has_min ? f_load(m) : scale;
+#pragma GCC unroll 16
+            for (int t = 0; t < T; t++) {
                 vf i = f_of_int(sum[t]);
-                const int shift = BIAS(class_bits) - f.zero; /* from the codes of dot_words to q */
-                const float k = f.has_min || shift ? x->sum[(size_t)t * x->ld_sum + (c0 + c) * (size_t)per_chunk + (size_t)h] : 0;
-                if (shift) i = f_fma(f_set1((float)shift), f_set1(k), i);
-                acc[t] = f_fma(f_mul(scale, f_set1(xs)), i, acc[t]);
-                if (f.has_min) off[t] = f_fma(f_load(m), f_set1(xs * k), off[t]);
+                if (shift) i = f_fma(f_set1((float)shift), f_set1(k[t]), i);
+                acc[t] = f_fma(f_mul(scale, f_set1(xs[t])), i, acc[t]);
+                if (f.has_min) off[t] = f_fma(min, f_set1(xk[t]), off[t]);
             }
         }
 }
 
-KERN_INLINE tokens tokens_from(const kern_panel_args *a, const panel_form f, size_t t0) {
+/* From token t0 of a on, where a tile begins; lane: tokens of it to pass over. */
+KERN_INLINE tokens tokens_from(const kern_panel_args *a, const panel_form f, size_t t0, size_t lane) {
     size_t chunks = a->x.ld / 32, sums = f.group == 32 ? chunks : 2 * chunks;
-    return (tokens){a->x.q + t0 * a->x.ld, a->x.scale + t0 * chunks, (f.group == 32 ? a->x.sum32 : a->x.sum16) + t0 * sums, a->x.ld, chunks, sums};
+    return (tokens){a->x.q + t0 * a->x.ld + 4 * lane, a->x.scale + t0 * chunks + lane,
+                    (f.group == 32 ? a->x.sum32 : a->x.sum16) + t0 * sums + lane, a->x.ld, chunks, sums};
 }
 
 KERN_INLINE void add_result(const kern_panel_args *a, bool has_min, int row0, size_t t, vf acc, vf off) {
@@ -179,7 +187,7 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
 /* A few tokens: codes are taken apart where they are multiplied. */
 KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_panel_args *a, size_t t0) {
     const spans w = spans_of(a, f);
-    const tokens x = tokens_from(a, f, t0);
+    const tokens x = tokens_from(a, f, t0, 0);
     vf acc[ROWS / LANES][MAX_FUSED], off[ROWS / LANES][MAX_FUSED];
 #pragma GCC unroll 16
     for (int h = 0; h < ROWS / LANES; h++)
@@ -191,7 +199,7 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_pane
             _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
             const uint8_t *codes;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, s, m, &codes, &stride);
-            dot_chunks(f, class_of(f), T, codes, stride, c, n, s, m, &x, acc[h], off[h]);
+            dot_chunks(f, class_of(f), T, 1, codes, stride, c, n, s, m, &x, acc[h], off[h]);
         }
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++)
@@ -224,19 +232,20 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
         }
 }
 
-KERN_INLINE void multiply(const panel_form f, int T, const kern_panel_args *a, const apart *u, size_t t0) {
+/* T tokens of the tile of `width` that begins with token t0, from its `lane` on. */
+KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel_args *a, const apart *u, size_t t0, size_t lane) {
     const panel_form plain = {.bits = 0, .zero = f.zero, .group = f.group, .has_min = f.has_min};
     const size_t groups = a->n_chunks * (32u / f.group);
-    const tokens x = tokens_from(a, f, t0);
+    const tokens x = tokens_from(a, f, t0, lane);
 #pragma GCC unroll 16
     for (int h = 0; h < ROWS / LANES; h++) {
         vf acc[MAX_TOKENS], off[MAX_TOKENS];
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[t] = off[t] = f_zero();
-        dot_chunks(plain, class_of(f), T, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, a->n_chunks,
+        dot_chunks(plain, class_of(f), T, width, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, a->n_chunks,
                    u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, &x, acc, off);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[t], off[t]);
+        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[t], off[t]);
     }
 }
 
@@ -245,9 +254,10 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
     if (n > MAX_FUSED) {
         apart u;
         take_apart(k, f, a, &u);
-        for (; t + MAX_TOKENS <= n; t += MAX_TOKENS) multiply(f, MAX_TOKENS, a, &u, t);
-        for (; t + 2 <= n; t += 2) multiply(f, 2, a, &u, t);
-        for (; t < n; t++) multiply(f, 1, a, &u, t);
+        for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
+            for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, KERN_Q8_TILE, a, &u, t, lane);
+        for (; t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
+        for (; t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
     for (; t + 4 <= n; t += 4) fused(k, f, 4, a, t);
     for (; t + 2 <= n; t += 2) fused(k, f, 2, a, t);
