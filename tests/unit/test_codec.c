@@ -9,10 +9,11 @@
 
 #include "base/rng.h"
 #include "codec_tile16.h"
+#include "q8_rows.h"
 #include "solve/solve.h"
 
 static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030}};
-enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 5 };
+enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
 
@@ -143,22 +144,16 @@ static void test_lossless(void **state) {
 
 /* ---- products ---- */
 
-typedef struct tokens { act act; float *f32, *scale; int8_t *q8; } tokens;
-
-static tokens random_tokens(size_t n, size_t cols) {
+static act random_tokens(size_t n, size_t cols) {
     size_t ld = round_up(cols, 256);
-    tokens t = {.f32 = calloc(n * ld, 4), .scale = malloc(n * ld / 8 * 4), .q8 = malloc(n * ld)};
-    float *sum32 = t.scale + n * ld / 32, *sum16 = sum32 + n * ld / 32;
+    float *f32 = calloc(n * ld, sizeof *f32);
     rng r;
     rng_seed(&r, 3, cols);
     for (size_t i = 0; i < n * ld; i++)
-        if (i % ld < cols) t.f32[i] = rng_normal(&r);
-    for (size_t i = 0; i < n; i++)
-        kern()->quantize_q8(t.f32 + i * ld, ld, 1, 0, t.q8 + i * ld, t.scale + i * ld / 32, sum32 + i * ld / 32, sum16 + i * ld / 16);
-    t.act = (act){n, cols, ld, t.f32, {ld, t.q8, t.scale, sum32, sum16}};
-    return t;
+        if (i % ld < cols) f32[i] = rng_normal(&r);
+    return (act){n, cols, ld, f32, q8_rows(f32, n, ld)};
 }
-static void tokens_fini(tokens *t) { free(t->f32), free(t->scale), free(t->q8); }
+static void tokens_fini(act *t) { free((void *)t->f32), q8_rows_free(&t->q8); }
 
 static void run_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool q8, float *y, size_t ldy) {
     size_t need = round_up(w->codec->scratch_bytes(w, n, x->n_tokens), 64);
@@ -173,31 +168,29 @@ static void matmul_case(const snug_codec *codec, codec_params p, const char *nam
         size_t rows = shapes[k][0], cols = shapes[k][1];
         float *w = random_weights(rows, cols, 4), *dense = malloc(rows * cols * sizeof *dense);
         encoded e = encode(codec, p, w, rows, cols, NULL, SNUG_EFFORT_QUICK);
-        tokens t = random_tokens(N_TOKENS, cols);
+        act t = random_tokens(N_TOKENS, cols);
+        const size_t ld = t.cols_padded;
         codec->decode(&e.wt, 0, rows, dense, cols);
         for (int q8 = 0; q8 <= (codec->act == CODEC_ACT_Q8); q8++) {
             float *y = calloc(N_TOKENS * rows, sizeof *y), one;
-            run_matmul(&e.wt, 0, rows, &t.act, q8, y, rows);
-            for (size_t i = 0; i < N_TOKENS; i++)
+            run_matmul(&e.wt, 0, rows, &t, q8, y, rows);
+            for (size_t i = 0; i < N_TOKENS; i++) {
+                act x1 = {1, cols, ld, t.f32 + i * ld, q8_rows(t.f32 + i * ld, 1, ld)};
                 for (size_t r = 0; r < rows; r++) {
                     double sum = 0, size = 0;
                     for (size_t c = 0; c < cols; c++) {
-                        size_t at = i * t.act.cols_padded + c;
-                        double x = q8 ? (double)t.scale[at / 32] * t.q8[at] : t.f32[at], v = x * dense[r * cols + c];
+                        double x = q8 ? (double)x1.q8.scale[c / 32] * x1.q8.q[c] : x1.f32[c], v = x * dense[r * cols + c];
                         sum += v, size += fabs(v);
                     }
                     /* offsets are multiplied apart from the codes, and lowrank goes through h: a little more than f32's own error */
                     double tol = 4e-6 * size + 1e-9 + (codec->caps & CODEC_WHOLE ? 1e-4 : q8 ? 1e-5 : 0);
                     if (fabs(y[i * rows + r] - sum) > tol) fail_msg("%s q8=%d: %g, not %g", name, q8, (double)y[i * rows + r], sum);
-                    /* the same alone: one row, one token */
-                    act x1 = t.act;
-                    size_t ld = t.act.cols_padded;
-                    x1.n_tokens = 1, x1.f32 += i * ld, x1.q8.q += i * ld, x1.q8.scale += i * ld / 32;
-                    x1.q8.sum32 += i * ld / 32, x1.q8.sum16 += i * ld / 16;
-                    one = 0;
+                    one = 0; /* the same alone: one row, one token */
                     run_matmul(&e.wt, r, 1, &x1, q8, &one, 1);
                     assert_true(one == y[i * rows + r]);
                 }
+                q8_rows_free(&x1.q8);
+            }
             free(y);
         }
         tokens_fini(&t), encoded_fini(&e), free(w), free(dense);
@@ -218,8 +211,8 @@ static void hostile_case(const snug_codec *codec, codec_params p, const char *na
         assert_int_equal(wt_open(codec, p, rows, cols, data, n, &w, NULL), SNUG_OK);
         float *out = malloc(rows * cols * sizeof *out), y[3 * 2] = {0};
         codec->decode(&w, 0, rows, out, cols);
-        tokens t = random_tokens(2, cols);
-        for (int q8 = 0; q8 <= (codec->act == CODEC_ACT_Q8); q8++) run_matmul(&w, 0, rows, &t.act, q8, y, 3);
+        act t = random_tokens(2, cols);
+        for (int q8 = 0; q8 <= (codec->act == CODEC_ACT_Q8); q8++) run_matmul(&w, 0, rows, &t, q8, y, 3);
         tokens_fini(&t), free(out), free(data);
     }
 }

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "codec_tile16.h"
+#include "q8_rows.h"
 #include "solve/solve.h"
 
 enum { ROWS = 70, COLS = 620, LD = 768, TOKENS = 19 };
@@ -41,31 +42,28 @@ static void add_term(fixture *f, const char *name, size_t row0, size_t rows, siz
 static void fixture_init(fixture *f) {
     codec_register_for_test(&codec_tile16);
     *f = (fixture){.w = {.rows = ROWS, .cols = COLS}, .dense = calloc(ROWS * COLS, sizeof(float))};
-    float *f32 = calloc(TOKENS * LD, sizeof *f32), *scale = malloc(TOKENS * LD / 8 * sizeof *scale);
-    float *sum32 = scale + TOKENS * LD / 32, *sum16 = sum32 + TOKENS * LD / 32;
-    int8_t *q8 = malloc(TOKENS * LD);
+    float *f32 = calloc(TOKENS * LD, sizeof *f32);
     rng r;
     rng_seed(&r, 8, 0);
     for (size_t i = 0; i < TOKENS * LD; i++)
         if (i % LD < COLS) f32[i] = rng_normal(&r);
-    for (size_t t = 0; t < TOKENS; t++)
-        kern()->quantize_q8(f32 + t * LD, LD, 1, 0, q8 + t * LD, scale + t * LD / 32, sum32 + t * LD / 32, sum16 + t * LD / 16);
-    f->x = (act){TOKENS, COLS, LD, f32, {LD, q8, scale, sum32, sum16}};
+    f->x = (act){.n_tokens = TOKENS, .cols = COLS, .cols_padded = LD, .f32 = f32};
 }
 static void fixture_fini(fixture *f) {
     for (uint32_t i = 0; i < f->w.n_terms; i++) free(f->payload[i]);
-    free(f->dense), free((void *)f->x.f32), free((void *)f->x.q8.q), free((void *)f->x.q8.scale);
+    free(f->dense), free((void *)f->x.f32);
 }
 
 /* Scratch of exactly the size promised for any number of rows. */
 static void multiply(const fixture *f, uint64_t row0, size_t n, size_t t0, size_t n_tokens, bool q8, float *y, size_t ldy) {
     act x = f->x;
     x.n_tokens = n_tokens, x.f32 += t0 * LD;
-    x.q8.q += t0 * LD, x.q8.scale += t0 * LD / 32, x.q8.sum32 += t0 * LD / 32, x.q8.sum16 += t0 * LD / 16;
+    x.q8 = q8_rows(x.f32, n_tokens, LD);
     size_t need = round_up(weight_scratch_bytes(&f->w, n_tokens), 64);
     void *scratch = aligned_alloc(64, need + 64);
     memset(scratch, 0xff, need);
     weight_matmul(&f->w, row0, n, &x, q8, y, ldy, scratch);
+    q8_rows_free(&x.q8);
     free(scratch);
 }
 
