@@ -35,8 +35,9 @@ typedef struct int_list {
 } int_list;
 
 typedef struct option {
-    const char *name; /* without dashes                                     */
-    char letter;      /* of the short form, 0: none                         */
+    const char *name;  /* without dashes                                     */
+    const char *alias; /* another name that is taken too, NULL: none        */
+    char letter;       /* of the short form, 0: none                         */
     opt_kind kind;
     void *value;     /* where it goes, by kind; keeps its default          */
     const char *arg; /* what stands for the value in --help, NULL for flags */

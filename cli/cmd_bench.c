@@ -1,88 +1,65 @@
-/* snug bench: how fast a model reads and writes here. Writing is bound by how fast memory streams the weights, so the
- * bytes that one token needs and the share of the machine's measured bandwidth stand beside the speed. */
+/* snug bench: how fast a model reads and writes here, on an empty context and deep into one. Writing is bound by how
+ * fast memory streams the weights and the cache, so the bytes that one token needs and their share of the bandwidth
+ * that the machine showed in the same run (the roofline) stand beside the speed. Medians: one disturbed repetition
+ * changes nothing. */
+#include "bandwidth.h"
 #include "cli.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 const command bench_command = {
     .name = "bench",
-    .summary = "Measure speed: tokens per second, reading and writing.",
+    .summary = "Measure speed: tokens per second, reading and writing, and the share of memory's speed.",
     .usage = "bench MODEL [options]",
-    .example = "snug bench small.snug --threads 1,2,4",
-    .notes = "Each figure is the best of the repetitions. The tokens are arbitrary: speed does not depend on them.",
+    .example = "snug bench small.snug --threads 1,2,4 --depth 0,4096",
+    .notes =
+        "Each figure is the median of the repetitions, with the least and the most beside it. The tokens are "
+        "arbitrary:\n"
+        "speed does not depend on them. A depth takes as long to reach as to read a text of that length; --depth 0 is\n"
+        "quick. Of the default depths those that the model's context does not hold are left out.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug bench small.snug",
 };
 
-enum { BATCH = 128, STREAM_BYTES = 256 << 20 };
+enum { BATCH_MAX = 4096 };
+
+/* Tokens per second of the repetitions, rising once all are there. */
+typedef struct samples {
+    double *tps;
+    size_t n;
+} samples;
 
 typedef struct speed {
     int threads;
-    double prefill_tps, decode_tps, bandwidth;
+    uint32_t depth;
+    samples prefill, decode;
+    uint64_t bytes, kv_bytes; /* per written token: all of them, and those of the cache */
+    double bandwidth;
     snug_memory memory;
 } speed;
 
-/* ------------------------------------------------------------ bandwidth ---- */
-
-typedef struct stream {
-    const uint64_t *data;
-    size_t n;
-    uint64_t sum;
-} stream;
-
-static void *read_stream(void *p) {
-    stream *s = p;
-    uint64_t a = 0, b = 0, c = 0, d = 0;
-    for (size_t i = 0; i + 8 <= s->n; i += 8) { /* one 64-byte line per step, four independent sums */
-        a += s->data[i] + s->data[i + 4];
-        b += s->data[i + 1] + s->data[i + 5];
-        c += s->data[i + 2] + s->data[i + 6];
-        d += s->data[i + 3] + s->data[i + 7];
-    }
-    s->sum = a + b + c + d;
-    return NULL;
+static int compare_reals(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-/* Bytes per second that `threads` threads read from memory together, the best of four passes; 0 when it cannot be
- * measured. */
-static double measure_bandwidth(int threads) {
-    uint64_t *data = malloc(STREAM_BYTES);
-    double best = 0;
-    if (!data) return 0;
-    memset(data, 1, STREAM_BYTES);
-    pthread_t id[256];
-    stream part[256];
-    int n = threads < 256 ? threads : 256;
-    size_t words = STREAM_BYTES / sizeof *data / (size_t)n / 8 * 8;
-    for (int pass = 0; pass < 4; pass++) {
-        double began = now_seconds();
-        int started = 0;
-        for (int i = 0; i < n; i++) {
-            part[i] = (stream){.data = data + (size_t)i * words, .n = words};
-            if (pthread_create(&id[i], NULL, read_stream, &part[i]) != 0) break;
-            started++;
-        }
-        uint64_t sum = 0;
-        for (int i = 0; i < started; i++) {
-            pthread_join(id[i], NULL);
-            sum += part[i].sum;
-        }
-        double seconds = now_seconds() - began;
-        if (started == n && sum && seconds > 0) {
-            double rate = (double)(words * sizeof *data) * n / seconds;
-            if (rate > best) best = rate;
-        }
-    }
-    free(data);
-    return best;
+static double median(const samples *s) {
+    return s->n ? (s->tps[(s->n - 1) / 2] + s->tps[s->n / 2]) / 2 : 0;
+}
+
+static double bytes_per_s(const speed *s) {
+    return median(&s->decode) * (double)s->bytes;
+}
+
+static double roofline_share(const speed *s) {
+    return s->bandwidth > 0 ? bytes_per_s(s) / s->bandwidth : 0;
 }
 
 /* ------------------------------------------------------------- the model ---- */
 
 /* Bytes of weights that one written token streams: all matrices, of an untied embedding one row only. */
-static uint64_t bytes_per_token(const snug_model *model) {
+static uint64_t weight_bytes_per_token(const snug_model *model) {
     uint64_t sum = 0, embd = 0, embd_row = 0;
     bool has_head = false;
     for (size_t i = 0; i < snug_model_n_tensors(model); i++) {
@@ -99,13 +76,26 @@ static uint64_t bytes_per_token(const snug_model *model) {
     return sum + (has_head ? embd_row : embd);
 }
 
+/* Bytes of cached keys and values that one of `n` tokens written from `depth` on reads, on average: at position p the
+ * cache holds p + 1. An upper bound where an architecture looks through a window. */
+static uint64_t kv_bytes_per_token(const snug_model_info *info, uint32_t depth, uint32_t n) {
+    enum { F16_BYTES = 2 };
+    uint64_t per_position = 2ull * info->n_layers * info->n_kv_heads * info->head_dim * F16_BYTES;
+    return per_position * (2ull * depth + n + 1) / 2;
+}
+
+/* ------------------------------------------------------------ measuring ---- */
+
 typedef struct bench_run {
+    const snug_model *model;
     snug_context *ctx;
     snug_seq *seq;
-    uint32_t n_vocab, prompt, generate;
+    snug_item *items; /* (batch) */
+    uint32_t n_vocab, prompt, generate, batch, repeats;
+    int_list depths; /* rising */
     progress_view *view;
-    double began;
-    uint64_t done, total; /* tokens, over all repetitions and thread counts */
+    double began, reported;
+    uint64_t done, total; /* tokens, over all repetitions, depths and thread counts */
 } bench_run;
 
 static int32_t some_token(const bench_run *b, uint32_t i) {
@@ -113,8 +103,11 @@ static int32_t some_token(const bench_run *b, uint32_t i) {
 }
 
 static snug_err advance(bench_run *b, uint32_t n, const char *stage, snug_error *err) {
+    double now = now_seconds(), elapsed = now - b->began;
     b->done += n;
-    double elapsed = now_seconds() - b->began, fraction = (double)b->done / (double)b->total;
+    if (now - b->reported < 0.1 && b->done < b->total && !interrupted()) return SNUG_OK;
+    b->reported = now;
+    double fraction = (double)b->done / (double)b->total;
     snug_event e = {.stage = stage,
                     .detail = "",
                     .done = b->done,
@@ -129,19 +122,18 @@ static snug_err advance(bench_run *b, uint32_t n, const char *stage, snug_error 
     return err->code;
 }
 
-/* Decodes n tokens from an empty sequence, `step` at a time; *seconds excludes the reporting. */
-static snug_err time_tokens(bench_run *b, uint32_t n, uint32_t step, const char *stage, double *seconds,
+/* Decodes n tokens behind the first `depth` positions, `step` at a time; *seconds excludes the reporting. */
+static snug_err time_tokens(bench_run *b, uint32_t depth, uint32_t n, uint32_t step, const char *stage, double *seconds,
                             snug_error *err) {
-    snug_err code = snug_seq_truncate(b->seq, 0, err);
+    snug_err code = snug_seq_truncate(b->seq, depth, err);
     *seconds = 0;
-    for (uint32_t at = 0; !code && at < n;) {
-        snug_item items[BATCH];
-        uint32_t count = n - at < step ? n - at : step;
+    for (uint32_t at = depth, end = depth + n; !code && at < end;) {
+        uint32_t count = end - at < step ? end - at : step;
         for (uint32_t i = 0; i < count; i++)
-            items[i] = (snug_item){
+            b->items[i] = (snug_item){
                 .seq = b->seq, .token = some_token(b, at + i), .pos = at + i, .wants_logits = i + 1 == count};
         double began = now_seconds();
-        code = snug_decode(b->ctx, items, count, err);
+        code = snug_decode(b->ctx, b->items, count, err);
         *seconds += now_seconds() - began;
         at += count;
         if (!code) code = advance(b, count, stage, err);
@@ -149,72 +141,201 @@ static snug_err time_tokens(bench_run *b, uint32_t n, uint32_t step, const char 
     return code;
 }
 
-static snug_err bench_threads(const snug_model *model, bench_run *b, int threads, uint32_t repeat, speed *out,
+static snug_err sample_tokens(bench_run *b, uint32_t depth, uint32_t n, uint32_t step, const char *stage, samples *out,
                               snug_error *err) {
-    uint32_t n_ctx = b->prompt > b->generate ? b->prompt : b->generate;
-    snug_context_params cp = {.n_ctx = n_ctx, .max_batch = BATCH, .threads = threads};
-    *out = (speed){.threads = threads ? threads : snug_default_threads()};
-    snug_err code = snug_context_create(model, &cp, &b->ctx, err);
-    if (!code) code = snug_context_memory(model, &cp, &out->memory, err);
-    if (!code) code = snug_seq_create(b->ctx, &b->seq, err);
-    for (uint32_t i = 0; !code && i < repeat; i++) {
-        double seconds;
-        code = time_tokens(b, b->prompt, BATCH, "prefill", &seconds, err);
-        if (!code && seconds > 0 && b->prompt / seconds > out->prefill_tps) out->prefill_tps = b->prompt / seconds;
-        if (!code) code = time_tokens(b, b->generate, 1, "decode", &seconds, err);
-        if (!code && seconds > 0 && b->generate / seconds > out->decode_tps) out->decode_tps = b->generate / seconds;
+    double seconds;
+    snug_err code = time_tokens(b, depth, n, step, stage, &seconds, err);
+    if (!code) out->tps[out->n++] = n / (seconds > 0 ? seconds : 1e-9); /* no clock ticks finer */
+    return code;
+}
+
+/* The sequence holds at most out->depth positions; it is filled up to there once and brought back by truncation. */
+static snug_err bench_depth(bench_run *b, speed *out, snug_error *err) {
+    uint32_t held = snug_seq_length(b->seq);
+    double seconds;
+    snug_err code = time_tokens(b, held, out->depth - held, b->batch, "fill", &seconds, err);
+    for (uint32_t i = 0; !code && i < b->repeats; i++) {
+        code = sample_tokens(b, out->depth, b->prompt, b->batch, "prefill", &out->prefill, err);
+        if (!code) code = sample_tokens(b, out->depth, b->generate, 1, "decode", &out->decode, err);
     }
+    if (!code) code = snug_seq_truncate(b->seq, out->depth, err);
+    qsort(out->prefill.tps, out->prefill.n, sizeof *out->prefill.tps, compare_reals);
+    qsort(out->decode.tps, out->decode.n, sizeof *out->decode.tps, compare_reals);
+    return code;
+}
+
+/* All depths with one number of threads: out (depths.n). Memory's speed is taken before and after, the better counts,
+ * so that a moment in which the machine was busy does not flatter the share. */
+static snug_err bench_threads(bench_run *b, int threads, speed *out, snug_error *err) {
+    uint32_t span = b->prompt > b->generate ? b->prompt : b->generate;
+    snug_context_params cp = {
+        .n_ctx = (uint32_t)b->depths.item[b->depths.n - 1] + span, .max_batch = b->batch, .threads = threads};
+    if (!threads) threads = snug_default_threads();
+    double before = measure_bandwidth(threads), seconds;
+    snug_memory memory = {0};
+    snug_err code = snug_context_create(b->model, &cp, &b->ctx, err);
+    if (!code) code = snug_context_memory(b->model, &cp, &memory, err);
+    if (!code) code = snug_seq_create(b->ctx, &b->seq, err);
+    if (!code) code = time_tokens(b, 0, 1, 1, "warm up", &seconds, err); /* maps all weights */
+    if (!code) code = snug_seq_truncate(b->seq, 0, err);
+    for (size_t i = 0; !code && i < b->depths.n; i++) code = bench_depth(b, &out[i], err);
     snug_seq_destroy(&b->seq);
     snug_context_destroy(&b->ctx);
-    if (!code) out->bandwidth = measure_bandwidth(out->threads);
-    return code;
+    if (code) return code;
+    double after = measure_bandwidth(threads);
+    for (size_t i = 0; i < b->depths.n; i++) {
+        out[i].threads = threads;
+        out[i].memory = memory;
+        out[i].bandwidth = before > after ? before : after;
+    }
+    return SNUG_OK;
 }
 
 /* ------------------------------------------------------------ the report ---- */
 
-static void put_speed(json_t *o, const speed *s, uint64_t bytes) {
-    json_put_int(o, "threads", (uint64_t)s->threads);
-    json_put_real(o, "prefill_tps", s->prefill_tps);
-    json_put_real(o, "decode_tps", s->decode_tps);
-    json_put_real(o, "bandwidth_bytes_per_s", s->bandwidth);
-    json_put_real(o, "bandwidth_share", s->bandwidth > 0 ? s->decode_tps * (double)bytes / s->bandwidth : 0);
+static void put_samples(json_t *o, const char *prefix, const samples *s) {
+    char key[TEXT_MAX];
+    json_t *all = json_array();
+    for (size_t i = 0; i < s->n; i++) json_array_append_new(all, json_real(s->tps[i]));
+    snprintf(key, sizeof key, "%s_tps", prefix);
+    json_put_real(o, key, median(s));
+    snprintf(key, sizeof key, "%s_samples_tps", prefix);
+    json_object_set_new(o, key, all);
 }
 
-static json_t *bench_json(const char *path, const bench_run *b, const speed *s, size_t n, uint64_t bytes) {
+static void put_speed(json_t *o, const speed *s) {
+    json_put_int(o, "threads", (uint64_t)s->threads);
+    json_put_int(o, "depth", s->depth);
+    put_samples(o, "prefill", &s->prefill);
+    put_samples(o, "decode", &s->decode);
+    json_put_int(o, "bytes_per_token", s->bytes);
+    json_put_int(o, "kv_bytes_per_token", s->kv_bytes);
+    json_put_real(o, "bytes_per_s", bytes_per_s(s));
+    json_put_real(o, "bandwidth_bytes_per_s", s->bandwidth);
+    json_put_real(o, "bandwidth_share", roofline_share(s));
+}
+
+static json_t *bench_json(const char *path, const bench_run *b, const speed *s, size_t n) {
     json_t *o = json_object(), *runs = json_array();
-    size_t best = 0;
+    const speed *best = s;
     for (size_t i = 0; i < n; i++) {
         json_t *run = json_object();
-        put_speed(run, &s[i], bytes);
+        put_speed(run, &s[i]);
         json_array_append_new(runs, run);
-        if (s[i].decode_tps > s[best].decode_tps) best = i;
+        if (median(&s[i].decode) > median(&best->decode)) best = &s[i];
     }
     json_put_text(o, "model", path);
-    put_speed(o, &s[best], bytes); /* the fastest stands at the top level */
-    json_put_int(o, "bytes_per_token", bytes);
+    put_speed(o, best); /* the fastest stands at the top level */
+    json_put_int(o, "weight_bytes_per_token", best->bytes - best->kv_bytes);
     json_put_int(o, "prompt_tokens", b->prompt);
     json_put_int(o, "tokens", b->generate);
+    json_put_int(o, "batch", b->batch);
     json_put_text(o, "cpu_level", snug_cpu_level());
-    json_put_int(o, "memory_bytes", s[best].memory.total_bytes);
+    json_put_int(o, "memory_bytes", best->memory.total_bytes);
     json_object_set_new(o, "runs", runs);
     return o;
 }
 
-static void print_speeds(const bench_run *b, const speed *s, size_t n, uint64_t bytes) {
-    char a[TEXT_MAX], m[TEXT_MAX];
-    printf("%s kernels, %s of weights per token, %s to run\n", snug_cpu_level(), size_text(a, bytes),
-           size_text(m, s[0].memory.total_bytes));
-    printf("threads   prefill (%u)   decode (%u)   of memory's speed\n", b->prompt, b->generate);
+/* "17.5 (17.1 .. 17.8)", or the one sample. */
+static const char *spread_text(char out[TEXT_MAX], const samples *s) {
+    if (s->n == 1)
+        snprintf(out, TEXT_MAX, "%.1f", s->tps[0]);
+    else
+        snprintf(out, TEXT_MAX, "%.1f (%.1f .. %.1f)", median(s), s->tps[0], s->tps[s->n - 1]);
+    return out;
+}
+
+static void print_speeds(const bench_run *b, const speed *s, size_t n) {
+    char a[TEXT_MAX], m[TEXT_MAX], prefill[64], decode[64];
+    printf("%s kernels, %s of weights per token, %s to run; tokens per second, median (least .. most) of %u\n",
+           snug_cpu_level(), size_text(a, s->bytes - s->kv_bytes), size_text(m, s->memory.total_bytes), b->repeats);
+    snprintf(prefill, sizeof prefill, "prefill of %u", b->prompt);
+    snprintf(decode, sizeof decode, "decode of %u", b->generate);
+    printf("threads   depth   %-25s  %-25s  a token reads   of memory's speed\n", prefill, decode);
     for (size_t i = 0; i < n; i++) {
-        char speed_text[TEXT_MAX];
-        double share = s[i].bandwidth > 0 ? 100 * s[i].decode_tps * (double)bytes / s[i].bandwidth : 0;
-        printf("%7d %12.1f/s %10.1f/s   %.1f %% of %s/s\n", s[i].threads, s[i].prefill_tps, s[i].decode_tps, share,
-               size_text(speed_text, (uint64_t)s[i].bandwidth));
+        char p[TEXT_MAX], d[TEXT_MAX];
+        printf("%7d %7u   %-25s  %-25s  %13s   ", s[i].threads, s[i].depth, spread_text(p, &s[i].prefill),
+               spread_text(d, &s[i].decode), size_text(a, s[i].bytes));
+        if (s[i].bandwidth > 0)
+            printf("%.1f of %.1f GB/s: %.0f %%\n", bytes_per_s(&s[i]) / 1e9, s[i].bandwidth / 1e9,
+                   100 * roofline_share(&s[i]));
+        else
+            printf("%.1f GB/s; memory's speed could not be measured\n", bytes_per_s(&s[i]) / 1e9);
     }
 }
 
+/* ----------------------------------------------------------- the command ---- */
+
+static int compare_ints(const void *a, const void *b) {
+    int x = *(const int *)a, y = *(const int *)b;
+    return (x > y) - (x < y);
+}
+
+/* What the model's context (0: unknown, no limit) leaves of the defaults; what was asked for stands, or is refused. */
+static snug_err fit_to_context(bench_run *b, uint32_t n_ctx, const option *prompt, const option *generate,
+                               const option *depth, snug_error *err) {
+    qsort(b->depths.item, b->depths.n, sizeof *b->depths.item, compare_ints);
+    if (!n_ctx) return SNUG_OK;
+    uint32_t deepest = depth->given ? (uint32_t)b->depths.item[b->depths.n - 1] : 0;
+    uint32_t room = n_ctx - (deepest < n_ctx ? deepest : 0);
+    if (!prompt->given && b->prompt > room) b->prompt = room;
+    if (!generate->given && b->generate > room) b->generate = room;
+    uint32_t span = b->prompt > b->generate ? b->prompt : b->generate;
+    while (!depth->given && b->depths.n > 1 && (uint64_t)b->depths.item[b->depths.n - 1] + span > n_ctx) b->depths.n--;
+    if (deepest == 0 || (uint64_t)deepest + span <= n_ctx) return SNUG_OK;
+    *err = (snug_error){.code = SNUG_ERR_BUDGET};
+    snprintf(err->message, sizeof err->message,
+             "--depth %u with %u tokens behind it needs %llu positions; the model's context has %u", deepest, span,
+             (unsigned long long)deepest + span, n_ctx);
+    return err->code;
+}
+
+/* Every number of threads with every depth, and the report. */
+static int bench_and_report(bench_run *b, const int_list *threads, const char *path, bool json, snug_error *err) {
+    size_t n = threads->n * b->depths.n;
+    speed *speeds = calloc(n, sizeof *speeds);
+    double *tps = calloc(n * 2 * b->repeats, sizeof *tps);
+    b->items = calloc(b->batch, sizeof *b->items);
+    snug_err code = SNUG_OK;
+    if (!speeds || !tps || !b->items) {
+        *err = (snug_error){.code = SNUG_ERR_NOMEM, .message = "no memory for the samples"};
+        code = err->code;
+    }
+    const snug_model_info *info = snug_model_get_info(b->model);
+    uint64_t weight_bytes = weight_bytes_per_token(b->model);
+    for (size_t i = 0; !code && i < n; i++) {
+        speed *s = &speeds[i];
+        s->depth = (uint32_t)b->depths.item[i % b->depths.n];
+        s->kv_bytes = kv_bytes_per_token(info, s->depth, b->generate);
+        s->bytes = weight_bytes + s->kv_bytes;
+        s->prefill.tps = tps + 2 * i * b->repeats;
+        s->decode.tps = s->prefill.tps + b->repeats;
+    }
+    progress_view view;
+    progress_open(&view, json);
+    b->view = &view;
+    b->began = now_seconds();
+    b->total = (1 + (uint64_t)b->depths.item[b->depths.n - 1]) * threads->n +
+               (uint64_t)(b->prompt + b->generate) * b->repeats * n;
+    for (size_t i = 0; !code && i < threads->n; i++)
+        code = bench_threads(b, threads->item[i], speeds + i * b->depths.n, err);
+    progress_close(&view);
+    int exit_code = EXIT_OK;
+    if (code)
+        exit_code = report_error(&bench_command, err, json);
+    else if (json)
+        exit_code = finish_json(&bench_command, bench_json(path, b, speeds, n));
+    else
+        print_speeds(b, speeds, n);
+    free(b->items);
+    free(tps);
+    free(speeds);
+    return json || exit_code ? exit_code : finish_stdout(&bench_command, EXIT_OK);
+}
+
 int cmd_bench(int argc, char **argv) {
-    uint32_t prompt = 512, generate = 128, repeat = 3;
+    bench_run b = {
+        .prompt = 512, .generate = 64, .batch = 512, .repeats = 3, .depths = {.item = {0, 4096, 16384}, .n = 3}};
     int_list threads = {.item = {0}, .n = 1};
     bool json = false;
     const char *path;
@@ -222,19 +343,27 @@ int cmd_bench(int argc, char **argv) {
         {.name = "prompt",
          .letter = 'p',
          .kind = OPT_U32,
-         .value = &prompt,
+         .value = &b.prompt,
          .arg = "N",
          .min = 1,
          .max = 1 << 20,
-         .help = "tokens read (default 512, or the model's context if less)"},
-        {.name = "generate",
+         .help = "tokens read (default 512, or what the model's context leaves)"},
+        {.name = "gen",
+         .alias = "generate",
          .letter = 'n',
          .kind = OPT_U32,
-         .value = &generate,
+         .value = &b.generate,
          .arg = "N",
          .min = 1,
          .max = 1 << 20,
-         .help = "tokens written (default 128)"},
+         .help = "tokens written (default 64)"},
+        {.name = "depth",
+         .letter = 'd',
+         .kind = OPT_INTS,
+         .value = &b.depths,
+         .arg = "N,N...",
+         .max = 1000000,
+         .help = "tokens already in the context (default 0,4096,16384)"},
         {.name = "threads",
          .letter = 't',
          .kind = OPT_INTS,
@@ -243,14 +372,23 @@ int cmd_bench(int argc, char **argv) {
          .min = 1,
          .max = 256,
          .help = "thread counts (default: the CPUs that this process may use)"},
-        {.name = "repeat",
+        {.name = "repeats",
+         .alias = "repeat",
          .letter = 'r',
          .kind = OPT_U32,
-         .value = &repeat,
+         .value = &b.repeats,
          .arg = "N",
          .min = 1,
          .max = 1000,
          .help = "repetitions (default 3)"},
+        {.name = "batch",
+         .letter = 'b',
+         .kind = OPT_U32,
+         .value = &b.batch,
+         .arg = "N",
+         .min = 1,
+         .max = BATCH_MAX,
+         .help = "tokens read in one pass over the weights (default 512)"},
         OPTION_JSON(&json),
     };
     int exit_code;
@@ -260,31 +398,12 @@ int cmd_bench(int argc, char **argv) {
     snug_error err = {0};
     if (snug_model_open(path, &model, &err)) return report_error(&bench_command, &err, json);
     const snug_model_info *info = snug_model_get_info(model);
-    if (!opts[0].given && info->n_ctx_train && prompt > info->n_ctx_train) prompt = info->n_ctx_train;
-    if (!opts[1].given && info->n_ctx_train && generate > info->n_ctx_train) generate = info->n_ctx_train;
-
-    progress_view view;
-    progress_open(&view, json);
-    bench_run b = {.n_vocab = info->n_vocab,
-                   .prompt = prompt,
-                   .generate = generate,
-                   .view = &view,
-                   .began = now_seconds(),
-                   .total = (uint64_t)(prompt + generate) * repeat * threads.n};
-    speed speeds[INT_LIST_MAX];
-    snug_err code = SNUG_OK;
-    for (size_t i = 0; !code && i < threads.n; i++)
-        code = bench_threads(model, &b, threads.item[i], repeat, &speeds[i], &err);
-    progress_close(&view);
-    uint64_t bytes = bytes_per_token(model);
-    if (code) {
+    b.model = model;
+    b.n_vocab = info->n_vocab;
+    if (fit_to_context(&b, info->n_ctx_train, &opts[0], &opts[1], &opts[2], &err))
         exit_code = report_error(&bench_command, &err, json);
-    } else if (json) {
-        exit_code = finish_json(&bench_command, bench_json(path, &b, speeds, threads.n, bytes));
-    } else {
-        print_speeds(&b, speeds, threads.n, bytes);
-        exit_code = finish_stdout(&bench_command, EXIT_OK);
-    }
+    else
+        exit_code = bench_and_report(&b, &threads, path, json, &err);
     snug_model_close(&model);
     return exit_code;
 }

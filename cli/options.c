@@ -236,12 +236,16 @@ static int unknown_option(const command *cmd, const option *opts, size_t n, cons
     return usage_error(cmd, "unknown option %s", given);
 }
 
+static bool is_named(const char *option_name, const char *name, size_t len) {
+    return option_name && strlen(option_name) == len && memcmp(option_name, name, len) == 0;
+}
+
 /* One option at argv[*i], whose name is `name` (or `letter`) and whose value may be attached. */
 static int take_option(const command *cmd, option *opts, size_t n, const char *name, size_t len, char letter,
                        const char *value, int argc, char **argv, int *i) {
     option *o = NULL;
     for (size_t k = 0; k < n; k++)
-        if (name ? strlen(opts[k].name) == len && memcmp(opts[k].name, name, len) == 0 : opts[k].letter == letter)
+        if (name ? is_named(opts[k].name, name, len) || is_named(opts[k].alias, name, len) : opts[k].letter == letter)
             o = &opts[k];
     if (!o) {
         char word[64] = "";

@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
-"""Random-weight checkpoints in real shapes: Hugging Face folders to measure memory, speed and resumption on.
+"""Random-weight checkpoints in real shapes, to measure memory, speed and resumption on: Hugging Face folders and GGUF files.
 
     tools/make_checkpoint.py --shape llama-3.2-1b OUT
     tools/make_checkpoint.py --shape llama-3-8b --layers 4 --shards 3 OUT
     tools/make_checkpoint.py --shape llama-3.1-405b --shards 191 --headers-only OUT     # sparse files, real headers
+    tools/make_checkpoint.py --shape llama-3-8b --format gguf --type q4_k OUT.gguf
 
 bf16 matrices, N(0, 0.02) cut at a table's ends, norm gains 1; config.json in the published form; a byte-level tokenizer.json whose
-vocabulary is the 256 bytes and filler up to the model's size.  Written as a stream: memory stays near 100 MB whatever
+vocabulary is the 256 bytes, a few merges and filler up to the model's size.  Written as a stream: memory stays near 100 MB whatever
 the shape.  The same seed gives the same bytes.
 
 With --headers-only the headers are real and the tensor data are a hole in the file: a 70 B checkpoint takes a few
 hundred kilobytes of disk and reads as zeros.
 
-Needs: numpy.
+A GGUF holds every matrix in one type (f16, bf16, or a block type as ggml encodes it; a matrix whose rows the block does not divide
+falls back to q8_0, then f16).  Encoding billions of weights would take hours, so blocks are drawn at random from a pool of a million
+encoded weights: what a kernel reads is as varied as it would be, for the price of writing it.  Its weights are not those of the folder.
+
+gemma-3-1b: the folder only, and snug does not open it yet.
+
+Needs: numpy; for --format gguf the packages of tests/interop/requirements.txt.
 """
 import argparse
 import json
@@ -22,7 +29,10 @@ import sys
 
 import numpy as np
 
-CHUNK = 1 << 22      # bf16 values drawn at a time: 8 MB
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHUNK = 1 << 22      # weights drawn at a time: 8 MB of bf16
+POOL = 1 << 20       # weights of the blocks that a GGUF is drawn from
+GGUF_TYPES = ("f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
 
 LLAMA3_SCALING = lambda factor: {"factor": factor, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
                                  "original_max_position_embeddings": 8192, "rope_type": "llama3"}
@@ -96,10 +106,20 @@ def to_bf16(x):
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)      # round to nearest even
 
 
+def stream_weights(f, n_weights, pool, block, rng):
+    """Units of `block` weights, picked at random from pool (a power of two of units, at most 2^16; their bytes)."""
+    left = n_weights // block
+    while left:
+        n = min(left, CHUNK // block)
+        picks = np.frombuffer(rng.bytes(2 * n), np.uint16) & np.uint16(len(pool) - 1)
+        f.write(pool[picks].tobytes())
+        left -= n
+
+
 def write_shard(path, part, rng, table, norm_gain, headers_only):
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, shape in part:
-        n_bytes = 2 * int(np.prod(shape, dtype=np.int64))
+        n_bytes = 2 * n_weights_of(shape)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + n_bytes]}
         at += n_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -108,18 +128,16 @@ def write_shard(path, part, rng, table, norm_gain, headers_only):
         f.write(struct.pack("<Q", len(text)) + text)
         if headers_only:
             f.truncate(8 + len(text) + at)
-            return at
+            return
         for _, shape in part:
-            left = int(np.prod(shape, dtype=np.int64))
             if len(shape) == 1:
-                f.write(to_bf16(np.full(left, norm_gain, np.float32)).tobytes())
-                continue
-            while left:
-                n = min(left, CHUNK)
-                picks = np.frombuffer(rng.bytes(2 * n), np.uint16)
-                f.write(table[picks].tobytes())
-                left -= n
-    return at
+                f.write(to_bf16(np.full(shape, norm_gain, np.float32)).tobytes())
+            else:
+                stream_weights(f, n_weights_of(shape), table, 1, rng)
+
+
+def n_weights_of(shape):
+    return int(np.prod(shape, dtype=np.int64))
 
 
 def byte_alphabet():
@@ -134,21 +152,100 @@ def byte_alphabet():
 
 
 def tokenizer_json(c):
-    """Bytes, then filler that no text meets, then the added tokens that the config names."""
+    """Bytes, a few merges, then filler that no text meets, then the added tokens that the config names.  How text is split before is
+    the family's own way, which files name rather than describe."""
     n, named = c["vocab_size"], {c["bos_token_id"]: "<|begin|>", c["eos_token_id"]: "<|end|>"}
-    alphabet, vocab = iter(byte_alphabet()), {}
+    merges = ["t h", "i n", "e r", "th e"]
+    first, vocab = iter(byte_alphabet() + [m.replace(" ", "") for m in merges]), {}
     for i in range(n):
-        vocab[named.get(i) or next(alphabet, None) or f"<filler_{i}>"] = i      # a gap in the ids would shift the added tokens
-    split = {"type": "Split", "pattern": {"Regex": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"},
-             "behavior": "Isolated", "invert": False}
+        vocab[named.get(i) or next(first, None) or f"<filler_{i}>"] = i      # a gap in the ids would shift the added tokens
+    llama = c["model_type"] == "llama"
+    numbers = r"\p{N}{1,3}" if llama else r"\p{N}"
+    words = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + numbers +
+             r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    split = {"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {"version": "1.0", "truncation": None, "padding": None,
             "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
                               "special": True} for i, s in sorted(named.items())],
-            "normalizer": None, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "normalizer": None if llama else {"type": "NFC"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
             "post_processor": None, "decoder": byte_level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": []}}
+                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": llama, "vocab": vocab, "merges": merges}}
+
+
+def write_folder(out, config, n_shards, rng, headers_only):
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer_json(config), ensure_ascii=False), encoding="utf-8")
+    todo = list(tensors(config))
+    total = sum(2 * n_weights_of(shape) for _, shape in todo)
+    parts, done = [[] for _ in range(n_shards)], 0
+    for name, shape in todo:
+        parts[min(done * n_shards // total, n_shards - 1)].append((name, shape))
+        done += 2 * n_weights_of(shape)
+    parts = [part for part in parts if part]
+    table, where = normal_table(), {}
+    norm_gain = 0.0 if config["model_type"] == "gemma3_text" else 1.0       # Gemma multiplies by 1 + gain
+    for i, part in enumerate(parts):
+        file = "model.safetensors" if len(parts) == 1 else f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors"
+        write_shard(out / file, part, rng, table, norm_gain, headers_only)
+        where.update({name: file for name, _ in part})
+        if sys.stderr.isatty():
+            print(f"\r{out}: {i + 1}/{len(parts)} files", end="", file=sys.stderr)
+    print(f"\r{out}: {len(parts)} files, {total / 2 / 1e9:.3f} B weights, {total} bytes of tensors", file=sys.stderr)
+    if len(parts) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": where}
+        (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def encoded_pool(oracle, type_name, table, rng):
+    """(weights per unit, units as rows of bytes) of a type."""
+    _, _, block, unit_bytes = oracle.TYPES[type_name]
+    if type_name == "bf16":
+        return block, table
+    if type_name == "f16":
+        return block, (table.astype(np.uint32) << 16).view(np.float32).astype(np.float16)
+    drawn = table[np.frombuffer(rng.bytes(2 * POOL), np.uint16)]
+    raw = oracle.quantize(type_name, (drawn.astype(np.uint32) << 16).view(np.float32).reshape(-1, block))
+    return block, np.frombuffer(raw, np.uint8).reshape(-1, unit_bytes)
+
+
+def write_gguf(out, name, config, type_name, rng):
+    """Tensor infos first, then every matrix as a stream.  q and k rows need no interleaving: they are random."""
+    sys.path.insert(0, str(ROOT / "tests" / "interop"))
+    import gguf
+    import ggml_oracle as oracle
+    import make_gguf
+    writer = make_gguf.open_writer(out, name, config, tokenizer_json(config))
+    types, n_weights = {}, 0
+    for name, shape in tensors(config):
+        n_weights += n_weights_of(shape)
+        name = make_gguf.gguf_name(name)
+        if len(shape) == 1:
+            writer.add_tensor(name, np.ones(shape, np.float32))
+            continue
+        types[name] = kind = make_gguf.fitting_type(type_name, shape[1])
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), shape[0] * oracle.row_bytes(kind, shape[1]),
+                               gguf.GGMLQuantizationType[kind.upper()])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    f, table = writer.fout[0], normal_table()
+    pools = {kind: encoded_pool(oracle, kind, table, rng) for kind in sorted(set(types.values()))}
+    writer.write_padding(f, f.tell())
+    for name, info in writer.tensors[0].items():
+        if name in types:
+            block, pool = pools[types[name]]
+            stream_weights(f, n_weights_of(info.shape), pool, block, rng)
+        else:
+            f.write(info.tensor.tobytes())
+        writer.write_padding(f, info.nbytes)
+    writer.close()
+    fallen = sum(kind != type_name for kind in types.values())
+    print(f"{out}: {n_weights / 1e9:.3f} B weights, {out.stat().st_size} bytes" + (f", {fallen} matrices fell back" if fallen else ""),
+          file=sys.stderr)
 
 
 def main():
@@ -156,6 +253,8 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--shape", required=True, choices=sorted(SHAPES))
     parser.add_argument("--layers", type=int, help="cut the model to so many blocks")
+    parser.add_argument("--format", choices=("hf", "gguf"), default="hf")
+    parser.add_argument("--type", choices=GGUF_TYPES, default="bf16", help="of a GGUF's matrices (default bf16)")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--headers-only", action="store_true", help="sparse files: real headers, no data")
@@ -164,30 +263,17 @@ def main():
     config = {**SHAPES[args.shape], "torch_dtype": "bfloat16", "initializer_range": 0.02, "use_cache": True}
     if args.layers:
         config["num_hidden_layers"] = args.layers
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    (args.out / "tokenizer.json").write_text(json.dumps(tokenizer_json(config), ensure_ascii=False), encoding="utf-8")
-
-    todo = list(tensors(config))
-    total = sum(2 * int(np.prod(shape, dtype=np.int64)) for _, shape in todo)
-    parts, done = [[] for _ in range(args.shards)], 0
-    for name, shape in todo:
-        parts[min(done * args.shards // total, args.shards - 1)].append((name, shape))
-        done += 2 * int(np.prod(shape, dtype=np.int64))
-    parts = [part for part in parts if part]
-    rng, table = np.random.default_rng(args.seed), normal_table()
-    norm_gain = 0.0 if config["model_type"] == "gemma3_text" else 1.0       # Gemma multiplies by 1 + gain
-    where = {}
-    for i, part in enumerate(parts):
-        file = "model.safetensors" if len(parts) == 1 else f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors"
-        write_shard(args.out / file, part, rng, table, norm_gain, args.headers_only)
-        where.update({name: file for name, _ in part})
-        if sys.stderr.isatty():
-            print(f"\r{args.out}: {i + 1}/{len(parts)} files", end="", file=sys.stderr)
-    print(f"\r{args.out}: {len(parts)} files, {total / 2 / 1e9:.3f} B weights, {total} bytes of tensors", file=sys.stderr)
-    if len(parts) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": where}
-        (args.out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    rng = np.random.default_rng(args.seed)
+    if args.format == "hf":
+        if args.type != "bf16":
+            parser.error("--type is of a GGUF; folders are bf16")
+        write_folder(args.out, config, args.shards, rng, args.headers_only)
+        return
+    if config["model_type"] == "gemma3_text":
+        parser.error("gemma-3-1b is made as a folder only")
+    if args.shards > 1 or args.headers_only:
+        parser.error("--shards and --headers-only are of folders")
+    write_gguf(args.out, args.shape, config, args.type, rng)
 
 
 if __name__ == "__main__":

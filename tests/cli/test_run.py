@@ -116,12 +116,28 @@ def test_chat_without_a_template(t):
 
 
 def test_bench(t):
-    r = t.run("bench", t.demo, "-p", "32", "-n", "8", "--repeat", "1", "--threads", "1,2", "--json", expect=OK).json()
-    assert [x["threads"] for x in r["runs"]] == [1, 2]
+    r = t.run("bench", t.demo, "-p", "32", "-n", "8", "--repeats", "2", "--threads", "1,2", "--depth", "128,0", "--json", expect=OK).json()
+    assert [(x["threads"], x["depth"]) for x in r["runs"]] == [(1, 0), (1, 128), (2, 0), (2, 128)]
     for x in [r, *r["runs"]]:
-        assert x["prefill_tps"] > 0 and x["decode_tps"] > 0 and x["threads"] in (1, 2)
-    assert r["bytes_per_token"] == 8393216, r["bytes_per_token"] # all of it: the embedding is the head
-    assert "threads" in t.run("bench", t.demo, "-p", "16", "-n", "4", "--repeat", "1", expect=OK).stdout
+        for phase in ("prefill", "decode"):
+            samples = x[phase + "_samples_tps"]
+            assert len(samples) == 2 and 0 < samples[0] <= x[phase + "_tps"] <= samples[1], x
+        assert abs(x["bytes_per_s"] - x["decode_tps"] * x["bytes_per_token"]) <= 1e-6 * x["bytes_per_s"]
+        # The demo: 4 layers of 2 key-value heads of 64, keys and values in f16; token i of 8 sees depth + i + 1 positions.
+        assert x["kv_bytes_per_token"] == 4 * 2 * 64 * 2 * 2 * (2 * x["depth"] + 9) // 2, x
+        assert x["bytes_per_token"] == 8393216 + x["kv_bytes_per_token"] # all weights: the embedding is the head
+        assert x["bandwidth_bytes_per_s"] > 1e8 and x["bandwidth_share"] > 0
+    table = t.run("bench", t.demo, "-p", "16", "--generate", "4", "--repeat", "1", expect=OK).stdout.splitlines() # older names
+    assert table[1].startswith("threads   depth") and len(table) == 3, table # the default depths beyond 256 are left out
+
+
+def test_bench_depths_that_do_not_fit(t):
+    r = t.run("bench", t.demo, "--depth", "0,4096", expect=TOO_BIG)
+    assert "--depth 4096" in r.stderr and "context has 256" in r.stderr and r.stdout == "", r
+    r = t.run("bench", t.demo, "--depth", "250", "-p", "8", "-n", "1", "--json", expect=TOO_BIG).json()
+    assert "needs 258 positions" in r["error"]["message"], r
+    t.run("bench", t.demo, "--depth", "248", "-p", "8", "-n", "1", "-r", "1", expect=OK)
+    t.run("bench", t.demo, "--depth", "-1", expect=USAGE)
 
 
 if __name__ == "__main__":

@@ -104,28 +104,31 @@ def fitting_type(wanted, n_cols):
             return name
 
 
-def write(folder, out, type_name="f16", pre=None, importance=None):
-    """importance: {Hugging Face module name: float32 (n_cols,)} or None."""
-    folder = pathlib.Path(folder)
-    config = json.loads((folder / "config.json").read_text())
-    family = config["model_type"]
-    arch = "llama" if family == "mistral" else family
-    heads = config["num_attention_heads"]
-    kv_heads = config.get("num_key_value_heads") or heads
-    d = config.get("head_dim") or config["hidden_size"] // heads
+def rope_of(config):
+    """(theta, scaling or None), where either spelling of config.json has them."""
     rope = config.get("rope_parameters") or {}
     theta = config.get("rope_theta") or rope.get("rope_theta") or 10000.0
-    scaling = config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
+    return theta, config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
 
-    writer = gguf.GGUFWriter(str(out), arch)
-    writer.add_name(folder.name)
+
+def head_dim(config):
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def open_writer(out, name, config, tok, pre=None):
+    """A GGUFWriter with everything but the weights: what config.json and tokenizer.json say, and llama3's RoPE factors."""
+    family = config["model_type"]
+    d = head_dim(config)
+    theta, scaling = rope_of(config)
+    writer = gguf.GGUFWriter(str(out), "llama" if family == "mistral" else family)
+    writer.add_name(name)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
     writer.add_key_length(d)
     writer.add_value_length(d)
     writer.add_rope_dimension_count(d)
@@ -133,14 +136,23 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if family == "mistral" and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
-    add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()), config, pre or PRE[family])
-
-    tensors = read_tensors(folder)
+    add_tokenizer(writer, tok, config, pre or PRE[family])
     if scaling:
         if scaling["rope_type"] != "llama3":
             raise ValueError(f"rope_type {scaling['rope_type']}")
         writer.add_tensor("rope_freqs.weight", rope_factors(scaling, theta, d))
-    for name, w in tensors.items():
+    return writer
+
+
+def write(folder, out, type_name="f16", pre=None, importance=None):
+    """importance: {Hugging Face module name: float32 (n_cols,)} or None."""
+    folder = pathlib.Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre)
+    arch = writer.arch
+    for name, w in read_tensors(folder).items():
         if arch == "llama" and ".q_proj." in name:
             w = interleave(w, heads)
         if arch == "llama" and ".k_proj." in name:
