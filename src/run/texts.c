@@ -13,6 +13,7 @@
 
 #include "base/checked.h"
 #include "base/err.h"
+#include "base/progress.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,7 +22,25 @@
 /* What another token costs, a pass of one token being 1: measured between 0.1 (a small model) and 0.3 (a model of 1 B
  * in 4 bits on two cores, where arithmetic weighs more). */
 #define TOKEN_COST 0.25
-enum { REST_MAX = 16 }; /* tokens that a draft model sits out at most after drafts that brought nothing */
+enum {
+    TIMED_MAX = 8, /* items of a pass whose time is looked at: prompts are read in another way */
+    REST_MAX = 64, /* tokens that a draft model sits out at most after drafts that cost more than they brought; if
+                      that does not help it is not asked again before the next prompt                           */
+    LEVELS = 8,    /* of a draft model's sureness, told apart in how often its guesses come true               */
+};
+#define LEARNING_RATE (1.0 / 8)
+
+/* What a draft model's guesses are worth for a text, and whether asking for them pays. A small model is often right
+ * where it is not sure (when the likeliest token is taken), or sure and wrong: both are learnt. */
+typedef struct trust {
+    double chance[LEVELS];    /* that a guess of this sureness comes true                                        */
+    uint8_t *level;           /* of the last guesses, one for each of snug_text.draft; NULL: no draft model      */
+    uint32_t n_guesses, at;   /* guesses, for tokens from `at`; the last may have been too unlikely to verify    */
+    double spent, gained;     /* since it was asked last: cost, and tokens that needed no pass                   */
+    double balance;           /* running mean of what is left                                                    */
+    uint32_t rest, rest_next; /* tokens that it sits out; how many the next time                                 */
+    bool given_up;
+} trust;
 
 struct snug_text {
     snug_context *ctx;
@@ -34,15 +53,58 @@ struct snug_text {
     uint64_t pass;             /* the context's pass whose logits are this text's; 0: none                           */
     uint32_t window_at;        /* logits stand after window_at tokens, and after each drafted one                    */
     size_t first_item;         /* of that pass, for the logits after window_at tokens                                */
-    uint32_t failures;         /* of a draft model: drafts in a row that brought nothing                             */
-    uint32_t rest, rest_next;  /* tokens that it sits out; how many the next time                                    */
+    trust trust;
     snug_draft_stats stats;
     /* while a pass is put together */
     uint32_t n_read;           /* tokens of the text that it reads                                                   */
-    bool drafting, tried;      /* its draft is being made; a draft model was asked for one                           */
+    bool drafting;             /* its draft is being made                                                            */
     double chance;             /* that all of the draft is right                                                     */
     size_t draft_item;         /* of the draft model's last pass: its logits tell the next guess                     */
 };
+
+/* ----------------------------------------------------------- trust ---- */
+
+static snug_err trust_init(trust *r, uint32_t max_draft, snug_error *err) {
+    r->level = malloc(max_draft + 1);
+    r->rest_next = 1;
+    for (int i = 0; i < LEVELS; i++) r->chance[i] = (i + 0.5) / LEVELS;
+    return r->level ? SNUG_OK : err_nomem(err, max_draft + 1);
+}
+
+static uint8_t level_of(double p) { return p < 1 ? (uint8_t)(p * LEVELS) : LEVELS - 1; }
+
+/* The token at position n is known now. */
+static void trust_learn(trust *r, uint32_t n, const int32_t *guesses, int32_t token) {
+    if (n - r->at >= r->n_guesses) return;
+    bool right = guesses[n - r->at] == token;
+    double *chance = &r->chance[r->level[n - r->at]];
+    *chance += (right - *chance) * LEARNING_RATE;
+    if (!right) r->n_guesses = 0; /* the others were for another text */
+}
+
+/* Draws the balance of what was asked last. True: ask again. */
+static bool trust_ask(trust *r) {
+    if (r->spent > 0) {
+        r->balance += (r->gained - r->spent - r->balance) * LEARNING_RATE;
+        r->rest = r->balance < 0 ? r->rest_next : 0;
+        r->given_up = r->rest > REST_MAX;
+        r->rest_next = r->rest ? 2 * r->rest : 1;
+        r->spent = r->gained = 0;
+    }
+    r->n_guesses = 0;
+    if (r->given_up) return false;
+    if (r->rest == 0) return true;
+    r->rest--;
+    return false;
+}
+
+/* A prompt: what follows may be of another kind. */
+static void trust_anew(trust *r) {
+    r->spent = r->gained = r->balance = 0;
+    r->rest = 0;
+    r->rest_next = 1;
+    r->given_up = false;
+}
 
 /* ------------------------------------------------------------ life ---- */
 
@@ -51,7 +113,8 @@ static snug_err make_buffers(snug_text *t, snug_error *err) {
     t->tokens = malloc(p->n_ctx * sizeof *t->tokens);
     t->draft = malloc((p->max_draft + 1) * sizeof *t->draft);
     if (!t->tokens || !t->draft) return err_nomem(err, p->n_ctx * sizeof *t->tokens);
-    return p->draft == SNUG_DRAFT_LOOKUP ? lookup_create(p->n_ctx, &t->lookup, err) : SNUG_OK;
+    if (p->draft == SNUG_DRAFT_LOOKUP) return lookup_create(p->n_ctx, &t->lookup, err);
+    return p->draft == SNUG_DRAFT_MODEL ? trust_init(&t->trust, p->max_draft, err) : SNUG_OK;
 }
 
 /* A text without sequences. */
@@ -59,7 +122,6 @@ static snug_err text_alloc(snug_context *ctx, snug_text **out, snug_error *err) 
     snug_text *t = *out = calloc(1, sizeof *t);
     if (!t) return err_nomem(err, sizeof *t);
     t->ctx = ctx;
-    t->rest_next = 1;
     snug_err rc = make_buffers(t, err);
     if (rc) snug_text_destroy(out);
     return rc;
@@ -84,6 +146,7 @@ void snug_text_destroy(snug_text **text) {
     lookup_destroy(&t->lookup);
     free(t->tokens);
     free(t->draft);
+    free(t->trust.level);
     free(t);
     *text = NULL;
 }
@@ -117,6 +180,7 @@ snug_err snug_text_fork(const snug_text *text, snug_text **out, snug_error *err)
         return rc;
     }
     if (t->lookup) lookup_inherit(t->lookup, text->lookup);
+    memcpy(t->trust.chance, text->trust.chance, sizeof t->trust.chance);
     if (has_logits(text)) {
         t->pass = text->pass;
         t->window_at = t->n;
@@ -127,34 +191,15 @@ snug_err snug_text_fork(const snug_text *text, snug_text **out, snug_error *err)
 
 /* ------------------------------------------------------------- the text ---- */
 
-/* A draft that brought nothing. After a second one in a row a draft model sits out 1, 2, 4 ... tokens. */
-static void note_failure(snug_text *t) {
-    if (t->failures++ == 0) return;
-    t->rest = t->rest_next;
-    if (t->rest_next < REST_MAX) t->rest_next *= 2;
-}
-
-static void note_success(snug_text *t) {
-    t->failures = 0;
-    t->rest_next = 1;
-}
-
-/* Is this the token that was drafted to come now? */
-static bool was_drafted(snug_text *t, int32_t token) {
-    if (t->n >= snug_seq_length(t->seq)) return false; /* none was */
-    bool right = t->draft[t->n - t->window_at] == token;
-    if (right) note_success(t);
-    else if (t->n == t->window_at) note_failure(t);
-    return right;
-}
-
 static snug_err append_token(snug_text *t, int32_t token, snug_error *err) {
-    snug_err rc = SNUG_OK;
-    if (was_drafted(t, token)) t->stats.accepted++;
-    else rc = keep(t, t->n, err);
+    bool drafted = t->n < snug_seq_length(t->seq) && t->draft[t->n - t->window_at] == token;
+    snug_err rc = drafted ? SNUG_OK : keep(t, t->n, err);
     if (rc) return rc;
     t->tokens[t->n] = token;
     if (t->lookup) lookup_learn(t->lookup, t->tokens, t->n);
+    if (t->trust.level) trust_learn(&t->trust, t->n, t->draft, token);
+    t->stats.accepted += drafted;
+    t->trust.gained += drafted;
     t->n++;
     return SNUG_OK;
 }
@@ -169,6 +214,7 @@ snug_err snug_text_append(snug_text *t, const int32_t *ids, size_t n, snug_error
         return err_set(err, SNUG_ERR_BUDGET, "%zu tokens more than the %u of the text: the context of %u is full", n,
                        t->n, t->ctx->p.n_ctx);
     snug_err rc = SNUG_OK;
+    if (n > 1) trust_anew(&t->trust);
     for (size_t i = 0; !rc && i < n; i++) rc = append_token(t, ids[i], err);
     return rc;
 }
@@ -177,6 +223,7 @@ snug_err snug_text_truncate(snug_text *t, uint32_t n, snug_error *err) {
     if (n > t->n) return err_set(err, SNUG_ERR_ARG, "cannot truncate a text of %u tokens to %u", t->n, n);
     if (n == t->n) return SNUG_OK;
     if (t->lookup) lookup_truncate(t->lookup, n);
+    t->trust.n_guesses = 0;
     t->n = n;
     return keep(t, n, err);
 }
@@ -207,6 +254,18 @@ typedef struct pass_plan {
     double tokens, cost;
     double draft_cost; /* of a token of the draft model */
 } pass_plan;
+
+/* Decodes c->batch, and learns what a pass for one token takes. Now and then other programs or pages that are read for
+ * the first time make a pass slow: a low figure weighs more than a high one. */
+static snug_err timed_decode(snug_context *c, size_t n, snug_error *err) {
+    double began = clock_seconds();
+    snug_err rc = snug_decode(c, c->batch, n, err);
+    double s = clock_seconds() - began;
+    if (rc || n > TIMED_MAX) return rc;
+    s /= 1 + TOKEN_COST * (double)(n - 1);
+    c->pass_s = c->pass_s == 0 ? s : c->pass_s + (s - c->pass_s) * (s < c->pass_s ? 0.5 : 0.05);
+    return SNUG_OK;
+}
 
 /* Does a token that is right with this chance, at this price, raise the tokens per cost? */
 static bool is_worth(const pass_plan *p, double chance, double price) { return chance * p->cost > price * p->tokens; }
@@ -257,7 +316,7 @@ static int32_t likeliest(const float *logits, uint32_t n_vocab, double *p) {
 
 /* Items for what the draft model has not read of a text, with logits after the last when it drafts. A token that the
  * draft model does not have (its embedding may be padded less) stops it for good. */
-static size_t read_for_draft(snug_text *t, snug_item *items, size_t room) {
+static size_t read_for_draft(snug_text *t, double draft_cost, snug_item *items, size_t room) {
     uint32_t n_vocab = t->ctx->draft->model->store->cfg.n_vocab, pos = snug_seq_length(t->draft_seq);
     size_t n = 0;
     for (; pos < t->n && n < room && (uint32_t)t->tokens[pos] < n_vocab; pos++, n++)
@@ -266,6 +325,7 @@ static size_t read_for_draft(snug_text *t, snug_item *items, size_t room) {
                                .pos = pos,
                                .wants_logits = t->drafting && pos + 1 == t->n};
     t->drafting = n && items[n - 1].wants_logits;
+    if (t->drafting) t->trust.spent += draft_cost * TOKEN_COST * (double)(n - 1);
     return n;
 }
 
@@ -281,11 +341,27 @@ static snug_err read_texts_for_draft(const pass_plan *p, snug_context *c, size_t
                 snug_err rc = snug_seq_truncate(t->draft_seq, t->n - 1, err);
                 if (rc) return rc;
             }
-            n += read_for_draft(t, c->batch + n, c->p.max_batch - n);
+            n += read_for_draft(t, p->draft_cost, c->batch + n, c->p.max_batch - n);
             t->draft_item = n - 1;
         }
     *n_items = n;
     return SNUG_OK;
+}
+
+/* The draft model's guess for a text. False: none that is worth verifying. */
+static bool take_guess(pass_plan *p, snug_text *t, snug_context *c) {
+    trust *r = &t->trust;
+    double sure;
+    int32_t token = likeliest(snug_logits(c, t->draft_item), c->model->store->cfg.n_vocab, &sure);
+    if ((uint32_t)token >= t->ctx->model->store->cfg.n_vocab) return t->drafting = false;
+    r->at = t->n;
+    r->level[t->n_draft] = level_of(sure);
+    r->n_guesses = t->n_draft + 1;
+    r->spent += p->draft_cost;
+    t->draft[t->n_draft] = token; /* to learn from, if for nothing else */
+    if (!add_guess(p, t, token, r->chance[level_of(sure)])) return false;
+    r->spent += TOKEN_COST;
+    return true;
 }
 
 /* Takes the guesses that the draft model's last pass gave. Result: the items of its next pass, which reads them. */
@@ -293,19 +369,14 @@ static size_t take_guesses(pass_plan *p, snug_context *c) {
     size_t n = 0;
     for (size_t i = 0; i < p->n_texts; i++) {
         snug_text *t = p->texts[i];
-        double chance;
-        if (!t->drafting) continue;
-        int32_t token = likeliest(snug_logits(c, t->draft_item), c->model->store->cfg.n_vocab, &chance);
-        if ((uint32_t)token >= t->ctx->model->store->cfg.n_vocab || !add_guess(p, t, token, chance)) {
-            t->drafting = false;
-            continue;
-        }
+        if (!t->drafting || !take_guess(p, t, c)) continue;
         /* the next guess will hardly be surer than those before it, and the draft model's pass is to be paid too */
         uint32_t pos = snug_seq_length(t->draft_seq);
-        t->drafting = pos < c->p.n_ctx && n < c->p.max_batch && is_worth(p, t->chance, TOKEN_COST + p->draft_cost);
+        t->drafting = p->room > 0 && pos < c->p.n_ctx && is_worth(p, t->chance, TOKEN_COST + p->draft_cost);
         if (!t->drafting) continue;
         t->draft_item = n;
-        c->batch[n++] = (snug_item){.seq = t->draft_seq, .token = token, .pos = pos, .wants_logits = true};
+        c->batch[n++] = (snug_item){
+            .seq = t->draft_seq, .token = t->draft[t->n_draft - 1], .pos = pos, .wants_logits = true};
     }
     return n;
 }
@@ -314,14 +385,10 @@ static snug_err draft_by_model(pass_plan *p, snug_context *c, snug_error *err) {
     size_t n;
     for (size_t i = 0; i < p->n_texts; i++) {
         snug_text *t = p->texts[i];
-        t->tried = t->drafting && t->rest == 0;
-        if (t->drafting && t->rest) t->rest--;
-        t->drafting = t->tried;
+        t->drafting = t->drafting && trust_ask(&t->trust);
     }
     snug_err rc = read_texts_for_draft(p, c, &n, err);
-    while (!rc && n && !(rc = snug_decode(c, c->batch, n, err))) n = take_guesses(p, c);
-    for (size_t i = 0; !rc && i < p->n_texts; i++)
-        if (p->texts[i]->tried && p->texts[i]->n_draft == 0) note_failure(p->texts[i]);
+    while (!rc && n && !(rc = timed_decode(c, n, err))) n = take_guesses(p, c);
     return rc;
 }
 
@@ -356,6 +423,13 @@ static snug_err check_texts(snug_text *const *texts, size_t n, snug_error *err) 
     return SNUG_OK;
 }
 
+/* A pass of the draft model's for one token, the model's own being 1: by the clock, and by what they stream until both
+ * have been seen. */
+static double draft_cost(const snug_context *c) {
+    if (c->pass_s > 0 && c->draft->pass_s > 0) return c->draft->pass_s / c->pass_s;
+    return (double)c->draft->model->info.tensor_bytes / (double)(c->model->info.tensor_bytes + 1);
+}
+
 static snug_err make_drafts(snug_context *c, snug_text *const *texts, size_t n, snug_error *err) {
     uint32_t room = c->p.max_batch - (uint32_t)n;
     pass_plan p = {.texts = texts,
@@ -368,8 +442,7 @@ static snug_err make_drafts(snug_context *c, snug_text *const *texts, size_t n, 
         draft_by_lookup(&p);
         return SNUG_OK;
     }
-    uint64_t own = c->model->info.tensor_bytes; /* what a pass streams */
-    p.draft_cost = (double)c->draft->model->info.tensor_bytes / (double)(own ? own : 1);
+    p.draft_cost = draft_cost(c);
     return draft_by_model(&p, c->draft, err);
 }
 
@@ -400,7 +473,7 @@ snug_err snug_text_decode(snug_text *const *texts, size_t n, snug_error *err) {
         room -= more;
         n_items = fill_items(texts[i], c->batch, n_items);
     }
-    if ((rc = snug_decode(c, c->batch, n_items, err))) return rc;
+    if ((rc = timed_decode(c, n_items, err))) return rc;
     for (size_t i = 0; i < n; i++) {
         snug_text *t = texts[i];
         if (snug_text_unread(t)) continue;
