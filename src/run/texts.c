@@ -29,6 +29,7 @@ enum {
     LEVELS = 8,    /* of a draft model's sureness, told apart in how often its guesses come true               */
 };
 #define LEARNING_RATE (1.0 / 8)
+#define FIRST_CHANCE 0.3 /* of a guess that is not sure at all, before anything was learnt */
 
 /* What a draft model's guesses are worth for a text, and whether asking for them pays. A small model is often right
  * where it is not sure (when the likeliest token is taken), or sure and wrong: both are learnt. */
@@ -67,7 +68,7 @@ struct snug_text {
 static snug_err trust_init(trust *r, uint32_t max_draft, snug_error *err) {
     r->level = malloc(max_draft + 1);
     r->rest_next = 1;
-    for (int i = 0; i < LEVELS; i++) r->chance[i] = (i + 0.5) / LEVELS;
+    for (int i = 0; i < LEVELS; i++) r->chance[i] = FIRST_CHANCE + (1 - FIRST_CHANCE) * (i + 0.5) / LEVELS;
     return r->level ? SNUG_OK : err_nomem(err, max_draft + 1);
 }
 
@@ -316,7 +317,7 @@ static int32_t likeliest(const float *logits, uint32_t n_vocab, double *p) {
 
 /* Items for what the draft model has not read of a text, with logits after the last when it drafts. A token that the
  * draft model does not have (its embedding may be padded less) stops it for good. */
-static size_t read_for_draft(snug_text *t, double draft_cost, snug_item *items, size_t room) {
+static size_t read_for_draft(snug_text *t, snug_item *items, size_t room) {
     uint32_t n_vocab = t->ctx->draft->model->store->cfg.n_vocab, pos = snug_seq_length(t->draft_seq);
     size_t n = 0;
     for (; pos < t->n && n < room && (uint32_t)t->tokens[pos] < n_vocab; pos++, n++)
@@ -325,7 +326,6 @@ static size_t read_for_draft(snug_text *t, double draft_cost, snug_item *items, 
                                .pos = pos,
                                .wants_logits = t->drafting && pos + 1 == t->n};
     t->drafting = n && items[n - 1].wants_logits;
-    if (t->drafting) t->trust.spent += draft_cost * TOKEN_COST * (double)(n - 1);
     return n;
 }
 
@@ -341,7 +341,7 @@ static snug_err read_texts_for_draft(const pass_plan *p, snug_context *c, size_t
                 snug_err rc = snug_seq_truncate(t->draft_seq, t->n - 1, err);
                 if (rc) return rc;
             }
-            n += read_for_draft(t, p->draft_cost, c->batch + n, c->p.max_batch - n);
+            n += read_for_draft(t, c->batch + n, c->p.max_batch - n);
             t->draft_item = n - 1;
         }
     *n_items = n;
@@ -424,9 +424,9 @@ static snug_err check_texts(snug_text *const *texts, size_t n, snug_error *err) 
 }
 
 /* A pass of the draft model's for one token, the model's own being 1: by the clock, and by what they stream until both
- * have been seen. */
+ * have been seen. More than 1 is a disturbed clock (or a draft model that will not pay anyway). */
 static double draft_cost(const snug_context *c) {
-    if (c->pass_s > 0 && c->draft->pass_s > 0) return c->draft->pass_s / c->pass_s;
+    if (c->pass_s > 0 && c->draft->pass_s > 0) return fmin(1, c->draft->pass_s / c->pass_s);
     return (double)c->draft->model->info.tensor_bytes / (double)(c->model->info.tensor_bytes + 1);
 }
 

@@ -102,7 +102,7 @@ def test_drafts_change_nothing_but_the_time(t):
         assert plain["drafted_tokens"] == plain["accepted_tokens"] == 0
         for draft in ("lookup", t.demo):
             r = t.run("run", tall, "-p", prompt, "-n", "120", *options, "--draft", draft, "--json", expect=OK).json()
-            assert {k: r[k] for k in ("text", "stop", "tokens", "seed")} == {k: plain[k] for k in ("text", "stop", "tokens", "seed")}, (draft, r)
+            assert all(r[k] == plain[k] for k in ("text", "stop", "tokens")), (draft, r, plain)
             assert 0 <= r["accepted_tokens"] <= r["drafted_tokens"]
             if options is GREEDY:
                 assert r["accepted_tokens"] > 0, (draft, r)
