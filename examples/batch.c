@@ -77,8 +77,10 @@ static snug_err write_all(job *jobs, size_t n_jobs, const snug_model *model, snu
             bool waits = false;
             snug_err rc = done[i] ? SNUG_OK : job_advance(&jobs[i], model, &waits, err);
             if (rc) return rc;
-            if (waits) waiting[n++] = jobs[i].text;
-            else done[i] = true;
+            if (waits)
+                waiting[n++] = jobs[i].text;
+            else
+                done[i] = true;
         }
         if (n == 0) return SNUG_OK;
         snug_err rc = snug_text_decode(waiting, n, err);

@@ -10,21 +10,20 @@ enum {
     SHORTEST = 2, /* tokens that must repeat: single ones predict too little */
     LONGEST = 4,  /* of a run that is looked up; places are told apart by how much more agrees before it */
     RUNS = LONGEST - SHORTEST + 1,
-    AGREE_MAX = 10,         /* longer agreement predicts no better */
+    AGREE_MAX = 10, /* longer agreement predicts no better */
     SMALLEST_TABLE = 1 << 8
 };
 #define LEARNING_RATE (1.0 / 8)
 
 /* The chances before anything was learnt, by how many tokens agree. The guesses of short runs are not worth verifying
  * until they have proved themselves. */
-static const float first_chances[AGREE_MAX + 1] = {0,    0,    0.2f, 0.35f, 0.5f, 0.6f,
-                                                   0.7f, 0.75f, 0.8f, 0.85f, 0.9f};
+static const float first_chances[AGREE_MAX + 1] = {0, 0, 0.2f, 0.35f, 0.5f, 0.6f, 0.7f, 0.75f, 0.8f, 0.85f, 0.9f};
 
 struct lookup {
     uint32_t *place[RUNS]; /* by a run's hash: the position after its newest place, 0: none */
     uint32_t mask;
-    uint32_t indexed;      /* runs that end at or before this position are in the tables    */
-    uint32_t from, agree;  /* the guess: what stands at `from`, where `agree` tokens before it agree; 0: no guess */
+    uint32_t indexed;     /* runs that end at or before this position are in the tables    */
+    uint32_t from, agree; /* the guess: what stands at `from`, where `agree` tokens before it agree; 0: no guess */
     float chance[AGREE_MAX + 1];
 };
 
@@ -35,7 +34,9 @@ static uint64_t table_size(uint32_t n_ctx) {
     return size;
 }
 
-uint64_t lookup_bytes(uint32_t n_ctx) { return sizeof(lookup) + RUNS * table_size(n_ctx) * sizeof(uint32_t); }
+uint64_t lookup_bytes(uint32_t n_ctx) {
+    return sizeof(lookup) + RUNS * table_size(n_ctx) * sizeof(uint32_t);
+}
 
 snug_err lookup_create(uint32_t n_ctx, lookup **out, snug_error *err) {
     uint64_t size = table_size(n_ctx);
@@ -89,7 +90,9 @@ bool lookup_find(lookup *lk, const int32_t *tokens, uint32_t n) {
     return false;
 }
 
-static uint32_t capped(uint32_t agree) { return agree < AGREE_MAX ? agree : AGREE_MAX; }
+static uint32_t capped(uint32_t agree) {
+    return agree < AGREE_MAX ? agree : AGREE_MAX;
+}
 
 int32_t lookup_guess(const lookup *lk, const int32_t *tokens, uint32_t n, const int32_t *draft, uint32_t i,
                      double *chance) {
@@ -112,4 +115,6 @@ void lookup_truncate(lookup *lk, uint32_t n) {
     if (lk->indexed > n) lk->indexed = n;
 }
 
-void lookup_inherit(lookup *lk, const lookup *from) { memcpy(lk->chance, from->chance, sizeof lk->chance); }
+void lookup_inherit(lookup *lk, const lookup *from) {
+    memcpy(lk->chance, from->chance, sizeof lk->chance);
+}

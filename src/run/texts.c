@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What another token costs, a pass of one token being 1: measured between 0.1 (a small model) and 0.3 (a model of 1 B
- * in 4 bits on two cores, where arithmetic weighs more). */
+/* What another token costs, a pass of one token being 1: 0.1 to 0.15 on the demo model, near 0.3 where prompts are read
+ * three times as fast as texts are written. */
 #define TOKEN_COST 0.25
 enum {
     TIMED_MAX = 8, /* items of a pass whose time is looked at: prompts are read in another way */
@@ -29,7 +29,7 @@ enum {
     LEVELS = 8,    /* of a draft model's sureness, told apart in how often its guesses come true               */
 };
 #define LEARNING_RATE (1.0 / 8)
-#define FIRST_CHANCE 0.3 /* of a guess that is not sure at all, before anything was learnt */
+#define FIRST_CHANCE  0.3 /* of a guess that is not sure at all, before anything was learnt */
 
 /* What a draft model's guesses are worth for a text, and whether asking for them pays. A small model is often right
  * where it is not sure (when the likeliest token is taken), or sure and wrong: both are learnt. */
@@ -72,7 +72,9 @@ static snug_err trust_init(trust *r, uint32_t max_draft, snug_error *err) {
     return r->level ? SNUG_OK : err_nomem(err, max_draft + 1);
 }
 
-static uint8_t level_of(double p) { return p < 1 ? (uint8_t)(p * LEVELS) : LEVELS - 1; }
+static uint8_t level_of(double p) {
+    return p < 1 ? (uint8_t)(p * LEVELS) : LEVELS - 1;
+}
 
 /* The token at position n is known now. */
 static void trust_learn(trust *r, uint32_t n, const int32_t *guesses, int32_t token) {
@@ -164,7 +166,9 @@ static bool has_logits(const snug_text *t) {
     return t->pass && t->pass == t->ctx->passes && t->n >= t->window_at && t->n <= snug_seq_length(t->seq);
 }
 
-static size_t logits_item(const snug_text *t) { return t->first_item + (t->n - t->window_at); }
+static size_t logits_item(const snug_text *t) {
+    return t->first_item + (t->n - t->window_at);
+}
 
 snug_err snug_text_fork(const snug_text *text, snug_text **out, snug_error *err) {
     if (!text || !out) return err_set(err, SNUG_ERR_ARG, "snug_text_fork: text or out is NULL");
@@ -243,7 +247,9 @@ const float *snug_text_logits(const snug_text *t) {
     return has_logits(t) ? snug_logits(t->ctx, logits_item(t)) : NULL;
 }
 
-snug_draft_stats snug_text_draft_stats(const snug_text *t) { return t->stats; }
+snug_draft_stats snug_text_draft_stats(const snug_text *t) {
+    return t->stats;
+}
 
 /* ---------------------------------------------------------------- drafts ---- */
 
@@ -269,7 +275,9 @@ static snug_err timed_decode(snug_context *c, size_t n, snug_error *err) {
 }
 
 /* Does a token that is right with this chance, at this price, raise the tokens per cost? */
-static bool is_worth(const pass_plan *p, double chance, double price) { return chance * p->cost > price * p->tokens; }
+static bool is_worth(const pass_plan *p, double chance, double price) {
+    return chance * p->cost > price * p->tokens;
+}
 
 /* Adds a guess to a text's draft; false: the draft ends before it. The end of a generation is never drafted: it is
  * picked from the logits before it, and nothing comes after it. */
@@ -321,10 +329,8 @@ static size_t read_for_draft(snug_text *t, snug_item *items, size_t room) {
     uint32_t n_vocab = t->ctx->draft->model->store->cfg.n_vocab, pos = snug_seq_length(t->draft_seq);
     size_t n = 0;
     for (; pos < t->n && n < room && (uint32_t)t->tokens[pos] < n_vocab; pos++, n++)
-        items[n] = (snug_item){.seq = t->draft_seq,
-                               .token = t->tokens[pos],
-                               .pos = pos,
-                               .wants_logits = t->drafting && pos + 1 == t->n};
+        items[n] = (snug_item){
+            .seq = t->draft_seq, .token = t->tokens[pos], .pos = pos, .wants_logits = t->drafting && pos + 1 == t->n};
     t->drafting = n && items[n - 1].wants_logits;
     return n;
 }
@@ -375,8 +381,8 @@ static size_t take_guesses(pass_plan *p, snug_context *c) {
         t->drafting = p->room > 0 && pos < c->p.n_ctx && is_worth(p, t->chance, TOKEN_COST + p->draft_cost);
         if (!t->drafting) continue;
         t->draft_item = n;
-        c->batch[n++] = (snug_item){
-            .seq = t->draft_seq, .token = t->draft[t->n_draft - 1], .pos = pos, .wants_logits = true};
+        c->batch[n++] =
+            (snug_item){.seq = t->draft_seq, .token = t->draft[t->n_draft - 1], .pos = pos, .wants_logits = true};
     }
     return n;
 }

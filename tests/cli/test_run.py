@@ -74,7 +74,7 @@ def test_sampling_options(t):
     t.run("run", t.demo, "-p", "a", "--temp", "-1", expect=USAGE)
 
 
-def tall_model(t, layers=16):
+def tall_model(t, layers=12):
     """The demo model with more layers, which add nothing (their o and down are 0): the demo model is a good draft for it."""
     folder = t.demo_copy("tall")
     config = json.loads((folder / "config.json").read_text())
@@ -98,10 +98,10 @@ def test_drafts_change_nothing_but_the_time(t):
     tall = tall_model(t)
     prompt = "The house on the hill, and the house by the sea, and the house on the hill, and the house"
     for options in (GREEDY, ["--seed", "4"], ["--temp", "0.3", "--seed", "5", "--repeat-penalty", "1.2"]):
-        plain = t.run("run", tall, "-p", prompt, "-n", "120", *options, "--json", expect=OK).json()
+        plain = t.run("run", tall, "-p", prompt, "-n", "80", *options, "--json", expect=OK).json()
         assert plain["drafted_tokens"] == plain["accepted_tokens"] == 0
         for draft in ("lookup", t.demo):
-            r = t.run("run", tall, "-p", prompt, "-n", "120", *options, "--draft", draft, "--json", expect=OK).json()
+            r = t.run("run", tall, "-p", prompt, "-n", "80", *options, "--draft", draft, "--json", expect=OK).json()
             assert all(r[k] == plain[k] for k in ("text", "stop", "tokens")), (draft, r, plain)
             assert 0 <= r["accepted_tokens"] <= r["drafted_tokens"]
             if options is GREEDY:
