@@ -298,7 +298,7 @@ static void test_smaller_model(void **state) {
 /* The context is full in the middle of a draft, at every place of it. */
 static void test_context_end(void **state) {
     snug_model *m = open_model("models/demo");
-    for (uint32_t n_ctx = PROMPT; n_ctx < PROMPT + 60; n_ctx += 3) {
+    for (uint32_t n_ctx = PROMPT; n_ctx < PROMPT + 60; n_ctx += 7) {
         written w = write_plainly(m, &surer, LONGEST, n_ctx, -1);
         assert_int_equal(w.n, n_ctx - PROMPT);
         snug_context_params p = {.n_ctx = n_ctx, .draft = SNUG_DRAFT_LOOKUP};
@@ -325,7 +325,7 @@ static void test_end_inside_draft(void **state) {
     snug_model *m = open_model("models/demo");
     size_t n_vocab = snug_model_get_info(m)->n_vocab;
     written w = write_plainly(m, &greedy, 120, 256, -1);
-    for (uint32_t end = 1; end < 120; end += 7) {
+    for (uint32_t end = 1; end < 120; end += 17) {
         written cut = w;
         int32_t eog = w.token[end];
         for (cut.n = 0; w.token[cut.n] != eog;) cut.n++;
@@ -334,7 +334,7 @@ static void test_end_inside_draft(void **state) {
     snug_context *c = make(m, (snug_context_params){.n_ctx = 256, .draft = SNUG_DRAFT_LOOKUP});
     author a = make_author(m, c, &greedy);
     snug_error err;
-    for (uint32_t stop = 1; stop <= 120; stop += 4) { /* stopped anywhere, taken back, and written again */
+    for (uint32_t stop = 1; stop <= 120; stop += 13) { /* stopped anywhere, taken back, and written again */
         while (write_on(&a, stop, -1, &w, n_vocab)) must(snug_text_decode(&a.text, 1, &err), &err);
         uint32_t back = stop / 2;
         must(snug_text_truncate(a.text, PROMPT + back, &err), &err);
