@@ -10,7 +10,8 @@ const command run_command = {
     .summary = "Continue a prompt.",
     .usage = "run MODEL (-p PROMPT | -f FILE | < FILE) [options]",
     .example = "snug run small.snug -p \"Once upon a time\" -n 200\n"
-               "echo \"def fib(n):\" | snug run small.snug --temp 0 --stop \"def \"",
+               "echo \"def fib(n):\" | snug run small.snug --temp 0 --stop \"def \"\n"
+               "snug run small.snug -f report.txt --draft lookup",
     .notes = "The text goes to standard output as it is written, a line of figures to standard error. The context is "
              "as large as prompt\n"
              "and answer need, unless --ctx names it. Ctrl-C ends the text.",
@@ -29,6 +30,11 @@ static void print_stats(const writer *w, stop_reason why, size_t n_prompt, bool 
     double decode = w->decode_s > 0 ? (double)w->n_decode / w->decode_s : 0;
     fprintf(stderr, "[prompt %zu tokens, %.0f/s; %zu written, %.1f/s; ended by %s", n_prompt, prefill, w->n_decode,
             decode, stop_reason_name(why));
+    if (w->options->draft) {
+        snug_draft_stats d = snug_text_draft_stats(w->tokens);
+        fprintf(stderr, "; %llu of %llu drafted came true", (unsigned long long)d.accepted,
+                (unsigned long long)d.drafted);
+    }
     if (show_seed) fprintf(stderr, "; seed %llu", (unsigned long long)w->options->seed);
     fprintf(stderr, "]\n");
 }
@@ -42,6 +48,9 @@ static json_t *run_json(const run_options *o, const writer *w, stop_reason why, 
     json_put_int(j, "tokens", w->n_decode);
     json_put_real(j, "prefill_tps", w->prefill_s > 0 ? (double)w->n_prefill / w->prefill_s : 0);
     json_put_real(j, "decode_tps", w->decode_s > 0 ? (double)w->n_decode / w->decode_s : 0);
+    snug_draft_stats d = snug_text_draft_stats(w->tokens);
+    json_put_int(j, "drafted_tokens", d.drafted);
+    json_put_int(j, "accepted_tokens", d.accepted);
     json_put_int(j, "seed", o->gen.seed);
     return j;
 }

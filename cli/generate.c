@@ -86,6 +86,24 @@ io_error:
 
 /* ----------------------------------------------------------- open, feed ---- */
 
+/* What --draft says, as parameters of a context. */
+static snug_err open_draft(writer *w, snug_context_params *cp, snug_error *err) {
+    const char *how = w->options->draft;
+    if (!how) return SNUG_OK;
+    if (strcmp(how, "lookup") == 0) {
+        cp->draft = SNUG_DRAFT_LOOKUP;
+        return SNUG_OK;
+    }
+    cp->draft = SNUG_DRAFT_MODEL;
+    snug_err code = snug_model_open(how, &w->draft_model, err);
+    cp->draft_model = w->draft_model;
+    if (code == SNUG_ERR_IO && !strpbrk(how, "/.")) { /* a mistyped word rather than a path */
+        size_t n = strlen(err->message);
+        snprintf(err->message + n, sizeof err->message - n, " (--draft takes lookup, or the path of a model)");
+    }
+    return code;
+}
+
 snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err) {
     *w = (writer){.model = model, .options = o, .n_ctx = n_ctx};
     snug_context_params cp = {.n_ctx = n_ctx,
@@ -100,72 +118,68 @@ snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, u
                               .repeat_penalty = (float)o->repeat_penalty,
                               .repeat_last = 64,
                               .seed = o->seed};
-    snug_err code = snug_context_create(model, &cp, &w->ctx, err);
-    if (!code) code = snug_seq_create(w->ctx, &w->seq, err);
+    snug_err code = open_draft(w, &cp, err);
+    if (!code) code = snug_context_create(model, &cp, &w->ctx, err);
+    if (!code) code = snug_text_create(w->ctx, &w->tokens, err);
     if (!code) code = snug_sampler_create(&sp, snug_model_get_info(model)->n_vocab, &w->sampler, err);
-    if (code) return code;
-    w->tokens = malloc(n_ctx * sizeof *w->tokens);
-    return w->tokens ? SNUG_OK : fail_nomem(err);
+    return code;
 }
 
 void writer_close(writer *w) {
     snug_sampler_destroy(&w->sampler);
-    snug_seq_destroy(&w->seq);
+    snug_text_destroy(&w->tokens);
     snug_context_destroy(&w->ctx);
-    free(w->tokens);
+    snug_model_close(&w->draft_model);
     free(w->text);
     *w = (writer){0};
 }
 
-/* Decodes the n tokens that follow what the sequence holds (n <= PREFILL_CHUNK); logits after the last when wanted. */
-static snug_err decode_more(writer *w, const int32_t *ids, size_t n, bool wants_logits, snug_error *err) {
-    snug_item items[PREFILL_CHUNK];
-    for (size_t i = 0; i < n; i++)
-        items[i] = (snug_item){.seq = w->seq,
-                               .token = ids[i],
-                               .pos = (uint32_t)(w->n_tokens + i),
-                               .wants_logits = wants_logits && i + 1 == n};
-    snug_err code = snug_decode(w->ctx, items, n, err);
-    if (code) return code;
-    memmove(w->tokens + w->n_tokens, ids, n * sizeof *ids);
-    w->n_tokens += n;
-    w->logits = wants_logits ? snug_logits(w->ctx, n - 1) : NULL;
-    for (size_t i = 0; i < n; i++) snug_sampler_accept(w->sampler, ids[i]);
-    return SNUG_OK;
+/* Tells that `done` of `total` tokens of a prompt are read. True: stop. */
+static bool tell_read(snug_progress progress, size_t done, size_t total, double elapsed) {
+    double fraction = (double)done / (double)total;
+    snug_event e = {.stage = "read",
+                    .detail = "",
+                    .done = done,
+                    .total = total,
+                    .unit = "tokens",
+                    .elapsed_s = elapsed,
+                    .eta_s = done ? elapsed / fraction - elapsed : -1,
+                    .fraction = fraction};
+    return progress.fn && progress.fn(progress.user, &e);
 }
 
-snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress progress, snug_error *err) {
-    size_t same = 0;
-    while (same < w->n_tokens && same < n && w->tokens[same] == ids[same]) same++;
-    if (same == n) same = n - 1; /* the last token's logits are wanted */
-    if (same < w->n_tokens) {
-        snug_err code = snug_seq_truncate(w->seq, (uint32_t)same, err);
-        if (code) return code;
-        w->n_tokens = same;
-    }
+/* Reads the n tokens that were appended (and what was left unread before them), batch by batch; the sampler hears of
+ * each when it is read. */
+static snug_err read_new(writer *w, size_t n, snug_progress progress, snug_error *err) {
+    size_t n_tokens, heard = 0;
+    const int32_t *ids = snug_text_tokens(w->tokens, &n_tokens);
     double began = now_seconds();
-    w->n_prefill = n - same;
-    for (size_t at = same; at < n;) {
-        size_t chunk = n - at < PREFILL_CHUNK ? n - at : PREFILL_CHUNK;
-        snug_err code = decode_more(w, ids + at, chunk, at + chunk == n, err);
-        if (code) return code;
-        at += chunk;
-        double elapsed = now_seconds() - began, fraction = (double)(at - same) / (double)(n - same);
-        snug_event e = {.stage = "read",
-                        .detail = "",
-                        .done = at - same,
-                        .total = n - same,
-                        .unit = "tokens",
-                        .elapsed_s = elapsed,
-                        .eta_s = elapsed / fraction - elapsed,
-                        .fraction = fraction};
-        if (at < n && progress.fn && progress.fn(progress.user, &e)) {
+    while (!snug_text_logits(w->tokens)) {
+        snug_err code = snug_text_decode(&w->tokens, 1, err);
+        size_t unread = snug_text_unread(w->tokens), read = unread < n ? n - unread : 0;
+        for (; heard < read; heard++) snug_sampler_accept(w->sampler, ids[n_tokens - n + heard]);
+        if (!code && unread && tell_read(progress, read, n, now_seconds() - began)) {
             *err = (snug_error){.code = SNUG_ERR_CANCELLED, .message = "stopped while reading the prompt"};
-            return err->code;
+            code = err->code;
+        }
+        if (code) {
+            snug_text_truncate(w->tokens, (uint32_t)(n_tokens - n + read), NULL); /* as far as the sampler knows it */
+            return code;
         }
     }
     w->prefill_s = now_seconds() - began;
     return SNUG_OK;
+}
+
+snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress progress, snug_error *err) {
+    size_t same = 0, n_tokens;
+    const int32_t *have = snug_text_tokens(w->tokens, &n_tokens);
+    while (same < n_tokens && same < n && have[same] == ids[same]) same++;
+    if (same == n) same = n - 1; /* the last token's logits are wanted */
+    snug_err code = snug_text_truncate(w->tokens, (uint32_t)same, err);
+    if (!code) code = snug_text_append(w->tokens, ids + same, n - same, err);
+    w->n_prefill = n - same;
+    return code ? code : read_new(w, n - same, progress, err);
 }
 
 /* ---------------------------------------------------------------- write ---- */
@@ -183,10 +197,12 @@ static snug_err decode_text(const writer *w, const int32_t *ids, size_t n, char 
     }
 }
 
-/* Appends the bytes that the last token of the sequence adds to the text before it. */
+/* Appends the bytes that the last token of the text adds to those before it. */
 static snug_err append_token_text(writer *w, snug_error *err) {
-    size_t context = w->n_tokens > 1 ? 2 : 1;
-    const int32_t *ids = w->tokens + w->n_tokens - context;
+    size_t n;
+    const int32_t *ids = snug_text_tokens(w->tokens, &n);
+    size_t context = n > 1 ? 2 : 1;
+    ids += n - context;
     char *before = NULL, *both = NULL;
     size_t n_before = 0, n_both = 0;
     snug_err code = decode_text(w, ids, context - 1, &before, &n_before, err);
@@ -278,16 +294,20 @@ snug_err writer_write(writer *w, FILE *to, stop_reason *why, snug_error *err) {
             *why = STOP_LENGTH;
             break;
         }
-        if (w->n_tokens == w->n_ctx) {
+        size_t n_tokens;
+        snug_text_tokens(w->tokens, &n_tokens);
+        if (n_tokens == w->n_ctx) {
             *why = STOP_CONTEXT;
             break;
         }
-        if ((code = snug_sampler_pick(w->sampler, w->logits, &token, err))) break;
+        if (!snug_text_logits(w->tokens) && (code = snug_text_decode(&w->tokens, 1, err))) break;
+        if ((code = snug_sampler_pick(w->sampler, snug_text_logits(w->tokens), &token, err))) break;
         if (snug_token_is_eog(w->model, token)) {
             *why = STOP_EOG;
             break;
         }
-        if ((code = decode_more(w, &token, 1, true, err))) break;
+        if ((code = snug_text_append(w->tokens, &token, 1, err))) break;
+        snug_sampler_accept(w->sampler, token);
         w->n_decode++;
         size_t before = w->text_len;
         if ((code = append_token_text(w, err))) break;

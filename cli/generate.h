@@ -1,6 +1,5 @@
-/* Writing text with a model: what `run` and `chat` share. A writer holds one sequence and knows which tokens it has
- * seen, so that
- * feeding a longer version of the same text computes only what is new. */
+/* Writing text with a model: what `run` and `chat` share. A writer holds one text and knows its tokens, so that feeding a
+ * longer version of it computes only what is new. */
 #ifndef CLI_GENERATE_H
 #define CLI_GENERATE_H
 #include "cli.h"
@@ -9,6 +8,7 @@ typedef struct gen_options {
     uint32_t n_predict, top_k, ctx, threads;
     double temp, top_p, min_p, repeat_penalty;
     uint64_t seed, ram_bytes;
+    const char *draft; /* "lookup" or a model's path; NULL: no drafts */
     str_list stops;
 } gen_options;
 /* clang-format off */
@@ -34,6 +34,9 @@ typedef struct gen_options {
      .help = "context in tokens"}, \
     {.name = "ram", .kind = OPT_SIZE, .value = &(g)->ram_bytes, .arg = "BYTES", \
      .help = "refuse to start if more memory than this would be needed"}, \
+    {.name = "draft", .kind = OPT_STRING, .value = &(g)->draft, .arg = "HOW", \
+     .help = "the same text, faster: guess the next tokens and verify them in one pass;\nlookup: from earlier " \
+             "passages of the text; a file or folder: with that model, a\nsmaller one of the same family"}, \
     OPTION_THREADS(&(g)->threads)
 /* clang-format on */
 
@@ -43,23 +46,21 @@ const char *stop_reason_name(stop_reason r); /* "end", "stop", "length", "contex
 typedef struct writer {
     const snug_model *model;
     const gen_options *options;
+    snug_model *draft_model; /* NULL: none */
     snug_context *ctx;
-    snug_seq *seq;
+    snug_text *tokens;
     snug_sampler *sampler;
     uint32_t n_ctx;
-    int32_t *tokens; /* what the sequence holds: n_tokens of n_ctx */
-    size_t n_tokens;
-    const float *logits; /* after the last token */
-    char *text;          /* what was written since writer_write began; owned, NUL-terminated */
+    char *text; /* what was written since writer_write began; owned, NUL-terminated */
     size_t text_len, text_cap;
     size_t n_prefill, n_decode; /* of the last feed and write */
     double prefill_s, decode_s;
 } writer;
 
-/* n_ctx positions. A zeroed writer may be closed. */
+/* n_ctx positions; opens the draft model too. A zeroed writer may be closed. */
 snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err);
 void writer_close(writer *w);
-/* Makes the sequence hold exactly ids[0..n); 0 < n <= n_ctx. Keeps the longest common beginning. */
+/* Makes the text exactly ids[0..n); 0 < n <= n_ctx. Keeps the longest common beginning. */
 snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress progress, snug_error *err);
 /* Writes up to n_predict tokens; text goes to `to` (NULL: kept only) as soon as its characters are whole and no stop
  * text can begin in them. */

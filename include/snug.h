@@ -144,6 +144,8 @@ typedef struct snug_seq snug_seq;
 
 typedef enum snug_act { SNUG_ACT_Q8 = 0, SNUG_ACT_F32 = 1 } snug_act;      /* the form of activation that weights multiply */
 typedef enum snug_kv { SNUG_KV_F16 = 0, SNUG_KV_F32 = 1 } snug_kv;
+/* Where a snug_text's drafts come from (see "texts" below): nowhere, earlier passages of the text, a smaller model. */
+typedef enum snug_draft { SNUG_DRAFT_NONE = 0, SNUG_DRAFT_LOOKUP = 1, SNUG_DRAFT_MODEL = 2 } snug_draft;
 
 typedef struct snug_context_params {
     uint32_t n_ctx;       /* positions per sequence; 0: the model's training context   */
@@ -152,11 +154,18 @@ typedef struct snug_context_params {
     int threads;          /* 0: snug_default_threads()                                  */
     snug_act act;
     snug_kv kv;
-    uint64_t ram_bytes;   /* 0: no limit. Else creation fails with SNUG_ERR_BUDGET if weights + KV + scratch exceed it */
+    uint64_t ram_bytes;   /* 0: no limit. Else creation fails with SNUG_ERR_BUDGET if the total of snug_memory exceeds it */
+    snug_draft draft;
+    const snug_model *draft_model; /* for SNUG_DRAFT_MODEL, else NULL. Must outlive the context; its vocabulary must be
+                                      the model's (SNUG_ERR_MISMATCH names the first token that differs) */
+    uint32_t max_draft;   /* tokens drafted per snug_text_decode, all texts together, at most 1024; 0: 16. The room for
+                             their logits, n_vocab floats each, is part of the scratch */
 } snug_context_params;
 
 typedef struct snug_memory {
-    uint64_t weights_bytes, kv_bytes, scratch_bytes, other_bytes, total_bytes; /* kv: at n_ctx for every sequence */
+    uint64_t weights_bytes, kv_bytes, scratch_bytes, other_bytes; /* kv: at n_ctx for every sequence                  */
+    uint64_t draft_bytes;                                         /* a draft model's weights, cache and scratch; tables */
+    uint64_t total_bytes;
 } snug_memory;
 
 SNUG_API snug_err snug_context_create(const snug_model *model, const snug_context_params *params, snug_context **out,
@@ -179,11 +188,62 @@ typedef struct snug_item {
     uint32_t pos;       /* must be the sequence's length at that point of the batch */
     bool wants_logits;
 } snug_item;
-/* One pass over the weights for n items (n <= max_batch), items of several sequences mixed at will. A token's result does
- * not depend on what else is in the batch. On error no sequence has changed. */
+/* One pass over the weights for n items (n <= max_batch), items of several sequences mixed at will: prompts and single
+ * tokens, in any order, those of one sequence in the order of their positions. A token's result does not depend on what
+ * else is in the batch. On error no sequence has changed. At most max_seqs (and max_draft) items of a batch may want
+ * logits in a context with ram_bytes; without, room for more is made when it is wanted. */
 SNUG_API snug_err snug_decode(snug_context *ctx, const snug_item *items, size_t n, snug_error *err);
 /* Logits (n_vocab floats) of item i of the last snug_decode; NULL if it did not want any. Valid until the next decode. */
 SNUG_API const float *snug_logits(const snug_context *ctx, size_t i);
+
+/* ----------------------------------------------------------------- texts ---- */
+
+/* A text in the making: a sequence together with its tokens. The caller says which tokens come next; what has to be
+ * computed for it, in which batches, and with which drafts, is the text's business. The loop of a program that writes:
+ *
+ *     snug_text_append(text, prompt, n, &err);
+ *     for (;;) {
+ *         while (!snug_text_logits(text)) snug_text_decode(&text, 1, &err);
+ *         snug_sampler_pick(sampler, snug_text_logits(text), &token, &err);
+ *         if (snug_token_is_eog(model, token)) break;
+ *         snug_sampler_accept(sampler, token);
+ *         snug_text_append(text, &token, 1, &err);
+ *     }
+ *
+ * A server decodes many texts at once, and takes from each all that it has before the next pass (examples/batch.c):
+ * logits are there until the next decode of the context. A text that did not take them by then, or that was truncated,
+ * reads its last token again.
+ *
+ * Drafts (snug_context_params.draft) make this faster, never different: a pass also reads tokens that are likely to
+ * come, so that after an append of just those the next logits are there without another pass. The logits are the same,
+ * bit for bit, and a sampler is asked as often and in the same order, so the picks are the same too. Drafts grow and
+ * vanish with how often they come true. */
+typedef struct snug_text snug_text;
+/* Takes one sequence of the context (and of its draft model's); the context must outlive the text. Belongs to the
+ * context's thread. Fork copies the tokens, shares what was computed, and has the logits that the text has. */
+SNUG_API snug_err snug_text_create(snug_context *ctx, snug_text **out, snug_error *err);
+SNUG_API snug_err snug_text_fork(const snug_text *text, snug_text **out, snug_error *err);
+SNUG_API void snug_text_destroy(snug_text **text);
+/* Nothing is computed here. SNUG_ERR_ARG: not a token; SNUG_ERR_BUDGET: more than n_ctx; the text is as before. */
+SNUG_API snug_err snug_text_append(snug_text *text, const int32_t *ids, size_t n, snug_error *err);
+SNUG_API snug_err snug_text_truncate(snug_text *text, uint32_t n, snug_error *err);
+/* Owned by the text; valid until it is destroyed, the tokens from n on change when it grows. */
+SNUG_API const int32_t *snug_text_tokens(const snug_text *text, size_t *n);
+/* Tokens at the end of the text that no pass has read yet. */
+SNUG_API uint32_t snug_text_unread(const snug_text *text);
+/* One pass over the weights for n different texts of one context, n <= max_batch, none of them empty. Every text reads
+ * at least one token; what remains of the batch goes to drafts and then, in order, to texts that have more to read: a
+ * long prompt takes several calls. On error the texts are as before. */
+SNUG_API snug_err snug_text_decode(snug_text *const *texts, size_t n, snug_error *err);
+/* The logits (n_vocab floats) after the text's last token; NULL: a decode is needed first. Valid until the context's
+ * next decode or the text's next append or truncate. */
+SNUG_API const float *snug_text_logits(const snug_text *text);
+
+typedef struct snug_draft_stats {
+    uint64_t drafted, accepted; /* tokens that passes read as drafts; those of them that were appended */
+} snug_draft_stats;
+/* Since the text was created. */
+SNUG_API snug_draft_stats snug_text_draft_stats(const snug_text *text);
 
 /* --------------------------------------------------------------- sampler ---- */
 

@@ -14,9 +14,9 @@
 #include "base/progress.h"
 #include "base/thread.h"
 #include "eval/divergence.h"
-#include "eval/vocabulary.h"
 #include "eval/windows.h"
 #include "run/run.h"
+#include "run/vocabulary.h"
 
 #include <math.h>
 #include <stdlib.h>

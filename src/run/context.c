@@ -1,10 +1,13 @@
 /* Contexts: the scratch, cache and threads of a caller, bounded by what it named. */
 #include "run/run.h"
+#include "run/vocabulary.h"
 
 #include "base/err.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+enum { MAX_DRAFT = 1024 };
 
 static snug_err check_params(const snug_context_params *p, snug_error *err) {
     if (p->act != SNUG_ACT_Q8 && p->act != SNUG_ACT_F32)
@@ -14,55 +17,107 @@ static snug_err check_params(const snug_context_params *p, snug_error *err) {
     if (p->threads > 4096) return err_set(err, SNUG_ERR_ARG, "context: %d threads, expected at most 4096", p->threads);
     if (p->max_batch > 1 << 20)
         return err_set(err, SNUG_ERR_ARG, "context: max_batch is %u, expected at most 1048576", p->max_batch);
+    if ((unsigned)p->draft > SNUG_DRAFT_MODEL)
+        return err_set(err, SNUG_ERR_ARG, "context: draft is %d, expected 0 to 2", (int)p->draft);
+    if ((p->draft == SNUG_DRAFT_MODEL) != (p->draft_model != NULL))
+        return err_set(err, SNUG_ERR_ARG, "context: draft is %d and draft_model is %s", (int)p->draft,
+                       p->draft_model ? "given" : "NULL");
+    if (p->max_draft > MAX_DRAFT)
+        return err_set(err, SNUG_ERR_ARG, "context: max_draft is %u, expected at most %d", p->max_draft, MAX_DRAFT);
+    return SNUG_OK;
+}
+
+/* What memory depends on beside the parameters: found out once, for any n_ctx. */
+typedef struct footprint {
+    const config *cfg, *draft_cfg; /* NULL: no draft model */
+    run_sizes sizes, draft_sizes;
+} footprint;
+
+static footprint footprint_of(const snug_model *model, const snug_context_params *p) {
+    footprint f = {.cfg = &model->store->cfg, .sizes = run_sizes_of(model->store, p->max_batch)};
+    if (p->draft_model) {
+        f.draft_cfg = &p->draft_model->store->cfg;
+        f.draft_sizes = run_sizes_of(p->draft_model->store, p->max_batch);
+    }
+    return f;
+}
+
+/* A draft model's context has the sizes of the context that it drafts for. */
+static snug_context_params draft_params(const snug_context_params *p) {
+    snug_context_params d = *p;
+    d.draft = SNUG_DRAFT_NONE;
+    d.draft_model = NULL;
+    d.ram_bytes = 0; /* it is part of p's */
+    return d;
+}
+
+static snug_err memory_of(const footprint *f, const snug_context_params *p, snug_memory *out, snug_error *err) {
+    snug_memory draft;
+    snug_context_params dp = draft_params(p);
+    snug_err rc = run_memory(f->cfg, &f->sizes, p, out, err);
+    if (!rc && f->draft_cfg) rc = run_memory(f->draft_cfg, &f->draft_sizes, &dp, &draft, err);
+    if (rc) return rc;
+    out->draft_bytes = run_draft_bytes(p, f->draft_cfg ? &draft : NULL);
+    out->total_bytes += out->draft_bytes;
     return SNUG_OK;
 }
 
 snug_err snug_context_memory(const snug_model *model, const snug_context_params *params, snug_memory *out,
                              snug_error *err) {
-    const config *cfg = &model->store->cfg;
-    snug_context_params p = run_params(cfg, params);
+    snug_context_params p = run_params(&model->store->cfg, params);
     snug_err rc = check_params(&p, err);
     if (rc) return rc;
-    run_sizes sizes = run_sizes_of(model->store, p.max_batch);
-    return run_memory(cfg, &sizes, &p, out, err);
+    footprint f = footprint_of(model, &p);
+    return memory_of(&f, &p, out, err);
 }
 
 /* The longest context that fits p->ram_bytes, 0: none. Memory grows with n_ctx, so bisection finds it. */
-static uint32_t largest_context(const config *cfg, const run_sizes *sizes, snug_context_params p) {
+static uint32_t largest_context(const footprint *f, snug_context_params p) {
     uint64_t low = 0, high = p.n_ctx;
     while (low < high) {
         snug_memory m;
         uint64_t mid = (low + high + 1) / 2;
         p.n_ctx = (uint32_t)mid;
-        if (run_memory(cfg, sizes, &p, &m, NULL) == SNUG_OK && m.total_bytes <= p.ram_bytes) low = mid;
+        if (memory_of(f, &p, &m, NULL) == SNUG_OK && m.total_bytes <= p.ram_bytes) low = mid;
         else high = mid - 1;
     }
     return (uint32_t)low;
 }
 
-static snug_err check_budget(const snug_model *model, const run_sizes *sizes, const snug_context_params *p,
+static snug_err check_budget(const snug_model *model, const footprint *f, const snug_context_params *p,
                              snug_error *err) {
     snug_memory m;
-    snug_err rc = run_memory(&model->store->cfg, sizes, p, &m, err);
+    snug_err rc = memory_of(f, p, &m, err);
     if (rc || p->ram_bytes == 0 || m.total_bytes <= p->ram_bytes) return rc;
-    uint32_t fits = largest_context(&model->store->cfg, sizes, *p);
-    char advice[96];
+    uint32_t fits = largest_context(f, *p);
+    char advice[96], draft[48] = "";
     if (fits) {
         snprintf(advice, sizeof advice, "the largest context that fits is %u", fits);
     } else {
         snug_memory least;
         snug_context_params one = *p;
         one.n_ctx = 1;
-        if ((rc = run_memory(&model->store->cfg, sizes, &one, &least, err))) return rc;
+        if ((rc = memory_of(f, &one, &least, err))) return rc;
         snprintf(advice, sizeof advice, "no context fits, one position would need %llu bytes",
                  (unsigned long long)least.total_bytes);
     }
+    if (m.draft_bytes) snprintf(draft, sizeof draft, ", drafts %llu", (unsigned long long)m.draft_bytes);
     return err_set(err, SNUG_ERR_BUDGET,
-                   "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu) and "
-                   "the limit is %llu; %s",
+                   "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu%s) "
+                   "and the limit is %llu; %s",
                    model->info.path, (unsigned long long)m.total_bytes, p->n_ctx, (unsigned long long)m.weights_bytes,
                    (unsigned long long)m.kv_bytes, (unsigned long long)m.scratch_bytes,
-                   (unsigned long long)m.other_bytes, (unsigned long long)p->ram_bytes, advice);
+                   (unsigned long long)m.other_bytes, draft, (unsigned long long)p->ram_bytes, advice);
+}
+
+/* The draft model's context. The model's logits may have more columns than its tokenizer has tokens (padding), and not
+ * as many in each size of a family: tokens that one of the two lacks are never drafted. */
+static snug_err make_draft(snug_context *c, snug_error *err) {
+    if (!c->p.draft_model) return SNUG_OK;
+    snug_context_params p = draft_params(&c->p);
+    snug_err rc = vocabulary_compare(c->model, c->p.draft_model, err);
+    if (!rc) rc = snug_context_create(c->p.draft_model, &p, &c->draft, err);
+    return rc ? err_prefix(err, rc, "the draft model %s", c->p.draft_model->info.path) : SNUG_OK;
 }
 
 static snug_err make_buffers(snug_context *c, snug_error *err) {
@@ -71,9 +126,10 @@ static snug_err make_buffers(snug_context *c, snug_error *err) {
     c->items = calloc(c->p.max_batch, sizeof *c->items);
     c->logit_row = calloc(c->p.max_batch, sizeof *c->logit_row);
     c->x = calloc((size_t)c->p.max_batch * cfg->n_embd, sizeof *c->x);
-    c->logit_rows = c->p.max_seqs;
+    c->batch = calloc(c->p.max_batch, sizeof *c->batch);
+    c->logit_rows = run_logit_rows(&c->p);
     c->logits = calloc(c->logit_rows * cfg->n_vocab, sizeof *c->logits);
-    if (c->seqs && c->items && c->logit_row && c->x && c->logits) return SNUG_OK;
+    if (c->seqs && c->items && c->batch && c->logit_row && c->x && c->logits) return SNUG_OK;
     return err_nomem(err, (size_t)c->p.max_batch * cfg->n_embd * sizeof *c->x +
                               c->logit_rows * cfg->n_vocab * sizeof *c->logits);
 }
@@ -86,8 +142,8 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
     snug_context_params p = run_params(cfg, params);
     snug_err rc = check_params(&p, err);
     if (rc) return rc;
-    run_sizes sizes = run_sizes_of(model->store, p.max_batch);
-    if ((rc = check_budget(model, &sizes, &p, err))) return rc;
+    footprint f = footprint_of(model, &p);
+    if ((rc = check_budget(model, &f, &p, err))) return rc;
 
     snug_context *c = calloc(1, sizeof *c);
     if (!c) return err_nomem(err, sizeof *c);
@@ -103,10 +159,11 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
                        .n_ctx = p.n_ctx,
                        .threads = p.threads,
                        .allow_q8 = p.act == SNUG_ACT_Q8,
-                       .matmul_scratch_bytes = sizes.matmul_scratch_bytes};
+                       .matmul_scratch_bytes = f.sizes.matmul_scratch_bytes};
     if (!(rc = model_weights(model, &c->weights, err)) && !(rc = kv_pool_create(&kv, &c->pool, err)) &&
         !(rc = graph_create(cfg, &gp, c->weights->rope_freqs, &c->graph, err)))
         rc = make_buffers(c, err);
+    if (!rc) rc = make_draft(c, err);
     if (rc) snug_context_destroy(&c);
     *out = c;
     return rc;
@@ -115,10 +172,12 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
 void snug_context_destroy(snug_context **ctx) {
     if (!ctx || !*ctx) return;
     snug_context *c = *ctx;
+    snug_context_destroy(&c->draft);
     graph_destroy(&c->graph);
     kv_pool_destroy(&c->pool);
     free(c->seqs);
     free(c->items);
+    free(c->batch);
     free(c->logit_row);
     free(c->x);
     free(c->logits);

@@ -32,8 +32,8 @@ static snug_err check_items(snug_context *c, const snug_item *items, size_t n, s
     return SNUG_OK;
 }
 
-/* Room for `wanted` rows of logits. One per sequence is there from the start; batches that want more (judging a text)
- * grow it once. */
+/* Room for `wanted` rows of logits. One per sequence and drafted token is there from the start; batches that want more
+ * (judging a text) grow it once. */
 static snug_err ensure_logits(snug_context *c, size_t wanted, snug_error *err) {
     uint64_t bytes, n_vocab = c->model->store->cfg.n_vocab;
     if (wanted <= c->logit_rows) return SNUG_OK;
@@ -75,6 +75,7 @@ snug_err snug_decode(snug_context *c, const snug_item *items, size_t n, snug_err
     size_t wanted = 0;
     if (!c || !items || n == 0) return err_set(err, SNUG_ERR_ARG, "snug_decode: no context or no items");
     c->n_last = 0;
+    c->passes++;
     if (n > c->p.max_batch)
         return err_set(err, SNUG_ERR_ARG, "snug_decode: %zu items, the context takes %u at once", n, c->p.max_batch);
     snug_err rc = check_items(c, items, n, &wanted, err);

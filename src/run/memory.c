@@ -3,9 +3,12 @@
  *     weights   the mapped span of the tensor data, all of it (embedding rows that are never used stay on disk, so the
  *               bound is not tight for an untied embedding)
  *     kv        every sequence at n_ctx
- *     scratch   activations, logits (one row per sequence), the workers' matmul buffers
+ *     scratch   activations, tokens, logits (one row per sequence and drafted token), the workers' matmul buffers
+ *     draft     of a draft model all of that, but the program and its threads, which are there already; of a lookup its
+ *               tables
  *     other     program and libraries, the model's tables, the tokenizer: constants measured with `snug run` (below)
  */
+#include "run/lookup.h"
 #include "run/run.h"
 
 #include "base/checked.h"
@@ -26,12 +29,15 @@ enum {
     OTHER_PER_METADATA = 3,             /* the header's tables and the tokenizer, per byte of the text they are of */
     OTHER_PER_VOCAB = 96 + 24,          /* the same per token; and the sampler                                     */
 };
+enum { DEFAULT_MAX_DRAFT = 16 };
 
 snug_context_params run_params(const config *cfg, const snug_context_params *p) {
     snug_context_params out = p ? *p : (snug_context_params){0};
     if (out.n_ctx == 0) out.n_ctx = cfg->n_ctx_train;
     if (out.max_seqs == 0) out.max_seqs = 1;
     if (out.max_batch == 0) out.max_batch = (uint32_t)min_u64(512, (uint64_t)out.n_ctx * out.max_seqs);
+    if (out.draft == SNUG_DRAFT_NONE) out.max_draft = 0;
+    else if (out.max_draft == 0) out.max_draft = DEFAULT_MAX_DRAFT;
     if (out.threads <= 0) out.threads = thread_default_count();
     return out;
 }
@@ -99,12 +105,19 @@ snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_contex
         return err_set(err, SNUG_ERR_ARG,
                        "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs,
                        p.n_ctx, p.max_batch);
-    uint64_t per_item = sizeof(graph_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
+    uint64_t per_item = sizeof(graph_item) + sizeof(snug_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
     out->scratch_bytes =
-        graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * p.max_seqs + p.max_seqs * sizeof(snug_seq);
+        graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * run_logit_rows(&p) +
+        p.max_seqs * (sizeof(snug_seq) + 4ull * p.n_ctx);
     out->other_bytes = OTHER_BASE_BYTES + (uint64_t)p.threads * OTHER_PER_THREAD_BYTES +
                        OTHER_PER_METADATA * sizes->metadata_bytes + (uint64_t)OTHER_PER_VOCAB * cfg->n_vocab +
                        cfg->n_layers * (uint64_t)sizeof(layer_weights);
     out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes + out->other_bytes;
     return SNUG_OK;
+}
+
+uint64_t run_draft_bytes(const snug_context_params *p, const snug_memory *draft_model) {
+    if (p->draft == SNUG_DRAFT_NONE) return 0;
+    if (!draft_model) return p->max_seqs * lookup_bytes(p->n_ctx);
+    return draft_model->total_bytes - OTHER_BASE_BYTES - (uint64_t)p->threads * OTHER_PER_THREAD_BYTES;
 }

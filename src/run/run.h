@@ -38,6 +38,10 @@ struct snug_context {
     float *logits;         /* (logit_rows, n_vocab) */
     size_t n_last;         /* items of the last decode */
     size_t logit_rows;
+    uint64_t passes;       /* calls of snug_decode: tells whose logits stand */
+    snug_item *batch;      /* max_batch: where texts put their items together */
+    snug_context *draft;   /* of the draft model, the same sizes; or NULL */
+    double pass_s;         /* what a pass for one token takes, seconds; 0: not known (kept by texts) */
 };
 
 /* What a context takes, from the configuration and a few sizes alone, so that fit can ask before there is a file. */
@@ -46,8 +50,13 @@ typedef struct run_sizes {
     uint64_t metadata_bytes;       /* the file's header, compressed keys unpacked; for a folder tokenizer.json  */
     size_t matmul_scratch_bytes;   /* the largest weight_scratch_bytes of its matrices at max_batch               */
 } run_sizes;
+/* p->draft: the room for its logits is in the result, what a draft takes beside that is not. */
 snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *p, snug_memory *out,
                     snug_error *err);
+/* Rows of logits that a context has room for from the start. */
+static inline uint64_t run_logit_rows(const snug_context_params *p) { return (uint64_t)p->max_seqs + p->max_draft; }
+/* What drafts add, p with the defaults filled in. draft_model: run_memory of the draft model, NULL when there is none. */
+uint64_t run_draft_bytes(const snug_context_params *p, const snug_memory *draft_model);
 run_sizes run_sizes_of(const store *s, uint32_t max_batch);
 /* Zeros replaced by the defaults that snug.h names. */
 snug_context_params run_params(const config *cfg, const snug_context_params *p);

@@ -74,6 +74,57 @@ def test_sampling_options(t):
     t.run("run", t.demo, "-p", "a", "--temp", "-1", expect=USAGE)
 
 
+def tall_model(t, layers=12):
+    """The demo model with more layers, which add nothing (their o and down are 0): the demo model is a good draft for it."""
+    folder = t.demo_copy("tall")
+    config = json.loads((folder / "config.json").read_text())
+    file = (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(file[:8], "little")
+    head, data = json.loads(file[8:8 + size]), bytearray(file[8 + size:])
+    for name, entry in list(head.items()):
+        if name.startswith("model.layers.0."):
+            begin, end = entry["data_offsets"]
+            payload = bytes(end - begin) if "o_proj" in name or "down_proj" in name else data[begin:end]
+            for layer in range(config["num_hidden_layers"], layers):
+                head[name.replace(".0.", f".{layer}.", 1)] = {**entry, "data_offsets": [len(data), len(data) + len(payload)]}
+                data += payload
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
+    return folder
+
+
+def test_drafts_change_nothing_but_the_time(t):
+    tall = tall_model(t)
+    prompt = "The house on the hill, and the house by the sea, and the house on the hill, and the house"
+    for options in (GREEDY, ["--seed", "4"], ["--temp", "0.3", "--seed", "5", "--repeat-penalty", "1.2"]):
+        plain = t.run("run", tall, "-p", prompt, "-n", "80", *options, "--json", expect=OK).json()
+        assert plain["drafted_tokens"] == plain["accepted_tokens"] == 0
+        for draft in ("lookup", t.demo):
+            r = t.run("run", tall, "-p", prompt, "-n", "80", *options, "--draft", draft, "--json", expect=OK).json()
+            assert all(r[k] == plain[k] for k in ("text", "stop", "tokens")), (draft, r, plain)
+            assert 0 <= r["accepted_tokens"] <= r["drafted_tokens"]
+            if options is GREEDY:
+                assert r["accepted_tokens"] > 0, (draft, r)
+    r = t.run("run", tall, "-p", prompt, "-n", "60", *GREEDY, "--draft", "lookup", expect=OK)
+    assert "drafted came true" in r.stderr and r.stdout == t.run("run", tall, "-p", prompt, "-n", "60", *GREEDY, expect=OK).stdout
+
+
+def test_what_cannot_draft(t):
+    r = t.run("run", t.demo, "-p", "a", "--draft", t.source / "tests" / "golden" / "llama3", expect=FAILED)
+    assert "the draft model" in r.stderr and "the vocabularies differ" in r.stderr, r
+    r = t.run("run", t.demo, "-p", "a", "--draft", "look-up", expect=FAILED)
+    assert "--draft takes lookup, or the path of a model" in r.stderr, r
+    # A draft is part of the memory that is promised.
+    too_big = t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", "1M", "--draft", t.demo, expect=TOO_BIG).stderr
+    assert "drafts" in too_big, too_big
+    least = int(too_big.split("one position would need ")[1].split()[0])
+    alone = int(t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", "1M", expect=TOO_BIG).stderr.split("one position would need ")[1].split()[0])
+    assert least > alone + 8_393_216, (least, alone) # the draft's weights
+    t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", str(alone + 2_000_000), expect=OK)
+    t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", str(alone + 2_000_000), "--draft", t.demo, expect=TOO_BIG)
+
+
 def chat_model(t):
     """The demo model with a chat template (it was never trained on one: only the mechanics are looked at)."""
     folder = t.demo_copy("chat")
@@ -97,6 +148,11 @@ def test_chat(t):
     assert ended == one
     helped = t.run("chat", model, *options, stdin=b"/help\n\n/nonsense\n", expect=OK)
     assert "/reset" in helped.stderr and "unknown command /nonsense" in helped.stderr and helped.stdout == ""
+    for draft in ("lookup", t.demo): # several turns, with a memory of what was said
+        for more in (GREEDY, ["--seed", "3", "--repeat-penalty", "1.3"]):
+            lines = b"Who are you?\nWho are you?\nAnd then, who are you?\n"
+            plain = t.run("chat", model, "-n", "30", *more, stdin=lines, expect=OK).stdout
+            assert plain == t.run("chat", model, "-n", "30", *more, "--draft", draft, stdin=lines, expect=OK).stdout
     system = t.run("chat", model, *options, "--system", "Answer as a pirate.", stdin=b"Who are you?\n", expect=OK).stdout
     assert system != one
 

@@ -15,6 +15,24 @@
 
 #include "base/io.h"
 
+/* Fills the context through texts, with the drafts that p asks for; a draft model is opened anew. */
+static bool write_texts(snug_context *ctx, snug_sampler *sampler, const snug_context_params *p) {
+    int32_t ids[64], token;
+    for (int i = 0; i < 64; i++) ids[i] = 5 + i % 7;
+    for (uint32_t s = 0; s < p->max_seqs; s++) {
+        snug_text *text = NULL;
+        if (snug_text_create(ctx, &text, NULL) || snug_text_append(text, ids, 64, NULL)) return false;
+        for (uint32_t n = 64;; n++) {
+            while (!snug_text_logits(text))
+                if (snug_text_decode(&text, 1, NULL)) return false;
+            if (n == p->n_ctx) break;
+            if (snug_sampler_pick(sampler, snug_text_logits(text), &token, NULL)) return false;
+            if (snug_text_append(text, n % 50 ? &ids[n % 7] : &token, 1, NULL)) return false; /* much comes true */
+        }
+    }
+    return true;
+}
+
 /* In a child, so that the peak is its own. Exit status: 0 within the bound, 1 above it, 2 something failed. */
 static int child(const char *path, snug_context_params p) {
     snug_model *model = NULL;
@@ -24,13 +42,17 @@ static int child(const char *path, snug_context_params p) {
     snug_memory m;
     int32_t ids[16], token = 5;
     size_t n;
+    snug_model *draft = NULL;
+    if (p.draft == SNUG_DRAFT_MODEL && snug_model_open(path, &draft, NULL)) return 2;
+    p.draft_model = draft;
     if (snug_model_open(path, &model, NULL) || snug_context_memory(model, &p, &m, NULL) ||
         snug_context_create(model, &p, &ctx, NULL) || snug_tokenize(model, "Once", 4, true, false, ids, 16, &n, NULL) ||
         snug_sampler_create(&sp, snug_model_get_info(model)->n_vocab, &sampler, NULL))
         return 2;
     snug_seq *seqs[2] = {0};
     snug_item *items = calloc(p.max_batch, sizeof *items);
-    for (uint32_t s = 0; s < p.max_seqs; s++) {
+    if (p.draft && !write_texts(ctx, sampler, &p)) return 2;
+    for (uint32_t s = 0; !p.draft && s < p.max_seqs; s++) {
         if (snug_seq_create(ctx, &seqs[s], NULL)) return 2;
         for (uint32_t at = 0; at < p.n_ctx;) {
             uint32_t k = 0;
@@ -69,6 +91,10 @@ static void test_bound(void **state) {
           (snug_context_params){.n_ctx = 1000, .max_batch = 16, .max_seqs = 2, .threads = 1, .kv = SNUG_KV_F32});
     check("models/demo",
           (snug_context_params){.n_ctx = 512, .max_batch = 512, .max_seqs = 1, .threads = 2, .act = SNUG_ACT_F32});
+    check("models/demo", (snug_context_params){
+                             .n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 1, .draft = SNUG_DRAFT_LOOKUP});
+    check("models/demo", (snug_context_params){
+                             .n_ctx = 500, .max_batch = 128, .max_seqs = 1, .threads = 2, .draft = SNUG_DRAFT_MODEL});
     check("tests/golden/qwen2", (snug_context_params){.n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 2});
 }
 

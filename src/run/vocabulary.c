@@ -1,7 +1,7 @@
 /* Comparing vocabularies: hashes first; where they differ, token by token, because one file of a model may carry filler
  * tokens for the unused rows of its embedding ("[PAD151700]", as converters to GGUF write them) and the other end at
  * the last real token. */
-#include "eval/vocabulary.h"
+#include "run/vocabulary.h"
 
 #include "base/err.h"
 #include "run/run.h"
