@@ -12,8 +12,8 @@ enum { KV_PAGE = 64 };
 typedef struct kv_page {
     uint32_t refs, len;
     snug_kv type;
-    uint32_t pos[KV_PAGE];
     uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, values (KV_PAGE, head_dim) */
+    uint32_t pos[KV_PAGE];
 } kv_page;
 
 typedef struct kv_pool kv_pool; /* all pages of a context: bounded, allocated as needed */

@@ -72,11 +72,14 @@ typedef struct tile {
 
 /* ------------------------------------------------------------------ block ---- */
 
+/* What `b` has of `a`; it lies in `a` even when it is empty. */
 static span intersection(span a, span b) {
-    span out = {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
-    if (out.begin > out.end) out.begin = out.end;
+    span out = {(uint32_t)min_u64(max_u64(a.begin, b.begin), a.end), (uint32_t)min_u64(a.end, b.end)};
+    if (out.end < out.begin) out.end = out.begin;
     return out;
 }
+
+static const kv_page *page_of(const tile *t, uint32_t i) { return kv_get_page(t->kv, t->p->kv_layer, t->head, i); }
 
 static void score(const tile *t, span block, span slots) {
     const graph *g = t->p->g;
@@ -85,12 +88,12 @@ static void score(const tile *t, span block, span slots) {
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
-        kv_scores(kv_get_page(t->kv, t->p->kv_layer, t->head, page), begin - page0, end - begin, hd, t->q, n_q, scale,
+        kv_scores(page_of(t, page), begin - page0, end - begin, hd, t->q, n_q, scale,
                   t->scores + (page0 - block.begin), SCORE_LD);
     }
 }
 
-/* Adds the values of some slots, for n items from `item` on, which all see them. */
+/* Adds the values of some slots, for n items from `item` on, which all see them; meanwhile the next block's keys come. */
 static void accumulate(const tile *t, span block, span slots, uint32_t item, uint32_t n, float *out) {
     const graph *g = t->p->g;
     const uint32_t hd = g->cfg.head_dim, group = (uint32_t)group_of(g);
@@ -99,9 +102,8 @@ static void accumulate(const tile *t, span block, span slots, uint32_t item, uin
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
-        kv_accumulate(kv_get_page(t->kv, t->p->kv_layer, t->head, page), begin - page0, end - begin, hd,
-                      w + (begin - block.begin), SCORE_LD, n * group, out + (size_t)item * group * hd,
-                      page + PAGES < pages ? kv_get_page(t->kv, t->p->kv_layer, t->head, page + PAGES) : NULL);
+        kv_accumulate(page_of(t, page), begin - page0, end - begin, hd, w + (begin - block.begin), SCORE_LD, n * group,
+                      out + (size_t)item * group * hd, page + PAGES < pages ? page_of(t, page + PAGES) : NULL);
     }
 }
 
