@@ -106,10 +106,10 @@ typedef struct kern_table {
      * accumulate: out_h = fma(w[h * ld + i], v_i, out_h) for n positions, v (n, head_dim).
      * next: as many bytes as k or v has, which the caller will want soon: they may be prefetched (NULL: nothing).
      * merge: adds a block's max, sum, out to the state's (m, l, o to M, L, O). */
-    void (*scores_f16)(const uint16_t *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld,
-                       const void *next);
-    void (*scores_f32)(const float *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld,
-                       const void *next);
+    void (*scores_f16)(const uint16_t *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                       float *scores, size_t ld, const void *next);
+    void (*scores_f32)(const float *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                       float *scores, size_t ld, const void *next);
     void (*weigh)(float *x, size_t ld, size_t n_q, size_t begin, size_t end, float *max, float *sum);
     void (*accumulate_f16)(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out,
                            const void *next);

@@ -93,7 +93,7 @@ static void score(const tile *t, span block, span slots) {
     }
 }
 
-/* Adds the values of some slots, for n items from `item` on, which all see them; meanwhile the next block's keys come. */
+/* Adds the values of some slots, for n items from `item` on, which all see them; the next block's keys come meanwhile. */
 static void accumulate(const tile *t, span block, span slots, uint32_t item, uint32_t n, float *out) {
     const graph *g = t->p->g;
     const uint32_t hd = g->cfg.head_dim, group = (uint32_t)group_of(g);
@@ -223,7 +223,7 @@ static void cut_tiles(attend_pass *p, size_t n, size_t n_items) {
     first[p->n_tiles] = (uint32_t)n;
 }
 
-/* ------------------------------------------------------------- one item, split ---- */
+/* --------------------------------------------------------- one item, split ---- */
 
 typedef struct split_pass { attend_pass p; uint32_t first, n_blocks; } split_pass;
 

@@ -27,8 +27,8 @@ struct graph {
     size_t cs_n;
     float *attend_scratch;          /* (threads, attend_stride)                                           */
     size_t attend_stride;
-    float *blocks;                  /* NULL, or (kv heads, blocks of n_ctx, block_stride): graph_attention.c */
-    size_t block_stride;
+    float *blocks;                  /* (kv heads, blocks of n_ctx, block_stride), for one item that is split */
+    size_t block_stride;            /* 0: never */
     uint32_t *tile;                 /* (n + 1) first items of attention's tiles                           */
     double *inv_freq;               /* rope_dims / 2 */
     uint8_t *matmul_scratch;        /* (threads, matmul_stride), aligned to 64 */
@@ -47,7 +47,7 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
 void graph_norm(graph *g, const float *x, size_t n, const float *gain);
 /* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
-/* Sizes of attention's scratch, in floats; block_stride is 0 when no work is ever split. */
+/* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);
 size_t graph_max_blocks(const graph *g);
