@@ -49,8 +49,8 @@ void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, con
 /* How many slots of the list a query at `pos` sees through a window (0: none), and the first of them, in *slot0: stored
  * positions <= pos and > pos - window. */
 uint32_t kv_visible(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos, uint32_t window, uint32_t *slot0);
-/* scores[h * ld + i] = scale * q_h . k_i for the slots i of [slot0, slot0 + n) of the page and for what else is in their
- * tiles (n_q heads share the page); q (n_q, head_dim). */
+/* scores[h * ld + i] = scale * q_h . k_i for the slots i of [slot0, slot0 + n) of the page and for what else is in
+ * their tiles (n_q heads share the page); q (n_q, head_dim). */
 void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q,
                float scale, float *scores, size_t ld);
 /* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, head_dim).

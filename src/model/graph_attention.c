@@ -93,7 +93,8 @@ static void score(const tile *t, span block, span slots) {
     }
 }
 
-/* Adds the values of some slots, for n items from `item` on, which all see them; the next block's keys come meanwhile. */
+/* Adds the values of some slots, for n items from `item` on, which all see them. The next block's keys are fetched
+ * meanwhile. */
 static void accumulate(const tile *t, span block, span slots, uint32_t item, uint32_t n, float *out) {
     const graph *g = t->p->g;
     const uint32_t hd = g->cfg.head_dim, group = (uint32_t)group_of(g);
@@ -191,7 +192,8 @@ static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
     const attend_pass *p = ctx;
     const graph *g = p->g;
     const size_t group = group_of(g), row = group * g->cfg.head_dim, most = tile_items(g) * group;
-    float *q = g->attend_scratch + (size_t)worker * g->attend_stride, *scores = q + round_up(most * g->cfg.head_dim, 16);
+    float *q = g->attend_scratch + (size_t)worker * g->attend_stride;
+    float *scores = q + round_up(most * g->cfg.head_dim, 16);
     const kern_partial part = partial_at(g, scores + most * SCORE_LD, most),
                        state = partial_at(g, scores + most * SCORE_LD + partial_floats(g, most), most);
     for (size_t i = begin; i < end; i++) {

@@ -1,6 +1,6 @@
 // rooms: base format token kern codec kv model
-/* Attention over the cache: against one softmax in double precision, and the same bits whatever the batch, the tiles and
- * the threads are. */
+/* Attention over the cache: against one softmax in double precision, and the same bits whatever the batch, the tiles
+ * and the threads are. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -106,8 +106,8 @@ static void expect(const text *t, uint32_t pos, uint32_t h, double *out) {
 }
 
 static const shape shapes[] = {
-    {8, 2, 64, 0, SNUG_KV_F16},   {6, 6, 80, 0, SNUG_KV_F16},  {14, 2, 43, 100, SNUG_KV_F16},
-    {8, 1, 128, 0, SNUG_KV_F32},  {3, 1, 8, 300, SNUG_KV_F32}, {40, 1, 32, 1, SNUG_KV_F16},
+    {8, 2, 64, 0, SNUG_KV_F16},    {6, 6, 80, 0, SNUG_KV_F16},  {14, 2, 43, 100, SNUG_KV_F16},
+    {8, 1, 128, 0, SNUG_KV_F32},   {3, 1, 8, 300, SNUG_KV_F32}, {40, 1, 32, 1, SNUG_KV_F16},
     {16, 8, 64, 257, SNUG_KV_F16}, {1, 1, 1, 0, SNUG_KV_F32},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
