@@ -102,7 +102,8 @@ KERN_INLINE float weigh(float *x, size_t n, float *sum) {
     const float max = _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m))) + 0.0f;
     const __m256 vmax = _mm256_set1_ps(max);
     for (size_t i = 0; i < n; i += 16) {
-        __m256 a = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax)), b = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
+        __m256 a = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax));
+        __m256 b = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
         _mm256_storeu_ps(x + i, a);
         _mm256_storeu_ps(x + i + 8, b);
         l0 = _mm256_add_ps(l0, a);

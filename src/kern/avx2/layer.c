@@ -57,7 +57,8 @@ float kern_layer_softmax_avx2(float *x, size_t n) {
     __m256 l0 = _mm256_setzero_ps(), l1 = l0;
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        __m256 a = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax)), b = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
+        __m256 a = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax));
+        __m256 b = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
         _mm256_storeu_ps(x + i, a);
         _mm256_storeu_ps(x + i + 8, b);
         l0 = _mm256_add_ps(l0, a);
