@@ -11,11 +11,11 @@ KERN_INLINE float load_kv1(const void *p, size_t i, bool f16) {
     return f16 ? half((const uint8_t *)p + 2 * i) : ((const float *)p)[i];
 }
 
-/* Step i of a loop works on n elements from element `at` on; prefetches what stands there in `next`, line by line. */
-KERN_INLINE void fetch(const uint8_t *next, size_t at, size_t n, size_t i, bool f16) {
-    const size_t size = f16 ? 2 : 4, steps = n * size < 64 ? 64 / (n * size) : 1;
-    if (!next || i % steps) return;
-    for (size_t b = 0; b < steps * n * size; b += 64) _mm_prefetch((const char *)next + at * size + b, _MM_HINT_T0);
+/* A step of a loop works on n elements from element `at` on; prefetches what stands there in `next`. Some lines are asked for
+ * twice, and with nothing to fetch the data in work: that costs less than a branch. */
+KERN_INLINE void fetch(const uint8_t *next, size_t at, size_t n, bool f16) {
+    const size_t size = f16 ? 2 : 4;
+    for (size_t b = 0; b < n * size; b += 64) _mm_prefetch((const char *)next + at * size + b, _MM_HINT_T0);
 }
 
 /* ---------------------------------------------------------------- scores ---- */
@@ -33,7 +33,7 @@ typedef struct score_args {
 /* nt tiles from `tile` on, of queries [h, h + nq) */
 KERN_INLINE void score_tiles(const score_args *a, size_t h, size_t tile, int nq, int nt, bool f16) {
     const size_t hd = a->head_dim, at = tile * KERN_TILE * hd;
-    const uint8_t *next = h == 0 ? a->next : NULL; /* once for all queries */
+    const uint8_t *next = h == 0 && a->next ? a->next : a->k;
     const float *q = a->q + h * hd;
     __m256 dot[4][4][2];
     for (int y = 0; y < nq; y++)
@@ -41,7 +41,7 @@ KERN_INLINE void score_tiles(const score_args *a, size_t h, size_t tile, int nq,
     for (size_t d = 0; d < hd; d++)
         for (int x = 0; x < nt; x++) {
             const size_t from = at + ((size_t)x * hd + d) * KERN_TILE;
-            fetch(next, from, KERN_TILE, d, f16);
+            fetch(next, from, KERN_TILE, f16);
             __m256 k0 = load_kv(a->k, from, f16), k1 = load_kv(a->k, from + 8, f16);
             for (int y = 0; y < nq; y++) {
                 __m256 vq = _mm256_broadcast_ss(q + (size_t)y * hd + d);
@@ -137,12 +137,12 @@ typedef struct sum_args {
 KERN_INLINE void sum_tile(const sum_args *a, size_t h, size_t d, int nq, int nv, bool f16) {
     float *out = a->out + h * a->head_dim + d;
     const float *w = a->w + h * a->ld;
-    const uint8_t *next = h == 0 ? a->next : NULL;
+    const uint8_t *next = h == 0 && a->next ? a->next : a->v;
     __m256 acc[4][8];
     for (int y = 0; y < nq; y++)
         for (int x = 0; x < nv; x++) acc[y][x] = _mm256_loadu_ps(out + (size_t)y * a->head_dim + 8 * x);
     for (size_t i = 0; i < a->n; i++) {
-        fetch(next, d * a->n + i * 8 * (size_t)nv, 8 * (size_t)nv, i, f16);
+        fetch(next, d * a->n + i * 8 * (size_t)nv, 8 * (size_t)nv, f16);
         __m256 vw[4];
         for (int y = 0; y < nq; y++) vw[y] = _mm256_broadcast_ss(w + (size_t)y * a->ld + i);
         for (int x = 0; x < nv; x++) {
