@@ -18,7 +18,13 @@
  *   rmsnorm    k = 1 / sqrt((f32 dot of x and x) / n + eps);  out = (x * k) * gain.   out may be x.
  *   silu_mul   gate = (gate / (1 + exp(-gate))) * up
  *   rope       a' = fma(a, cos, -(b * sin)),  b' = fma(a, sin, b * cos)
- *   scores     scale * (f32 dot);   accumulate: out[d] = fma(w_i, v_i[d], out[d]), positions in order.
+ *   attention  the positions of a sequence are cut into blocks at the multiples of KERN_BLOCK, whatever the query sees of
+ *              them. In a block, over the positions i (counted from its start) that the query sees, in order:
+ *                  dot = fma(k_i[d], q[d], dot), one chain from +0, d in order;    s_i = scale * dot
+ *                  m = (max of s_i) + 0;  e_i = exp(s_i - m);  lane[i mod 16] += e_i, l = tree16;  o[d] = fma(e_i, v_i[d], o[d])
+ *              The blocks (those with a visible position) in order, from M = -inf, L = +0, O = +0:
+ *                  N = max(M, m), a = exp(M - N), b = exp(m - N);  L = fma(l, b, L * a);  O[d] = fma(o[d], b, O[d] * a);  M = N
+ *              and the output is O[d] * (1 / L). A max skips NaNs (they reach every output through L).
  *
  * The common form that block formats are unpacked to ("unpacked row"): int8 codes q, and per group of 16 or 32 weights an
  * f32 scale s and, for formats that have one, an f32 offset m:      w[i] = s[g] * q[i]  (+ m[g]),   rounded in that order.
@@ -92,6 +98,12 @@ static inline kern_q8_place kern_q8_place_of(size_t n_tokens, size_t t) {
     return t < tiled ? (kern_q8_place){t - lane, KERN_Q8_TILE, lane} : (kern_q8_place){t, 1, 0};
 }
 
+/* Attention's blocks, and the tiles that keys are stored in. */
+enum { KERN_BLOCK = 256, KERN_TILE = 16 };
+
+/* Attention of n_q queries over some blocks: max, sum (n_q), out (n_q, head_dim). */
+typedef struct kern_partial { float *max, *sum, *out; } kern_partial;
+
 typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
     void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
@@ -116,13 +128,24 @@ typedef struct kern_table {
     /* Rotates one head in place. half: number of pairs; cs: cos[half] then sin[half]. interleaved: pairs (2i, 2i+1), else
      * (i, i+half). */
     void (*rope)(float *x, size_t half, const float *cs, bool interleaved);
-    /* Attention over one page of n positions. k, v: (n, head_dim) f16 or f32. scores[h * ld + i] = scale * q_h . k_i for the
-     * n_q query heads that share this page, q (n_q, head_dim); accumulate: out_h += sum_i w[h * ld + i] * v_i, positions in
-     * order, out (n_q, head_dim). */
-    void (*scores_f16)(const uint16_t *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
-    void (*scores_f32)(const float *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale, float *scores, size_t ld);
-    void (*accumulate_f16)(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out);
-    void (*accumulate_f32)(const float *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out);
+    /* Attention for n_q queries that share keys and values, in the steps of the canonical definition. q, out (n_q, head_dim).
+     * scores: s_i of n_tiles tiles of KERN_TILE positions to scores[h * ld + i]. A tile lies dimension by dimension: element
+     * d of its position i at k[d * KERN_TILE + i].
+     * weigh: x[h * ld + i] = e_i for i in [begin, end), which is not empty, of one block; max[h] = m, sum[h] = l. x has room
+     * for whole 16s; what stands beside the range in its first and last 16 is overwritten.
+     * accumulate: out_h = fma(w[h * ld + i], v_i, out_h) for n positions, v (n, head_dim).
+     * next: as many bytes as k or v has, which the caller will want soon: they may be prefetched (NULL: nothing).
+     * merge: adds a block's max, sum, out to the state's (m, l, o to M, L, O). */
+    void (*scores_f16)(const uint16_t *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                       float *scores, size_t ld, const void *next);
+    void (*scores_f32)(const float *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                       float *scores, size_t ld, const void *next);
+    void (*weigh)(float *x, size_t ld, size_t n_q, size_t begin, size_t end, float *max, float *sum);
+    void (*accumulate_f16)(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out,
+                           const void *next);
+    void (*accumulate_f32)(const float *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q, float *out,
+                           const void *next);
+    void (*merge)(const kern_partial *block, size_t n_q, size_t head_dim, const kern_partial *state);
 } kern_table;
 
 /* The table of the level in use (base/cpu.h), filled once, thread-safe. */

@@ -5,7 +5,7 @@
  * exact.
  *
  *     | kv_pool | kv_seq x max_seqs | tables: u32 x max_seqs x lists x pages per list | page 0 | page 1 | ...
- *     page:  | kv_page, to a multiple of 64 | k (64, head_dim) | v (64, head_dim) |
+ *     page:  | kv_page, to a multiple of 64 | k: 4 tiles (head_dim, 16) | v (64, head_dim) |
  *     table: for list = layer * n_kv_heads + head, the numbers of its pages in order
  *
  * The pool cannot run out: a sequence has at most `pages per list` entries per list, and there are as many pages as
@@ -14,6 +14,7 @@
 
 #include "base/checked.h"
 #include "base/err.h"
+#include "kern/kern.h"
 
 #include <errno.h>
 #include <string.h>
@@ -143,7 +144,7 @@ static void page_own(kv_pool *pool, uint32_t *slot, uint32_t len) {
         kv_page *to = page_at(pool, i);
         size_t row = pool->p.head_dim * (pool->p.type == SNUG_KV_F32 ? 4u : 2u);
         memcpy(to->pos, from->pos, len * sizeof *to->pos);
-        memcpy(to->k, from->k, len * row);
+        memcpy(to->k, from->k, round_up(len, KERN_TILE) * row);
         memcpy(to->v, from->v, len * row);
         from->refs--;
         *slot = i;
@@ -232,6 +233,27 @@ uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head) { return s->
 
 const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i) {
     return page_at(s->pool, list_at(s, layer * s->pool->p.n_kv_heads + head)[i]);
+}
+
+/* Stored positions <= pos of a list. As they rise, slot i holds i or more, so the page of slot `pos` is the last that
+ * can count; while nothing was left out of the cache, it is the one. */
+static uint32_t slots_upto(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos) {
+    uint32_t low = 0, high = (uint32_t)min_u64(s->n_pages, (uint64_t)pos / KV_PAGE + 1);
+    for (uint32_t i = high; low < high; i = (low + high + 1) / 2) { /* pages before `low` begin at or before pos */
+        const kv_page *p = kv_get_page(s, layer, head, i - 1);
+        if (p->len && p->pos[0] <= pos) low = i;
+        else high = i - 1;
+    }
+    if (low == 0) return 0;
+    const kv_page *p = kv_get_page(s, layer, head, low - 1);
+    uint32_t n = (uint32_t)min_u64(p->len, (uint64_t)pos - p->pos[0] + 1);
+    while (p->pos[n - 1] > pos) n--;
+    return (low - 1) * KV_PAGE + n;
+}
+
+uint32_t kv_visible(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos, uint32_t window, uint32_t *slot0) {
+    *slot0 = window && pos >= window ? slots_upto(s, layer, head, pos - window) : 0;
+    return slots_upto(s, layer, head, pos) - *slot0;
 }
 
 void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v, size_t ld) {

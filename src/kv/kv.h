@@ -1,7 +1,8 @@
 /* KV cache, one pool per context, one thread at a time (readers of different pages may run in parallel). A page holds
  * up to KV_PAGE positions of one layer and KV head, with its own length, type and the stored positions (slot !=
- * position in general). Attention knows only these operations. Pages are reference-counted: a fork shares them, an
- * append to a shared page copies it first. */
+ * position in general). All pages of a list but the last are full, so a list is one row of slots, its positions rising.
+ * Attention knows only these operations. Pages are reference-counted: a fork shares them, an append to a shared page
+ * copies it first. */
 #ifndef KV_KV_H
 #define KV_KV_H
 #include <snug.h>
@@ -11,8 +12,8 @@ enum { KV_PAGE = 64 };
 typedef struct kv_page {
     uint32_t refs, len;
     snug_kv type;
+    uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, values (KV_PAGE, head_dim) */
     uint32_t pos[KV_PAGE];
-    uint8_t *k, *v; /* (KV_PAGE, head_dim), f16 or f32; positions rise with the slot */
 } kv_page;
 
 typedef struct kv_pool kv_pool; /* all pages of a context: bounded, allocated as needed */
@@ -45,13 +46,15 @@ uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head);
 const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i);
 /* Stores one position in a slot and makes it the page's last; k, v (head_dim). */
 void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, const float *k, const float *v);
-/* The slots of a page that a query at `pos` sees through a window (0: none): stored positions <= pos and > pos -
- * window. Slots [*slot0, *slot0 + result). */
-uint32_t kv_visible(const kv_page *p, uint32_t pos, uint32_t window, uint32_t *slot0);
-/* scores[h * ld + i] = scale * q_h . k_i for slots slot0 + i, i < n (n_q heads share the page); q (n_q, head_dim). */
+/* How many slots of the list a query at `pos` sees through a window (0: none), and the first of them, in *slot0: stored
+ * positions <= pos and > pos - window. */
+uint32_t kv_visible(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos, uint32_t window, uint32_t *slot0);
+/* scores[h * ld + i] = scale * q_h . k_i for the slots i of [slot0, slot0 + n) of the page and for what else is in
+ * their tiles (n_q heads share the page); q (n_q, head_dim). */
 void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q,
                float scale, float *scores, size_t ld);
-/* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, head_dim). */
+/* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, head_dim).
+ * next: a page whose keys will be wanted soon, or NULL. */
 void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld,
-                   uint32_t n_q, float *out);
+                   uint32_t n_q, float *out, const kv_page *next);
 #endif

@@ -63,8 +63,11 @@ static void carve_all(graph *g, carver *c) {
     }
     g->cs = carve(c, n, 4ull * f->rope_dims);
     g->cs_pos = carve(c, n, 4);
-    g->score_ld = round_up(g->p.n_ctx, 16);
-    g->scores = carve(c, threads * (f->n_heads / f->n_kv_heads), 4 * g->score_ld);
+    g->tile = carve(c, n + 1, 4);
+    g->attend_stride = graph_attend_stride(g);
+    g->attend_scratch = carve(c, threads, 4 * g->attend_stride);
+    g->block_stride = graph_block_stride(g);
+    g->blocks = carve(c, g->block_stride ? f->n_kv_heads * graph_max_blocks(g) : 0, 4 * g->block_stride);
     g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
     g->matmul_stride = round_up(g->p.matmul_scratch_bytes, 64);
     g->matmul_scratch = carve(c, threads, g->matmul_stride);

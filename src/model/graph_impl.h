@@ -24,8 +24,11 @@ struct graph {
     float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
     uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
     size_t cs_n;
-    float *scores;                  /* (threads, heads per kv head, score_ld)                             */
-    size_t score_ld;
+    float *attend_scratch;          /* (threads, attend_stride)                                           */
+    size_t attend_stride;
+    float *blocks;                  /* (kv heads, blocks of n_ctx, block_stride), for one item that is split */
+    size_t block_stride;            /* 0: never */
+    uint32_t *tile;                 /* (n + 1) first items of attention's tiles                           */
     double *inv_freq;               /* rope_dims / 2 */
     uint8_t *matmul_scratch;        /* (threads, matmul_stride), aligned to 64 */
     size_t matmul_stride;
@@ -41,6 +44,12 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err);
 /* g->norm = rmsnorm(x) * gain for n rows */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain);
+/* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
+void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
+/* Sizes of attention's scratch, in floats. */
+size_t graph_attend_stride(const graph *g);
+size_t graph_block_stride(const graph *g);
+size_t graph_max_blocks(const graph *g);
 void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
 /* Threads that are worth waking for this much work, in multiply-adds. Results do not depend on it. */
 int graph_threads(const graph *g, double work);

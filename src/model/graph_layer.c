@@ -5,16 +5,12 @@
  *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
  *        └───────────────── + ────────────────────────┘
  *
- * Attention is exact: keys and values of all items are appended first, then each (item, kv head) scores the cached
- * positions that it may see, in the order of positions, takes one softmax over them and sums the values in that order.
- * So what an item gets depends on its sequence up to its position and on nothing else: not on the batch, the chunks of
- * the prompt, or threads. */
+ * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
 #include "kern/kern.h"
 #include "model/graph_impl.h"
 
 #include <math.h>
-#include <string.h>
 
 typedef struct layer_pass {
     graph *g;
@@ -77,45 +73,6 @@ static void append_all(const layer_pass *p) {
     }
 }
 
-/* One item and kv head: q (group, head_dim) is replaced by the attention's output. */
-static void attend(const layer_pass *p, const graph_item *item, uint32_t head, float *q, float *scores) {
-    const graph *g = p->g;
-    uint32_t hd = g->cfg.head_dim, group = g->cfg.n_heads / g->cfg.n_kv_heads, slot0, seen = 0;
-    uint32_t n_pages = kv_n_pages(item->kv, p->kv_layer, head), first = n_pages, last = 0;
-    float scale = 1 / sqrtf((float)hd);
-    for (uint32_t i = 0; i < n_pages; i++) {
-        const kv_page *page = kv_get_page(item->kv, p->kv_layer, head, i);
-        uint32_t n = kv_visible(page, item->pos, p->window, &slot0);
-        if (n == 0 && seen) break;
-        if (n == 0) continue;
-        if (!seen) first = i;
-        last = i;
-        kv_scores(page, slot0, n, hd, q, group, scale, scores + seen, g->score_ld);
-        seen += n;
-    }
-    for (uint32_t h = 0; h < group; h++) kern()->softmax(scores + h * g->score_ld, seen);
-    memset(q, 0, (size_t)group * hd * sizeof *q);
-    for (uint32_t i = first, at = 0; i < n_pages && i <= last; i++) {
-        const kv_page *page = kv_get_page(item->kv, p->kv_layer, head, i);
-        uint32_t n = kv_visible(page, item->pos, p->window, &slot0);
-        kv_accumulate(page, slot0, n, hd, scores + at, g->score_ld, group, q);
-        at += n;
-    }
-}
-
-/* Indices are item * n_kv_heads + head. */
-static void attend_all(void *ctx, size_t begin, size_t end, int worker) {
-    const layer_pass *p = ctx;
-    graph *g = p->g;
-    uint32_t heads = g->cfg.n_kv_heads, group = g->cfg.n_heads / heads;
-    float *scores = g->scores + (size_t)worker * group * g->score_ld;
-    for (size_t i = begin; i < end; i++) {
-        size_t item = i / heads, head = i % heads;
-        attend(p, &p->items[item], (uint32_t)head, g->attn + item * g->attn_ld + head * group * g->cfg.head_dim,
-               scores);
-    }
-}
-
 typedef struct add_pass { const layer_pass *p; const float *bias; } add_pass;
 
 static void add_delta(void *ctx, size_t begin, size_t end, int worker) {
@@ -147,9 +104,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     rope_tables(g, p->items, n);
     thread_for(graph_threads(g, 4.0 * (double)(n * q)), n, 8, finish_qkv, p);
     append_all(p);
-    double seen = p->items[n - 1].pos; /* how far back the last one looks: typical for a chunk of one text */
-    if (p->window && seen > p->window) seen = p->window;
-    thread_for(graph_threads(g, 2 * seen * (double)(n * q)), n * c->n_kv_heads, 1, attend_all, p);
+    graph_attend(g, p->kv_layer, p->window, p->items, n);
     graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
     if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;

@@ -10,7 +10,7 @@
 #include "guard.h"
 #include "kern/kern.h"
 
-enum { B_COLS = 2048, B_ROWS = 32, B_TOKENS = 128, B_POS = 64, B_HD = 64, B_HEADS = 4 };
+enum { B_COLS = 2048, B_ROWS = 32, B_TOKENS = 128, B_POS = 64, B_HD = 64, B_QUERIES = 32 };
 
 typedef struct bench_data {
     uint8_t payload[B_ROWS * B_COLS * 2];
@@ -99,12 +99,20 @@ static inline void bench_rope(const kern_table *t, bench_data *d, const bench_ca
     for (size_t i = 0; i < B_COLS; i += B_HD) t->rope(d->z + i, B_HD / 2, d->x, c->offset);
 }
 static inline void bench_scores(const kern_table *t, bench_data *d, const bench_case *c) {
-    if (c->format) t->scores_f16(d->h, B_POS, B_HD, d->x, c->rows, 0.1f, d->y, B_POS);
-    else t->scores_f32(d->w, B_POS, B_HD, d->x, c->rows, 0.1f, d->y, B_POS);
+    if (c->format) t->scores_f16(d->h, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, NULL);
+    else t->scores_f32(d->w, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, NULL);
 }
 static inline void bench_accumulate(const kern_table *t, bench_data *d, const bench_case *c) {
-    if (c->format) t->accumulate_f16(d->h, B_POS, B_HD, d->x, B_POS, c->rows, d->z);
-    else t->accumulate_f32(d->w, B_POS, B_HD, d->x, B_POS, c->rows, d->z);
+    if (c->format) t->accumulate_f16(d->h, B_POS, B_HD, d->x, B_POS, c->rows, d->z, NULL);
+    else t->accumulate_f32(d->w, B_POS, B_HD, d->x, B_POS, c->rows, d->z, NULL);
+}
+static inline void bench_weigh(const kern_table *t, bench_data *d, const bench_case *c) {
+    memcpy(d->y, d->x, c->rows * KERN_BLOCK * sizeof *d->y); /* weights of weights would all be alike */
+    t->weigh(d->y, KERN_BLOCK, c->rows, 0, KERN_BLOCK, d->z, d->z + c->rows);
+}
+static inline void bench_merge(const kern_table *t, bench_data *d, const bench_case *c) {
+    const kern_partial block = {d->x, d->x + c->rows, d->x + B_COLS}, state = {d->z, d->z + c->rows, d->y};
+    t->merge(&block, c->rows, B_HD, &state);
 }
 
 static inline void bench_fill(bench_data *d, const bench_case *c) {
@@ -176,14 +184,17 @@ static inline int bench_run(const char *word) {
     list[n++] = (bench_case){.name = "softmax", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_softmax};
     list[n++] = (bench_case){.name = "rope", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_rope};
     list[n++] = (bench_case){.name = "rope_interleaved", .units = B_COLS, .bytes = 8. * B_COLS, .run = bench_rope, .offset = true};
+    static const size_t queries[] = {1, 2, 3, 4, 7, B_QUERIES};
     for (int f16 = 0; f16 < 2; f16++)
-        for (size_t heads = 1; heads <= B_HEADS; heads += 3)
+        for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
             for (int sum = 0; sum < 2; sum++) {
-                bench_case c = {.units = (double)(B_POS * B_HD * heads), .bytes = (double)(B_POS * B_HD * (f16 ? 2 : 4)),
-                                .run = sum ? bench_accumulate : bench_scores, .format = f16, .rows = heads};
-                snprintf(c.name, sizeof c.name, "%s_%s_%zu_heads", sum ? "accumulate" : "scores", f16 ? "f16" : "f32", heads);
+                bench_case c = {.units = (double)(B_POS * B_HD * queries[i]), .bytes = (double)(B_POS * B_HD * (f16 ? 2 : 4)),
+                                .run = sum ? bench_accumulate : bench_scores, .format = f16, .rows = queries[i]};
+                snprintf(c.name, sizeof c.name, "%s_%s_%zu_queries", sum ? "accumulate" : "scores", f16 ? "f16" : "f32", queries[i]);
                 list[n++] = c;
             }
+    list[n++] = (bench_case){.name = "weigh", .units = 4. * KERN_BLOCK, .bytes = 32. * KERN_BLOCK, .run = bench_weigh, .rows = 4};
+    list[n++] = (bench_case){.name = "merge", .units = 4. * B_HD, .bytes = 48. * B_HD, .run = bench_merge, .rows = 4};
     for (size_t i = 0; i < n; i++)
         if (strstr(list[i].name, word)) bench_one(&data, &list[i]);
     return 0;

@@ -551,58 +551,131 @@ static void layers_equal_formulas(void **state) {
 
 /* -------------------------------------------------------------- attention ---- */
 
-static bool attention_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
-    static const size_t dims[] = {64, 128, 80, 8, 43, 1, 96, 256};
-    size_t n = pick(r, 0, 70), hd = dims[rng_below(r, 8)], n_q = pick(r, 1, 7), ld = n + pick(r, 0, 4);
-    size_t n_s = (n_q - 1) * ld + n;
-    uint16_t *kv16 = pool_new(p, 2 * n * hd);
-    value_kind kind = any_kind(r);
-    float *kv = new_floats(p, r, n * hd, kind), *q = new_floats(p, r, n_q * hd, kind == V_LARGE ? V_NORMAL : kind);
-    ref->f32_to_f16(kv, n * hd, kv16);
-    float *sa = new_floats(p, r, n_s, V_NORMAL), *sb = twin(p, sa, n_s);
-    float *oa = new_floats(p, r, n_q * hd, V_NORMAL), *ob = twin(p, oa, n_q * hd);
-    ref->scores_f32(kv, n, hd, q, n_q, 0.3f, sa, ld);
-    t->scores_f32(kv, n, hd, q, n_q, 0.3f, sb, ld);
-    bool same = same_floats("scores_f32", sa, sb, n_s);
-    ref->accumulate_f32(kv, n, hd, sa, ld, n_q, oa);
-    t->accumulate_f32(kv, n, hd, sa, ld, n_q, ob);
-    same = same && same_floats("accumulate_f32", oa, ob, n_q * hd);
-    ref->scores_f16(kv16, n, hd, q, n_q, 0.3f, sa, ld);
-    t->scores_f16(kv16, n, hd, q, n_q, 0.3f, sb, ld);
-    same = same && same_floats("scores_f16", sa, sb, n_s);
-    ref->accumulate_f16(kv16, n, hd, sa, ld, n_q, oa);
-    t->accumulate_f16(kv16, n, hd, sa, ld, n_q, ob);
-    return same && same_floats("accumulate_f16", oa, ob, n_q * hd);
-}
-static void attention_equals_ref(void **state) { check("attention", 500, rounds, attention_case); }
+static const size_t head_dims[] = {64, 128, 80, 8, 43, 1, 96, 256};
 
+static bool scores_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n_tiles = pick(r, 0, 9), n = n_tiles * KERN_TILE, hd = head_dims[rng_below(r, 8)], n_q = pick(r, 1, 13);
+    size_t ld = n + pick(r, 0, 4), n_s = (n_q - 1) * ld + n;
+    value_kind kind = any_kind(r);
+    uint16_t *k16 = pool_new(p, 2 * n * hd);
+    float *k = new_floats(p, r, n * hd, kind), *q = new_floats(p, r, n_q * hd, kind == V_LARGE ? V_NORMAL : kind);
+    ref->f32_to_f16(k, n * hd, k16);
+    float *a = new_floats(p, r, n_s, V_NORMAL), *b = twin(p, a, n_s);
+    ref->scores_f32(k, n_tiles, hd, q, n_q, 0.3f, a, ld, NULL);
+    t->scores_f32(k, n_tiles, hd, q, n_q, 0.3f, b, ld, NULL);
+    bool same = same_floats("scores_f32", a, b, n_s);
+    ref->scores_f16(k16, n_tiles, hd, q, n_q, 0.3f, a, ld, NULL);
+    t->scores_f16(k16, n_tiles, hd, q, n_q, 0.3f, b, ld, NULL);
+    return same && same_floats("scores_f16", a, b, n_s);
+}
+
+static bool accumulate_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t n = pick(r, 0, 70), hd = head_dims[rng_below(r, 8)], n_q = pick(r, 1, 13), ld = n + pick(r, 0, 4);
+    value_kind kind = any_kind(r);
+    uint16_t *v16 = pool_new(p, 2 * n * hd);
+    float *v = new_floats(p, r, n * hd, kind), *w = new_floats(p, r, (n_q - 1) * ld + n, kind == V_LARGE ? V_NORMAL : kind);
+    ref->f32_to_f16(v, n * hd, v16);
+    float *a = new_floats(p, r, n_q * hd, V_NORMAL), *b = twin(p, a, n_q * hd);
+    ref->accumulate_f32(v, n, hd, w, ld, n_q, a, NULL);
+    t->accumulate_f32(v, n, hd, w, ld, n_q, b, NULL);
+    bool same = same_floats("accumulate_f32", a, b, n_q * hd);
+    ref->accumulate_f16(v16, n, hd, w, ld, n_q, a, NULL);
+    t->accumulate_f16(v16, n, hd, w, ld, n_q, b, NULL);
+    return same && same_floats("accumulate_f16", a, b, n_q * hd);
+}
+
+/* Beside the range anything may come to stand, in its own 16s alone. */
+static bool weigh_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t end = pick(r, 1, KERN_BLOCK), begin = chance(r, 2) ? 0 : rng_below(r, (uint32_t)end), n_q = pick(r, 1, 9);
+    size_t room = (end + 15) / 16 * 16, ld = room + pick(r, 0, 20), n = (n_q - 1) * ld + room;
+    float *a = new_floats(p, r, n, any_kind(r));
+    if (chance(r, 2))
+        for (size_t i = 0; i < n; i++) a[i] = a[i] < -90 || a[i] > 90 ? 0 : 20 * a[i];
+    if (chance(r, 8))
+        for (size_t i = 0; i < n; i++) a[i] = -INFINITY;
+    float *before = twin(p, a, n), *b = twin(p, a, n), out[2][2 * 9];
+    ref->weigh(a, ld, n_q, begin, end, out[0], out[0] + n_q);
+    t->weigh(b, ld, n_q, begin, end, out[1], out[1] + n_q);
+    bool same = same_floats("max, sum", out[0], out[1], 2 * n_q);
+    for (size_t h = 0; h < n_q && same; h++) {
+        const size_t row = h * ld, first = begin / 16 * 16, rest = h + 1 < n_q ? ld - room : 0;
+        same = same_floats("weights", a + row + begin, b + row + begin, end - begin) &&
+               same_floats("before", before + row, b + row, first) &&
+               same_floats("behind", before + row + room, b + row + room, rest);
+    }
+    return same;
+}
+
+static kern_partial new_partial(pool *p, rng *r, size_t n_q, size_t hd, value_kind kind) {
+    kern_partial out = {new_floats(p, r, n_q, kind), new_floats(p, r, n_q, kind), new_floats(p, r, n_q * hd, kind)};
+    for (size_t h = 0; h < n_q; h++)
+        if (out.max[h] != out.max[h] || chance(r, 6)) out.max[h] = -INFINITY; /* as at the start; never a NaN */
+    return out;
+}
+
+static bool merge_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t hd = head_dims[rng_below(r, 8)], n_q = pick(r, 1, 9);
+    kern_partial block = new_partial(p, r, n_q, hd, any_kind(r)), a = new_partial(p, r, n_q, hd, any_kind(r));
+    kern_partial b = {twin(p, a.max, n_q), twin(p, a.sum, n_q), twin(p, a.out, n_q * hd)};
+    ref->merge(&block, n_q, hd, &a);
+    t->merge(&block, n_q, hd, &b);
+    return same_floats("max", a.max, b.max, n_q) && same_floats("sum", a.sum, b.sum, n_q) &&
+           same_floats("out", a.out, b.out, n_q * hd);
+}
+
+static void attention_equals_ref(void **state) {
+    check("scores", 500, rounds, scores_case);
+    check("accumulate", 501, rounds, accumulate_case);
+    check("weigh", 502, 2 * rounds, weigh_case);
+    check("merge", 503, rounds, merge_case);
+}
+
+/* Two blocks of 33 and 20 positions, of which the first 3 are hidden, against one softmax in double precision. */
 static void attention_equals_formula(void **state) {
-    enum { N = 33, HD = 40, NQ = 3 };
-    float kv[N * HD], q[NQ * HD], scores[NQ * N], out[NQ * HD] = {0};
-    uint16_t kv16[N * HD];
+    enum { N = 53, CUT = 33, HIDDEN = 3, HD = 40, NQ = 3, TILES = 3, ROOM = TILES * KERN_TILE, LD = ROOM };
+    static const size_t begin[2] = {HIDDEN, 0}, end[2] = {CUT, N - CUT};
+    float k[N * HD], v[N * HD], q[NQ * HD], tiled[2][ROOM * HD] = {0}, total[NQ * (HD + 2)] = {0};
+    uint16_t k16[2][ROOM * HD], v16[N * HD];
     rng r;
-    rng_seed(&r, seed, 501);
-    fill_floats(&r, kv, N * HD, V_NORMAL);
+    rng_seed(&r, seed, 504);
+    fill_floats(&r, v, N * HD, V_NORMAL);
     fill_floats(&r, q, NQ * HD, V_NORMAL);
-    kern()->f32_to_f16(kv, N * HD, kv16);
-    kern()->f16_to_f32(kv16, N * HD, kv); /* the same numbers for both types */
+    fill_floats(&r, k, N * HD, V_NORMAL);
+    for (int i = 0; i < N * HD; i++) k[i] = f16_to_f32(f32_to_f16(k[i])); /* the same numbers for both types */
+    for (int i = 0; i < N * HD; i++) v[i] = f16_to_f32(v16[i] = f32_to_f16(v[i]));
+    for (int i = 0; i < N; i++) {
+        int at = i < CUT ? i : i - CUT;
+        for (int d = 0; d < HD; d++)
+            tiled[i >= CUT][(at / KERN_TILE * HD + d) * KERN_TILE + at % KERN_TILE] = k[i * HD + d];
+    }
+    for (int b = 0; b < 2; b++) kern()->f32_to_f16(tiled[b], ROOM * HD, k16[b]);
     for (int f16 = 0; f16 < 2; f16++) {
-        memset(out, 0, sizeof out);
-        if (f16) kern()->scores_f16(kv16, N, HD, q, NQ, 0.25f, scores, N);
-        else kern()->scores_f32(kv, N, HD, q, NQ, 0.25f, scores, N);
-        if (f16) kern()->accumulate_f16(kv16, N, HD, scores, N, NQ, out);
-        else kern()->accumulate_f32(kv, N, HD, scores, N, NQ, out);
+        kern_partial state_of = {total, total + NQ, total + 2 * NQ};
+        memset(total, 0, sizeof total);
+        for (int h = 0; h < NQ; h++) state_of.max[h] = -INFINITY;
+        for (int b = 0; b < 2; b++) {
+            float w[NQ * LD], block[NQ * (HD + 2)] = {0};
+            const kern_partial part = {block, block + NQ, block + 2 * NQ};
+            const size_t n = end[b] - begin[b], from = (b * CUT + begin[b]) * HD;
+            if (f16) kern()->scores_f16(k16[b], TILES, HD, q, NQ, 0.25f, w, LD, NULL);
+            else kern()->scores_f32(tiled[b], TILES, HD, q, NQ, 0.25f, w, LD, NULL);
+            kern()->weigh(w, LD, NQ, begin[b], end[b], part.max, part.sum);
+            if (f16) kern()->accumulate_f16(v16 + from, n, HD, w + begin[b], LD, NQ, part.out, NULL);
+            else kern()->accumulate_f32(v + from, n, HD, w + begin[b], LD, NQ, part.out, NULL);
+            kern()->merge(&part, NQ, HD, &state_of);
+        }
         for (int h = 0; h < NQ; h++) {
-            for (int i = 0; i < N; i++) {
-                double want = 0;
-                for (int d = 0; d < HD; d++) want += 0.25 * (double)q[h * HD + d] * (double)kv[i * HD + d];
-                assert_true(near("scores", want, (double)scores[h * N + i], 10, 1e-6));
+            double w[N], sum = 0, want[HD] = {0};
+            for (int i = HIDDEN; i < N; i++) {
+                double dot = 0;
+                for (int d = 0; d < HD; d++) dot += 0.25 * (double)q[h * HD + d] * (double)k[i * HD + d];
+                sum += w[i] = exp(dot);
             }
-            for (int d = 0; d < HD; d++) {
-                double want = 0;
-                for (int i = 0; i < N; i++) want += (double)scores[h * N + i] * (double)kv[i * HD + d];
-                assert_true(near("accumulate", want, (double)out[h * HD + d], 100, 1e-6));
-            }
+            for (int i = HIDDEN; i < N; i++)
+                for (int d = 0; d < HD; d++) want[d] += w[i] / sum * (double)v[i * HD + d];
+            assert_true(near("log-sum-exp", log(sum), (double)state_of.max[h] + log((double)state_of.sum[h]), 10, 1e-6));
+            for (int d = 0; d < HD; d++)
+                assert_true(near("attention", want[d], (double)(state_of.out[h * HD + d] / state_of.sum[h]), 1, 2e-6));
         }
     }
 }

@@ -48,7 +48,7 @@ static void check(const text *t) {
                         assert_int_equal(p->pos[s], at + s);
                         assert_true(scores[s] == value(t->tag[at + s], layer, head, d, 0));
                         w[s] = 1;
-                        kv_accumulate(p, 0, p->len, DIM, w, KV_PAGE, 1, out);
+                        kv_accumulate(p, 0, p->len, DIM, w, KV_PAGE, 1, out, NULL);
                         assert_true(out[d] == value(t->tag[at + s], layer, head, d, 1));
                     }
                 }
@@ -143,17 +143,33 @@ static void test_full(void **state) {
     kv_pool_destroy(&pool);
 }
 
+/* Stored positions with gaps: what a query sees is found by counting. */
 static void test_windows(void **state) {
-    kv_page p = {.len = 5, .pos = {3, 4, 7, 8, 20}};
-    uint32_t slot0;
-    assert_int_equal(kv_visible(&p, 2, 0, &slot0), 0);
-    assert_int_equal(kv_visible(&p, 7, 0, &slot0), 3);
-    assert_int_equal(slot0, 0);
-    assert_int_equal(kv_visible(&p, 8, 4, &slot0), 2); /* 5 .. 8: 7 and 8 */
-    assert_int_equal(slot0, 2);
-    assert_int_equal(kv_visible(&p, 8, 1, &slot0), 1); /* itself */
-    assert_int_equal(kv_visible(&p, 30, 5, &slot0), 0);
-    assert_int_equal(kv_visible(&p, 30, 0, &slot0), 5);
+    kv_params p = {1, 2, DIM, N_CTX, 1, SNUG_KV_F16};
+    for (uint32_t gap = 1; gap <= 3; gap++)
+        for (uint32_t len = 0; len <= N_CTX; len += 67) {
+            const float zero[DIM] = {0};
+            kv_pool *pool = NULL;
+            kv_seq *kv = NULL;
+            assert_int_equal(kv_pool_create(&p, &pool, NULL), SNUG_OK);
+            assert_int_equal(kv_seq_create(pool, &kv, NULL), SNUG_OK);
+            assert_int_equal(kv_reserve(kv, N_CTX, NULL), SNUG_OK); /* pages behind the last are empty */
+            for (uint32_t i = 0; i < len; i++)
+                kv_page_set((kv_page *)kv_get_page(kv, 0, 1, i / KV_PAGE), i % KV_PAGE, 2 + gap * i, DIM, zero, zero);
+            for (uint32_t pos = 0; pos < 2 + gap * len + 9; pos++)
+                for (uint32_t window = 0; window < 150; window += 1 + window * 2) {
+                    uint32_t first = 0, n = 0, slot0;
+                    for (uint32_t i = len; i-- > 0;) {
+                        uint32_t at = 2 + gap * i;
+                        if (at > pos || (window && pos - at >= window)) continue;
+                        first = i;
+                        n++;
+                    }
+                    assert_int_equal(kv_visible(kv, 0, 1, pos, window, &slot0), n);
+                    if (n) assert_int_equal(slot0, first);
+                }
+            kv_pool_destroy(&pool);
+        }
 }
 
 static void test_sizes(void **state) {

@@ -1,8 +1,8 @@
-/* Attention over one page. Scores come four at a time, 2 heads x 2 positions or 1 head x 4 positions, so that the four final
- * trees are one transposition; sums keep a strip of the output of two heads (or one) in registers while the positions pass.
- * A key or value is converted from f16 once per two heads. */
-#include "kern/avx2/avx2.h"
-#include "kern/canon.h"
+/* Attention. Scores of 16 positions lie in two registers, so a dot is its own chain in a lane and nothing is summed across
+ * lanes; sums keep a strip of the outputs in registers while the positions pass. Both take up to four queries at a time, enough
+ * that a key or value that was converted from f16 is used often, and as many tiles or columns as give 8 to 12 chains of fma:
+ * with less the latency shows, with more the registers do not suffice. */
+#include "kern/avx2/vexp.h"
 
 KERN_INLINE __m256 load_kv(const void *p, size_t i, bool f16) {
     return f16 ? _mm256_cvtph_ps(load_i128((const uint8_t *)p + 2 * i)) : _mm256_loadu_ps((const float *)p + i);
@@ -11,100 +11,115 @@ KERN_INLINE float load_kv1(const void *p, size_t i, bool f16) {
     return f16 ? half((const uint8_t *)p + 2 * i) : ((const float *)p)[i];
 }
 
+/* A step of a loop works on n elements from element `at` on; prefetches what stands there in `next`. Some lines are asked for
+ * twice, and with nothing to fetch the data in work: that costs less than a branch. */
+KERN_INLINE void fetch(const uint8_t *next, size_t at, size_t n, bool f16) {
+    const size_t size = f16 ? 2 : 4;
+    for (size_t b = 0; b < n * size; b += 64) _mm_prefetch((const char *)next + at * size + b, _MM_HINT_T0);
+}
+
 /* ---------------------------------------------------------------- scores ---- */
-
-/* canon_tree16 of four sets of lanes. After low + high and the two halves of that, row j holds 0+4, 1+5, 2+6, 3+7 of set j;
- * transposed, the rest of the tree runs across the sets. */
-KERN_INLINE __m128 four_trees(__m256 lane[4][2]) {
-    __m128 v[4];
-    for (int j = 0; j < 4; j++) {
-        __m256 a = _mm256_add_ps(lane[j][0], lane[j][1]);
-        v[j] = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    }
-    _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
-    return _mm_add_ps(_mm_add_ps(v[0], v[2]), _mm_add_ps(v[1], v[3]));
-}
-
-/* Columns [k, n) of four dots, n - k < 16: the lanes go through memory. */
-KERN_INLINE void add_tail(__m256 lane[4][2], size_t k, size_t n, const float *const q[4], const void *key, const size_t at[4], bool f16) {
-    for (int j = 0; j < 4; j++) {
-        float l[16];
-        _mm256_storeu_ps(l, lane[j][0]);
-        _mm256_storeu_ps(l + 8, lane[j][1]);
-        for (size_t i = k; i < n; i++) l[i % 16] = fmaf(load_kv1(key, at[j] + i, f16), q[j][i], l[i % 16]);
-        lane[j][0] = _mm256_loadu_ps(l);
-        lane[j][1] = _mm256_loadu_ps(l + 8);
-    }
-}
-
-/* Four dots of nh heads (2 or 1) with the 4 / nh keys that begin at elements at[]: h0k0 h0k1 h1k0 h1k1, or h0k0 .. h0k3. */
-KERN_INLINE __m128 four_dots(int nh, const float *q, size_t hd, const void *key, const size_t at[], bool f16) {
-    const int nk = 4 / nh;
-    __m256 lane[4][2];
-    for (int j = 0; j < 4; j++) lane[j][0] = lane[j][1] = _mm256_setzero_ps();
-    size_t k = 0;
-    for (; k + 16 <= hd; k += 16)
-        for (int h = 0; h < 2; h++) {
-            __m256 vk[4];
-            for (int i = 0; i < nk; i++) vk[i] = load_kv(key, at[i] + k + 8 * (size_t)h, f16);
-            for (int y = 0; y < nh; y++) {
-                __m256 vq = _mm256_loadu_ps(q + (size_t)y * hd + k + 8 * (size_t)h);
-                for (int i = 0; i < nk; i++) lane[y * nk + i][h] = _mm256_fmadd_ps(vk[i], vq, lane[y * nk + i][h]);
-            }
-        }
-    if (k < hd) {
-        const float *const four_q[4] = {q, q, nh == 2 ? q + hd : q, nh == 2 ? q + hd : q};
-        const size_t four_at[4] = {at[0], at[1], at[nh == 2 ? 0 : 2], at[nh == 2 ? 1 : 3]};
-        add_tail(lane, k, hd, four_q, key, four_at, f16);
-    }
-    return four_trees(lane);
-}
 
 typedef struct score_args {
     const void *k;
-    size_t n, head_dim;
+    size_t n_tiles, head_dim;
     const float *q;
     float scale;
     float *scores;
     size_t ld;
+    const uint8_t *next;
 } score_args;
 
-/* All positions of nh heads. Past the end the last position is taken again and dropped. */
-KERN_INLINE void score_heads(const score_args *a, size_t h, int nh, bool f16) {
-    const size_t nk = (size_t)(4 / nh);
-    for (size_t i = 0; i < a->n; i += nk) {
-        size_t at[4], left = a->n - i < nk ? a->n - i : nk;
-        for (size_t j = 0; j < nk; j++) at[j] = (i + (j < left ? j : left - 1)) * a->head_dim;
-        __m128 s = _mm_mul_ps(_mm_set1_ps(a->scale), four_dots(nh, a->q + h * a->head_dim, a->head_dim, a->k, at, f16));
-        float *to = a->scores + h * a->ld + i;
-        if (left == 4) {
-            _mm_storeu_ps(to, s);
-        } else if (nh == 2 && left == 2) {
-            _mm_storel_pi((__m64 *)(void *)to, s);
-            _mm_storeh_pi((__m64 *)(void *)(to + a->ld), s);
-        } else {
-            float four[4];
-            _mm_storeu_ps(four, s);
-            for (size_t y = 0; y < (size_t)nh; y++)
-                for (size_t j = 0; j < left; j++) to[y * a->ld + j] = four[y * nk + j];
+/* nt tiles from `tile` on, of queries [h, h + nq) */
+KERN_INLINE void score_tiles(const score_args *a, size_t h, size_t tile, int nq, int nt, bool f16) {
+    const size_t hd = a->head_dim, at = tile * KERN_TILE * hd;
+    const uint8_t *next = h == 0 && a->next ? a->next : a->k;
+    const float *q = a->q + h * hd;
+    __m256 dot[4][4][2];
+    for (int y = 0; y < nq; y++)
+        for (int x = 0; x < nt; x++) dot[y][x][0] = dot[y][x][1] = _mm256_setzero_ps();
+    for (size_t d = 0; d < hd; d++)
+        for (int x = 0; x < nt; x++) {
+            const size_t from = at + ((size_t)x * hd + d) * KERN_TILE;
+            fetch(next, from, KERN_TILE, f16);
+            __m256 k0 = load_kv(a->k, from, f16), k1 = load_kv(a->k, from + 8, f16);
+            for (int y = 0; y < nq; y++) {
+                __m256 vq = _mm256_broadcast_ss(q + (size_t)y * hd + d);
+                dot[y][x][0] = _mm256_fmadd_ps(k0, vq, dot[y][x][0]);
+                dot[y][x][1] = _mm256_fmadd_ps(k1, vq, dot[y][x][1]);
+            }
         }
+    const __m256 scale = _mm256_set1_ps(a->scale);
+    for (int y = 0; y < nq; y++)
+        for (int x = 0; x < nt; x++) {
+            float *to = a->scores + (h + (size_t)y) * a->ld + (tile + (size_t)x) * KERN_TILE;
+            _mm256_storeu_ps(to, _mm256_mul_ps(scale, dot[y][x][0]));
+            _mm256_storeu_ps(to + 8, _mm256_mul_ps(scale, dot[y][x][1]));
+        }
+}
+
+KERN_INLINE void score_queries(const score_args *a, size_t h, int nq, int nt, bool f16) {
+    size_t tile = 0;
+    for (; tile + (size_t)nt <= a->n_tiles; tile += (size_t)nt) score_tiles(a, h, tile, nq, nt, f16);
+    for (; tile < a->n_tiles; tile++) score_tiles(a, h, tile, nq, 1, f16);
+}
+
+/* How many of the n queries that are left go together: 5 are 3 and 2. */
+KERN_INLINE size_t next_queries(size_t n) { return n == 5 ? 3 : n < 4 ? n : 4; }
+
+KERN_INLINE void scores(const score_args *a, size_t n_q, bool f16) {
+    for (size_t h = 0, nq; h < n_q; h += nq) {
+        nq = next_queries(n_q - h);
+        if (nq == 4) score_queries(a, h, 4, 1, f16);
+        else if (nq == 3) score_queries(a, h, 3, 1, f16);
+        else if (nq == 2) score_queries(a, h, 2, 2, f16);
+        else score_queries(a, h, 1, 4, f16);
     }
 }
 
-KERN_INLINE void scores(const score_args *a, size_t n_q, bool f16) {
-    size_t h = 0;
-    for (; h + 2 <= n_q; h += 2) score_heads(a, h, 2, f16);
-    if (h < n_q) score_heads(a, h, 1, f16);
+void kern_attention_scores_f16_avx2(const uint16_t *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                                    float *out, size_t ld, const void *next) {
+    scores(&(score_args){k, n_tiles, head_dim, q, scale, out, ld, next}, n_q, true);
 }
 
-void kern_attention_scores_f16_avx2(const uint16_t *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale,
-                                    float *out, size_t ld) {
-    scores(&(score_args){k, n, head_dim, q, scale, out, ld}, n_q, true);
+void kern_attention_scores_f32_avx2(const float *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                                    float *out, size_t ld, const void *next) {
+    scores(&(score_args){k, n_tiles, head_dim, q, scale, out, ld, next}, n_q, false);
 }
 
-void kern_attention_scores_f32_avx2(const float *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale,
-                                    float *out, size_t ld) {
-    scores(&(score_args){k, n, head_dim, q, scale, out, ld}, n_q, false);
+/* --------------------------------------------------------------- weights ---- */
+
+/* Of whole 16s: -inf beside the range changes no maximum, and its exp, +0, no sum. */
+KERN_INLINE float weigh(float *x, size_t n, float *sum) {
+    __m256 m0 = _mm256_set1_ps(-INFINITY), m1 = m0, l0 = _mm256_setzero_ps(), l1 = l0;
+    for (size_t i = 0; i < n; i += 16) { /* a NaN in the first operand is skipped */
+        m0 = _mm256_max_ps(_mm256_loadu_ps(x + i), m0);
+        m1 = _mm256_max_ps(_mm256_loadu_ps(x + i + 8), m1);
+    }
+    m0 = _mm256_max_ps(m0, m1);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(m0), _mm256_extractf128_ps(m0, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    const float max = _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m))) + 0.0f;
+    const __m256 vmax = _mm256_set1_ps(max);
+    for (size_t i = 0; i < n; i += 16) {
+        __m256 a = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax));
+        __m256 b = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
+        _mm256_storeu_ps(x + i, a);
+        _mm256_storeu_ps(x + i + 8, b);
+        l0 = _mm256_add_ps(l0, a);
+        l1 = _mm256_add_ps(l1, b);
+    }
+    *sum = tree16(l0, l1);
+    return max;
+}
+
+void kern_attention_weigh_avx2(float *x, size_t ld, size_t n_q, size_t begin, size_t end, float *max, float *sum) {
+    const size_t first = begin / 16 * 16, last = (end + 15) / 16 * 16;
+    for (size_t h = 0; h < n_q; h++, x += ld) {
+        for (size_t i = first; i < begin; i++) x[i] = -INFINITY;
+        for (size_t i = end; i < last; i++) x[i] = -INFINITY;
+        max[h] = weigh(x + first, last - first, &sum[h]);
+    }
 }
 
 /* ------------------------------------------------------------------ sums ---- */
@@ -115,23 +130,28 @@ typedef struct sum_args {
     const float *w;
     size_t ld;
     float *out;
+    const uint8_t *next;
 } sum_args;
 
-/* Columns [d, d + 8 * nv) of heads h .. h + nh */
-KERN_INLINE void sum_tile(const sum_args *a, size_t h, size_t d, int nh, int nv, bool f16) {
-    __m256 acc[2][8];
-    for (int y = 0; y < nh; y++)
-        for (int x = 0; x < nv; x++) acc[y][x] = _mm256_loadu_ps(a->out + (h + (size_t)y) * a->head_dim + d + 8 * (size_t)x);
+/* Columns [d, d + 8 * nv) of queries [h, h + nq) */
+KERN_INLINE void sum_tile(const sum_args *a, size_t h, size_t d, int nq, int nv, bool f16) {
+    float *out = a->out + h * a->head_dim + d;
+    const float *w = a->w + h * a->ld;
+    const uint8_t *next = h == 0 && a->next ? a->next : a->v;
+    __m256 acc[4][8];
+    for (int y = 0; y < nq; y++)
+        for (int x = 0; x < nv; x++) acc[y][x] = _mm256_loadu_ps(out + (size_t)y * a->head_dim + 8 * x);
     for (size_t i = 0; i < a->n; i++) {
-        __m256 w[2];
-        for (int y = 0; y < nh; y++) w[y] = _mm256_broadcast_ss(a->w + (h + (size_t)y) * a->ld + i);
+        fetch(next, d * a->n + i * 8 * (size_t)nv, 8 * (size_t)nv, f16);
+        __m256 vw[4];
+        for (int y = 0; y < nq; y++) vw[y] = _mm256_broadcast_ss(w + (size_t)y * a->ld + i);
         for (int x = 0; x < nv; x++) {
             __m256 v = load_kv(a->v, i * a->head_dim + d + 8 * (size_t)x, f16);
-            for (int y = 0; y < nh; y++) acc[y][x] = _mm256_fmadd_ps(w[y], v, acc[y][x]);
+            for (int y = 0; y < nq; y++) acc[y][x] = _mm256_fmadd_ps(vw[y], v, acc[y][x]);
         }
     }
-    for (int y = 0; y < nh; y++)
-        for (int x = 0; x < nv; x++) _mm256_storeu_ps(a->out + (h + (size_t)y) * a->head_dim + d + 8 * (size_t)x, acc[y][x]);
+    for (int y = 0; y < nq; y++)
+        for (int x = 0; x < nv; x++) _mm256_storeu_ps(out + (size_t)y * a->head_dim + 8 * x, acc[y][x]);
 }
 
 KERN_INLINE void sum_column(const sum_args *a, size_t h, size_t d, bool f16) {
@@ -139,26 +159,47 @@ KERN_INLINE void sum_column(const sum_args *a, size_t h, size_t d, bool f16) {
     for (size_t i = 0; i < a->n; i++) *out = fmaf(a->w[h * a->ld + i], load_kv1(a->v, i * a->head_dim + d, f16), *out);
 }
 
-KERN_INLINE void sum_heads(const sum_args *a, size_t h, int nh, int nv, bool f16) {
+KERN_INLINE void sum_queries(const sum_args *a, size_t h, int nq, int nv, bool f16) {
     size_t d = 0;
-    for (; d + 8 * (size_t)nv <= a->head_dim; d += 8 * (size_t)nv) sum_tile(a, h, d, nh, nv, f16);
-    for (; d + 8 <= a->head_dim; d += 8) sum_tile(a, h, d, nh, 1, f16);
+    for (; d + 8 * (size_t)nv <= a->head_dim; d += 8 * (size_t)nv) sum_tile(a, h, d, nq, nv, f16);
+    for (; d + 8 <= a->head_dim; d += 8) sum_tile(a, h, d, nq, 1, f16);
     for (; d < a->head_dim; d++)
-        for (int y = 0; y < nh; y++) sum_column(a, h + (size_t)y, d, f16);
+        for (int y = 0; y < nq; y++) sum_column(a, h + (size_t)y, d, f16);
 }
 
 KERN_INLINE void accumulate(const sum_args *a, size_t n_q, bool f16) {
-    size_t h = 0;
-    for (; h + 2 <= n_q; h += 2) sum_heads(a, h, 2, 4, f16);
-    if (h < n_q) sum_heads(a, h, 1, 8, f16);
+    for (size_t h = 0, nq; h < n_q; h += nq) {
+        nq = next_queries(n_q - h);
+        if (nq == 4) sum_queries(a, h, 4, 2, f16);
+        else if (nq == 3) sum_queries(a, h, 3, 4, f16);
+        else if (nq == 2) sum_queries(a, h, 2, 4, f16);
+        else sum_queries(a, h, 1, 8, f16);
+    }
 }
 
 void kern_attention_accumulate_f16_avx2(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q,
-                                        float *out) {
-    accumulate(&(sum_args){v, n, head_dim, w, ld, out}, n_q, true);
+                                        float *out, const void *next) {
+    accumulate(&(sum_args){v, n, head_dim, w, ld, out, next}, n_q, true);
 }
 
 void kern_attention_accumulate_f32_avx2(const float *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q,
-                                        float *out) {
-    accumulate(&(sum_args){v, n, head_dim, w, ld, out}, n_q, false);
+                                        float *out, const void *next) {
+    accumulate(&(sum_args){v, n, head_dim, w, ld, out, next}, n_q, false);
+}
+
+/* ---------------------------------------------------------------- blocks ---- */
+
+void kern_attention_merge_avx2(const kern_partial *block, size_t n_q, size_t head_dim, const kern_partial *state) {
+    for (size_t h = 0; h < n_q; h++) {
+        float m = block->max[h], max = state->max[h] > m ? state->max[h] : m;
+        const float a = canon_expf(state->max[h] - max), b = canon_expf(m - max), *from = block->out + h * head_dim;
+        const __m256 va = _mm256_set1_ps(a), vb = _mm256_set1_ps(b);
+        float *to = state->out + h * head_dim;
+        size_t d = 0;
+        state->max[h] = max;
+        state->sum[h] = fmaf(block->sum[h], b, state->sum[h] * a);
+        for (; d + 8 <= head_dim; d += 8)
+            _mm256_storeu_ps(to + d, _mm256_fmadd_ps(_mm256_loadu_ps(from + d), vb, _mm256_mul_ps(_mm256_loadu_ps(to + d), va)));
+        for (; d < head_dim; d++) to[d] = fmaf(from[d], b, to[d] * a);
+    }
 }

@@ -47,6 +47,8 @@ void kern_init_avx2(kern_table *t) {
     t->rope = kern_layer_rope_avx2;
     t->scores_f16 = kern_attention_scores_f16_avx2;
     t->scores_f32 = kern_attention_scores_f32_avx2;
+    t->weigh = kern_attention_weigh_avx2;
     t->accumulate_f16 = kern_attention_accumulate_f16_avx2;
     t->accumulate_f32 = kern_attention_accumulate_f32_avx2;
+    t->merge = kern_attention_merge_avx2;
 }

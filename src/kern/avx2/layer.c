@@ -1,23 +1,5 @@
 /* What stands between the matrices. The 16 canonical lanes are two registers; tails continue in the stored lanes. */
-#include "kern/avx2/avx2.h"
-#include "kern/canon.h"
-
-/* canon_expf, lane by lane. max(LO, x) and min(HI, x) return x when it is NaN, as the scalar comparisons do. */
-KERN_INLINE __m256 vexp(__m256 x) {
-    x = _mm256_max_ps(_mm256_set1_ps(CANON_EXP_LO), x);
-    x = _mm256_min_ps(_mm256_set1_ps(CANON_EXP_HI), x);
-    __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(CANON_LOG2E), _mm256_set1_ps(CANON_ROUND));
-    __m256 n = _mm256_sub_ps(t, _mm256_set1_ps(CANON_ROUND));
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(CANON_LN2_HI), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(CANON_LN2_LO), r);
-    __m256 p = _mm256_set1_ps(canon_exp_coef[0]);
-    for (int i = 1; i < 8; i++) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(canon_exp_coef[i]));
-    const __m256i bias = _mm256_set1_epi32(127);
-    __m256i k = _mm256_sub_epi32(_mm256_castps_si256(t), _mm256_set1_epi32((int)CANON_ROUND_BITS));
-    __m256i k1 = _mm256_srai_epi32(k, 1), k2 = _mm256_sub_epi32(k, k1);
-    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(k1, bias), 23)));
-    return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(k2, bias), 23)));
-}
+#include "kern/avx2/vexp.h"
 
 void kern_layer_rmsnorm_avx2(const float *x, const float *gain, float eps, size_t n, float *out) {
     __m256 l0 = _mm256_setzero_ps(), l1 = l0;
@@ -75,7 +57,8 @@ float kern_layer_softmax_avx2(float *x, size_t n) {
     __m256 l0 = _mm256_setzero_ps(), l1 = l0;
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        __m256 a = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax)), b = vexp(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
+        __m256 a = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i), vmax));
+        __m256 b = vexp_negative(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8), vmax));
         _mm256_storeu_ps(x + i, a);
         _mm256_storeu_ps(x + i + 8, b);
         l0 = _mm256_add_ps(l0, a);

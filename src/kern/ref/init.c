@@ -48,7 +48,9 @@ void kern_init_ref(kern_table *t) {
         .rope = kern_layer_rope_ref,
         .scores_f16 = kern_attention_scores_f16_ref,
         .scores_f32 = kern_attention_scores_f32_ref,
+        .weigh = kern_attention_weigh_ref,
         .accumulate_f16 = kern_attention_accumulate_f16_ref,
         .accumulate_f32 = kern_attention_accumulate_f32_ref,
+        .merge = kern_attention_merge_ref,
     };
 }

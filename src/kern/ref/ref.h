@@ -52,12 +52,14 @@ void kern_layer_silu_mul_ref(float *gate, const float *up, size_t n);
 float kern_layer_softmax_ref(float *x, size_t n);
 void kern_layer_rope_ref(float *x, size_t half, const float *cs, bool interleaved);
 
-void kern_attention_scores_f16_ref(const uint16_t *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale,
-                                   float *scores, size_t ld);
-void kern_attention_scores_f32_ref(const float *k, size_t n, size_t head_dim, const float *q, size_t n_q, float scale,
-                                   float *scores, size_t ld);
+void kern_attention_scores_f16_ref(const uint16_t *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                                   float *scores, size_t ld, const void *next);
+void kern_attention_scores_f32_ref(const float *k, size_t n_tiles, size_t head_dim, const float *q, size_t n_q, float scale,
+                                   float *scores, size_t ld, const void *next);
+void kern_attention_weigh_ref(float *x, size_t ld, size_t n_q, size_t begin, size_t end, float *max, float *sum);
 void kern_attention_accumulate_f16_ref(const uint16_t *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q,
-                                       float *out);
+                                       float *out, const void *next);
 void kern_attention_accumulate_f32_ref(const float *v, size_t n, size_t head_dim, const float *w, size_t ld, size_t n_q,
-                                       float *out);
+                                       float *out, const void *next);
+void kern_attention_merge_ref(const kern_partial *block, size_t n_q, size_t head_dim, const kern_partial *state);
 #endif
