@@ -1,7 +1,8 @@
 /* Threads: the only file with OpenMP in it.
  *
- * Tiles are handed out as workers become free (schedule(dynamic)): which worker does a tile never matters, because the grid
- * depends on n and grain alone and workers differ only in their scratch. Worker 0 is the calling thread. */
+ * Each worker goes through a stretch of neighbouring tiles, so that it reads memory in one stream, and then helps those that are behind:
+ * on a busy machine some are. Which worker does a tile never matters, because the grid depends on n and grain alone and workers
+ * differ only in their scratch. Worker 0 is the calling thread. */
 #include "base/thread.h"
 
 #include "base/quota.h"
@@ -9,7 +10,10 @@
 #include <math.h>
 #include <omp.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <unistd.h>
+
+enum { MAX_WORKERS = 256 };
 
 /* CPUs that the affinity mask allows; the mask's size grows until the kernel accepts it (machines with > 1024 CPUs). */
 static int affinity_count(void) {
@@ -33,6 +37,27 @@ int thread_default_count(void) {
     return count < 1 ? 1 : count;
 }
 
+/* A worker's stretch of tiles, on a cache line of its own. */
+typedef struct stretch { _Alignas(64) atomic_size_t next; size_t end; } stretch;
+
+static void run_tiles(int threads, size_t n, size_t grain, size_t tiles, thread_fn fn, void *ctx) {
+    stretch of[MAX_WORKERS];
+    if (threads > MAX_WORKERS) threads = MAX_WORKERS;
+    for (int w = 0; w < threads; w++) {
+        atomic_init(&of[w].next, tiles * (size_t)w / (size_t)threads);
+        of[w].end = tiles * ((size_t)w + 1) / (size_t)threads;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        int worker = omp_get_thread_num();
+        for (int k = 0; k < threads; k++) { /* its own stretch, then what is left of the others' */
+            stretch *s = &of[(worker + k) % threads];
+            for (size_t t; (t = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed)) < s->end;)
+                fn(ctx, t * grain, n - t * grain < grain ? n : (t + 1) * grain, worker);
+        }
+    }
+}
+
 void thread_for(int threads, size_t n, size_t grain, thread_fn fn, void *ctx) {
     if (grain == 0) grain = 1;
     size_t tiles = n / grain + (n % grain != 0);
@@ -41,7 +66,5 @@ void thread_for(int threads, size_t n, size_t grain, thread_fn fn, void *ctx) {
         for (size_t t = 0; t < tiles; t++) fn(ctx, t * grain, n - t * grain < grain ? n : (t + 1) * grain, 0);
         return;
     }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (size_t t = 0; t < tiles; t++)
-        fn(ctx, t * grain, n - t * grain < grain ? n : (t + 1) * grain, omp_get_thread_num());
+    run_tiles(threads, n, grain, tiles, fn, ctx);
 }

@@ -21,6 +21,9 @@
 #include "kern/blocks.h"
 #include "kern/panel.h"
 
+#ifndef AHEAD
+#define AHEAD 6144
+#endif
 enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4 };
 
 /* ---------------------------------------------------------------- scales ---- */
@@ -151,7 +154,11 @@ KERN_INLINE void add_result(const kern_panel_args *a, bool has_min, int row0, si
 KERN_INLINE int class_of(const panel_form f) { return f.table ? 8 : f.bits; }
 
 /* Where a panel's header and codes stand. */
-typedef struct spans { size_t head, stride, block_bytes; int log_cpg; float offset[8]; } spans;
+typedef struct spans {
+    size_t head, stride, block_bytes, step_bytes; /* step_bytes: of STEP chunks with their headers, if these stand between them */
+    int log_cpg;
+    float offset[8];
+} spans;
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
     spans s = {.head = f.head, .stride = 64u * f.bits};
     if (f.block_chunks == 0) {
@@ -160,6 +167,7 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
         for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
     }
     s.block_bytes = ROWS * (s.head + 4u * f.bits * f.block_chunks);
+    s.step_bytes = f.block_chunks ? STEP / f.block_chunks * s.block_bytes : STEP * s.stride;
     return s;
 }
 
@@ -184,6 +192,12 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
     return n;
 }
 
+/* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
+ * bytes, and so does each page. The end of what is fetched may lie outside the panel, in the next one as a rule. */
+KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
 /* A few tokens: codes are taken apart where they are multiplied. */
 KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_panel_args *a, size_t t0) {
     const spans w = spans_of(a, f);
@@ -193,7 +207,8 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_pane
     for (int h = 0; h < ROWS / LANES; h++)
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
-    for (size_t c = 0; c < a->n_chunks; c += STEP)
+    for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        fetch_ahead(a->panel + ROWS * w.head + c * w.step_bytes / STEP, w.step_bytes);
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
             _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
@@ -201,6 +216,7 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_pane
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, s, m, &codes, &stride);
             dot_chunks(f, class_of(f), T, 1, codes, stride, c, n, s, m, &x, acc[h], off[h]);
         }
+    }
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
