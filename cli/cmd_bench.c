@@ -17,7 +17,8 @@ const command bench_command = {
         "Each figure is the median of the repetitions, with the least and the most beside it. The tokens are "
         "arbitrary:\n"
         "speed does not depend on them. A depth takes as long to reach as to read a text of that length; --depth 0 is\n"
-        "quick. Of the default depths those that the model's context does not hold are left out.",
+        "quick. Of the default depths those that the model's context does not hold are left out. With --sequences N, N\n"
+        "texts are written at once, a token of each in one pass over the weights: what a server does.",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug bench small.snug",
 };
@@ -32,11 +33,12 @@ typedef struct samples {
 
 typedef struct speed {
     int threads;
-    uint32_t depth;
+    uint32_t depth, n_seqs;
     samples prefill, decode;
-    uint64_t bytes, kv_bytes; /* per written token: all of them, and those of the cache */
+    uint64_t bytes, kv_bytes; /* of a pass that writes a token for each sequence: all of them, and those of the cache */
     double bandwidth;
     snug_memory memory;
+    uint64_t resident; /* of the process, after the last repetition */
 } speed;
 
 static int compare_reals(const void *a, const void *b) {
@@ -49,7 +51,7 @@ static double median(const samples *s) {
 }
 
 static double bytes_per_s(const speed *s) {
-    return median(&s->decode) * (double)s->bytes;
+    return median(&s->decode) / s->n_seqs * (double)s->bytes;
 }
 
 static double roofline_share(const speed *s) {
@@ -89,9 +91,9 @@ static uint64_t kv_bytes_per_token(const snug_model_info *info, uint32_t depth, 
 typedef struct bench_run {
     const snug_model *model;
     snug_context *ctx;
-    snug_seq *seq;
+    snug_seq **seqs;  /* (n_seqs); all of one length but while the first one reads */
     snug_item *items; /* (batch) */
-    uint32_t n_vocab, prompt, generate, batch, repeats;
+    uint32_t n_vocab, n_seqs, prompt, generate, batch, repeats;
     int_list depths; /* rising */
     progress_view *view;
     double began, reported;
@@ -122,43 +124,63 @@ static snug_err advance(bench_run *b, uint32_t n, const char *stage, snug_error 
     return err->code;
 }
 
-/* Decodes n tokens behind the first `depth` positions, `step` at a time; *seconds excludes the reporting. */
-static snug_err time_tokens(bench_run *b, uint32_t depth, uint32_t n, uint32_t step, const char *stage, double *seconds,
-                            snug_error *err) {
-    snug_err code = snug_seq_truncate(b->seq, depth, err);
+/* One pass; *seconds grows by its time. */
+static snug_err time_pass(bench_run *b, uint32_t count, const char *stage, double *seconds, snug_error *err) {
+    double began = now_seconds();
+    snug_err code = snug_decode(b->ctx, b->items, count, err);
+    *seconds += now_seconds() - began;
+    return code ? code : advance(b, count, stage, err);
+}
+
+static snug_item item_at(const bench_run *b, uint32_t seq, uint32_t at, bool last) {
+    return (snug_item){.seq = b->seqs[seq], .token = some_token(b, seq + at), .pos = at, .wants_logits = last};
+}
+
+/* One sequence reads n tokens behind its first `depth`, as many at a time as a pass takes. */
+static snug_err time_reading(bench_run *b, uint32_t seq, uint32_t depth, uint32_t n, const char *stage, double *seconds,
+                             snug_error *err) {
+    snug_err code = snug_seq_truncate(b->seqs[seq], depth, err);
     *seconds = 0;
     for (uint32_t at = depth, end = depth + n; !code && at < end;) {
-        uint32_t count = end - at < step ? end - at : step;
-        for (uint32_t i = 0; i < count; i++)
-            b->items[i] = (snug_item){
-                .seq = b->seq, .token = some_token(b, at + i), .pos = at + i, .wants_logits = i + 1 == count};
-        double began = now_seconds();
-        code = snug_decode(b->ctx, b->items, count, err);
-        *seconds += now_seconds() - began;
+        uint32_t count = end - at < b->batch ? end - at : b->batch;
+        for (uint32_t i = 0; i < count; i++) b->items[i] = item_at(b, seq, at + i, i + 1 == count);
+        code = time_pass(b, count, stage, seconds, err);
         at += count;
-        if (!code) code = advance(b, count, stage, err);
     }
     return code;
 }
 
-static snug_err sample_tokens(bench_run *b, uint32_t depth, uint32_t n, uint32_t step, const char *stage, samples *out,
-                              snug_error *err) {
-    double seconds;
-    snug_err code = time_tokens(b, depth, n, step, stage, &seconds, err);
-    if (!code) out->tps[out->n++] = n / (seconds > 0 ? seconds : 1e-9); /* no clock ticks finer */
+/* Every sequence writes n tokens behind its first `depth`: one each in a pass. */
+static snug_err time_writing(bench_run *b, uint32_t depth, uint32_t n, double *seconds, snug_error *err) {
+    snug_err code = SNUG_OK;
+    *seconds = 0;
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_truncate(b->seqs[s], depth, err);
+    for (uint32_t at = depth; !code && at < depth + n; at++) {
+        for (uint32_t s = 0; s < b->n_seqs; s++) b->items[s] = item_at(b, s, at, true);
+        code = time_pass(b, b->n_seqs, "decode", seconds, err);
+    }
     return code;
 }
 
-/* The sequence holds at most out->depth positions; it is filled up to there once and brought back by truncation. */
+static void put_sample(samples *out, uint64_t tokens, double seconds) {
+    out->tps[out->n++] = (double)tokens / (seconds > 0 ? seconds : 1e-9); /* no clock ticks finer */
+}
+
+/* The sequences hold at most out->depth positions; they are filled up to there once and brought back by truncation. */
 static snug_err bench_depth(bench_run *b, speed *out, snug_error *err) {
-    uint32_t held = snug_seq_length(b->seq);
     double seconds;
-    snug_err code = time_tokens(b, held, out->depth - held, b->batch, "fill", &seconds, err);
-    for (uint32_t i = 0; !code && i < b->repeats; i++) {
-        code = sample_tokens(b, out->depth, b->prompt, b->batch, "prefill", &out->prefill, err);
-        if (!code) code = sample_tokens(b, out->depth, b->generate, 1, "decode", &out->decode, err);
+    snug_err code = SNUG_OK;
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) {
+        uint32_t held = snug_seq_length(b->seqs[s]);
+        code = time_reading(b, s, held, out->depth - held, "fill", &seconds, err);
     }
-    if (!code) code = snug_seq_truncate(b->seq, out->depth, err);
+    for (uint32_t i = 0; !code && i < b->repeats; i++) {
+        code = time_reading(b, 0, out->depth, b->prompt, "prefill", &seconds, err);
+        if (!code) put_sample(&out->prefill, b->prompt, seconds);
+        if (!code) code = time_writing(b, out->depth, b->generate, &seconds, err);
+        if (!code) put_sample(&out->decode, (uint64_t)b->generate * b->n_seqs, seconds);
+    }
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_truncate(b->seqs[s], out->depth, err);
     qsort(out->prefill.tps, out->prefill.n, sizeof *out->prefill.tps, compare_reals);
     qsort(out->decode.tps, out->decode.n, sizeof *out->decode.tps, compare_reals);
     return code;
@@ -168,24 +190,28 @@ static snug_err bench_depth(bench_run *b, speed *out, snug_error *err) {
  * so that a moment in which the machine was busy does not flatter the share. */
 static snug_err bench_threads(bench_run *b, int threads, speed *out, snug_error *err) {
     uint32_t span = b->prompt > b->generate ? b->prompt : b->generate;
-    snug_context_params cp = {
-        .n_ctx = (uint32_t)b->depths.item[b->depths.n - 1] + span, .max_batch = b->batch, .threads = threads};
+    snug_context_params cp = {.n_ctx = (uint32_t)b->depths.item[b->depths.n - 1] + span,
+                              .max_seqs = b->n_seqs,
+                              .max_batch = b->batch > b->n_seqs ? b->batch : b->n_seqs,
+                              .threads = threads};
     if (!threads) threads = snug_default_threads();
     double before = measure_bandwidth(threads), seconds;
     snug_memory memory = {0};
     snug_err code = snug_context_create(b->model, &cp, &b->ctx, err);
     if (!code) code = snug_context_memory(b->model, &cp, &memory, err);
-    if (!code) code = snug_seq_create(b->ctx, &b->seq, err);
-    if (!code) code = time_tokens(b, 0, 1, 1, "warm up", &seconds, err); /* maps all weights */
-    if (!code) code = snug_seq_truncate(b->seq, 0, err);
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_create(b->ctx, &b->seqs[s], err);
+    if (!code) code = time_reading(b, 0, 0, 1, "warm up", &seconds, err); /* maps all weights */
+    if (!code) code = snug_seq_truncate(b->seqs[0], 0, err);
     for (size_t i = 0; !code && i < b->depths.n; i++) code = bench_depth(b, &out[i], err);
-    snug_seq_destroy(&b->seq);
+    uint64_t resident = snug_resident_bytes();
+    for (uint32_t s = 0; s < b->n_seqs; s++) snug_seq_destroy(&b->seqs[s]);
     snug_context_destroy(&b->ctx);
     if (code) return code;
     double after = measure_bandwidth(threads);
     for (size_t i = 0; i < b->depths.n; i++) {
         out[i].threads = threads;
         out[i].memory = memory;
+        out[i].resident = resident;
         out[i].bandwidth = before > after ? before : after;
     }
     return SNUG_OK;
@@ -208,8 +234,8 @@ static void put_speed(json_t *o, const speed *s) {
     json_put_int(o, "depth", s->depth);
     put_samples(o, "prefill", &s->prefill);
     put_samples(o, "decode", &s->decode);
-    json_put_int(o, "bytes_per_token", s->bytes);
-    json_put_int(o, "kv_bytes_per_token", s->kv_bytes);
+    json_put_int(o, "bytes_per_token", s->bytes / s->n_seqs);
+    json_put_int(o, "kv_bytes_per_token", s->kv_bytes / s->n_seqs);
     json_put_real(o, "bytes_per_s", bytes_per_s(s));
     json_put_real(o, "bandwidth_bytes_per_s", s->bandwidth);
     json_put_real(o, "bandwidth_share", roofline_share(s));
@@ -226,12 +252,14 @@ static json_t *bench_json(const char *path, const bench_run *b, const speed *s, 
     }
     json_put_text(o, "model", path);
     put_speed(o, best); /* the fastest stands at the top level */
-    json_put_int(o, "weight_bytes_per_token", best->bytes - best->kv_bytes);
+    json_put_int(o, "weight_bytes_per_token", (best->bytes - best->kv_bytes) / b->n_seqs);
     json_put_int(o, "prompt_tokens", b->prompt);
     json_put_int(o, "tokens", b->generate);
+    json_put_int(o, "sequences", b->n_seqs);
     json_put_int(o, "batch", b->batch);
     json_put_text(o, "cpu_level", snug_cpu_level());
     json_put_int(o, "memory_bytes", best->memory.total_bytes);
+    json_put_int(o, "resident_bytes", best->resident);
     json_object_set_new(o, "runs", runs);
     return o;
 }
@@ -246,12 +274,13 @@ static const char *spread_text(char out[TEXT_MAX], const samples *s) {
 }
 
 static void print_speeds(const bench_run *b, const speed *s, size_t n) {
-    char a[TEXT_MAX], m[TEXT_MAX], prefill[64], decode[64];
-    printf("%s kernels, %s of weights per token, %s to run; tokens per second, median (least .. most) of %u\n",
-           snug_cpu_level(), size_text(a, s->bytes - s->kv_bytes), size_text(m, s->memory.total_bytes), b->repeats);
+    char a[TEXT_MAX], m[TEXT_MAX], r[TEXT_MAX], prefill[64], decode[64];
+    printf("%s kernels, %s of weights per pass, %s resident of at most %s; tokens per second, median (least .. most) of %u\n",
+           snug_cpu_level(), size_text(a, s->bytes - s->kv_bytes), size_text(r, s->resident), size_text(m, s->memory.total_bytes), b->repeats);
     snprintf(prefill, sizeof prefill, "prefill of %u", b->prompt);
-    snprintf(decode, sizeof decode, "decode of %u", b->generate);
-    printf("threads   depth   %-25s  %-25s  a token reads   of memory's speed\n", prefill, decode);
+    if (b->n_seqs > 1) snprintf(decode, sizeof decode, "decode of %u x %u", b->n_seqs, b->generate);
+    else snprintf(decode, sizeof decode, "decode of %u", b->generate);
+    printf("threads   depth   %-25s  %-25s  a %s reads   of memory's speed\n", prefill, decode, b->n_seqs > 1 ? "pass" : "token");
     for (size_t i = 0; i < n; i++) {
         char p[TEXT_MAX], d[TEXT_MAX];
         printf("%7d %7u   %-25s  %-25s  %13s   ", s[i].threads, s[i].depth, spread_text(p, &s[i].prefill),
@@ -295,9 +324,10 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
     size_t n = threads->n * b->depths.n;
     speed *speeds = calloc(n, sizeof *speeds);
     double *tps = calloc(n * 2 * b->repeats, sizeof *tps);
-    b->items = calloc(b->batch, sizeof *b->items);
+    b->items = calloc(b->batch > b->n_seqs ? b->batch : b->n_seqs, sizeof *b->items);
+    b->seqs = calloc(b->n_seqs, sizeof(snug_seq *));
     snug_err code = SNUG_OK;
-    if (!speeds || !tps || !b->items) {
+    if (!speeds || !tps || !b->items || !b->seqs) {
         *err = (snug_error){.code = SNUG_ERR_NOMEM, .message = "no memory for the samples"};
         code = err->code;
     }
@@ -306,7 +336,8 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
     for (size_t i = 0; !code && i < n; i++) {
         speed *s = &speeds[i];
         s->depth = (uint32_t)b->depths.item[i % b->depths.n];
-        s->kv_bytes = kv_bytes_per_token(info, s->depth, b->generate);
+        s->n_seqs = b->n_seqs;
+        s->kv_bytes = b->n_seqs * kv_bytes_per_token(info, s->depth, b->generate);
         s->bytes = weight_bytes + s->kv_bytes;
         s->prefill.tps = tps + 2 * i * b->repeats;
         s->decode.tps = s->prefill.tps + b->repeats;
@@ -315,8 +346,8 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
     progress_open(&view, json);
     b->view = &view;
     b->began = now_seconds();
-    b->total = (1 + (uint64_t)b->depths.item[b->depths.n - 1]) * threads->n +
-               (uint64_t)(b->prompt + b->generate) * b->repeats * n;
+    b->total = (1 + (uint64_t)b->depths.item[b->depths.n - 1] * b->n_seqs) * threads->n +
+               (uint64_t)(b->prompt + b->generate * b->n_seqs) * b->repeats * n;
     for (size_t i = 0; !code && i < threads->n; i++)
         code = bench_threads(b, threads->item[i], speeds + i * b->depths.n, err);
     progress_close(&view);
@@ -327,6 +358,7 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
         exit_code = finish_json(&bench_command, bench_json(path, b, speeds, n));
     else
         print_speeds(b, speeds, n);
+    free(b->seqs);
     free(b->items);
     free(tps);
     free(speeds);
@@ -335,7 +367,7 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
 
 int cmd_bench(int argc, char **argv) {
     bench_run b = {
-        .prompt = 512, .generate = 64, .batch = 512, .repeats = 3, .depths = {.item = {0, 4096, 16384}, .n = 3}};
+        .n_seqs = 1, .prompt = 512, .generate = 64, .batch = 512, .repeats = 3, .depths = {.item = {0, 4096, 16384}, .n = 3}};
     int_list threads = {.item = {0}, .n = 1};
     bool json = false;
     const char *path;
@@ -381,6 +413,14 @@ int cmd_bench(int argc, char **argv) {
          .min = 1,
          .max = 1000,
          .help = "repetitions (default 3)"},
+        {.name = "sequences",
+         .letter = 's',
+         .kind = OPT_U32,
+         .value = &b.n_seqs,
+         .arg = "N",
+         .min = 1,
+         .max = 1024,
+         .help = "texts written at once (default 1)"},
         {.name = "batch",
          .letter = 'b',
          .kind = OPT_U32,

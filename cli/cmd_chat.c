@@ -24,7 +24,7 @@ const command chat_command = {
 enum { DEFAULT_CTX = 4096 };
 
 typedef struct talk {
-    const snug_model *model;
+    snug_model *model;
     const gen_options *gen;
     writer writer;
     snug_message *message; /* contents are owned */

@@ -23,6 +23,7 @@ typedef struct run_options {
     gen_options gen;
     const char *model, *prompt, *prompt_file;
     bool echo, special, json;
+    double began;
 } run_options;
 
 static void print_stats(const writer *w, stop_reason why, size_t n_prompt, bool show_seed) {
@@ -35,6 +36,8 @@ static void print_stats(const writer *w, stop_reason why, size_t n_prompt, bool 
         fprintf(stderr, "; %llu of %llu drafted came true", (unsigned long long)d.accepted,
                 (unsigned long long)d.drafted);
     }
+    char peak[TEXT_MAX];
+    if (snug_peak_resident_bytes()) fprintf(stderr, "; %s of memory", size_text(peak, snug_peak_resident_bytes()));
     if (show_seed) fprintf(stderr, "; seed %llu", (unsigned long long)w->options->seed);
     fprintf(stderr, "]\n");
 }
@@ -51,6 +54,9 @@ static json_t *run_json(const run_options *o, const writer *w, stop_reason why, 
     snug_draft_stats d = snug_text_draft_stats(w->tokens);
     json_put_int(j, "drafted_tokens", d.drafted);
     json_put_int(j, "accepted_tokens", d.accepted);
+    json_put_real(j, "first_token_s", w->first_at > 0 ? w->first_at - o->began : 0);
+    json_put_int(j, "resident_bytes", snug_resident_bytes());
+    json_put_int(j, "peak_resident_bytes", snug_peak_resident_bytes());
     json_put_int(j, "seed", o->gen.seed);
     return j;
 }
@@ -70,7 +76,7 @@ static snug_err prompt_tokens(const run_options *o, const snug_model *model, con
     return err->code;
 }
 
-static int run_prompt(const run_options *o, const snug_model *model, const char *text, size_t n, snug_error *err,
+static int run_prompt(const run_options *o, snug_model *model, const char *text, size_t n, snug_error *err,
                       snug_err *code) {
     writer w = {0};
     int32_t *ids = NULL;
@@ -112,7 +118,7 @@ static int run_prompt(const run_options *o, const snug_model *model, const char 
 }
 
 int cmd_run(int argc, char **argv) {
-    run_options o = {.gen = GEN_DEFAULTS};
+    run_options o = {.gen = GEN_DEFAULTS, .began = now_seconds()};
     option opts[] = {
         {.name = "prompt",
          .letter = 'p',

@@ -104,7 +104,7 @@ static snug_err open_draft(writer *w, snug_context_params *cp, snug_error *err) 
     return code;
 }
 
-snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err) {
+snug_err writer_open(writer *w, snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err) {
     *w = (writer){.model = model, .options = o, .n_ctx = n_ctx};
     snug_context_params cp = {.n_ctx = n_ctx,
                               .max_seqs = 1,
@@ -120,6 +120,8 @@ snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, u
                               .seed = o->seed};
     snug_err code = open_draft(w, &cp, err);
     if (!code) code = snug_context_create(model, &cp, &w->ctx, err);
+    if (!code && o->mlock) code = snug_model_lock(model, err);
+    if (!code && o->mlock && w->draft_model) code = snug_model_lock(w->draft_model, err);
     if (!code) code = snug_text_create(w->ctx, &w->tokens, err);
     if (!code) code = snug_sampler_create(&sp, snug_model_get_info(model)->n_vocab, &w->sampler, err);
     return code;
@@ -308,7 +310,7 @@ snug_err writer_write(writer *w, FILE *to, stop_reason *why, snug_error *err) {
         }
         if ((code = snug_text_append(w->tokens, &token, 1, err))) break;
         snug_sampler_accept(w->sampler, token);
-        w->n_decode++;
+        if (w->n_decode++ == 0) w->first_at = now_seconds();
         size_t before = w->text_len;
         if ((code = append_token_text(w, err))) break;
         size_t from = before > longest_stop ? before - longest_stop : 0;

@@ -9,6 +9,7 @@ typedef struct gen_options {
     double temp, top_p, min_p, repeat_penalty;
     uint64_t seed, ram_bytes;
     const char *draft; /* "lookup" or a model's path; NULL: no drafts */
+    bool mlock;
     str_list stops;
 } gen_options;
 /* clang-format off */
@@ -34,6 +35,7 @@ typedef struct gen_options {
      .help = "context in tokens"}, \
     {.name = "ram", .kind = OPT_SIZE, .value = &(g)->ram_bytes, .arg = "BYTES", \
      .help = "refuse to start if more memory than this would be needed"}, \
+    {.name = "mlock", .kind = OPT_FLAG, .value = &(g)->mlock, .help = "keep the weights in memory: never paged out"}, \
     {.name = "draft", .kind = OPT_STRING, .value = &(g)->draft, .arg = "HOW", \
      .help = "the same text, faster: guess the next tokens and verify them in one pass;\nlookup: from earlier " \
              "passages of the text; a file or folder: with that model, a\nsmaller one of the same family"}, \
@@ -54,11 +56,11 @@ typedef struct writer {
     char *text; /* what was written since writer_write began; owned, NUL-terminated */
     size_t text_len, text_cap;
     size_t n_prefill, n_decode; /* of the last feed and write */
-    double prefill_s, decode_s;
+    double prefill_s, decode_s, first_at; /* first_at: when the first token was written; 0: none was */
 } writer;
 
 /* n_ctx positions; opens the draft model too. A zeroed writer may be closed. */
-snug_err writer_open(writer *w, const snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err);
+snug_err writer_open(writer *w, snug_model *model, const gen_options *o, uint32_t n_ctx, snug_error *err);
 void writer_close(writer *w);
 /* Makes the text exactly ids[0..n); 0 < n <= n_ctx. Keeps the longest common beginning. */
 snug_err writer_feed(writer *w, const int32_t *ids, size_t n, snug_progress progress, snug_error *err);

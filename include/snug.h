@@ -107,6 +107,12 @@ typedef struct snug_tensor_info {
 /* Opens a Hugging Face folder, a GGUF file or a snug artifact. Lazy: reads headers only. */
 SNUG_API snug_err snug_model_open(const char *path, snug_model **out, snug_error *err);
 SNUG_API void snug_model_close(snug_model **model);
+/* Resident memory of this process, now and at most so far, mapped file pages included. 0: the system does not tell. */
+SNUG_API uint64_t snug_resident_bytes(void);
+SNUG_API uint64_t snug_peak_resident_bytes(void);
+/* Keeps the weights in memory from now on: the system may not page them out (what is not read yet is read first). Does not come
+ * true beyond the user's limit on locked memory: SNUG_ERR_BUDGET names it. */
+SNUG_API snug_err snug_model_lock(snug_model *model, snug_error *err);
 SNUG_API const snug_model_info *snug_model_get_info(const snug_model *model);
 SNUG_API size_t snug_model_n_tensors(const snug_model *model);
 /* i < snug_model_n_tensors. Strings are owned by the model. */

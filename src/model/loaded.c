@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 enum { PAGE = 4096, ALIGN = 64, HUGE_PAGE = 2 << 20 };
 
@@ -77,8 +78,39 @@ static void panel_made(void *user, uint64_t bytes) {
     loaded *l = user;
     uint64_t step = release_step(l->panel_bytes), before = atomic_fetch_add(&l->panels_made, bytes), after = before + bytes;
     if (before / step == after / step && after < l->panel_bytes) return;
-    for (size_t i = 0; i < l->n_files; i++)
-        if (l->maps[i].at) madvise(l->maps[i].at, l->maps[i].bytes, MADV_DONTNEED);
+    for (size_t i = 0; i < l->n_sources; i++)
+        madvise(l->sources[i].begin, (size_t)(l->sources[i].end - l->sources[i].begin), MADV_DONTNEED);
+}
+
+static int compare_sources(const void *a, const void *b) {
+    const uint8_t *x = *(uint8_t *const *)a, *y = *(uint8_t *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* The whole pages of all payloads that become panels; where two touch they are one. */
+static snug_err find_sources(const store *s, loaded *l, snug_error *err) {
+    size_t most = 0, n = 0;
+    for (size_t i = 0; i < s->n_tensors; i++) most += s->tensors[i].n_terms;
+    if (!(l->sources = arena_calloc(&l->mem, most + 1, sizeof *l->sources))) return err_nomem(err, most * sizeof *l->sources);
+    for (size_t i = 0; i < s->n_tensors; i++)
+        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) {
+            const store_term *t = &s->tensors[i].term[k];
+            if (!panels_of(t)) continue;
+            uint8_t *map = l->maps[t->file].at;
+            uint64_t at = (uint64_t)(map - l->maps[t->file].file0);
+            l->sources[n].begin = map + (t->offset - at) / PAGE * PAGE;
+            l->sources[n++].end = map + min_u64(round_up(t->offset - at + t->bytes, PAGE), l->maps[t->file].bytes);
+        }
+    qsort(l->sources, n, sizeof *l->sources, compare_sources);
+    for (size_t i = 0; i < n; i++) {
+        size_t last = l->n_sources - 1;
+        if (i && l->sources[i].begin <= l->sources[last].end) {
+            if (l->sources[i].end > l->sources[last].end) l->sources[last].end = l->sources[i].end;
+        } else {
+            l->sources[l->n_sources++] = l->sources[i];
+        }
+    }
+    return SNUG_OK;
 }
 
 /* Room for all panels, on huge pages where the system has them. */
@@ -136,12 +168,38 @@ snug_err loaded_map(const store *s, loaded **out, snug_error *err) {
     loaded *l = calloc(1, sizeof *l);
     if (!l) return err_nomem(err, sizeof *l);
     snug_err rc = map_files(s, l, err);
+    if (!rc) rc = find_sources(s, l, err);
     if (!rc) rc = map_panels(s, l, err);
     if (!rc && !(l->layers = arena_calloc(&l->mem, s->cfg.n_layers, sizeof *l->layers)))
         rc = err_nomem(err, s->cfg.n_layers * sizeof *l->layers);
     for (size_t i = 0; !rc && i < s->n_tensors; i++) rc = place(s, l, &s->tensors[i], err);
     if (rc) loaded_unmap(&l);
     *out = l;
+    return rc;
+}
+
+static snug_err lock(const void *from, size_t bytes, int flags, snug_error *err) {
+    struct rlimit limit = {0};
+    if (!bytes || mlock2(from, bytes, flags) == 0) return SNUG_OK;
+    int why = errno;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < bytes && why != EINVAL)
+        return err_set(err, SNUG_ERR_BUDGET, "cannot lock %llu bytes of weights in memory: the limit is %llu; raise it (ulimit -l) or do without",
+                       (unsigned long long)bytes, (unsigned long long)limit.rlim_cur);
+    return err_set(err, SNUG_ERR_NOMEM, "cannot lock %llu bytes of weights in memory: %s", (unsigned long long)bytes, strerror(why));
+}
+
+snug_err loaded_lock(loaded *l, snug_error *err) {
+    snug_err rc = lock(l->panels, l->panel_bytes, MLOCK_ONFAULT, err);
+    for (size_t f = 0; !rc && f < l->n_files; f++) {
+        uint8_t *at = l->maps[f].at, *end = at + l->maps[f].bytes;
+        if (!at) continue;
+        for (size_t i = 0; !rc && i < l->n_sources; i++)
+            if (l->sources[i].begin >= at && l->sources[i].begin < end) {
+                rc = lock(at, (size_t)(l->sources[i].begin - at), 0, err);
+                at = l->sources[i].end;
+            }
+        if (!rc && at < end) rc = lock(at, (size_t)(end - at), 0, err);
+    }
     return rc;
 }
 

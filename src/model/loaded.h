@@ -8,7 +8,9 @@
 typedef struct loaded {
     arena mem;
     size_t n_files;
-    struct { void *at; size_t bytes; const uint8_t *file0; } *maps; /* file0: where byte 0 of the file would be */
+    struct { uint8_t *at; size_t bytes; const uint8_t *file0; } *maps; /* file0: where byte 0 of the file would be */
+    size_t n_sources;
+    struct { uint8_t *begin, *end; } *sources;                     /* mapped pages that panels are made from, apart and rising */
     void *panel_map;                                               /* anonymous; holds all wt_panels.data      */
     uint8_t *panels;
     uint64_t panel_bytes, panels_given;
@@ -22,6 +24,8 @@ typedef struct loaded {
  * is let go as this proceeds: a model that was opened with them takes what it would without, and loaded_slack. */
 snug_err loaded_map(const store *s, loaded **out, snug_error *err);
 void loaded_unmap(loaded **l);
+/* Keeps all of it resident from now on, panels as they are made; what they are made from is still let go. */
+snug_err loaded_lock(loaded *l, snug_error *err);
 /* The most that the weights can take of the resident set: what is mapped, in whole pages, and the slack. */
 uint64_t loaded_bytes(const store *s);
 /* What panels of payloads of `bytes` take beyond these while they are made. */

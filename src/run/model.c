@@ -2,6 +2,7 @@
 #include "run/run.h"
 
 #include "base/err.h"
+#include "base/io.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,20 @@ void snug_model_close(snug_model **model) {
     pthread_mutex_destroy(&m->lock);
     free(m);
     *model = NULL;
+}
+
+uint64_t snug_resident_bytes(void) { return io_current_rss(); }
+uint64_t snug_peak_resident_bytes(void) { return io_peak_rss(); }
+
+snug_err snug_model_lock(snug_model *model, snug_error *err) {
+    const loaded *mapped;
+    if (!model) return err_set(err, SNUG_ERR_ARG, "snug_model_lock: model is NULL");
+    snug_err rc = model_weights(model, &mapped, err);
+    if (rc) return rc;
+    pthread_mutex_lock(&model->lock);
+    rc = loaded_lock(model->weights, err);
+    pthread_mutex_unlock(&model->lock);
+    return rc;
 }
 
 const snug_model_info *snug_model_get_info(const snug_model *model) { return &model->info; }

@@ -1,0 +1,140 @@
+// rooms: fit plan eval run solve codec kern model kv token format linalg base
+/* A text's logits are the same bits for any number of threads, any cut of its tokens into passes, whoever shares these passes, and every
+ * CPU level. The model has a codec of every kind; the levels are children of this program, for the choice is made once a process. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <snug.h>
+
+enum { LENGTH = 270 }; /* longer than a block of attention (256) */
+
+static char dir[64], artifact[96];
+static const char *program;
+
+static const char *const pins[] = {
+    "*=q8_0", "blk.0.attn_q*=q4_k", "blk.0.attn_k*=q5_k", "blk.0.attn_v*=q6_k", "blk.0.attn_output*=q4_0", "blk.0.ffn_gate*=q2_k",
+    "blk.0.ffn_up*=q3_k", "blk.0.ffn_down*=iq4_xs", "blk.1.attn_q*=int2g32", "blk.1.attn_k*=int3g64", "blk.1.attn_v*=int4g128",
+    "blk.1.attn_output*=int5g64", "blk.1.ffn_gate*=int6g32", "blk.1.ffn_up*=int7g64", "blk.1.ffn_down*=int8g128", "blk.2.attn_q*=iq4_nl",
+    "blk.2.ffn_up*=int3g32+lowrank4", "blk.2.ffn_down*=bf16", "blk.2.attn_v*=f16", "blk.2.attn_k*=f32",
+};
+
+static int setup(void **state) {
+    snprintf(dir, sizeof dir, "/tmp/snug-test-bits-XXXXXX");
+    if (!mkdtemp(dir)) return -1;
+    snprintf(artifact, sizeof artifact, "%s/mixed.snug", dir);
+    snug_fit_params p = {.source = SNUG_SOURCE_DIR "/models/demo", .output = artifact, .effort = SNUG_EFFORT_QUICK, .calib = "none",
+                         .pins = pins, .n_pins = sizeof pins / sizeof *pins};
+    snug_error err;
+    if (snug_fit(&p, NULL, &err) == SNUG_OK) return 0;
+    fprintf(stderr, "%s\n", err.message);
+    return -1;
+}
+
+static int teardown(void **state) {
+    unlink(artifact);
+    return rmdir(dir);
+}
+
+static int32_t token(uint32_t text, uint32_t i) { return (int32_t)((i + 1) * (text + 3) * 2654435761u % 4093); }
+
+static void must(snug_err code, const snug_error *err) {
+    if (code == SNUG_OK) return;
+    fprintf(stderr, "%s\n", err->message);
+    abort(); /* in a child there is no test to fail */
+}
+
+/* All logits of text 0 (LENGTH, n_vocab), its tokens `chunk` at a time; n_others other texts advance by one token in each pass. */
+static float *logits_of(int threads, uint32_t chunk, uint32_t n_others, size_t *bytes) {
+    snug_error err;
+    snug_model *m;
+    snug_context *c;
+    snug_seq *seq[8] = {0};
+    must(snug_model_open(artifact, &m, &err), &err);
+    size_t n_vocab = snug_model_get_info(m)->n_vocab;
+    snug_context_params p = {.n_ctx = LENGTH, .max_seqs = 1 + n_others, .max_batch = chunk + n_others, .threads = threads};
+    must(snug_context_create(m, &p, &c, &err), &err);
+    for (uint32_t s = 0; s <= n_others; s++) must(snug_seq_create(c, &seq[s], &err), &err);
+    float *all = malloc(*bytes = LENGTH * n_vocab * sizeof *all);
+    snug_item *items = calloc(chunk + n_others, sizeof *items);
+    if (!all || !items) abort();
+    for (uint32_t at = 0, step = 0; at < LENGTH; step++) {
+        uint32_t n = LENGTH - at < chunk ? LENGTH - at : chunk, k = 0;
+        for (uint32_t s = 1; s <= n_others; s += 2) items[k++] = (snug_item){.seq = seq[s], .token = token(s, step), .pos = step, .wants_logits = s == 1};
+        const uint32_t first = k;
+        for (uint32_t i = 0; i < n; i++) items[k++] = (snug_item){.seq = seq[0], .token = token(0, at + i), .pos = at + i, .wants_logits = true};
+        for (uint32_t s = 2; s <= n_others; s += 2) items[k++] = (snug_item){.seq = seq[s], .token = token(s, step), .pos = step, .wants_logits = s == 2};
+        must(snug_decode(c, items, k, &err), &err);
+        for (uint32_t i = 0; i < n; i++) memcpy(all + (at + i) * n_vocab, snug_logits(c, first + i), n_vocab * sizeof *all);
+        at += n;
+    }
+    free(items);
+    for (uint32_t s = 0; s <= n_others; s++) snug_seq_destroy(&seq[s]);
+    snug_context_destroy(&c);
+    snug_model_close(&m);
+    return all;
+}
+
+static void test_passes(void **state) {
+    static const struct { int threads; uint32_t chunk, others; } ways[] = {{2, LENGTH, 0}, {3, 1, 0}, {1, 3, 0}, {2, 17, 0}, {2, 1, 7}, {1, 8, 4}, {2, 61, 2}};
+    size_t bytes, again;
+    float *base = logits_of(1, LENGTH, 0, &bytes);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        float *other = logits_of(ways[i].threads, ways[i].chunk, ways[i].others, &again);
+        assert_int_equal(bytes, again);
+        if (memcmp(base, other, bytes)) fail_msg("%d threads, chunks of %u, %u other texts: other bits", ways[i].threads, ways[i].chunk, ways[i].others);
+        free(other);
+    }
+    free(base);
+}
+
+/* FNV-1a. */
+static uint64_t hash_of_logits(int threads, uint32_t chunk) {
+    size_t bytes;
+    float *all = logits_of(threads, chunk, 0, &bytes);
+    uint64_t h = 1469598103934665603u;
+    for (size_t i = 0; i < bytes; i++) h = (h ^ ((const uint8_t *)all)[i]) * 1099511628211u;
+    free(all);
+    return h;
+}
+
+static uint64_t hash_at_level(const char *level, char name[32]) {
+    char command[512];
+    unsigned long long h = 0;
+    snprintf(command, sizeof command, "SNUG_CPU=%s '%s' '%s'", level, program, artifact);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    int n = fscanf(f, "%llx %31s", &h, name);
+    assert_int_equal(pclose(f), 0);
+    assert_int_equal(n, 2);
+    return h;
+}
+
+static void test_levels(void **state) {
+    char last[32] = "";
+    uint64_t base = hash_of_logits(2, 64);
+    static const char *const levels[] = {"ref", "avx2", "neon", "avx512"}; /* a level that this CPU lacks gives the next that it has */
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        char name[32];
+        uint64_t h = hash_at_level(levels[i], name);
+        if (h != base) fail_msg("%s kernels give other bits", name);
+        if (strcmp(name, last)) print_message("%s kernels: the same bits\n", name);
+        snprintf(last, sizeof last, "%s", name);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2) { /* a child */
+        snprintf(artifact, sizeof artifact, "%s", argv[1]);
+        printf("%llx %s\n", (unsigned long long)hash_of_logits(2, 64), snug_cpu_level());
+        return 0;
+    }
+    program = argv[0];
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_passes), cmocka_unit_test(test_levels)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
