@@ -5,6 +5,7 @@
  * encoder, an HTTP reply) can trust it. */
 #include "base/err.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,4 +95,14 @@ snug_err err_prefix(snug_error *err, snug_err code, const char *fmt, ...) {
 
 snug_err err_nomem(snug_error *err, size_t bytes) {
     return err_set(err, SNUG_ERR_NOMEM, "out of memory: the machine refused %zu bytes", bytes);
+}
+
+const char *err_size(uint64_t bytes, char text[ERR_SIZE_MAX]) {
+    static const char unit[] = " KMGTP";
+    double v = (double)bytes;
+    int u = 0;
+    for (; v >= 1000 && unit[u + 1]; u++) v /= 1024;
+    if (u == 0) snprintf(text, ERR_SIZE_MAX, "%llu bytes", (unsigned long long)bytes);
+    else snprintf(text, ERR_SIZE_MAX, "%.4g%c", ceil(v * 1000) / 1000, unit[u]);
+    return text;
 }

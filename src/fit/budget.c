@@ -17,29 +17,17 @@ enum { MAX_ROUNDS = 32 };
 /* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
 enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 
-static void human(uint64_t bytes, char out[32]) {
-    static const char unit[] = " KMGTP";
-    double v = (double)bytes;
-    int u = 0;
-    while (v >= 1000 && unit[u + 1]) {
-        v /= 1000;
-        u++;
-    }
-    if (u == 0) snprintf(out, 32, "%llu bytes", (unsigned long long)bytes);
-    else snprintf(out, 32, "%.4g%c", ceil(v * 1000) / 1000, unit[u]); /* never below what is needed */
-}
-
 snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *err) {
-    char budget[32], least[32];
-    human(f->budget_bytes, budget);
-    human(least_bytes, least);
+    char budget[ERR_SIZE_MAX], least[ERR_SIZE_MAX];
+    err_size(f->budget_bytes, budget);
+    err_size(least_bytes, least);
     if (f->p->ram_bytes && f->p->size_bytes == 0 && f->p->bpw == 0 && f->p->ratio == 0) {
         snug_memory m;
         snug_err rc = budget_run_memory(f, least_bytes, &m, err);
         if (rc != SNUG_OK) return rc;
-        char ram[32], total[32];
-        human(f->p->ram_bytes, ram);
-        human(m.total_bytes, total);
+        char ram[ERR_SIZE_MAX], total[ERR_SIZE_MAX];
+        err_size(f->p->ram_bytes, ram);
+        err_size(m.total_bytes, total);
         return err_set(err, SNUG_ERR_BUDGET,
                        "%s does not fit into %s (%llu bytes) of memory at %u positions: the least that works is %llu bytes (%s)", f->src->path, ram,
                        (unsigned long long)f->p->ram_bytes, f->p->n_ctx, (unsigned long long)m.total_bytes, total);

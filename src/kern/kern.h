@@ -41,6 +41,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define KERN_INLINE static inline __attribute__((always_inline)) /* bodies specialised by constant arguments */
+
 typedef enum kern_format { /* block formats that can be unpacked */
     KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
     KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */

@@ -1,5 +1,4 @@
-/* Row-major blocks to panels (kern/panel.h). Written once in plain C for all levels: moving words is a small part of what a
- * load costs, and the codes of the k-quants come from the level's own unpack slot. */
+/* Row-major blocks to panels (kern/panel.h). Written once in plain C for all levels, on words of eight bytes. */
 #include "kern/panel.h"
 
 #include "base/checked.h"
@@ -23,24 +22,49 @@ static const field fields[KERN_INT2][3] = {
     [KERN_IQ4_XS] = {{IQ4_XS_D, 2, 1}, {IQ4_XS_SCALES_H, 2, 1}, {IQ4_XS_SCALES_L, 1, 4}},
 };
 
-static uint8_t *put_field(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t size, size_t count) {
-    for (size_t k = 0; k < count; k++)
-        for (size_t i = 0; i < size; i++) dst[(k * height + r) * size + i] = src[k * size + i];
+/* size 1 or 2 */
+KERN_INLINE uint8_t *put_field(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t size, size_t count) {
+#pragma GCC unroll 16
+    for (size_t k = 0; k < count; k++) {
+        if (size == 1) dst[k * height + r] = src[k];
+        else memcpy(dst + 2 * (k * height + r), src + 2 * k, 2);
+    }
     return dst + height * size * count;
 }
 
 /* Consecutive words of one row to consecutive word sets. */
-static void put_words(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t n_words) {
+KERN_INLINE void put_words(uint8_t *dst, size_t height, size_t r, const uint8_t *src, size_t n_words) {
+#pragma GCC unroll 8
     for (size_t w = 0; w < n_words; w++) memcpy(dst + 4 * (height * w + r), src + 4 * w, 4);
 }
 
-static uint64_t all_bytes(unsigned v) { return v * 0x0101010101010101u; }
+KERN_INLINE uint64_t all_bytes(unsigned v) { return v * 0x0101010101010101u; }
 
-/* 32 unsigned codes of one row to planes, eight bytes at a time. */
-static void put_codes(uint8_t *dst, size_t r, const uint8_t *codes, unsigned bits) {
+/* 8 codes of a field of `bits` bits, from bit `shift` of 8 bytes on. */
+KERN_INLINE uint64_t field_of(const uint8_t *p, size_t shift, unsigned bits) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v >> shift & all_bytes((1u << bits) - 1);
+}
+
+/* The 32 unsigned codes u of chunk c of a k-quant's block, a byte each. */
+KERN_INLINE void chunk_codes(kern_format f, const uint8_t *block, size_t c, uint64_t u[4]) {
+#pragma GCC unroll 4
+    for (size_t k = 0; k < 4; k++) {
+        const uint8_t *b = block + 8 * k;
+        if (f == KERN_Q2_K) u[k] = field_of(b + Q2_K_QS + 32 * (c / 4), 2 * (c % 4), 2);
+        if (f == KERN_Q3_K) u[k] = field_of(b + Q3_K_QS + 32 * (c / 4), 2 * (c % 4), 2) | field_of(b + Q3_K_HMASK, c, 1) << 2;
+        if (f == KERN_Q4_K) u[k] = field_of(b + Q4_K_QS + 32 * (c / 2), 4 * (c % 2), 4);
+        if (f == KERN_Q5_K) u[k] = field_of(b + Q5_K_QS + 32 * (c / 2), 4 * (c % 2), 4) | field_of(b + Q5_K_QH, c, 1) << 4;
+        if (f == KERN_Q6_K)
+            u[k] = field_of(b + Q6_K_QL + 64 * (c / 4) + 32 * (c % 2), 4 * (c % 4 / 2), 4) | field_of(b + Q6_K_QH + 32 * (c / 4), 2 * (c % 4), 2) << 4;
+    }
+}
+
+/* 32 codes of one row to planes. */
+KERN_INLINE void put_codes(uint8_t *dst, size_t r, const uint64_t u[4], unsigned bits) {
     const unsigned s2 = bits & 4 ? 4 : 0, s1 = s2 + (bits & 2 ? 2 : 0);
-    uint64_t u[4], low = 0, high = 0, pairs = 0, ones = 0;
-    memcpy(u, codes, sizeof u);
+    uint64_t low = 0, high = 0, pairs = 0, ones = 0;
     if (bits & 4) {
         low = (u[0] & all_bytes(15)) | (u[2] & all_bytes(15)) << 4;
         high = (u[1] & all_bytes(15)) | (u[3] & all_bytes(15)) << 4;
@@ -57,22 +81,34 @@ static void put_codes(uint8_t *dst, size_t r, const uint8_t *codes, unsigned bit
 }
 
 /* One row's block of a ggml format; dst: the panel's block. */
-static void put_block(kern_format f, const uint8_t *block, size_t r, uint8_t *dst) {
+KERN_INLINE void put_block(kern_format f, const uint8_t *block, size_t r, uint8_t *dst) {
     const panel_form *p = &panel_forms[f];
-    for (int k = 0; k < 3 && fields[f][k].size; k++) dst = put_field(dst, ROWS, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; k++)
+        dst = put_field(dst, ROWS, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
     if (p->table || f == KERN_Q4_0) { /* a chunk's nibbles stand as in a plane already */
         for (size_t c = 0; c < p->block_chunks; c++, dst += 256) put_words(dst, ROWS, r, block + p->head + 16 * c, 4);
         return;
     }
-    int8_t q[256];
-    uint8_t u[256];
-    float s[16], m[16];
-    if (f == KERN_Q8_0) memcpy(q, block + Q8_0_QS, 32);
-    else kern()->unpack[f](block, p->block_chunks, 0, q, s, m);
-    for (size_t i = 0; i < 32u * p->block_chunks; i++) u[i] = (uint8_t)(q[i] + p->zero);
-    if (f == KERN_Q8_0) put_words(dst, ROWS, r, u, 8);
-    else
-        for (size_t c = 0; c < p->block_chunks; c++, dst += 64 * p->bits) put_codes(dst, r, u + 32 * c, p->bits);
+    if (f == KERN_Q8_0) {
+        uint8_t u[32];
+        for (size_t i = 0; i < 32; i++) u[i] = block[Q8_0_QS + i] ^ 128;
+        put_words(dst, ROWS, r, u, 8);
+        return;
+    }
+#pragma GCC unroll 8
+    for (size_t c = 0; c < p->block_chunks; c++, dst += 64 * p->bits) {
+        uint64_t u[4];
+        chunk_codes(f, block, c, u);
+        put_codes(dst, r, u, p->bits);
+    }
+}
+
+KERN_INLINE void put_blocks(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, uint8_t *panel) {
+    const panel_form *p = &panel_forms[f];
+    const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
+    for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes)
+        for (size_t r = 0; r < n_rows; r++) put_block(f, rows + r * row_bytes + at, r, panel + at * ROWS);
 }
 
 /* An int row's bytes stand in the panel's order already. */
@@ -99,9 +135,18 @@ void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_
         for (size_t r = 0; r < n_rows; r++) kern_int_panel_put(f, n_chunks, group, ROWS, r, rows + r * row_bytes, panel);
         return;
     }
-    const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
-    for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes)
-        for (size_t r = 0; r < n_rows; r++) put_block(f, rows + r * row_bytes + at, r, panel + at * ROWS);
+    switch (f) { /* each its own code */
+    case KERN_Q8_0: put_blocks(KERN_Q8_0, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q4_0: put_blocks(KERN_Q4_0, rows, row_bytes, n_rows, panel); return;
+    case KERN_IQ4_NL: put_blocks(KERN_IQ4_NL, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q2_K: put_blocks(KERN_Q2_K, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q3_K: put_blocks(KERN_Q3_K, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q4_K: put_blocks(KERN_Q4_K, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q5_K: put_blocks(KERN_Q5_K, rows, row_bytes, n_rows, panel); return;
+    case KERN_Q6_K: put_blocks(KERN_Q6_K, rows, row_bytes, n_rows, panel); return;
+    case KERN_IQ4_XS: put_blocks(KERN_IQ4_XS, rows, row_bytes, n_rows, panel); return;
+    default: return;
+    }
 }
 
 size_t kern_panel_scratch_bytes(size_t n_chunks) { return n_chunks * (8 * 64 + 2 * 2 * ROWS * sizeof(float)); }

@@ -182,10 +182,12 @@ static snug_err lock(const void *from, size_t bytes, int flags, snug_error *err)
     struct rlimit limit = {0};
     if (!bytes || mlock2(from, bytes, flags) == 0) return SNUG_OK;
     int why = errno;
+    char size[ERR_SIZE_MAX], most[ERR_SIZE_MAX];
+    err_size(bytes, size);
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < bytes && why != EINVAL)
-        return err_set(err, SNUG_ERR_BUDGET, "cannot lock %llu bytes of weights in memory: the limit is %llu; raise it (ulimit -l) or do without",
-                       (unsigned long long)bytes, (unsigned long long)limit.rlim_cur);
-    return err_set(err, SNUG_ERR_NOMEM, "cannot lock %llu bytes of weights in memory: %s", (unsigned long long)bytes, strerror(why));
+        return err_set(err, SNUG_ERR_BUDGET, "cannot lock %s of weights in memory: the limit is %s; raise it (ulimit -l) or do without", size,
+                       err_size(limit.rlim_cur, most));
+    return err_set(err, SNUG_ERR_NOMEM, "cannot lock %s of weights in memory: %s", size, strerror(why));
 }
 
 snug_err loaded_lock(loaded *l, snug_error *err) {

@@ -90,7 +90,7 @@ static snug_err check_budget(const snug_model *model, const footprint *f, const 
     snug_err rc = memory_of(f, p, &m, err);
     if (rc || p->ram_bytes == 0 || m.total_bytes <= p->ram_bytes) return rc;
     uint32_t fits = largest_context(f, *p);
-    char advice[96], draft[48] = "";
+    char advice[96], draft[48] = "", n[6][ERR_SIZE_MAX];
     if (fits) {
         snprintf(advice, sizeof advice, "the largest context that fits is %u", fits);
     } else {
@@ -98,16 +98,16 @@ static snug_err check_budget(const snug_model *model, const footprint *f, const 
         snug_context_params one = *p;
         one.n_ctx = 1;
         if ((rc = memory_of(f, &one, &least, err))) return rc;
-        snprintf(advice, sizeof advice, "no context fits, one position would need %llu bytes",
-                 (unsigned long long)least.total_bytes);
+        snprintf(advice, sizeof advice, "no context fits, one position would need %s (%llu bytes)",
+                 err_size(least.total_bytes, n[0]), (unsigned long long)least.total_bytes);
     }
-    if (m.draft_bytes) snprintf(draft, sizeof draft, ", drafts %llu", (unsigned long long)m.draft_bytes);
+    if (m.draft_bytes) snprintf(draft, sizeof draft, ", drafts %s", err_size(m.draft_bytes, n[0]));
     return err_set(err, SNUG_ERR_BUDGET,
-                   "%s needs %llu bytes at a context of %u (weights %llu, KV cache %llu, scratch %llu, other %llu%s) "
-                   "and the limit is %llu; %s",
-                   model->info.path, (unsigned long long)m.total_bytes, p->n_ctx, (unsigned long long)m.weights_bytes,
-                   (unsigned long long)m.kv_bytes, (unsigned long long)m.scratch_bytes,
-                   (unsigned long long)m.other_bytes, draft, (unsigned long long)p->ram_bytes, advice);
+                   "%s needs %s (%llu bytes) at a context of %u: weights %s, KV cache %s, scratch %s, other %s%s; "
+                   "the limit is %s; %s",
+                   model->info.path, err_size(m.total_bytes, n[0]), (unsigned long long)m.total_bytes, p->n_ctx,
+                   err_size(m.weights_bytes, n[1]), err_size(m.kv_bytes, n[2]), err_size(m.scratch_bytes, n[3]),
+                   err_size(m.other_bytes, n[4]), draft, err_size(p->ram_bytes, n[5]), advice);
 }
 
 /* The draft model's context. The model's logits may have more columns than its tokenizer has tokens (padding), and not

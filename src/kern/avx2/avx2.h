@@ -7,7 +7,6 @@
 #include "base/f16.h"
 #include "kern/kern.h"
 
-#define KERN_INLINE static inline __attribute__((always_inline)) /* bodies specialised by constant arguments */
 
 KERN_INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 KERN_INLINE __m128i load_i128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
