@@ -23,7 +23,7 @@ const command bench_command = {
     .advice = "name a model folder or file, e.g. snug bench small.snug",
 };
 
-enum { BATCH_MAX = 4096 };
+enum { BATCH_MAX = 4096, WARM_UP = 8 };
 
 /* Tokens per second of the repetitions, rising once all are there. */
 typedef struct samples {
@@ -200,8 +200,9 @@ static snug_err bench_threads(bench_run *b, int threads, speed *out, snug_error 
     snug_err code = snug_context_create(b->model, &cp, &b->ctx, err);
     if (!code) code = snug_context_memory(b->model, &cp, &memory, err);
     for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_create(b->ctx, &b->seqs[s], err);
-    if (!code) code = time_reading(b, 0, 0, 1, "warm up", &seconds, err); /* maps all weights */
-    if (!code) code = snug_seq_truncate(b->seqs[0], 0, err);
+    if (!code) code = time_reading(b, 0, 0, b->prompt, "warm up", &seconds, err); /* maps all weights, brings them in order */
+    if (!code) code = time_writing(b, 0, WARM_UP < b->generate ? WARM_UP : b->generate, &seconds, err);
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_truncate(b->seqs[s], 0, err);
     for (size_t i = 0; !code && i < b->depths.n; i++) code = bench_depth(b, &out[i], err);
     uint64_t resident = snug_resident_bytes();
     for (uint32_t s = 0; s < b->n_seqs; s++) snug_seq_destroy(&b->seqs[s]);
@@ -346,8 +347,9 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
     progress_open(&view, json);
     b->view = &view;
     b->began = now_seconds();
-    b->total = (1 + (uint64_t)b->depths.item[b->depths.n - 1] * b->n_seqs) * threads->n +
-               (uint64_t)(b->prompt + b->generate * b->n_seqs) * b->repeats * n;
+    uint64_t warm_up = b->prompt + (uint64_t)b->n_seqs * (WARM_UP < b->generate ? WARM_UP : b->generate);
+    uint64_t fill = (uint64_t)b->n_seqs * (uint64_t)b->depths.item[b->depths.n - 1];
+    b->total = (warm_up + fill) * threads->n + (b->prompt + (uint64_t)b->n_seqs * b->generate) * b->repeats * n;
     for (size_t i = 0; !code && i < threads->n; i++)
         code = bench_threads(b, threads->item[i], speeds + i * b->depths.n, err);
     progress_close(&view);

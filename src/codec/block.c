@@ -108,9 +108,16 @@ void block_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t s
 
 /* ---- multiply ---- */
 
+/* Whether a panel is to be kept that was made `seen` times already. New memory costs more than the panel, so nobody waits for all of it:
+ * a narrow pass finds its first token without, and those after it keep a share each. A wide pass takes longer than that anyway. */
+static bool keeps(uint64_t panel, uint8_t seen, size_t n_tokens) {
+    enum { WIDE = 128, SHARES = 4 };
+    return n_tokens >= WIDE || seen > panel % SHARES;
+}
+
 /* The panel of rows [row0, row0 + n): where it stands, or made now, to be kept where there is a place for it. Two who want to make the
  * same one at once do not wait for each other. */
-static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, size_t n, const room *to) {
+static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, size_t n, size_t n_tokens, const room *to) {
     uint64_t at = row0 * r->row_bytes;
     const bool whole = row0 % KERN_PANEL_ROWS == 0 && n == KERN_PANEL_ROWS;
     if (r->panels && whole) return w->data + at;
@@ -119,7 +126,8 @@ static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, si
     _Atomic uint8_t *state = whole && w->panels ? &w->panels->state[row0 / KERN_PANEL_ROWS] : NULL;
     uint8_t seen = state ? atomic_load_explicit(state, memory_order_acquire) : WT_BUSY;
     if (seen == WT_READY) return w->panels->data + at;
-    bool keep = seen == WT_ROWS && atomic_compare_exchange_strong(state, &seen, WT_BUSY);
+    bool keep = seen < WT_BUSY && keeps(row0 / KERN_PANEL_ROWS, seen, n_tokens);
+    if (seen < WT_BUSY) keep &= atomic_compare_exchange_strong(state, &seen, keep ? WT_BUSY : seen + 1);
     if (keep) panel = w->panels->data + at;
     kern_panel_pack(r->kern, rows, r->row_bytes, n, (size_t)r->n_chunks, r->stored_group, panel);
     if (keep) {
@@ -130,7 +138,7 @@ static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, si
 }
 
 static void matmul_q8(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
-    kern_panel_args args = {.panel = panel_at(w, r, row0, n, to), .n_rows = n, .n_tokens = x->n_tokens, .n_chunks = (size_t)r->n_chunks, .group = r->stored_group,
+    kern_panel_args args = {.panel = panel_at(w, r, row0, n, x->n_tokens, to), .n_rows = n, .n_tokens = x->n_tokens, .n_chunks = (size_t)r->n_chunks, .group = r->stored_group,
                             .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
     kern()->panel_dot[r->kern](&args);
 }

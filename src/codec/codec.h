@@ -26,15 +26,15 @@ typedef struct act {
     kern_q8 q8;                                                /* q8.q NULL: not available; q8.ld = cols_padded           */
 } act;
 
-/* Panels (kern/panel.h) of a payload that stands row by row, made by whoever multiplies them first; shared by threads and contexts. The
- * last rows, where they do not fill one, stay as they are. */
+/* Panels (kern/panel.h) of a payload that stands row by row, made by who multiplies them; shared by threads and contexts. The last rows,
+ * where they do not fill one, stay as they are. */
 typedef struct wt_panels {
     uint8_t *data;                           /* rows / 16 panels                          */
-    _Atomic uint8_t *state;                  /* of each: WT_ROWS, WT_BUSY, WT_READY       */
+    _Atomic uint8_t *state;                  /* of each: how often its rows were read, or WT_BUSY, WT_READY */
     void (*made)(void *user, uint64_t bytes); /* so many payload bytes will not be read again */
     void *user;
 } wt_panels;
-enum { WT_ROWS, WT_BUSY, WT_READY };
+enum { WT_BUSY = 254, WT_READY };
 
 typedef struct snug_codec snug_codec;
 typedef struct wt { /* an opened payload */

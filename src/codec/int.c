@@ -151,9 +151,20 @@ static void begin(void *enc, const float *w, size_t ldw, const float *a) {
     }
 }
 
-/* The best (e, z) of one group under d, all in the row's unit. */
-static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits) {
+/* The offset that puts the middle of the group's range on the middle of the codes, at the scale that just spans it. */
+static int middle_z(const float *x, size_t n, unsigned bits) {
+    float lo = x[0], hi = x[0];
+    for (size_t i = 1; i < n; i++) lo = x[i] < lo ? x[i] : lo, hi = x[i] > hi ? x[i] : hi;
+    float scale = (hi - lo) / (float)((1 << bits) - 1), z = scale > 0 ? (lo + hi) / 2 / scale / kern_int_offset_step(bits) : 0;
+    return 4 + (int)lrintf(fminf(fmaxf(z, -4), N_Z - 5));
+}
+
+/* The best (e, z) of one group under d, all in the row's unit. Many codes leave little to search: in a hurry only offsets about the
+ * middle are tried. */
+static uint8_t best_pair(const float *x, const float *a, size_t n, float d, float top, unsigned bits, int effort) {
     if (!(d > 0) || top == 0) return ZERO;
+    bool brief = effort == SNUG_EFFORT_QUICK && bits >= 6;
+    int middle = brief ? middle_z(x, n, bits) : 0, z_from = brief && middle > 0 ? middle - 1 : 0, z_to = brief && middle < N_Z - 2 ? middle + 2 : N_Z;
     int steps = useful_steps(bits), first = 0, best_e = 0, best_z = 4;
     while (first < N_E - steps && d * kern_int_scale[first] > largest(top, bits)) first++;
     if (first > FINE) first--; /* a coarse step: the one above may be the better */
@@ -161,7 +172,7 @@ static uint8_t best_pair(const float *x, const float *a, size_t n, float d, floa
     for (int from = first; from < first + steps; from += 8) {
         float s[8], err[8];
         for (int j = 0; j < 8; j++) s[j] = d * kern_int_scale[from + j];
-        for (int z = 0; z < N_Z; z++) {
+        for (int z = z_from; z < z_to; z++) {
             try_scales(x, a, n, s, z, bits, err);
             for (int j = 0; j < 8; j++)
                 if (err[j] < best) best = err[j], best_e = from + j, best_z = z;
@@ -180,7 +191,7 @@ static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, 
             float d = bf16_to_f32(e->d[r]), unit = unit_of(d);
             float top = load_group(w + r * ldw + c, a ? a + c : NULL, len, 1 / unit, x, imp);
             e->meta[r * e->n_groups + (col0 + c) / e->p.group] =
-                best_pair(x, imp, len, d / unit, top, e->p.bits);
+                best_pair(x, imp, len, d / unit, top, e->p.bits, e->effort);
         }
     }
 }

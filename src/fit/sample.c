@@ -62,8 +62,8 @@ static void pack_panel(void *user, size_t begin, size_t end, int worker) {
 }
 
 static comp_term pack_codec(const fit_job *f) {
-    comp_term t = {.codec = codec_by_ggml_type(GGML_Q8_0)};
-    if (f->src->n_weights > FOUR_BITS_FROM_WEIGHTS) codec_parse("int4g64", &t.codec, &t.params);
+    comp_term t; /* the int family: its payloads are multiplied as they stand */
+    codec_parse(f->src->n_weights > FOUR_BITS_FROM_WEIGHTS ? "int4g64" : "int8g64", &t.codec, &t.params);
     return t;
 }
 

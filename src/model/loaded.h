@@ -20,8 +20,8 @@ typedef struct loaded {
 } loaded;
 
 /* The store must outlive it. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS.
- * Payloads that stand row by row are made panels in memory of ours when a pass first multiplies them, and what was mapped of them
- * is let go as this proceeds: a model that was opened with them takes what it would without, and loaded_slack. */
+ * Payloads that stand row by row are made panels in memory of ours over the first passes, and what was mapped of them is let go as this
+ * proceeds: a model that was opened with them takes what it would without, and loaded_slack. */
 snug_err loaded_map(const store *s, loaded **out, snug_error *err);
 void loaded_unmap(loaded **l);
 /* Keeps all of it resident from now on, panels as they are made; what they are made from is still let go. */
