@@ -2,16 +2,30 @@
 #include "base/checked.h"
 #include "kern/blocks.h"
 
+KERN_INLINE void store_some(float *dst, size_t room, vf v) {
+    float t[8];
+    if (room >= 8) {
+        f_store(dst, v);
+        return;
+    }
+    f_store(t, v);
+    memcpy(dst, t, room * sizeof *dst);
+}
+
 /* Eight meta bytes are loaded even when fewer groups remain: at least 8 bytes of codes follow them. */
 KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, int log_cpg, float d, float step, float *s, float *m) {
+    static const uint64_t first[3] = {0x0706050403020100u, 0x0303020201010000u, 0x0101010100000000u}; /* groups of the first eight chunks */
     float offset[8], scale[8], min[8];
     for (int z = 0; z < 8; z++) offset[z] = (float)(z - 4) * step + 0.5f;
     for (size_t c = 0; c < n_chunks; meta += 8) {
-        xi b = x_load(meta);
-        vf e = f_mul(f_set1(d), f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
+        const xi b = x_load(meta);
+        const vf e = f_mul(f_set1(d), f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
         f_store(scale, e);
         f_store(min, f_mul(e, f_table8(offset, x_and(b, 7))));
-        for (size_t k = 0; k < 8u << log_cpg && c < n_chunks; k++, c++) s[c] = scale[k >> log_cpg], m[c] = min[k >> log_cpg];
+        for (uint64_t k = 0, groups = first[log_cpg]; k < 1u << log_cpg && c < n_chunks; k++, c += 8, groups += (8u >> log_cpg) * 0x0101010101010101u) {
+            store_some(s + c, n_chunks - c, f_table8(scale, x_set(groups)));
+            store_some(m + c, n_chunks - c, f_table8(min, x_set(groups)));
+        }
     }
 }
 
