@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-enum { PAGE = 4096, ALIGN = 64, HUGE_PAGE = 2 << 20 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
+
+static uint64_t page_bytes(void) { return (uint64_t)sysconf(_SC_PAGESIZE); } /* 4, 16 or 64 KB: mappings begin at its multiples */
 
 /* Page-aligned span of a file's tensors; false when it has none. */
 static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *end) {
@@ -21,7 +24,7 @@ static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *en
         for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) {
             const store_term *t = &s->tensors[i].term[k];
             if (t->file != file) continue;
-            *begin = min_u64(*begin, t->offset / PAGE * PAGE);
+            *begin = min_u64(*begin, t->offset / page_bytes() * page_bytes());
             *end = max_u64(*end, t->offset + t->bytes);
         }
     return *begin < *end;
@@ -48,7 +51,7 @@ uint64_t loaded_slack(uint64_t bytes) { return bytes ? 2 * release_step(bytes) :
 uint64_t loaded_bytes(const store *s) {
     uint64_t total = loaded_slack(all_panels(s)), begin, end;
     for (size_t i = 0; i < s->n_files; i++)
-        if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, PAGE);
+        if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, page_bytes());
     return total;
 }
 
