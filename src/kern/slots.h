@@ -1,5 +1,5 @@
-/* The slots' functions at a level: KERN_ISA(name), which the level defines, appends its name. One file per stem defines them; for the vector
- * levels most are bodies in kern/simd. */
+/* The slots' functions at a level: KERN_ISA(name), which the level defines, appends its name. One file per stem defines them; those of the
+ * vector levels are bodies in kern/simd. */
 #ifndef KERN_SLOTS_H
 #define KERN_SLOTS_H
 #include "kern/kern.h"

@@ -1,6 +1,6 @@
-/* Dots with panels: eight rows in a pair of registers, and sdot, which multiplies signed codes by signed activations and adds four neighbours
- * into int32 at once; it takes the activations' word from any place in a register, so that one load serves four words of a token, or one
- * word of four tokens of a tile. */
+/* Dots with panels: eight rows in a pair of registers, and sdot, which multiplies signed codes by signed activations and adds four
+ * neighbours into int32 at once; it takes the activations' word from any place in a register, so that one load serves four words of a
+ * token, or one word of four tokens of a tile. */
 #include "kern/neon/vec.h"
 
 enum { MAX_TOKENS = 4 };

@@ -140,7 +140,8 @@ KERN_INLINE vi v_plane4(const uint8_t *p) {
 }
 KERN_INLINE vi v_plane2(const uint8_t *p) {
     const uint8x8_t v = vld1_u8(p), three = vdup_n_u8(3);
-    return (vi){vcombine_u8(vand_u8(v, three), vand_u8(vshr_n_u8(v, 2), three)), vcombine_u8(vand_u8(vshr_n_u8(v, 4), three), vshr_n_u8(v, 6))};
+    return (vi){vcombine_u8(vand_u8(v, three), vand_u8(vshr_n_u8(v, 2), three)),
+                vcombine_u8(vand_u8(vshr_n_u8(v, 4), three), vshr_n_u8(v, 6))};
 }
 KERN_INLINE vi v_plane1(const uint8_t *p) { /* four bytes, shifted down by 0 .. 7 */
     const uint8x16_t v = vreinterpretq_u8_u32(vdupq_n_u32(read_u32(p))), one = vdupq_n_u8(1);

@@ -22,7 +22,8 @@ KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, int log_cpg, float
         const vf e = f_mul(f_set1(d), f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
         f_store(scale, e);
         f_store(min, f_mul(e, f_table8(offset, x_and(b, 7))));
-        for (uint64_t k = 0, groups = first[log_cpg]; k < 1u << log_cpg && c < n_chunks; k++, c += 8, groups += (8u >> log_cpg) * 0x0101010101010101u) {
+        uint64_t groups = first[log_cpg];
+        for (unsigned k = 0; k < 1u << log_cpg && c < n_chunks; k++, c += 8, groups += (8u >> log_cpg) * 0x0101010101010101u) {
             store_some(s + c, n_chunks - c, f_table8(scale, x_set(groups)));
             store_some(m + c, n_chunks - c, f_table8(min, x_set(groups)));
         }
