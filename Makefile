@@ -6,9 +6,10 @@ JOBS       ?= $(shell nproc 2>/dev/null || echo 2)
 SNUG        = $(BUILD)/snug
 ASAN_BUILD  = $(BUILD)-asan
 TSAN_BUILD  = $(BUILD)-tsan
+NEON_BUILD  = $(BUILD)-neon
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test-deps configure lib demo test test-build asan tsan install examples bench clean
+.PHONY: all help deps test-deps configure lib demo test test-build asan tsan neon install examples bench clean
 
 all: configure ## build the program (build/snug) and the library
 	@cmake --build $(BUILD) -j $(JOBS) --target snug_cli snug
@@ -54,6 +55,12 @@ tsan: ## run what has threads under ThreadSanitizer, in build-tsan (installs cla
 	@cmake --build $(TSAN_BUILD) -j $(JOBS)
 	@tests/tsan/run.sh $(TSAN_BUILD)
 
+neon: ## check the NEON kernels against the reference under qemu, in build-neon (installs an AArch64 compiler and qemu-user)
+	@tools/debian-packages.sh neon
+	@cmake -S tests/neon -B $(NEON_BUILD) -G Ninja -DCMAKE_TOOLCHAIN_FILE=$(abspath cmake/aarch64-linux-gnu.cmake)
+	@cmake --build $(NEON_BUILD) -j $(JOBS)
+	@cd $(NEON_BUILD) && ctest --output-on-failure -j $(JOBS) $(CTEST_ARGS)
+
 bench: all ## the measurements behind bench/RESULTS.md (long)
 	@bench/run.sh $(SNUG)
 
@@ -61,4 +68,4 @@ install: all examples ## install into PREFIX (default /usr/local); DESTDIR is ho
 	@cmake --install $(BUILD)
 
 clean: ## remove the build folders
-	@rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD)
+	@rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(NEON_BUILD)

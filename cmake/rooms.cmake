@@ -1,6 +1,7 @@
 # A room is one folder under src/: an object library whose sources are the .c files in it. libsnug is all rooms together.
 # snug_room(NAME [rooms it may use]) keeps the dependency direction visible here; tests/rooms_check.py holds it.
 
+include(${CMAKE_CURRENT_LIST_DIR}/flags.cmake)
 find_package(PkgConfig REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
@@ -14,8 +15,7 @@ find_package(Threads REQUIRED)
 
 add_library(snug_flags INTERFACE)
 target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
-target_compile_options(snug_flags INTERFACE -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-  -Wno-unused-parameter -ffp-contract=off -fvisibility=hidden -fno-math-errno)
+target_compile_options(snug_flags INTERFACE ${SNUG_C_FLAGS})
 target_compile_definitions(snug_flags INTERFACE _GNU_SOURCE SNUG_VERSION="${PROJECT_VERSION}")
 if(SNUG_SANITIZE)
   target_compile_options(snug_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
@@ -51,6 +51,6 @@ function(snug_kern_isa isa)
   endif()
   add_library(room_kern_${isa} OBJECT ${sources})
   target_link_libraries(room_kern_${isa} PUBLIC snug_flags)
-  target_compile_options(room_kern_${isa} PRIVATE ${ARGN})
+  target_compile_options(room_kern_${isa} PRIVATE ${SNUG_KERN_FLAGS_${isa}})
   set(SNUG_ROOMS ${SNUG_ROOMS} room_kern_${isa} CACHE INTERNAL "")
 endfunction()

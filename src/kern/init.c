@@ -8,6 +8,8 @@
 
 #if defined(__x86_64__)
 #define N_LEVELS 3
+#elif defined(__aarch64__)
+#define N_LEVELS 2
 #else
 #define N_LEVELS 1
 #endif
@@ -25,6 +27,11 @@ static void fill(void) {
     if (cpu_get_level() >= CPU_AVX512) {
         tables[CPU_AVX512] = tables[CPU_AVX2];
         kern_init_avx512(&tables[CPU_AVX512]);
+    }
+#elif defined(__aarch64__)
+    if (cpu_get_level() >= CPU_NEON) {
+        tables[CPU_NEON] = tables[CPU_REF];
+        kern_init_neon(&tables[CPU_NEON]);
     }
 #endif
 }

@@ -158,4 +158,5 @@ const kern_table *kern_for_level(int level);
 void kern_init_ref(kern_table *t);
 void kern_init_avx2(kern_table *t);
 void kern_init_avx512(kern_table *t);
+void kern_init_neon(kern_table *t);
 #endif

@@ -11,8 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
-enum { PAGE = 4096, ALIGN = 64, HUGE_PAGE = 2 << 20 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
+
+static uint64_t page_bytes(void) { return (uint64_t)sysconf(_SC_PAGESIZE); } /* 4, 16 or 64 KB: mappings begin at its multiples */
 
 /* Page-aligned span of a file's tensors; false when it has none. */
 static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *end) {
@@ -22,7 +25,7 @@ static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *en
         for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) {
             const store_term *t = &s->tensors[i].term[k];
             if (t->file != file) continue;
-            *begin = min_u64(*begin, t->offset / PAGE * PAGE);
+            *begin = min_u64(*begin, t->offset / page_bytes() * page_bytes());
             *end = max_u64(*end, t->offset + t->bytes);
         }
     return *begin < *end;
@@ -49,7 +52,7 @@ uint64_t loaded_slack(uint64_t bytes) { return bytes ? 2 * release_step(bytes) :
 uint64_t loaded_bytes(const store *s) {
     uint64_t total = loaded_slack(all_panels(s)), begin, end;
     for (size_t i = 0; i < s->n_files; i++)
-        if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, PAGE);
+        if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, page_bytes());
     return total;
 }
 
@@ -89,6 +92,7 @@ static int compare_sources(const void *a, const void *b) {
 
 /* The whole pages of all payloads that become panels; where two touch they are one. */
 static snug_err find_sources(const store *s, loaded *l, snug_error *err) {
+    const uint64_t page = page_bytes();
     size_t most = 0, n = 0;
     for (size_t i = 0; i < s->n_tensors; i++) most += s->tensors[i].n_terms;
     if (!(l->sources = arena_calloc(&l->mem, most + 1, sizeof *l->sources))) return err_nomem(err, most * sizeof *l->sources);
@@ -98,8 +102,8 @@ static snug_err find_sources(const store *s, loaded *l, snug_error *err) {
             if (!panels_of(t)) continue;
             uint8_t *map = l->maps[t->file].at;
             uint64_t at = (uint64_t)(map - l->maps[t->file].file0);
-            l->sources[n].begin = map + (t->offset - at) / PAGE * PAGE;
-            l->sources[n++].end = map + min_u64(round_up(t->offset - at + t->bytes, PAGE), l->maps[t->file].bytes);
+            l->sources[n].begin = map + (t->offset - at) / page * page;
+            l->sources[n++].end = map + min_u64(round_up(t->offset - at + t->bytes, page), l->maps[t->file].bytes);
         }
     qsort(l->sources, n, sizeof *l->sources, compare_sources);
     for (size_t i = 0; i < n; i++) {

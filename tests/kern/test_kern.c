@@ -3,7 +3,7 @@
  * bit for bit, over random shapes, alignments and values, between guard pages; and the reference itself against formulas in
  * double precision, the format's page (intBgG) and ggml's decoders (golden hashes).
  *
- *     test_kern [--seed N] [--rounds N]        checks; the seed of a failure is printed
+ *     test_kern [--seed N] [--rounds N] [--expect LEVEL]     checks; the seed of a failure is printed. LEVEL: must be the one in use
  *     test_kern --bench [WORD]                 times the slots whose name contains WORD, each level beside ref          */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -684,6 +684,10 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--bench") == 0) return bench_run(i + 1 < argc ? argv[i + 1] : "");
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = strtoull(argv[++i], NULL, 10);
+        if (strcmp(argv[i], "--expect") == 0 && i + 1 < argc && strcmp(argv[++i], cpu_level_name(cpu_get_level())) != 0) {
+            fprintf(stderr, "level %s, expected %s\n", cpu_level_name(cpu_get_level()), argv[i]);
+            return 1;
+        }
         if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) rounds = strtoull(argv[++i], NULL, 10);
     }
     const struct CMUnitTest tests[] = {

@@ -2,57 +2,12 @@
  *
  * maddubs multiplies unsigned codes by signed activations and adds neighbours into int16, where |sum| <= 2 * 127 * (2^B - 1): so
  * as many of these as int16 holds are added there before they are widened, all eight of a chunk for codes of up to 4 bits.
- * Codes of 8 bits would overflow: they are made signed again, and the activation gets their sign. */
-#include "kern/avx2/avx2.h"
+ * Codes of 8 bits would overflow: they are signed, and the activation gets their sign. */
+#include "kern/avx2/vec.h"
 
-#include "kern/blocks.h"
+enum { MAX_TOKENS = 4 };
 
-typedef __m256i vi;
-typedef __m256 vf;
-enum { LANES = 8, MAX_TOKENS = 4 };
-
-KERN_INLINE vi v_load(const uint8_t *p) { return load_i(p); }
-KERN_INLINE void v_store(uint8_t *p, vi v) { store_i(p, v); }
-KERN_INLINE vi v_and(vi a, int bits) { return _mm256_and_si256(a, bytes(bits)); }
-KERN_INLINE vi v_or(vi a, vi b) { return _mm256_or_si256(a, b); }
-KERN_INLINE vi v_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
-KERN_INLINE vi v_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
-KERN_INLINE vf f_load(const float *p) { return _mm256_loadu_ps(p); }
-KERN_INLINE void f_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
-KERN_INLINE vf f_zero(void) { return _mm256_setzero_ps(); }
-KERN_INLINE vf f_set1(float v) { return _mm256_set1_ps(v); }
-KERN_INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-KERN_INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-KERN_INLINE vf f_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
-KERN_INLINE vf f_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-KERN_INLINE vf f_of_int(vi v) { return _mm256_cvtepi32_ps(v); }
-KERN_INLINE vf f_of_half(const uint8_t *p) { return _mm256_cvtph_ps(load_i128(p)); }
-KERN_INLINE vf f_of_bf16(const uint8_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_i128(p)), 16));
-}
-KERN_INLINE __m128i x_load(const uint8_t *p) { return load_i64(p); }
-KERN_INLINE __m128i x_load_halves(const uint8_t *p, int shift) { /* the low bytes of eight shifted halves */
-    __m128i v = _mm_and_si128(_mm_srli_epi16(load_i128(p), shift), _mm_set1_epi16(255));
-    return _mm_packus_epi16(v, v);
-}
-KERN_INLINE vf f_of_bytes(__m128i v) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)); }
-KERN_INLINE vf f_of_signed(__m128i v) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)); }
-KERN_INLINE vf f_table8(const float *t, __m128i z) { return _mm256_permutevar8x32_ps(f_load(t), _mm256_cvtepu8_epi32(z)); }
-/* Four tables of 8, chosen by bits 3 and 4 (moved to the sign). */
-KERN_INLINE vf f_table32(const float *t, __m128i e) {
-    __m256i i = _mm256_cvtepu8_epi32(e);
-    vf a = _mm256_permutevar8x32_ps(f_load(t), i), b = _mm256_permutevar8x32_ps(f_load(t + 8), i);
-    vf c = _mm256_permutevar8x32_ps(f_load(t + 16), i), d = _mm256_permutevar8x32_ps(f_load(t + 24), i);
-    vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)), bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
-    return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
-}
-KERN_INLINE vi v_iq4(vi u) {
-    const __m256i t = _mm256_xor_si256(_mm256_broadcastsi128_si256(load_i128(kern_iq4_values)), bytes(-128));
-    return _mm256_shuffle_epi8(t, u);
-}
-
-#define BIAS(class_bits) ((class_bits) == 8 ? 128 : 0)
-#include "kern/x86/panel_codes.h"
+#include "kern/simd/panel_codes.h"
 
 /* Keeps the compiler from turning sums that run in a register into trees of spilled ones. */
 #define STAY(v) __asm__("" : "+x"(v))
@@ -66,11 +21,7 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint
     vi part[MAX_TOKENS];
 #pragma GCC unroll 16
     for (int j = 0; j < n; j++) {
-        vi u = code_of(f, p, j0 + j), magnitude = u;
-        if (BIAS(class_bits)) {
-            u = _mm256_xor_si256(u, bytes(-128));
-            magnitude = _mm256_abs_epi8(u);
-        }
+        vi u = code_of(f, p, j0 + j), magnitude = BIAS(class_bits) ? _mm256_abs_epi8(u) : u;
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) {
             vi w = word_of(word_at(x, width, ldx, j0 + j, t));
@@ -87,23 +38,4 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint
     }
 }
 
-#include "kern/x86/panel_dot.h"
-
-#define PANEL_DOT(name, format) \
-    void kern_##name##_panel_dot_avx2(const kern_panel_args *a) { panel_dot(format, panel_forms[format], a); }
-PANEL_DOT(q8_0, KERN_Q8_0)
-PANEL_DOT(q4_0, KERN_Q4_0)
-PANEL_DOT(iq4_nl, KERN_IQ4_NL)
-PANEL_DOT(q2_k, KERN_Q2_K)
-PANEL_DOT(q3_k, KERN_Q3_K)
-PANEL_DOT(q4_k, KERN_Q4_K)
-PANEL_DOT(q5_k, KERN_Q5_K)
-PANEL_DOT(q6_k, KERN_Q6_K)
-PANEL_DOT(iq4_xs, KERN_IQ4_XS)
-PANEL_DOT(int2, KERN_INT2)
-PANEL_DOT(int3, KERN_INT3)
-PANEL_DOT(int4, KERN_INT4)
-PANEL_DOT(int5, KERN_INT5)
-PANEL_DOT(int6, KERN_INT6)
-PANEL_DOT(int7, KERN_INT7)
-PANEL_DOT(int8, KERN_INT8)
+#include "kern/simd/panel_dot.h"

@@ -27,21 +27,22 @@ KERN_INLINE vf f_of_half(const uint8_t *p) { return _mm512_cvtph_ps(load_i(p)); 
 KERN_INLINE vf f_of_bf16(const uint8_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_i(p)), 16));
 }
-KERN_INLINE __m128i x_load(const uint8_t *p) { return load_i128(p); }
-KERN_INLINE __m128i x_load_halves(const uint8_t *p, int shift) { return _mm256_cvtepi16_epi8(_mm256_srli_epi16(load_i(p), shift)); }
-KERN_INLINE vf f_of_bytes(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)); }
-KERN_INLINE vf f_of_signed(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)); }
-KERN_INLINE vf f_table8(const float *t, __m128i z) {
+KERN_INLINE xi x_load(const uint8_t *p) { return load_i128(p); }
+KERN_INLINE xi x_load_halves(const uint8_t *p, int shift) { return _mm256_cvtepi16_epi8(_mm256_srli_epi16(load_i(p), shift)); }
+KERN_INLINE vf f_of_bytes(xi v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)); }
+KERN_INLINE vf f_of_signed(xi v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)); }
+KERN_INLINE vf f_table8(const float *t, xi z) {
     return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(z), _mm512_castps256_ps512(_mm256_loadu_ps(t)));
 }
-KERN_INLINE vf f_table32(const float *t, __m128i e) { return _mm512_permutex2var_ps(f_load(t), _mm512_cvtepu8_epi32(e), f_load(t + 16)); }
+KERN_INLINE vf f_table32(const float *t, xi e) { return _mm512_permutex2var_ps(f_load(t), _mm512_cvtepu8_epi32(e), f_load(t + 16)); }
 KERN_INLINE vi v_iq4(vi u) {
     const __m128i t = _mm_xor_si128(load_i128(kern_iq4_values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);
 }
 
 #define BIAS(class_bits) 0
-#include "kern/x86/panel_codes.h"
+KERN_INLINE vi v_code8(vi u) { return u; }
+#include "kern/simd/panel_codes.h"
 
 KERN_INLINE vi word_of(const int8_t *p) { return _mm512_set1_epi32((int)read_u32((const uint8_t *)p)); }
 
@@ -57,23 +58,4 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint
     }
 }
 
-#include "kern/x86/panel_dot.h"
-
-#define PANEL_DOT(name, format) \
-    void kern_##name##_panel_dot_avx512(const kern_panel_args *a) { panel_dot(format, panel_forms[format], a); }
-PANEL_DOT(q8_0, KERN_Q8_0)
-PANEL_DOT(q4_0, KERN_Q4_0)
-PANEL_DOT(iq4_nl, KERN_IQ4_NL)
-PANEL_DOT(q2_k, KERN_Q2_K)
-PANEL_DOT(q3_k, KERN_Q3_K)
-PANEL_DOT(q4_k, KERN_Q4_K)
-PANEL_DOT(q5_k, KERN_Q5_K)
-PANEL_DOT(q6_k, KERN_Q6_K)
-PANEL_DOT(iq4_xs, KERN_IQ4_XS)
-PANEL_DOT(int2, KERN_INT2)
-PANEL_DOT(int3, KERN_INT3)
-PANEL_DOT(int4, KERN_INT4)
-PANEL_DOT(int5, KERN_INT5)
-PANEL_DOT(int6, KERN_INT6)
-PANEL_DOT(int7, KERN_INT7)
-PANEL_DOT(int8, KERN_INT8)
+#include "kern/simd/panel_dot.h"

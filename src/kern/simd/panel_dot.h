@@ -1,16 +1,6 @@
-/* Dots with panels, for the x86 levels: included by each after it has defined its vectors (LANES rows of 4 bytes each) and, with
- * the help of panel_codes.h, dot_words.
+/* Dots with panels: included by each vector level after it has defined its vocabulary (kern/simd/simd.h), MAX_TOKENS and, with the help of
+ * panel_codes.h, dot_words.
  *
- *     vi, vf                      integers, floats
- *     v_load v_store v_and(a, bits) v_or v_shr v_shl          shifts: in 16-bit lanes
- *     f_load f_store f_set1 f_zero f_mul f_add f_neg f_fma f_of_int
- *     f_of_half(p) f_of_bf16(p)   LANES values to floats
- *     f_of_bytes(x), f_of_signed(x)      the low LANES bytes, unsigned or signed, to floats
- *     x_load(p)                   LANES bytes into an __m128i
- *     x_load_halves(p, n)         the low bytes of LANES halves shifted down by n
- *     f_table32(t, e), f_table8(t, z)    t[e] of LANES bytes
- *     v_iq4(u)                    the table's value + 128 of 4-bit codes
- *     word_of(p)                  the 4 activations at p in every lane
  *     dot_words(f, class_bits, T, p, j0, n, x, width, ldx, sum)
  *                                 sum[t] = the codes of n words from word j0 of the chunk at p on . those columns of token t,
  *                                 codes being less by BIAS(class_bits) than stored. class_bits bounds them.
@@ -32,38 +22,35 @@ enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4 };
 KERN_INLINE void block_scales(kern_format k, const uint8_t *head, int row0, float *s, float *m) {
     const vf d = f_of_half(head + 2 * row0);
     const uint8_t *h2 = head + panel_field(2), *b = head + panel_field(k == KERN_Q3_K || k == KERN_Q6_K ? 2 : 4) + row0;
-    const __m128i low4 = _mm_set1_epi8(15), low6 = _mm_set1_epi8(63);
 #define BYTES(i) x_load(b + ROWS * (i))
-#define SHR(x, n) _mm_srli_epi16(x, n)
     if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
     if (k == KERN_Q2_K) {
         vf dmin = f_of_half(h2 + 2 * row0);
 #pragma GCC unroll 16
         for (int g = 0; g < 16; g++) {
-            __m128i x = BYTES(g);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(x, low4))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(SHR(x, 4), low4)))));
+            xi x = BYTES(g);
+            f_store(s + g * LANES, f_mul(d, f_of_bytes(x_and(x, 15))));
+            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(x_and(x_shr(x, 4), 15)))));
         }
     }
     if (k == KERN_Q3_K)
 #pragma GCC unroll 16
         for (int g = 0; g < 16; g++) {
-            __m128i low = BYTES(g % 8), high = BYTES(8 + g % 4);
-            low = _mm_and_si128(g < 8 ? low : SHR(low, 4), low4);
-            high = _mm_and_si128(SHR(high, 2 * (g / 4)), _mm_set1_epi8(3));
-            __m128i x = _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi16(high, 4)), _mm_set1_epi8(32));
+            xi low = BYTES(g % 8), high = BYTES(8 + g % 4);
+            low = x_and(g < 8 ? low : x_shr(low, 4), 15);
+            high = x_and(x_shr(high, 2 * (g / 4)), 3);
+            xi x = x_sub(x_or(low, x_shl(high, 4)), 32);
             f_store(s + g * LANES, f_mul(d, f_of_signed(x)));
         }
     if (k == KERN_Q4_K || k == KERN_Q5_K) {
         vf dmin = f_of_half(h2 + 2 * row0);
-        const __m128i top2 = _mm_set1_epi8(0x30);
 #pragma GCC unroll 16
         for (int g = 0; g < 4; g++) {
-            __m128i sc = BYTES(g), mn = BYTES(g + 4), x = BYTES(g + 8);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(sc, low6))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(mn, low6)))));
-            sc = _mm_or_si128(_mm_and_si128(x, low4), _mm_and_si128(SHR(sc, 2), top2));
-            mn = _mm_or_si128(_mm_and_si128(SHR(x, 4), low4), _mm_and_si128(SHR(mn, 2), top2));
+            xi sc = BYTES(g), mn = BYTES(g + 4), x = BYTES(g + 8);
+            f_store(s + g * LANES, f_mul(d, f_of_bytes(x_and(sc, 63))));
+            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(x_and(mn, 63)))));
+            sc = x_or(x_and(x, 15), x_and(x_shr(sc, 2), 0x30));
+            mn = x_or(x_and(x_shr(x, 4), 15), x_and(x_shr(mn, 2), 0x30));
             f_store(s + (g + 4) * LANES, f_mul(d, f_of_bytes(sc)));
             f_store(m + (g + 4) * LANES, f_neg(f_mul(dmin, f_of_bytes(mn))));
         }
@@ -74,13 +61,12 @@ KERN_INLINE void block_scales(kern_format k, const uint8_t *head, int row0, floa
     if (k == KERN_IQ4_XS)
 #pragma GCC unroll 16
         for (int g = 0; g < 8; g++) {
-            __m128i low = BYTES(g / 2), high = x_load_halves(h2 + 2 * row0, 2 * g); /* bits 2 g and up, in bytes */
-            low = _mm_and_si128(g % 2 ? SHR(low, 4) : low, low4);
-            high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
-            f_store(s + g * LANES, f_mul(d, f_of_signed(_mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32)))));
+            xi low = BYTES(g / 2), high = x_load_halves(h2 + 2 * row0, 2 * g); /* bits 2 g and up, in bytes */
+            low = x_and(g % 2 ? x_shr(low, 4) : low, 15);
+            high = x_shl(x_and(high, 3), 4);
+            f_store(s + g * LANES, f_mul(d, f_of_signed(x_sub(x_or(low, high), 32))));
         }
 #undef BYTES
-#undef SHR
 }
 
 /* The int family: scales of the chunks c0 .. c0 + n - 1, repeated for those that share one. offset: 8 values of o - 2^(B-1). */
@@ -91,9 +77,9 @@ KERN_INLINE void int_scales(const uint8_t *head, int row0, size_t c0, size_t n, 
     for (size_t c = c0, last = SIZE_MAX; c < c0 + n; c++) {
         size_t g = c >> log_cpg;
         if (g != last) {
-            __m128i b = x_load(meta + g * ROWS);
-            scale = f_mul(d, f_table32(kern_int_scale, _mm_and_si128(_mm_srli_epi16(b, 3), _mm_set1_epi8(31))));
-            min = f_mul(scale, f_table8(offset, _mm_and_si128(b, _mm_set1_epi8(7))));
+            xi b = x_load(meta + g * ROWS);
+            scale = f_mul(d, f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
+            min = f_mul(scale, f_table8(offset, x_and(b, 7)));
             last = g;
         }
         f_store(s + (c - c0) * LANES, scale);
@@ -195,7 +181,7 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
 /* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
  * bytes, and so does each page. The end of what is fetched may lie outside the panel, in the next one as a rule. */
 KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
 }
 
 /* A few tokens: codes are taken apart where they are multiplied. */
@@ -279,3 +265,22 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
     for (; t + 2 <= n; t += 2) fused(k, f, 2, a, t);
     for (; t < n; t++) fused(k, f, 1, a, t);
 }
+
+#define PANEL_DOT(name, format) \
+    void KERN_ISA(kern_##name##_panel_dot)(const kern_panel_args *a) { panel_dot(format, panel_forms[format], a); }
+PANEL_DOT(q8_0, KERN_Q8_0)
+PANEL_DOT(q4_0, KERN_Q4_0)
+PANEL_DOT(iq4_nl, KERN_IQ4_NL)
+PANEL_DOT(q2_k, KERN_Q2_K)
+PANEL_DOT(q3_k, KERN_Q3_K)
+PANEL_DOT(q4_k, KERN_Q4_K)
+PANEL_DOT(q5_k, KERN_Q5_K)
+PANEL_DOT(q6_k, KERN_Q6_K)
+PANEL_DOT(iq4_xs, KERN_IQ4_XS)
+PANEL_DOT(int2, KERN_INT2)
+PANEL_DOT(int3, KERN_INT3)
+PANEL_DOT(int4, KERN_INT4)
+PANEL_DOT(int5, KERN_INT5)
+PANEL_DOT(int6, KERN_INT6)
+PANEL_DOT(int7, KERN_INT7)
+PANEL_DOT(int8, KERN_INT8)

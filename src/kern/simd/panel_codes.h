@@ -1,12 +1,12 @@
-/* Codes of a panel, for the x86 levels: see panel_dot.h for what must be defined before. */
+/* Codes of a panel, over the vocabulary of kern/simd/simd.h. */
 #include "kern/panel.h"
 
-/* Stored codes of word j of the chunk at p (already at this pass's rows). bits = 0: bytes, the words of these rows alone, one after
- * the other. */
+/* Codes of word j of the chunk at p (already at this pass's rows), those of 8 bits less BIAS. bits = 0: of a panel taken apart, bytes, the
+ * words of these rows alone, one after the other. */
 KERN_INLINE vi code_of(const panel_form f, const uint8_t *p, int j) {
     const int s2 = f.bits & 4 ? 4 : 0, s1 = s2 + (f.bits & 2 ? 2 : 0);
     if (f.bits == 0) return v_load(p + 4 * LANES * j);
-    if (f.bits == 8) return v_load(p + 64 * j);
+    if (f.bits == 8) return v_code8(v_load(p + 64 * j));
     vi u = v_load(p);
     if (f.bits & 4) {
         u = v_load(p + 64 * (j % 4));

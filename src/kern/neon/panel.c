@@ -1,0 +1,36 @@
+/* Dots with panels: eight rows in a pair of registers, and sdot, which multiplies signed codes by signed activations and adds four
+ * neighbours into int32 at once; it takes the activations' word from any place in a register, so that one load serves four words of a
+ * token, or one word of four tokens of a tile. */
+#include "kern/neon/vec.h"
+
+enum { MAX_TOKENS = 4 };
+
+#include "kern/simd/panel_codes.h"
+
+KERN_INLINE uint8x16_t sdot(uint8x16_t sum, uint8x16_t codes, int8x16_t x, int word) { /* word is a constant only after inlining */
+    const int32x4_t s = INTS(sum);
+    const int8x16_t u = vreinterpretq_s8_u8(codes);
+    return BYTES_OF(word == 0 ? vdotq_laneq_s32(s, u, x, 0) : word == 1 ? vdotq_laneq_s32(s, u, x, 1)
+                    : word == 2 ? vdotq_laneq_s32(s, u, x, 2) : vdotq_laneq_s32(s, u, x, 3));
+}
+
+KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, int width,
+                           size_t ldx, vi *sum) {
+    int8x16_t w[MAX_TOKENS];
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) sum[t] = i_set1(0);
+#pragma GCC unroll 16
+    for (int j = 0; j < n; j++) {
+        const vi u = code_of(f, p, j0 + j);
+        if (width > 1) w[0] = vld1q_s8(word_at(x, width, ldx, j0 + j, 0));
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) {
+            if (width == 1 && j % 4 == 0) w[t] = vld1q_s8(word_at(x, 1, ldx, j0 + j, t));
+            const int8x16_t v = width == 1 ? w[t] : w[0];
+            const int word = width == 1 ? j % 4 : t;
+            sum[t] = (vi){sdot(sum[t].lo, u.lo, v, word), sdot(sum[t].hi, u.hi, v, word)};
+        }
+    }
+}
+
+#include "kern/simd/panel_dot.h"
