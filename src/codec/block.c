@@ -108,11 +108,12 @@ void block_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t s
 
 /* ---- multiply ---- */
 
-/* Whether a panel is to be kept that was made `seen` times already. New memory costs more than the panel, so nobody waits for all of it:
- * a narrow pass finds its first token without, and those after it keep a share each. A wide pass takes longer than that anyway. */
-static bool keeps(uint64_t panel, uint8_t seen, size_t n_tokens) {
-    enum { WIDE = 128, SHARES = 4 };
-    return n_tokens >= WIDE || seen > panel % SHARES;
+/* Whether a panel is to be kept at `place` that was made `seen` times already. New memory costs more than the panel, so nobody waits for
+ * all of it: a narrow pass finds its first token without, and those after it keep a share each, by huge pages. A wide pass takes longer
+ * than that anyway. */
+static bool keeps(const uint8_t *place, uint8_t seen, size_t n_tokens) {
+    enum { WIDE = 128, SHARES = 4, HUGE_PAGE = 2 << 20 };
+    return n_tokens >= WIDE || seen > (uintptr_t)place / HUGE_PAGE % SHARES;
 }
 
 /* The panel of rows [row0, row0 + n): where it stands, or made now, to be kept where there is a place for it. Two who want to make the
@@ -126,7 +127,7 @@ static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, si
     _Atomic uint8_t *state = whole && w->panels ? &w->panels->state[row0 / KERN_PANEL_ROWS] : NULL;
     uint8_t seen = state ? atomic_load_explicit(state, memory_order_acquire) : WT_BUSY;
     if (seen == WT_READY) return w->panels->data + at;
-    bool keep = seen < WT_BUSY && keeps(row0 / KERN_PANEL_ROWS, seen, n_tokens);
+    bool keep = seen < WT_BUSY && keeps(w->panels->data + at, seen, n_tokens);
     if (seen < WT_BUSY) keep &= atomic_compare_exchange_strong(state, &seen, keep ? WT_BUSY : seen + 1);
     if (keep) panel = w->panels->data + at;
     kern_panel_pack(r->kern, rows, r->row_bytes, n, (size_t)r->n_chunks, r->stored_group, panel);
