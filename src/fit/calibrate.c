@@ -60,12 +60,14 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     if (t->n_seq == 0) t->n_seq = 1;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;
-        if (strcmp(f->calib, "self") == 0) sampling = statistics * (sample_packs(f) ? 1.2 : 2); /* small batches */
+        if (strcmp(f->calib, "self") == 0) sampling = statistics * (sample_packs(f) ? 0.6 : 2.3); /* small batches; packs are 8 bits */
     }
     double sens_macs = measure_prepare(f, scale);
-    /* Seconds per multiply-add and per encoded weight of one thread, measured on the build machine: only their ratio matters. */
-    double mac_s = 1.0 / 22e9, encode_s = quick ? 0.045e-6 : 0.09e-6, pack_s = 0.03e-6, menu_s = (double)matrices * (double)menu_sample_weights(f) * 30 * encode_s;
-    f->stage_load = meter_add(&f->meter, "load", "weights", weights, sampling > 0 && sample_packs(f) ? (double)weights * pack_s : 0);
+    /* Of one thread; what the stages do beside it is measured on the build machine. */
+    fit_pace pace = pace_measure(f->p->effort);
+    double mac_s = pace.mac_s, encode_s = pace.encode_s, menu_s = (double)matrices * (double)menu_sample_weights(f) * 28 * encode_s;
+    double load_s = sampling > 0 && sample_packs(f) ? (double)weights * (quick ? encode_s : pace_measure(SNUG_EFFORT_QUICK).encode_s) : 0;
+    f->stage_load = meter_add(&f->meter, "load", "weights", weights, load_s);
     f->stage_sample = meter_add(&f->meter, "sample", "tokens", (uint64_t)t->n_seq * t->len, sampling * mac_s);
     f->stage_stats = meter_add(&f->meter, "calibrate", "layers", c->n_layers, statistics * mac_s);
     f->stage_sens = meter_add(&f->meter, "sensitivity", "M multiply-adds", (uint64_t)(sens_macs / MEASURE_UNIT), sens_macs * mac_s);

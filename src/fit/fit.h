@@ -119,6 +119,11 @@ comp menu_source_comp(const store_tensor *t);
 /* Is it stored so in the source, to be copied byte by byte? */
 bool menu_is_copy(const store_tensor *t, const comp *c);
 
+/* ---- pace.c ---- */
+/* Seconds of one thread per multiply-add of f32 dots, and per weight encoded to 4 bits at this effort. */
+typedef struct fit_pace { double mac_s, encode_s; } fit_pace;
+fit_pace pace_measure(int effort);
+
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */
 

