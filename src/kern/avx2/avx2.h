@@ -16,14 +16,21 @@ KERN_INLINE void store_i(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p,
 KERN_INLINE float half(const uint8_t *p) { return _cvtsh_ss(read_u16(p)); }
 KERN_INLINE __m256i bytes(int v) { return _mm256_set1_epi8((char)v); }
 
-/* canon_tree8, canon_tree16 */
+/* canon_tree8; the largest, of numbers */
 KERN_INLINE float tree8(__m256 v) {
     __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); /* l[i] + l[i + 4] */
     a = _mm_add_ps(a, _mm_movehl_ps(a, a));                                       /* 0+4+2+6, 1+5+3+7 */
     return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
 }
-KERN_INLINE float tree16(__m256 low, __m256 high) { return tree8(_mm256_add_ps(low, high)); }
-
+KERN_INLINE float max8(__m256 v) {
+    __m128 a = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)));
+}KERN_INLINE uint32_t max_of_8(__m256i v) { /* of non-negative integers */
+    __m128i a = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    a = _mm_max_epi32(a, _mm_shuffle_epi32(a, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
+}
 
 void kern_q8_0_unpack_avx2(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void kern_q4_0_unpack_avx2(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);

@@ -3,13 +3,11 @@
  * maddubs multiplies unsigned codes by signed activations and adds neighbours into int16, where |sum| <= 2 * 127 * (2^B - 1): so
  * as many of these as int16 holds are added there before they are widened, all eight of a chunk for codes of up to 4 bits.
  * Codes of 8 bits would overflow: they are made signed again, and the activation gets their sign. */
-#include "kern/avx2/avx2.h"
+#include "kern/avx2/vector.h"
 
 #include "kern/blocks.h"
 
-typedef __m256i vi;
-typedef __m256 vf;
-enum { LANES = 8, MAX_TOKENS = 4 };
+enum { MAX_TOKENS = 4 };
 
 KERN_INLINE vi v_load(const uint8_t *p) { return load_i(p); }
 KERN_INLINE void v_store(uint8_t *p, vi v) { store_i(p, v); }
@@ -17,19 +15,6 @@ KERN_INLINE vi v_and(vi a, int bits) { return _mm256_and_si256(a, bytes(bits)); 
 KERN_INLINE vi v_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 KERN_INLINE vi v_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
-KERN_INLINE vf f_load(const float *p) { return _mm256_loadu_ps(p); }
-KERN_INLINE void f_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
-KERN_INLINE vf f_zero(void) { return _mm256_setzero_ps(); }
-KERN_INLINE vf f_set1(float v) { return _mm256_set1_ps(v); }
-KERN_INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-KERN_INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-KERN_INLINE vf f_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
-KERN_INLINE vf f_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-KERN_INLINE vf f_of_int(vi v) { return _mm256_cvtepi32_ps(v); }
-KERN_INLINE vf f_of_half(const uint8_t *p) { return _mm256_cvtph_ps(load_i128(p)); }
-KERN_INLINE vf f_of_bf16(const uint8_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_i128(p)), 16));
-}
 KERN_INLINE __m128i x_load(const uint8_t *p) { return load_i64(p); }
 KERN_INLINE __m128i x_load_halves(const uint8_t *p, int shift) { /* the low bytes of eight shifted halves */
     __m128i v = _mm_and_si128(_mm_srli_epi16(load_i128(p), shift), _mm_set1_epi16(255));

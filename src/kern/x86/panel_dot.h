@@ -1,10 +1,7 @@
-/* Dots with panels, for the x86 levels: included by each after it has defined its vectors (LANES rows of 4 bytes each) and, with
- * the help of panel_codes.h, dot_words.
+/* Dots with panels, for the x86 levels: included by each after its vector.h (LANES rows of 4 bytes each) and, with the help of
+ * panel_codes.h, dot_words.
  *
- *     vi, vf                      integers, floats
  *     v_load v_store v_and(a, bits) v_or v_shr v_shl          shifts: in 16-bit lanes
- *     f_load f_store f_set1 f_zero f_mul f_add f_neg f_fma f_of_int
- *     f_of_half(p) f_of_bf16(p)   LANES values to floats
  *     f_of_bytes(x), f_of_signed(x)      the low LANES bytes, unsigned or signed, to floats
  *     x_load(p)                   LANES bytes into an __m128i
  *     x_load_halves(p, n)         the low bytes of LANES halves shifted down by n
@@ -21,10 +18,7 @@
 #include "kern/blocks.h"
 #include "kern/panel.h"
 
-#ifndef AHEAD
-#define AHEAD 6144
-#endif
-enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4 };
+enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4, AHEAD = 6144 /* bytes */ };
 
 /* ---------------------------------------------------------------- scales ---- */
 
