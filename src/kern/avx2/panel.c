@@ -13,22 +13,15 @@ KERN_INLINE vi v_load(const uint8_t *p) { return load_i(p); }
 KERN_INLINE void v_store(uint8_t *p, vi v) { store_i(p, v); }
 KERN_INLINE vi v_and(vi a, int bits) { return _mm256_and_si256(a, bytes(bits)); }
 KERN_INLINE vi v_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+KERN_INLINE vi v_sub(vi a, int n) { return _mm256_sub_epi8(a, bytes(n)); }
 KERN_INLINE vi v_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
-KERN_INLINE __m128i x_load(const uint8_t *p) { return load_i64(p); }
-KERN_INLINE __m128i x_load_halves(const uint8_t *p, int shift) { /* the low bytes of eight shifted halves */
-    __m128i v = _mm_and_si128(_mm_srli_epi16(load_i128(p), shift), _mm_set1_epi16(255));
-    return _mm_packus_epi16(v, v);
-}
-KERN_INLINE vf f_of_bytes(__m128i v) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)); }
-KERN_INLINE vf f_of_signed(__m128i v) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)); }
-KERN_INLINE vf f_table8(const float *t, __m128i z) { return _mm256_permutevar8x32_ps(f_load(t), _mm256_cvtepu8_epi32(z)); }
+KERN_INLINE vi v_of_bytes(const uint8_t *p) { return _mm256_cvtepu8_epi32(load_i64(p)); }
+KERN_INLINE vf f_table8(const float *t, vi z) { return _mm256_permutevar8x32_ps(f_load(t), z); }
 /* Four tables of 8, chosen by bits 3 and 4 (moved to the sign). */
-KERN_INLINE vf f_table32(const float *t, __m128i e) {
-    __m256i i = _mm256_cvtepu8_epi32(e);
-    vf a = _mm256_permutevar8x32_ps(f_load(t), i), b = _mm256_permutevar8x32_ps(f_load(t + 8), i);
-    vf c = _mm256_permutevar8x32_ps(f_load(t + 16), i), d = _mm256_permutevar8x32_ps(f_load(t + 24), i);
-    vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)), bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
+KERN_INLINE vf f_table32(const float *t, vi e) {
+    vf a = f_table8(t, e), b = f_table8(t + 8, e), c = f_table8(t + 16, e), d = f_table8(t + 24, e);
+    vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(e, 28)), bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(e, 27));
     return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
 }
 KERN_INLINE vi v_iq4(vi u) {

@@ -10,16 +10,14 @@ KERN_INLINE vi v_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 KERN_INLINE void v_store(uint8_t *p, vi v) { _mm512_storeu_si512(p, v); }
 KERN_INLINE vi v_and(vi a, int bits) { return _mm512_and_si512(a, _mm512_set1_epi8((char)bits)); }
 KERN_INLINE vi v_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+KERN_INLINE vi v_sub(vi a, int n) { return _mm512_sub_epi8(a, _mm512_set1_epi8((char)n)); }
 KERN_INLINE vi v_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }
-KERN_INLINE __m128i x_load(const uint8_t *p) { return load_i128(p); }
-KERN_INLINE __m128i x_load_halves(const uint8_t *p, int shift) { return _mm256_cvtepi16_epi8(_mm256_srli_epi16(load_i(p), shift)); }
-KERN_INLINE vf f_of_bytes(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)); }
-KERN_INLINE vf f_of_signed(__m128i v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(v)); }
-KERN_INLINE vf f_table8(const float *t, __m128i z) {
-    return _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(z), _mm512_castps256_ps512(_mm256_loadu_ps(t)));
+KERN_INLINE vi v_of_bytes(const uint8_t *p) { return _mm512_cvtepu8_epi32(load_i128(p)); }
+KERN_INLINE vf f_table8(const float *t, vi z) { /* a mask: a permutation of 16 has 4 bits of index */
+    return _mm512_permutexvar_ps(_mm512_and_si512(z, _mm512_set1_epi32(7)), _mm512_castps256_ps512(_mm256_loadu_ps(t)));
 }
-KERN_INLINE vf f_table32(const float *t, __m128i e) { return _mm512_permutex2var_ps(f_load(t), _mm512_cvtepu8_epi32(e), f_load(t + 16)); }
+KERN_INLINE vf f_table32(const float *t, vi e) { return _mm512_permutex2var_ps(f_load(t), e, f_load(t + 16)); }
 KERN_INLINE vi v_iq4(vi u) {
     const __m128i t = _mm_xor_si128(load_i128(kern_iq4_values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);

@@ -1,11 +1,9 @@
 /* Dots with panels, for the x86 levels: included by each after its vector.h (LANES rows of 4 bytes each) and, with the help of
  * panel_codes.h, dot_words.
  *
- *     v_load v_store v_and(a, bits) v_or v_shr v_shl          shifts: in 16-bit lanes
- *     f_of_bytes(x), f_of_signed(x)      the low LANES bytes, unsigned or signed, to floats
- *     x_load(p)                   LANES bytes into an __m128i
- *     x_load_halves(p, n)         the low bytes of LANES halves shifted down by n
- *     f_table32(t, e), f_table8(t, z)    t[e] of LANES bytes
+ *     v_load v_store v_and(a, bits) v_or v_sub(a, n) v_shr v_shl       of bytes; shifts: in 16-bit lanes
+ *     v_of_bytes(p)               LANES bytes to integers
+ *     f_table32(t, e), f_table8(t, z)    t[e] of LANES integers, of which the low bits count
  *     v_iq4(u)                    the table's value + 128 of 4-bit codes
  *     word_of(p)                  the 4 activations at p in every lane
  *     dot_words(f, class_bits, T, p, j0, n, x, width, ldx, sum)
@@ -22,59 +20,72 @@ enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4, AHEAD = 6144 /* bytes */
 
 /* ---------------------------------------------------------------- scales ---- */
 
-/* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. */
-KERN_INLINE void block_scales(kern_format k, const uint8_t *head, int row0, float *s, float *m) {
-    const vf d = f_of_half(head + 2 * row0);
-    const uint8_t *h2 = head + panel_field(2), *b = head + panel_field(k == KERN_Q3_K || k == KERN_Q6_K ? 2 : 4) + row0;
-    const __m128i low4 = _mm_set1_epi8(15), low6 = _mm_set1_epi8(63);
-#define BYTES(i) x_load(b + ROWS * (i))
-#define SHR(x, n) _mm_srli_epi16(x, n)
-    if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
-    if (k == KERN_Q2_K) {
-        vf dmin = f_of_half(h2 + 2 * row0);
-#pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) {
-            __m128i x = BYTES(g);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(x, low4))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(SHR(x, 4), low4)))));
-        }
-    }
+/* Scales, then offsets, of a block's groups in bytes of their own, where the format packs them: b[16 g + row] of all rows. */
+KERN_INLINE void scale_bytes(kern_format k, const uint8_t *head, uint8_t *b) {
+    enum { N = 4 * LANES };
+    const uint8_t *p = head + panel_field(k == KERN_Q3_K ? 2 : 4);
     if (k == KERN_Q3_K)
 #pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) {
-            __m128i low = BYTES(g % 8), high = BYTES(8 + g % 4);
-            low = _mm_and_si128(g < 8 ? low : SHR(low, 4), low4);
-            high = _mm_and_si128(SHR(high, 2 * (g / 4)), _mm_set1_epi8(3));
-            __m128i x = _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi16(high, 4)), _mm_set1_epi8(32));
-            f_store(s + g * LANES, f_mul(d, f_of_signed(x)));
+        for (int i = 0; i < 8 * ROWS; i += N) {
+            const bool second = i >= 4 * ROWS;
+            vi low = v_load(p + i), high = v_load(p + 8 * ROWS + i % (4 * ROWS));
+            vi x = v_or(v_and(low, 15), v_and(v_shl(high, second ? 2 : 4), 0x30));
+            vi y = v_or(v_and(v_shr(low, 4), 15), v_and(second ? v_shr(high, 2) : high, 0x30));
+            v_store(b + i, v_sub(x, 32));
+            v_store(b + 8 * ROWS + i, v_sub(y, 32));
         }
-    if (k == KERN_Q4_K || k == KERN_Q5_K) {
-        vf dmin = f_of_half(h2 + 2 * row0);
-        const __m128i top2 = _mm_set1_epi8(0x30);
+    if (k == KERN_Q4_K || k == KERN_Q5_K)
 #pragma GCC unroll 16
-        for (int g = 0; g < 4; g++) {
-            __m128i sc = BYTES(g), mn = BYTES(g + 4), x = BYTES(g + 8);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(_mm_and_si128(sc, low6))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(_mm_and_si128(mn, low6)))));
-            sc = _mm_or_si128(_mm_and_si128(x, low4), _mm_and_si128(SHR(sc, 2), top2));
-            mn = _mm_or_si128(_mm_and_si128(SHR(x, 4), low4), _mm_and_si128(SHR(mn, 2), top2));
-            f_store(s + (g + 4) * LANES, f_mul(d, f_of_bytes(sc)));
-            f_store(m + (g + 4) * LANES, f_neg(f_mul(dmin, f_of_bytes(mn))));
+        for (int i = 0; i < 4 * ROWS; i += N) {
+            vi sc = v_load(p + i), mn = v_load(p + 4 * ROWS + i), x = v_load(p + 8 * ROWS + i);
+            v_store(b + i, v_and(sc, 63));
+            v_store(b + 4 * ROWS + i, v_or(v_and(x, 15), v_and(v_shr(sc, 2), 0x30)));
+            v_store(b + 8 * ROWS + i, v_and(mn, 63));
+            v_store(b + 12 * ROWS + i, v_or(v_and(v_shr(x, 4), 15), v_and(v_shr(mn, 2), 0x30)));
         }
-    }
-    if (k == KERN_Q6_K)
-#pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) f_store(s + g * LANES, f_mul(d, f_of_signed(BYTES(g))));
-    if (k == KERN_IQ4_XS)
+    if (k == KERN_IQ4_XS) {
+        const uint8_t *h = head + panel_field(2);
+        const __m128i h0 = load_i128(h), h1 = load_i128(h + 16), low8 = _mm_set1_epi16(255), four = _mm_set1_epi8(15), top2 = _mm_set1_epi8(0x30);
+        __m128i two[2] = {_mm_packus_epi16(_mm_and_si128(h0, low8), _mm_and_si128(h1, low8)),
+                          _mm_packus_epi16(_mm_srli_epi16(h0, 8), _mm_srli_epi16(h1, 8))};
 #pragma GCC unroll 16
         for (int g = 0; g < 8; g++) {
-            __m128i low = BYTES(g / 2), high = x_load_halves(h2 + 2 * row0, 2 * g); /* bits 2 g and up, in bytes */
-            low = _mm_and_si128(g % 2 ? SHR(low, 4) : low, low4);
-            high = _mm_slli_epi16(_mm_and_si128(high, _mm_set1_epi8(3)), 4);
-            f_store(s + g * LANES, f_mul(d, f_of_signed(_mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32)))));
+            __m128i low = load_i128(p + ROWS * (g / 2)), high = two[g / 4];
+            low = _mm_and_si128(g % 2 ? _mm_srli_epi16(low, 4) : low, four);
+            high = g % 4 == 3 ? _mm_srli_epi16(high, 2) : _mm_slli_epi16(high, 4 - 2 * (g % 4));
+            low = _mm_or_si128(low, _mm_and_si128(high, top2));
+            _mm_storeu_si128((__m128i *)(void *)(b + ROWS * g), _mm_sub_epi8(low, _mm_set1_epi8(32)));
         }
-#undef BYTES
-#undef SHR
+    }
+}
+
+/* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. b: scale_bytes. */
+KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t *b, int row0, float *s, float *m) {
+    const vf d = f_of_half(head + 2 * row0);
+    if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
+    if (k == KERN_Q2_K) {
+        const vf dmin = f_neg(f_of_half(head + panel_field(2) + 2 * row0));
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) {
+            vi x = v_of_bytes(head + panel_field(4) + ROWS * g + row0);
+            f_store(s + g * LANES, f_mul(d, f_of_int(v_and(x, 15))));
+            f_store(m + g * LANES, f_mul(dmin, f_of_int(v_shr(x, 4))));
+        }
+    }
+    if (k == KERN_Q4_K || k == KERN_Q5_K) {
+        const vf dmin = f_neg(f_of_half(head + panel_field(2) + 2 * row0));
+#pragma GCC unroll 16
+        for (int g = 0; g < 8; g++) {
+            f_store(s + g * LANES, f_mul(d, f_of_int(v_of_bytes(b + ROWS * g + row0))));
+            f_store(m + g * LANES, f_mul(dmin, f_of_int(v_of_bytes(b + ROWS * (8 + g) + row0))));
+        }
+    }
+    if (k == KERN_Q3_K || k == KERN_Q6_K || k == KERN_IQ4_XS)
+#pragma GCC unroll 16
+        for (int g = 0; g < (k == KERN_IQ4_XS ? 8 : 16); g++) {
+            const uint8_t *at = k == KERN_Q6_K ? head + panel_field(2) : b;
+            f_store(s + g * LANES, f_mul(d, f_of_codes((const int8_t *)at + ROWS * g + row0)));
+        }
 }
 
 /* The int family: scales of the chunks c0 .. c0 + n - 1, repeated for those that share one. offset: 8 values of o - 2^(B-1). */
@@ -85,9 +96,9 @@ KERN_INLINE void int_scales(const uint8_t *head, int row0, size_t c0, size_t n, 
     for (size_t c = c0, last = SIZE_MAX; c < c0 + n; c++) {
         size_t g = c >> log_cpg;
         if (g != last) {
-            __m128i b = x_load(meta + g * ROWS);
-            scale = f_mul(d, f_table32(kern_int_scale, _mm_and_si128(_mm_srli_epi16(b, 3), _mm_set1_epi8(31))));
-            min = f_mul(scale, f_table8(offset, _mm_and_si128(b, _mm_set1_epi8(7))));
+            vi b = v_of_bytes(meta + g * ROWS);
+            scale = f_mul(d, f_table32(kern_int_scale, v_shr(b, 3)));
+            min = f_mul(scale, f_table8(offset, b));
             last = g;
         }
         f_store(s + (c - c0) * LANES, scale);
@@ -107,28 +118,32 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
 KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, int width, const uint8_t *p, size_t stride, size_t c0, size_t n,
                             const float *s, const float *m, const tokens *x, vf *acc, vf *off) {
     const int per_chunk = 32 / f.group, words = f.group / 4, shift = BIAS(class_bits) - f.zero; /* shift: from dot_words' codes to q */
+    vf a[MAX_TOKENS], b[MAX_TOKENS]; /* in registers while the chunks pass */
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) a[t] = acc[t], b[t] = off[t];
     for (size_t c = 0; c < n; c++, p += stride)
 #pragma GCC unroll 2
         for (int h = 0; h < per_chunk; h++, s += LANES, m += f.has_min ? LANES : 0) {
             vi sum[MAX_TOKENS];
-            float xs[MAX_TOKENS], k[MAX_TOKENS] = {0}, xk[MAX_TOKENS];
+            vf xs[MAX_TOKENS], k[MAX_TOKENS];
             const size_t chunk = c0 + c, group = chunk * (size_t)per_chunk + (size_t)h;
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) {
-                xs[t] = width == 1 ? x->scale[(size_t)t * x->ld_scale + chunk] : x->scale[8 * chunk + (size_t)t];
-                if (f.has_min || shift) k[t] = width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t];
-                xk[t] = xs[t] * k[t];
+                xs[t] = f_set1(width == 1 ? x->scale[(size_t)t * x->ld_scale + chunk] : x->scale[8 * chunk + (size_t)t]);
+                if (f.has_min || shift) k[t] = f_set1(width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t]);
             }
             dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * chunk * (size_t)width, width, x->ld, sum);
             const vf scale = f_load(s), min = f.has_min ? f_load(m) : scale;
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) {
                 vf i = f_of_int(sum[t]);
-                if (shift) i = f_fma(f_set1((float)shift), f_set1(k[t]), i);
-                acc[t] = f_fma(f_mul(scale, f_set1(xs[t])), i, acc[t]);
-                if (f.has_min) off[t] = f_fma(min, f_set1(xk[t]), off[t]);
+                if (shift) i = f_fma(f_set1((float)shift), k[t], i);
+                a[t] = f_fma(f_mul(scale, xs[t]), i, a[t]);
+                if (f.has_min) b[t] = f_fma(min, f_mul(xs[t], k[t]), b[t]);
             }
         }
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t++) acc[t] = a[t], off[t] = b[t];
 }
 
 /* From token t0 of a on, where a tile begins; lane: tokens of it to pass over. */
@@ -165,9 +180,9 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
     return s;
 }
 
-/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. */
-KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, float *s, float *m,
-                             const uint8_t **codes, size_t *stride) {
+/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on. */
+KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, uint8_t *b,
+                             float *s, float *m, const uint8_t **codes, size_t *stride) {
     size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
     *stride = w->stride;
     if (f.block_chunks == 0) {
@@ -175,12 +190,14 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
         *codes = a->panel + ROWS * w->head + c * w->stride + 4 * row0;
     } else if (f.block_chunks == 1) {
         const uint8_t *block = a->panel + c * w->block_bytes;
-        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, row0, s + i * LANES, m);
+        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, b, row0, s + i * LANES, m);
         *codes = block + ROWS * w->head + 4 * row0;
         *stride = w->block_bytes;
     } else {
         const uint8_t *block = a->panel + c / STEP * w->block_bytes;
-        block_scales(k, block, row0, s, m);
+        if (row0 == 0) scale_bytes(k, block, b);
+        __asm__("" : "+m"(*(uint8_t(*)[16 * ROWS])b)); /* a load widens bytes, which in registers takes two steps */
+        block_scales(k, block, b, row0, s, m);
         *codes = block + ROWS * w->head + 4 * row0;
     }
     return n;
@@ -202,12 +219,13 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_pane
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        _Alignas(64) uint8_t b[16 * ROWS];
         fetch_ahead(a->panel + ROWS * w.head + c * w.step_bytes / STEP, w.step_bytes);
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
             _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
             const uint8_t *codes;
-            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, s, m, &codes, &stride);
+            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s, m, &codes, &stride);
             dot_chunks(f, class_of(f), T, 1, codes, stride, c, n, s, m, &x, acc[h], off[h]);
         }
     }
@@ -229,17 +247,19 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
+    for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        _Alignas(64) uint8_t b[16 * ROWS];
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++)
-        for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        for (int h = 0; h < ROWS / LANES; h++) {
             const uint8_t *from;
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
-            size_t n = next_step(a, k, f, &w, c, h * LANES, u->s + at, u->m + at, &from, &stride);
+            size_t n = next_step(a, k, f, &w, c, h * LANES, b, u->s + at, u->m + at, &from, &stride);
             for (size_t i = 0; i < n; i++, from += stride)
 #pragma GCC unroll 16
                 for (int j = 0; j < 8; j++, to += 4 * LANES) v_store(to, code_of(f, from, j));
         }
+    }
 }
 
 /* T tokens of the tile of `width` that begins with token t0, from its `lane` on. */
