@@ -6,6 +6,7 @@
 #include "kern/avx2/vector.h"
 
 #include "kern/blocks.h"
+#include "kern/panel.h"
 
 enum { MAX_TOKENS = 4 };
 
@@ -29,37 +30,62 @@ KERN_INLINE vi v_iq4(vi u) {
     return _mm256_shuffle_epi8(t, u);
 }
 
-#define BIAS(class_bits) ((class_bits) == 8 ? 128 : 0)
+KERN_INLINE vi v_once(const uint8_t *p) {
+    vi v = v_load(p);
+    __asm__("" : "+x"(v));
+    return v;
+}
+KERN_INLINE vi v_select(int mask, vi a, vi b) { return _mm256_or_si256(_mm256_and_si256(a, bytes(mask)), _mm256_andnot_si256(bytes(mask), b)); }
+
+/* Codes that are the sum of two small ones, each with a weight: the table is almost a line, value + 128 = 15 u + remainder. */
+KERN_INLINE bool in_parts(const panel_form f) { return f.table || f.bits == 7; }
+KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !in_parts(f) ? 128 : 0; }
 #include "kern/x86/panel_codes.h"
+
+KERN_INLINE vi iq4_remainder(vi u) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(1, 9, 15, 18, 19, 18, 16, 13, 9, 6, 3, 1, 1, 2, 7, 16)), u);
+}
 
 /* Keeps the compiler from turning sums that run in a register into trees of spilled ones. */
 #define STAY(v) __asm__("" : "+x"(v))
 
 KERN_INLINE vi word_of(const int8_t *p) { return _mm256_set1_epi32((int)read_u32((const uint8_t *)p)); }
 
-KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, int width,
-                           size_t ldx, vi *sum) {
-    const int run = class_bits <= 4 ? 8 : class_bits == 5 ? 4 : class_bits == 6 ? 2 : 1; /* maddubs that int16 can add */
-    const vi ones = _mm256_set1_epi16(1);
-    vi part[MAX_TOKENS];
+KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, const uint8_t *p, size_t half, const int8_t *x, int width,
+                           size_t ldx, vi sum[][2][MAX_TOKENS]) {
+    const int parts = in_parts(f) ? 2 : 1, n = f.group / 4;
+    vi set[2][8], part[2][2][2][MAX_TOKENS]; /* halves; parts, halves, groups, tokens */
 #pragma GCC unroll 16
-    for (int j = 0; j < n; j++) {
-        vi u = code_of(f, p, j0 + j), magnitude = u;
-        if (BIAS(class_bits)) {
-            u = _mm256_xor_si256(u, bytes(-128));
-            magnitude = _mm256_abs_epi8(u);
-        }
+    for (int i = 0; i < 8; i++) {
+        const int j = word_at_turn(i), g = j / n, r = i * n / 8; /* r: how many of its group's words were there before */
+#pragma GCC unroll 2
+        for (int h = 0; h < H; h++) {
+            load_sets(f, p + (size_t)h * half, j, set[h]);
+#pragma GCC unroll 2
+            for (int k = 0; k < parts; k++) {
+                /* maddubs that int16 can add; what a code of this part is worth */
+                const int run = f.table && !k ? 4 : parts == 2 || class_bits <= 4 ? 8 : class_bits == 5 ? 4 : class_bits == 6 ? 2 : 1;
+                const int weight = f.table && k ? 15 : f.bits == 7 && k ? 16 : 1;
+                vi u = parts == 1 ? code_of(f, set[h], j) : k == 0 || f.table ? nibble(set[h], j) : three_bits(set[h] + 4, j, 0);
+                if (f.table && !k) u = iq4_remainder(u);
+                vi magnitude = u;
+                if (bias(f, class_bits)) {
+                    u = _mm256_xor_si256(u, bytes(-128));
+                    magnitude = _mm256_abs_epi8(u);
+                }
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) {
-            vi w = word_of(word_at(x, width, ldx, j0 + j, t));
-            if (BIAS(class_bits)) w = _mm256_sign_epi8(w, u);
-            vi product = _mm256_maddubs_epi16(magnitude, w);
-            part[t] = j % run == 0 ? product : _mm256_add_epi16(part[t], product);
-            STAY(part[t]);
-            if ((j + 1) % run == 0 || j + 1 == n) {
-                vi wide = _mm256_madd_epi16(part[t], ones);
-                sum[t] = j < run ? wide : _mm256_add_epi32(sum[t], wide);
-                STAY(sum[t]);
+                for (int t = 0; t < T; t++) {
+                    vi w = word_of(word_at(x, width, ldx, j, t)), *at = &part[k][h][g][t];
+                    if (bias(f, class_bits)) w = _mm256_sign_epi8(w, u);
+                    vi product = _mm256_maddubs_epi16(magnitude, w);
+                    *at = r % run == 0 ? product : _mm256_add_epi16(*at, product);
+                    STAY(*at);
+                    if ((r + 1) % run == 0 || r + 1 == n) {
+                        vi wide = _mm256_madd_epi16(*at, _mm256_set1_epi16((short)weight));
+                        sum[h][g][t] = k == 0 && r < run ? wide : _mm256_add_epi32(sum[h][g][t], wide);
+                        STAY(sum[h][g][t]);
+                    }
+                }
             }
         }
     }

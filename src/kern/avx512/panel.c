@@ -3,6 +3,7 @@
 #include "kern/avx512/vector.h"
 
 #include "kern/blocks.h"
+#include "kern/panel.h"
 
 enum { MAX_TOKENS = 8 };
 
@@ -23,20 +24,30 @@ KERN_INLINE vi v_iq4(vi u) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);
 }
 
-#define BIAS(class_bits) 0
+KERN_INLINE vi v_once(const uint8_t *p) {
+    vi v = v_load(p);
+    __asm__("" : "+v"(v));
+    return v;
+}
+KERN_INLINE vi v_select(int bits, vi a, vi b) { return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)bits), a, b, 0xca); }
+
+KERN_INLINE int bias(const panel_form f, int class_bits) { return 0; }
 #include "kern/x86/panel_codes.h"
 
 KERN_INLINE vi word_of(const int8_t *p) { return _mm512_set1_epi32((int)read_u32((const uint8_t *)p)); }
 
-KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, int width,
-                           size_t ldx, vi *sum) {
+KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, const uint8_t *p, size_t half, const int8_t *x, int width,
+                           size_t ldx, vi sum[][2][MAX_TOKENS]) {
+    vi set[8];
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++) sum[t] = _mm512_setzero_si512();
+    for (int t = 0; t < T; t++) sum[0][0][t] = sum[0][1][t] = _mm512_setzero_si512();
 #pragma GCC unroll 16
-    for (int j = 0; j < n; j++) {
-        vi u = code_of(f, p, j0 + j);
+    for (int i = 0; i < 8; i++) {
+        const int j = word_at_turn(i), g = 4 * j / f.group;
+        load_sets(f, p, j, set);
+        const vi u = code_of(f, set, j);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) sum[t] = _mm512_dpbusd_epi32(sum[t], u, word_of(word_at(x, width, ldx, j0 + j, t)));
+        for (int t = 0; t < T; t++) sum[0][g][t] = _mm512_dpbusd_epi32(sum[0][g][t], u, word_of(word_at(x, width, ldx, j, t)));
     }
 }
 

@@ -5,10 +5,11 @@
  *     v_of_bytes(p)               LANES bytes to integers
  *     f_table32(t, e), f_table8(t, z)    t[e] of LANES integers, of which the low bits count
  *     v_iq4(u)                    the table's value + 128 of 4-bit codes
- *     word_of(p)                  the 4 activations at p in every lane
- *     dot_words(f, class_bits, T, p, j0, n, x, width, ldx, sum)
- *                                 sum[t] = the codes of n words from word j0 of the chunk at p on . those columns of token t,
- *                                 codes being less by BIAS(class_bits) than stored. class_bits bounds them.
+ *     v_once(p)                   a load that stays one
+ *     v_select(bits, a, b)        a's where bits are set, b's elsewhere
+ *     dot_words(f, class_bits, H, T, p, half, x, width, ldx, sum)
+ *                                 sum[h][g][t] = the codes of group g of the chunk at p + h * half . those columns of token t, codes
+ *                                 being less by bias(f, class_bits) than stored. class_bits bounds them.
  *
  * A pass takes LANES rows at offset row0 of the panel and T tokens; everything about the format is constant in it. Integer
  * sums are exact whatever their order; float operations are those of kern.h. */
@@ -82,9 +83,9 @@ KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t 
     }
     if (k == KERN_Q3_K || k == KERN_Q6_K || k == KERN_IQ4_XS)
 #pragma GCC unroll 16
-        for (int g = 0; g < (k == KERN_IQ4_XS ? 8 : 16); g++) {
+        for (int g = 0; g < 16; g++) {
             const uint8_t *at = k == KERN_Q6_K ? head + panel_field(2) : b;
-            f_store(s + g * LANES, f_mul(d, f_of_codes((const int8_t *)at + ROWS * g + row0)));
+            if (k != KERN_IQ4_XS || g < 8) f_store(s + g * LANES, f_mul(d, f_of_codes((const int8_t *)at + ROWS * g + row0)));
         }
 }
 
@@ -114,36 +115,41 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
     size_t ld, ld_scale, ld_sum; /* width 1: from one token to the next */
 } tokens;
 
-/* n chunks from chunk c0 on: codes at p, `stride` bytes each. acc, off: the running sums of T tokens. */
-KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, int width, const uint8_t *p, size_t stride, size_t c0, size_t n,
-                            const float *s, const float *m, const tokens *x, vf *acc, vf *off) {
-    const int per_chunk = 32 / f.group, words = f.group / 4, shift = BIAS(class_bits) - f.zero; /* shift: from dot_words' codes to q */
-    vf a[MAX_TOKENS], b[MAX_TOKENS]; /* in registers while the chunks pass */
+/* n chunks from chunk c0 on: codes at p, `stride` bytes each, of H times LANES rows `half` bytes apart, whose scales are a step's apart.
+ * acc, off: the running sums of T tokens. */
+KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half, size_t c0,
+                            size_t n, const float *s, const float *m, size_t half_s, const tokens *x, vf acc[][MAX_TOKENS],
+                            vf off[][MAX_TOKENS]) {
+    const int per_chunk = 32 / f.group, shift = bias(f, class_bits) - f.zero; /* shift: from dot_words' codes to q */
+    vf a[2][MAX_TOKENS], b[2][MAX_TOKENS]; /* in registers while the chunks pass */
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++) a[t] = acc[t], b[t] = off[t];
-    for (size_t c = 0; c < n; c++, p += stride)
+    for (int h = 0; h < H; h++)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) a[h][t] = acc[h][t], b[h][t] = off[h][t];
+    for (size_t c = c0; c < c0 + n; c++, p += stride) {
+        vi sum[2][2][MAX_TOKENS];
+        dot_words(f, class_bits, H, T, p, half, x->x + 32 * c * (size_t)width, width, x->ld, sum);
 #pragma GCC unroll 2
-        for (int h = 0; h < per_chunk; h++, s += LANES, m += f.has_min ? LANES : 0) {
-            vi sum[MAX_TOKENS];
-            vf xs[MAX_TOKENS], k[MAX_TOKENS];
-            const size_t chunk = c0 + c, group = chunk * (size_t)per_chunk + (size_t)h;
+        for (int g = 0; g < per_chunk; g++, s += LANES, m += f.has_min ? LANES : 0) {
+            const size_t group = c * (size_t)per_chunk + (size_t)g;
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) {
-                xs[t] = f_set1(width == 1 ? x->scale[(size_t)t * x->ld_scale + chunk] : x->scale[8 * chunk + (size_t)t]);
-                if (f.has_min || shift) k[t] = f_set1(width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t]);
-            }
-            dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * chunk * (size_t)width, width, x->ld, sum);
-            const vf scale = f_load(s), min = f.has_min ? f_load(m) : scale;
+                const vf xs = f_set1(width == 1 ? x->scale[(size_t)t * x->ld_scale + c] : x->scale[8 * c + (size_t)t]);
+                const vf k = f_set1(width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t]);
 #pragma GCC unroll 16
-            for (int t = 0; t < T; t++) {
-                vf i = f_of_int(sum[t]);
-                if (shift) i = f_fma(f_set1((float)shift), k[t], i);
-                a[t] = f_fma(f_mul(scale, xs[t]), i, a[t]);
-                if (f.has_min) b[t] = f_fma(min, f_mul(xs[t], k[t]), b[t]);
+                for (int h = 0; h < H; h++) {
+                    vf i = f_of_int(sum[h][g][t]);
+                    if (shift) i = f_fma(f_set1((float)shift), k, i);
+                    a[h][t] = f_fma(f_mul(f_load(s + (size_t)h * half_s), xs), i, a[h][t]);
+                    if (f.has_min) b[h][t] = f_fma(f_load(m + (size_t)h * half_s), f_mul(xs, k), b[h][t]);
+                }
             }
         }
+    }
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++) acc[t] = a[t], off[t] = b[t];
+    for (int h = 0; h < H; h++)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) acc[h][t] = a[h][t], off[h][t] = b[h][t];
 }
 
 /* From token t0 of a on, where a tile begins; lane: tokens of it to pass over. */
@@ -209,30 +215,32 @@ KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
 }
 
-/* A few tokens: codes are taken apart where they are multiplied. */
-KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_panel_args *a, size_t t0) {
+/* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. */
+KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, const kern_panel_args *a, size_t t0) {
+    enum { HALVES = ROWS / LANES };
     const spans w = spans_of(a, f);
     const tokens x = tokens_from(a, f, t0, 0);
-    vf acc[ROWS / LANES][MAX_FUSED], off[ROWS / LANES][MAX_FUSED];
+    vf acc[HALVES][MAX_TOKENS], off[HALVES][MAX_TOKENS];
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++)
+    for (int h = 0; h < HALVES; h++)
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         _Alignas(64) uint8_t b[16 * ROWS];
+        _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
         fetch_ahead(a->panel + ROWS * w.head + c * w.step_bytes / STEP, w.step_bytes);
 #pragma GCC unroll 16
-        for (int h = 0; h < ROWS / LANES; h++) {
-            _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
-            const uint8_t *codes;
-            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s, m, &codes, &stride);
-            dot_chunks(f, class_of(f), T, 1, codes, stride, c, n, s, m, &x, acc[h], off[h]);
+        for (int h = 0; h < HALVES; h += H) {
+            const uint8_t *codes, *unused;
+            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
+            if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
+            dot_chunks(f, class_of(f), H, T, 1, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, acc + h, off + h);
         }
     }
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
-        for (int h = 0; h < ROWS / LANES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
+        for (int h = 0; h < HALVES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
 }
 
 /* ----------------------------------------------------------- many tokens ---- */
@@ -255,9 +263,15 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
             size_t n = next_step(a, k, f, &w, c, h * LANES, b, u->s + at, u->m + at, &from, &stride);
-            for (size_t i = 0; i < n; i++, from += stride)
+            for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
+                vi set[8];
 #pragma GCC unroll 16
-                for (int j = 0; j < 8; j++, to += 4 * LANES) v_store(to, code_of(f, from, j));
+                for (int i = 0; i < 8; i++) {
+                    const int j = word_at_turn(i);
+                    load_sets(f, from, j, set);
+                    v_store(to + 4 * LANES * j, code_of(f, set, j));
+                }
+            }
         }
     }
 }
@@ -269,13 +283,13 @@ KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel
     const tokens x = tokens_from(a, f, t0, lane);
 #pragma GCC unroll 16
     for (int h = 0; h < ROWS / LANES; h++) {
-        vf acc[MAX_TOKENS], off[MAX_TOKENS];
+        vf acc[1][MAX_TOKENS], off[1][MAX_TOKENS];
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) acc[t] = off[t] = f_zero();
-        dot_chunks(plain, class_of(f), T, width, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, a->n_chunks,
-                   u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, &x, acc, off);
+        for (int t = 0; t < T; t++) acc[0][t] = off[0][t] = f_zero();
+        dot_chunks(plain, class_of(f), 1, T, width, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, 0, a->n_chunks,
+                   u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, 0, &x, acc, off);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[t], off[t]);
+        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[0][t], off[0][t]);
     }
 }
 
@@ -289,7 +303,7 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
         for (; t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
         for (; t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
-    for (; t + 4 <= n; t += 4) fused(k, f, 4, a, t);
-    for (; t + 2 <= n; t += 2) fused(k, f, 2, a, t);
-    for (; t < n; t++) fused(k, f, 1, a, t);
+    for (; t + 4 <= n; t += 4) fused(k, f, 1, 4, a, t);
+    for (; t + 2 <= n; t += 2) fused(k, f, 1, 2, a, t);
+    for (; t < n; t++) fused(k, f, ROWS / LANES, 1, a, t);
 }
