@@ -37,11 +37,10 @@ KERN_INLINE vi v_once(const uint8_t *p) {
 }
 KERN_INLINE vi v_select(int mask, vi a, vi b) { return _mm256_or_si256(_mm256_and_si256(a, bytes(mask)), _mm256_andnot_si256(bytes(mask), b)); }
 
-/* Codes that are the sum of two small ones, each with a weight: the table is almost a line, value + 128 = 15 u + remainder. */
-KERN_INLINE bool in_parts(const panel_form f) { return f.table || f.bits == 7; }
-KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !in_parts(f) ? 128 : 0; }
+KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !f.table ? 128 : 0; }
 #include "kern/x86/panel_codes.h"
 
+/* The table is almost a line: its value + 128 is 15 u and this. */
 KERN_INLINE vi iq4_remainder(vi u) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(1, 9, 15, 18, 19, 18, 16, 13, 9, 6, 3, 1, 1, 2, 7, 16)), u);
 }
@@ -53,7 +52,7 @@ KERN_INLINE vi word_of(const int8_t *p) { return _mm256_set1_epi32((int)read_u32
 
 KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, const uint8_t *p, size_t half, const int8_t *x, int width,
                            size_t ldx, vi sum[][2][MAX_TOKENS]) {
-    const int parts = in_parts(f) ? 2 : 1, n = f.group / 4;
+    const int parts = f.table ? 2 : 1, n = f.group / 4;
     vi set[2][8], part[2][2][2][MAX_TOKENS]; /* halves; parts, halves, groups, tokens */
 #pragma GCC unroll 16
     for (int i = 0; i < 8; i++) {
@@ -63,11 +62,11 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, con
             load_sets(f, p + (size_t)h * half, j, set[h]);
 #pragma GCC unroll 2
             for (int k = 0; k < parts; k++) {
-                /* maddubs that int16 can add; what a code of this part is worth */
-                const int run = f.table && !k ? 4 : parts == 2 || class_bits <= 4 ? 8 : class_bits == 5 ? 4 : class_bits == 6 ? 2 : 1;
-                const int weight = f.table && k ? 15 : f.bits == 7 && k ? 16 : 1;
-                vi u = parts == 1 ? code_of(f, set[h], j) : k == 0 || f.table ? nibble(set[h], j) : three_bits(set[h] + 4, j, 0);
-                if (f.table && !k) u = iq4_remainder(u);
+                const int bits = !f.table ? class_bits : k == 0 ? 5 : 4; /* of a code that is multiplied; the table: the remainder, u */
+                const int run = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1; /* maddubs that int16 can add */
+                const int weight = f.table && k ? 15 : 1;
+                vi u = f.table ? nibble(set[h], j) : code_of(f, set[h], j);
+                if (f.table && k == 0) u = iq4_remainder(u);
                 vi magnitude = u;
                 if (bias(f, class_bits)) {
                     u = _mm256_xor_si256(u, bytes(-128));
