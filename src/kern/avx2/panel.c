@@ -2,7 +2,8 @@
  *
  * maddubs multiplies unsigned codes by signed activations and adds neighbours into int16, where |sum| <= 2 * 127 * (2^B - 1): so
  * as many of these as int16 holds are added there before they are widened, all eight of a chunk for codes of up to 4 bits.
- * Codes of 8 bits would overflow: they are made signed again, and the activation gets their sign. */
+ * Codes of 8 bits would overflow: they are made signed again, and the activation gets their sign. A few tokens take the table's values
+ * as sums of two small codes instead, for which these steps are fewer. */
 #include "kern/avx2/vector.h"
 
 #include "kern/blocks.h"
@@ -40,7 +41,7 @@ KERN_INLINE vi v_select(int mask, vi a, vi b) { return _mm256_or_si256(_mm256_an
 KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !f.table ? 128 : 0; }
 #include "kern/x86/panel_codes.h"
 
-/* The table is almost a line: its value + 128 is 15 u and this. */
+/* The table is almost a line: its value + 128 is 15 u and this, at most 19. */
 KERN_INLINE vi iq4_remainder(vi u) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_setr_epi8(1, 9, 15, 18, 19, 18, 16, 13, 9, 6, 3, 1, 1, 2, 7, 16)), u);
 }
@@ -56,7 +57,7 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, con
     vi set[2][8], part[2][2][2][MAX_TOKENS]; /* halves; parts, halves, groups, tokens */
 #pragma GCC unroll 16
     for (int i = 0; i < 8; i++) {
-        const int j = word_at_turn(i), g = j / n, r = i * n / 8; /* r: how many of its group's words were there before */
+        const int j = word_at_turn(f, i), g = j / n, r = word_at_turn(f, 1) == 1 ? i % n : i * n / 8; /* r: how many of its group's words were there before */
 #pragma GCC unroll 2
         for (int h = 0; h < H; h++) {
             load_sets(f, p + (size_t)h * half, j, set[h]);

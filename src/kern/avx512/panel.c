@@ -43,7 +43,7 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, con
     for (int t = 0; t < T; t++) sum[0][0][t] = sum[0][1][t] = _mm512_setzero_si512();
 #pragma GCC unroll 16
     for (int i = 0; i < 8; i++) {
-        const int j = word_at_turn(i), g = 4 * j / f.group;
+        const int j = word_at_turn(f, i), g = 4 * j / f.group;
         load_sets(f, p, j, set);
         const vi u = code_of(f, set, j);
 #pragma GCC unroll 16

@@ -1,8 +1,8 @@
 /* Codes of a panel, for the x86 levels: see panel_dot.h for what must be defined before. */
 #include "kern/panel.h"
 
-/* The order of a chunk's words that takes a set of the 4-bit plane once: 0 4 1 5 2 6 3 7. */
-KERN_INLINE int word_at_turn(int i) { return i / 2 + 4 * (i % 2); }
+/* The order of a chunk's words: of planes 0 4 1 5 2 6 3 7, which takes each set of the 4-bit one once. */
+KERN_INLINE int word_at_turn(const panel_form f, int i) { return f.bits % 8 ? i / 2 + 4 * (i % 2) : i; }
 
 /* Loads what sets word j of the chunk at p (already at this pass's rows) is the first to need: those of the 4-bit plane, then of the
  * 2-bit and the 1-bit ones. bits = 0: bytes, the words of these rows alone, one after the other. Each is loaded once: loads are what

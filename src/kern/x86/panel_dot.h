@@ -267,7 +267,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
                 vi set[8];
 #pragma GCC unroll 16
                 for (int i = 0; i < 8; i++) {
-                    const int j = word_at_turn(i);
+                    const int j = word_at_turn(f, i);
                     load_sets(f, from, j, set);
                     v_store(to + 4 * LANES * j, code_of(f, set, j));
                 }
@@ -279,17 +279,20 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
 /* T tokens of the tile of `width` that begins with token t0, from its `lane` on. */
 KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel_args *a, const apart *u, size_t t0, size_t lane) {
     const panel_form plain = {.bits = 0, .zero = f.zero, .group = f.group, .has_min = f.has_min};
-    const size_t groups = a->n_chunks * (32u / f.group);
+    const int H = f.group == 32 ? ROWS / LANES : 1; /* sums of twice the groups do not fit the registers */
+    const size_t groups = a->n_chunks * (32u / f.group), half = 8 * 4 * LANES * a->n_chunks, half_s = groups * LANES;
     const tokens x = tokens_from(a, f, t0, lane);
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++) {
-        vf acc[1][MAX_TOKENS], off[1][MAX_TOKENS];
+    for (int h = 0; h < ROWS / LANES; h += H) {
+        vf acc[2][MAX_TOKENS], off[2][MAX_TOKENS];
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) acc[0][t] = off[0][t] = f_zero();
-        dot_chunks(plain, class_of(f), 1, T, width, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, 0, a->n_chunks,
-                   u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, 0, &x, acc, off);
+        for (int t = 0; t < T; t++) acc[0][t] = off[0][t] = acc[1][t] = off[1][t] = f_zero();
+        dot_chunks(plain, class_of(f), H, T, width, u->codes + (size_t)h * half, 32 * LANES, half, 0, a->n_chunks,
+                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, acc, off);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[0][t], off[0][t]);
+        for (int t = 0; t < T; t++)
+#pragma GCC unroll 16
+            for (int i = 0; i < H; i++) add_result(a, f.has_min, (h + i) * LANES, t0 + lane + (size_t)t, acc[i][t], off[i][t]);
     }
 }
 
