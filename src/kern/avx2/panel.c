@@ -36,7 +36,7 @@ KERN_INLINE vi v_once(const uint8_t *p) {
     __asm__("" : "+x"(v));
     return v;
 }
-KERN_INLINE vi v_select(int mask, vi a, vi b) { return _mm256_or_si256(_mm256_and_si256(a, bytes(mask)), _mm256_andnot_si256(bytes(mask), b)); }
+KERN_INLINE vi v_select(int bits, vi a, vi b) { return v_or(v_and(a, bits), v_and(b, ~bits)); }
 
 KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !f.table ? 128 : 0; }
 #include "kern/x86/panel_codes.h"
@@ -57,7 +57,8 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, con
     vi set[2][8], part[2][2][2][MAX_TOKENS]; /* halves; parts, halves, groups, tokens */
 #pragma GCC unroll 16
     for (int i = 0; i < 8; i++) {
-        const int j = word_at_turn(f, i), g = j / n, r = word_at_turn(f, 1) == 1 ? i % n : i * n / 8; /* r: how many of its group's words were there before */
+        const int j = word_at_turn(f, i), g = j / n;
+        const int r = word_at_turn(f, 1) == 1 ? i % n : i * n / 8; /* how many of its group's words were there before */
 #pragma GCC unroll 2
         for (int h = 0; h < H; h++) {
             load_sets(f, p + (size_t)h * half, j, set[h]);

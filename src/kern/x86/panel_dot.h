@@ -46,7 +46,8 @@ KERN_INLINE void scale_bytes(kern_format k, const uint8_t *head, uint8_t *b) {
         }
     if (k == KERN_IQ4_XS) {
         const uint8_t *h = head + panel_field(2);
-        const __m128i h0 = load_i128(h), h1 = load_i128(h + 16), low8 = _mm_set1_epi16(255), four = _mm_set1_epi8(15), top2 = _mm_set1_epi8(0x30);
+        const __m128i h0 = load_i128(h), h1 = load_i128(h + 16), low8 = _mm_set1_epi16(255);
+        const __m128i four = _mm_set1_epi8(15), top2 = _mm_set1_epi8(0x30);
         __m128i two[2] = {_mm_packus_epi16(_mm_and_si128(h0, low8), _mm_and_si128(h1, low8)),
                           _mm_packus_epi16(_mm_srli_epi16(h0, 8), _mm_srli_epi16(h1, 8))};
 #pragma GCC unroll 16
@@ -117,8 +118,8 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
 
 /* n chunks from chunk c0 on: codes at p, `stride` bytes each, of H times LANES rows `half` bytes apart, whose scales are a step's apart.
  * acc, off: the running sums of T tokens. */
-KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half, size_t c0,
-                            size_t n, const float *s, const float *m, size_t half_s, const tokens *x, vf acc[][MAX_TOKENS],
+KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half,
+                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, vf acc[][MAX_TOKENS],
                             vf off[][MAX_TOKENS]) {
     const int per_chunk = 32 / f.group, shift = bias(f, class_bits) - f.zero; /* shift: from dot_words' codes to q */
     vf a[2][MAX_TOKENS], b[2][MAX_TOKENS]; /* in registers while the chunks pass */
