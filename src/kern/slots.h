@@ -65,7 +65,7 @@ void KERN_ISA(kern_attention_accumulate_f32)(const float *v, size_t n, size_t he
                                              float *out, const void *next);
 void KERN_ISA(kern_attention_merge)(const kern_partial *block, size_t n_q, size_t head_dim, const kern_partial *state);
 
-static inline void slots_fill_panel_dot(kern_table *t) {
+static inline void slots_fill_but_unpack(kern_table *t) {
     t->panel_dot[KERN_Q8_0] = KERN_ISA(kern_q8_0_panel_dot);
     t->panel_dot[KERN_Q4_0] = KERN_ISA(kern_q4_0_panel_dot);
     t->panel_dot[KERN_IQ4_NL] = KERN_ISA(kern_iq4_nl_panel_dot);
@@ -82,26 +82,6 @@ static inline void slots_fill_panel_dot(kern_table *t) {
     t->panel_dot[KERN_INT6] = KERN_ISA(kern_int6_panel_dot);
     t->panel_dot[KERN_INT7] = KERN_ISA(kern_int7_panel_dot);
     t->panel_dot[KERN_INT8] = KERN_ISA(kern_int8_panel_dot);
-}
-
-static inline void slots_fill(kern_table *t) {
-    slots_fill_panel_dot(t);
-    t->unpack[KERN_Q8_0] = KERN_ISA(kern_q8_0_unpack);
-    t->unpack[KERN_Q4_0] = KERN_ISA(kern_q4_0_unpack);
-    t->unpack[KERN_IQ4_NL] = KERN_ISA(kern_iq4_nl_unpack);
-    t->unpack[KERN_Q2_K] = KERN_ISA(kern_q2_k_unpack);
-    t->unpack[KERN_Q3_K] = KERN_ISA(kern_q3_k_unpack);
-    t->unpack[KERN_Q4_K] = KERN_ISA(kern_q4_k_unpack);
-    t->unpack[KERN_Q5_K] = KERN_ISA(kern_q5_k_unpack);
-    t->unpack[KERN_Q6_K] = KERN_ISA(kern_q6_k_unpack);
-    t->unpack[KERN_IQ4_XS] = KERN_ISA(kern_iq4_xs_unpack);
-    t->unpack[KERN_INT2] = KERN_ISA(kern_int2_unpack);
-    t->unpack[KERN_INT3] = KERN_ISA(kern_int3_unpack);
-    t->unpack[KERN_INT4] = KERN_ISA(kern_int4_unpack);
-    t->unpack[KERN_INT5] = KERN_ISA(kern_int5_unpack);
-    t->unpack[KERN_INT6] = KERN_ISA(kern_int6_unpack);
-    t->unpack[KERN_INT7] = KERN_ISA(kern_int7_unpack);
-    t->unpack[KERN_INT8] = KERN_ISA(kern_int8_unpack);
     t->dot_f32 = KERN_ISA(kern_dot_f32);
     t->expand = KERN_ISA(kern_float_expand);
     t->quantize_q8 = KERN_ISA(kern_float_quantize_q8);
@@ -119,5 +99,25 @@ static inline void slots_fill(kern_table *t) {
     t->accumulate_f16 = KERN_ISA(kern_attention_accumulate_f16);
     t->accumulate_f32 = KERN_ISA(kern_attention_accumulate_f32);
     t->merge = KERN_ISA(kern_attention_merge);
+}
+
+static inline void slots_fill(kern_table *t) {
+    slots_fill_but_unpack(t);
+    t->unpack[KERN_Q8_0] = KERN_ISA(kern_q8_0_unpack);
+    t->unpack[KERN_Q4_0] = KERN_ISA(kern_q4_0_unpack);
+    t->unpack[KERN_IQ4_NL] = KERN_ISA(kern_iq4_nl_unpack);
+    t->unpack[KERN_Q2_K] = KERN_ISA(kern_q2_k_unpack);
+    t->unpack[KERN_Q3_K] = KERN_ISA(kern_q3_k_unpack);
+    t->unpack[KERN_Q4_K] = KERN_ISA(kern_q4_k_unpack);
+    t->unpack[KERN_Q5_K] = KERN_ISA(kern_q5_k_unpack);
+    t->unpack[KERN_Q6_K] = KERN_ISA(kern_q6_k_unpack);
+    t->unpack[KERN_IQ4_XS] = KERN_ISA(kern_iq4_xs_unpack);
+    t->unpack[KERN_INT2] = KERN_ISA(kern_int2_unpack);
+    t->unpack[KERN_INT3] = KERN_ISA(kern_int3_unpack);
+    t->unpack[KERN_INT4] = KERN_ISA(kern_int4_unpack);
+    t->unpack[KERN_INT5] = KERN_ISA(kern_int5_unpack);
+    t->unpack[KERN_INT6] = KERN_ISA(kern_int6_unpack);
+    t->unpack[KERN_INT7] = KERN_ISA(kern_int7_unpack);
+    t->unpack[KERN_INT8] = KERN_ISA(kern_int8_unpack);
 }
 #endif

@@ -10,7 +10,7 @@
 #include "guard.h"
 #include "kern/kern.h"
 
-enum { B_COLS = 2048, B_ROWS = 32, B_TOKENS = 128, B_POS = 64, B_HD = 64, B_QUERIES = 32 };
+enum { B_COLS = 2048, B_ROWS = 32, B_TOKENS = 128, B_POS = KERN_BLOCK, B_HD = 64, B_QUERIES = 32 };
 
 typedef struct bench_data {
     uint8_t payload[B_ROWS * B_COLS * 2];
@@ -18,7 +18,7 @@ typedef struct bench_data {
     float s[B_ROWS * B_COLS / 16], m[B_ROWS * B_COLS / 16], xs[B_TOKENS * B_COLS / 32];
     float sum32[B_TOKENS * B_COLS / 32], sum16[B_TOKENS * B_COLS / 16];
     _Alignas(64) uint8_t panel[B_ROWS * B_COLS * 2], scratch[B_COLS / 32 * 1024];
-    float w[B_ROWS * B_COLS], x[B_TOKENS * B_COLS], y[B_TOKENS * B_ROWS], z[B_COLS];
+    float w[B_ROWS * B_COLS], x[B_TOKENS * B_COLS], y[B_QUERIES * B_POS], z[B_COLS];
     uint16_t h[B_ROWS * B_COLS];
 } bench_data;
 
@@ -99,12 +99,12 @@ static inline void bench_rope(const kern_table *t, bench_data *d, const bench_ca
     for (size_t i = 0; i < B_COLS; i += B_HD) t->rope(d->z + i, B_HD / 2, d->x, c->offset);
 }
 static inline void bench_scores(const kern_table *t, bench_data *d, const bench_case *c) {
-    if (c->format) t->scores_f16(d->h, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, NULL);
-    else t->scores_f32(d->w, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, NULL);
+    if (c->format) t->scores_f16(d->h, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, d->h + B_POS * B_HD);
+    else t->scores_f32(d->w, B_POS / KERN_TILE, B_HD, d->x, c->rows, 0.1f, d->y, B_POS, d->w + B_POS * B_HD);
 }
 static inline void bench_accumulate(const kern_table *t, bench_data *d, const bench_case *c) {
-    if (c->format) t->accumulate_f16(d->h, B_POS, B_HD, d->x, B_POS, c->rows, d->z, NULL);
-    else t->accumulate_f32(d->w, B_POS, B_HD, d->x, B_POS, c->rows, d->z, NULL);
+    if (c->format) t->accumulate_f16(d->h, B_POS, B_HD, d->x, B_POS, c->rows, d->z, d->h + B_POS * B_HD);
+    else t->accumulate_f32(d->w, B_POS, B_HD, d->x, B_POS, c->rows, d->z, d->w + B_POS * B_HD);
 }
 static inline void bench_weigh(const kern_table *t, bench_data *d, const bench_case *c) {
     memcpy(d->y, d->x, c->rows * KERN_BLOCK * sizeof *d->y); /* weights of weights would all be alike */

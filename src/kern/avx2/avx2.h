@@ -14,6 +14,22 @@ KERN_INLINE __m128i load_i128(const void *p) { return _mm_loadu_si128((const __m
 KERN_INLINE __m128i load_i64(const void *p) { return _mm_loadl_epi64((const __m128i *)p); }
 KERN_INLINE void store_i(void *p, __m256i v) { _mm256_storeu_si256((__m256i *)p, v); }
 KERN_INLINE __m256i bytes(int v) { return _mm256_set1_epi8((char)v); }
+KERN_INLINE uint32_t highest_of_8(__m256i v) { /* of integers that are not negative */
+    __m128i a = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    a = _mm_max_epi32(a, _mm_shuffle_epi32(a, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
+}
+KERN_INLINE float half(const void *p) { return _cvtsh_ss(read_u16(p)); }
+KERN_INLINE float tree8(__m256 v) {
+    __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); /* l[i] + l[i + 4] */
+    a = _mm_add_ps(a, _mm_movehl_ps(a, a));                                       /* 0+4+2+6, 1+5+3+7 */
+    return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
+}
+KERN_INLINE float highest8(__m256 v) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
 
 typedef __m128i xi; /* of kern/simd/simd.h */
 KERN_INLINE xi x_and(xi a, int bits) { return _mm_and_si128(a, _mm_set1_epi8((char)bits)); }

@@ -6,7 +6,6 @@
 
 typedef __m256i vi;
 typedef __m256 vf;
-enum { LANES = 8 };
 
 KERN_INLINE vi v_load(const void *p) { return load_i(p); }
 KERN_INLINE void v_store(void *p, vi v) { store_i(p, v); }
@@ -15,12 +14,16 @@ KERN_INLINE vi v_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 KERN_INLINE vi v_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
 KERN_INLINE vi v_sub(vi a, int byte) { return _mm256_sub_epi8(a, bytes(byte)); }
+KERN_INLINE vi v_select(int bits, vi a, vi b) { return v_or(v_and(a, bits), v_and(b, ~bits)); }
+KERN_INLINE vi v_stay(vi v) {
+    __asm__("" : "+x"(v));
+    return v;
+}
 
 KERN_INLINE vf f_load(const float *p) { return _mm256_loadu_ps(p); }
 KERN_INLINE void f_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
 KERN_INLINE vf f_zero(void) { return _mm256_setzero_ps(); }
 KERN_INLINE vf f_set1(float v) { return _mm256_set1_ps(v); }
-KERN_INLINE vf f_load1(const float *p) { return _mm256_broadcast_ss(p); }
 KERN_INLINE vf f_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 KERN_INLINE vf f_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 KERN_INLINE vf f_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
@@ -34,26 +37,14 @@ KERN_INLINE vf f_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 KERN_INLINE vf f_of_half(const void *p) { return _mm256_cvtph_ps(load_i128(p)); }
 KERN_INLINE vf f_of_bf16(const void *p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_i128(p)), 16)); }
 KERN_INLINE void f_to_half(void *p, vf v) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
-KERN_INLINE float half(const void *p) { return _cvtsh_ss(read_u16(p)); }
 KERN_INLINE vf f_stay(vf v) {
     __asm__("" : "+x"(v));
     return v;
 }
-KERN_INLINE float tree16(vf low, vf high) {
-    const vf v = _mm256_add_ps(low, high);
-    __m128 a = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); /* l[i] + l[i + 4] */
-    a = _mm_add_ps(a, _mm_movehl_ps(a, a));                                       /* 0+4+2+6, 1+5+3+7 */
-    return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
-}
-
-/* The greatest lane; none is a NaN. */
-KERN_INLINE float f_highest(vf v) {
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-/* Four pairs (2i, 2i+1): (a a)(c s) -+ (b b)(s c) */
-KERN_INLINE void f_rope4(float *x, const float *c, const float *s) {
+KERN_INLINE float tree16(const vf l[2]) { return tree8(f_add(l[0], l[1])); }
+KERN_INLINE float f_highest(vf v) { return highest8(v); }
+/* (a a)(c s) -+ (b b)(s c) */
+KERN_INLINE void f_rope(float *x, const float *c, const float *s) {
     __m128 vc = _mm_loadu_ps(c), vs = _mm_loadu_ps(s);
     vf cs = _mm256_set_m128(_mm_unpackhi_ps(vc, vs), _mm_unpacklo_ps(vc, vs));
     vf v = f_load(x), sc = _mm256_permute_ps(cs, 0xb1);
@@ -75,19 +66,18 @@ KERN_INLINE xi x_load_halves(const uint8_t *p, int shift) {
     xi v = _mm_and_si128(_mm_srli_epi16(load_i128(p), shift), _mm_set1_epi16(255));
     return _mm_packus_epi16(v, v);
 }
-KERN_INLINE vf f_of_bytes(xi v) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)); }
-KERN_INLINE vf f_of_signed(xi v) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)); }
-KERN_INLINE vf f_table8(const float *t, xi z) { return _mm256_permutevar8x32_ps(f_load(t), _mm256_cvtepu8_epi32(z)); }
+KERN_INLINE vi i_of_bytes(xi v) { return _mm256_cvtepu8_epi32(v); }
+KERN_INLINE vf f_of_bytes(xi v) { return f_of_int(i_of_bytes(v)); }
+KERN_INLINE vf f_of_signed(xi v) { return f_of_int(_mm256_cvtepi8_epi32(v)); }
+KERN_INLINE vf f_table8(const float *t, vi i) { return _mm256_permutevar8x32_ps(f_load(t), i); }
 /* Four tables of 8, chosen by bits 3 and 4 (moved to the sign). */
-KERN_INLINE vf f_table32(const float *t, xi e) {
-    vi i = _mm256_cvtepu8_epi32(e);
-    vf a = _mm256_permutevar8x32_ps(f_load(t), i), b = _mm256_permutevar8x32_ps(f_load(t + 8), i);
-    vf c = _mm256_permutevar8x32_ps(f_load(t + 16), i), d = _mm256_permutevar8x32_ps(f_load(t + 24), i);
-    vf bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)), bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
+KERN_INLINE vf f_table32(const float *t, vi i) {
+    vf a = f_table8(t, i), b = f_table8(t + 8, i), c = f_table8(t + 16, i), d = f_table8(t + 24, i);
+    vf bit3 = f_of_bits(i_shl(i, 28)), bit4 = f_of_bits(i_shl(i, 27));
     return _mm256_blendv_ps(_mm256_blendv_ps(a, b, bit3), _mm256_blendv_ps(c, d, bit3), bit4);
 }
 
-#define BIAS(class_bits) ((class_bits) == 8 ? 128 : 0)
+enum { BIAS = 128 };
 KERN_INLINE vi v_code8(vi u) { return _mm256_xor_si256(u, bytes(-128)); }
 KERN_INLINE vi v_iq4(vi u) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(kern_iq4_values)), u); }
 KERN_INLINE vi v_plane4(const uint8_t *p) {
@@ -102,4 +92,6 @@ KERN_INLINE vi v_plane1(const uint8_t *p) {
     const vi shift = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return v_and(_mm256_srlv_epi32(_mm256_set1_epi32((int)read_u32(p)), shift), 1);
 }
+
+#include "kern/simd/eight.h"
 #endif

@@ -8,7 +8,7 @@ KERN_INLINE int16x8_t round8(const float *x, float32x4_t k) { /* half to even; b
 }
 
 /* The maximum is taken on bit patterns, where NaN > infinity > every number. */
-KERN_INLINE vi quantize_chunk(const float *x, float *s, int sum[2]) {
+KERN_INLINE float quantize_chunk(const float *x, int8_t *codes, int sum[2]) {
     const uint32x4_t abs = vdupq_n_u32(0x7fffffff);
     const int8x16_t least = vdupq_n_s8(-127);
     uint32x4_t top = vdupq_n_u32(0);
@@ -20,9 +20,8 @@ KERN_INLINE vi quantize_chunk(const float *x, float *s, int sum[2]) {
     if (scale > 0)
         for (int h = 0; h < 2; h++)
             q[h] = vmaxq_s8(vqmovn_high_s16(vqmovn_s16(round8(x + 16 * h, k)), round8(x + 16 * h + 8, k)), least);
-    *s = scale;
-    for (int h = 0; h < 2; h++) sum[h] = vaddlvq_s8(q[h]);
-    return (vi){vreinterpretq_u8_s8(q[0]), vreinterpretq_u8_s8(q[1])};
+    for (int h = 0; h < 2; h++) sum[h] = vaddlvq_s8(q[h]), vst1q_s8(codes + 16 * h, q[h]);
+    return scale;
 }
 
 #include "kern/simd/float.h"

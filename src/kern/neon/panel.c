@@ -3,9 +3,11 @@
  * token, or one word of four tokens of a tile. */
 #include "kern/neon/vec.h"
 
-enum { MAX_TOKENS = 4 };
-
 #include "kern/simd/panel_codes.h"
+
+enum { MAX_TOKENS = 4, MAX_HALVES = 1, MAX_FUSED = 4 };
+
+KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 ? BIAS : 0; }
 
 KERN_INLINE uint8x16_t sdot(uint8x16_t sum, uint8x16_t codes, int8x16_t x, int word) { /* word is a constant only after inlining */
     const int32x4_t s = INTS(sum);
@@ -14,21 +16,25 @@ KERN_INLINE uint8x16_t sdot(uint8x16_t sum, uint8x16_t codes, int8x16_t x, int w
                     : word == 2 ? vdotq_laneq_s32(s, u, x, 2) : vdotq_laneq_s32(s, u, x, 3));
 }
 
-KERN_INLINE void dot_words(const panel_form f, int class_bits, int T, const uint8_t *p, int j0, int n, const int8_t *x, int width,
-                           size_t ldx, vi *sum) {
-    int8x16_t w[MAX_TOKENS];
+KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, const uint8_t *p, size_t half, const int8_t *x, int width,
+                           size_t ldx, vi sum[][2][MAX_TOKENS]) {
+    vi set[8];
+    int8x16_t w[2][MAX_TOKENS];
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++) sum[t] = i_set1(0);
+    for (int t = 0; t < T; t++) sum[0][0][t] = sum[0][1][t] = i_set1(0);
 #pragma GCC unroll 16
-    for (int j = 0; j < n; j++) {
-        const vi u = code_of(f, p, j0 + j);
-        if (width > 1) w[0] = vld1q_s8(word_at(x, width, ldx, j0 + j, 0));
+    for (int i = 0; i < 8; i++) {
+        const int j = word_at_turn(f, i), g = 4 * j / f.group;
+        load_sets(f, p, j, set);
+        const vi u = code_of(f, set, j);
+        if (width > 1) w[0][0] = vld1q_s8(word_at(x, width, ldx, j, 0));
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) {
-            if (width == 1 && j % 4 == 0) w[t] = vld1q_s8(word_at(x, 1, ldx, j0 + j, t));
-            const int8x16_t v = width == 1 ? w[t] : w[0];
+            if (width == 1 && j % 4 == 0) w[j / 4][t] = vld1q_s8(word_at(x, 1, ldx, j, t));
+            const int8x16_t v = width == 1 ? w[j / 4][t] : w[0][0];
             const int word = width == 1 ? j % 4 : t;
-            sum[t] = (vi){sdot(sum[t].lo, u.lo, v, word), sdot(sum[t].hi, u.hi, v, word)};
+            vi *s = &sum[0][g][t];
+            *s = (vi){sdot(s->lo, u.lo, v, word), sdot(s->hi, u.hi, v, word)};
         }
     }
 }

@@ -7,7 +7,6 @@
 typedef struct vi { uint8x16_t lo, hi; } vi;
 typedef struct vf { float32x4_t lo, hi; } vf;
 typedef uint8x8_t xi;
-enum { LANES = 8 };
 
 /* Shifts by vectors of the compiler: constants become immediates, which the intrinsics would want before inlining. */
 KERN_INLINE vi v_load(const void *p) { return (vi){vld1q_u8(p), vld1q_u8((const uint8_t *)p + 16)}; }
@@ -23,15 +22,19 @@ KERN_INLINE vi v_sub(vi a, int byte) {
     const uint8x16_t b = vdupq_n_u8((uint8_t)byte);
     return (vi){vsubq_u8(a.lo, b), vsubq_u8(a.hi, b)};
 }
+KERN_INLINE vi v_select(int bits, vi a, vi b) {
+    const uint8x16_t m = vdupq_n_u8((uint8_t)bits);
+    return (vi){vbslq_u8(m, a.lo, b.lo), vbslq_u8(m, a.hi, b.hi)};
+}
+KERN_INLINE vi v_stay(vi v) {
+    __asm__("" : "+w"(v.lo), "+w"(v.hi));
+    return v;
+}
 
 KERN_INLINE vf f_load(const float *p) { return (vf){vld1q_f32(p), vld1q_f32(p + 4)}; }
 KERN_INLINE void f_store(float *p, vf v) { vst1q_f32(p, v.lo), vst1q_f32(p + 4, v.hi); }
 KERN_INLINE vf f_set1(float v) { return (vf){vdupq_n_f32(v), vdupq_n_f32(v)}; }
 KERN_INLINE vf f_zero(void) { return f_set1(0); }
-KERN_INLINE vf f_load1(const float *p) {
-    const float32x4_t v = vld1q_dup_f32(p);
-    return (vf){v, v};
-}
 KERN_INLINE vf f_add(vf a, vf b) { return (vf){vaddq_f32(a.lo, b.lo), vaddq_f32(a.hi, b.hi)}; }
 KERN_INLINE vf f_sub(vf a, vf b) { return (vf){vsubq_f32(a.lo, b.lo), vsubq_f32(a.hi, b.hi)}; }
 KERN_INLINE vf f_mul(vf a, vf b) { return (vf){vmulq_f32(a.lo, b.lo), vmulq_f32(a.hi, b.hi)}; }
@@ -60,14 +63,14 @@ KERN_INLINE vf f_stay(vf v) {
     __asm__("" : "+w"(v.lo), "+w"(v.hi));
     return v;
 }
-KERN_INLINE float tree16(vf low, vf high) {
-    const vf v = f_add(low, high);
+KERN_INLINE float tree16(const vf l[2]) {
+    const vf v = f_add(l[0], l[1]);
     const float32x4_t a = vaddq_f32(v.lo, v.hi);                    /* l[i] + l[i + 4] */
     return vpadds_f32(vadd_f32(vget_low_f32(a), vget_high_f32(a))); /* 0+4+2+6, 1+5+3+7 */
 }
 KERN_INLINE float f_highest(vf v) { return vmaxvq_f32(vmaxq_f32(v.lo, v.hi)); }
 /* As the rotation of halves, between loads and stores that part even from odd. */
-KERN_INLINE void f_rope4(float *x, const float *c, const float *s) {
+KERN_INLINE void f_rope(float *x, const float *c, const float *s) {
     float32x4x2_t v = vld2q_f32(x);
     const float32x4_t a = v.val[0], b = v.val[1], vc = vld1q_f32(c), vs = vld1q_f32(s);
     v.val[0] = vfmaq_f32(vnegq_f32(vmulq_f32(b, vs)), a, vc);
@@ -94,28 +97,28 @@ KERN_INLINE xi x_shr(xi a, int n) { return a >> n; }
 KERN_INLINE xi x_shl(xi a, int n) { return a << n; }
 KERN_INLINE xi x_sub(xi a, int byte) { return vsub_u8(a, vdup_n_u8((uint8_t)byte)); }
 KERN_INLINE xi x_load_halves(const uint8_t *p, int shift) { return vmovn_u16(vreinterpretq_u16_u8(vld1q_u8(p)) >> shift); }
-KERN_INLINE vf f_of_bytes(xi v) {
+KERN_INLINE vi i_of_bytes(xi v) {
     const uint16x8_t w = vmovl_u8(v);
-    return (vf){vcvtq_f32_u32(vmovl_u16(vget_low_u16(w))), vcvtq_f32_u32(vmovl_high_u16(w))};
+    return (vi){vreinterpretq_u8_u32(vmovl_u16(vget_low_u16(w))), vreinterpretq_u8_u32(vmovl_high_u16(w))};
 }
+KERN_INLINE vf f_of_bytes(xi v) { return f_of_int(i_of_bytes(v)); }
 KERN_INLINE vf f_of_signed(xi v) {
     const int16x8_t w = vmovl_s8(vreinterpret_s8_u8(v));
     return (vf){vcvtq_f32_s32(vmovl_s16(vget_low_s16(w))), vcvtq_f32_s32(vmovl_high_s16(w))};
 }
 /* Tables are looked up byte by byte: element i has the bytes 4 i .. 4 i + 3. */
-KERN_INLINE vi x_table_bytes(xi i) {
-    const uint16x8_t w = vmovl_u8(i);
+KERN_INLINE vi table_bytes(vi i) {
     const uint32x4_t each = vdupq_n_u32(0x04040404), order = vdupq_n_u32(0x03020100);
-    return (vi){vreinterpretq_u8_u32(vmlaq_u32(order, vmovl_u16(vget_low_u16(w)), each)),
-                vreinterpretq_u8_u32(vmlaq_u32(order, vmovl_high_u16(w), each))};
+    return (vi){vreinterpretq_u8_u32(vmlaq_u32(order, vreinterpretq_u32_u8(i.lo), each)),
+                vreinterpretq_u8_u32(vmlaq_u32(order, vreinterpretq_u32_u8(i.hi), each))};
 }
-KERN_INLINE vf f_table8(const float *t, xi z) {
-    const vi i = x_table_bytes(z);
+KERN_INLINE vf f_table8(const float *t, vi z) {
+    const vi i = table_bytes(v_and(z, 7));
     const uint8x16x2_t table = {{vreinterpretq_u8_f32(vld1q_f32(t)), vreinterpretq_u8_f32(vld1q_f32(t + 4))}};
     return f_of_bits((vi){vqtbl2q_u8(table, i.lo), vqtbl2q_u8(table, i.hi)});
 }
-KERN_INLINE vf f_table32(const float *t, xi e) { /* an index past the first table gives 0 there and finds its place in the second */
-    const vi i = x_table_bytes(e), j = v_sub(i, 64);
+KERN_INLINE vf f_table32(const float *t, vi e) { /* an index past the first table gives 0 there and finds its place in the second */
+    const vi i = table_bytes(e), j = v_sub(i, 64);
     uint8x16x4_t low, high;
     for (int k = 0; k < 4; k++) {
         low.val[k] = vreinterpretq_u8_f32(vld1q_f32(t + 4 * k));
@@ -125,7 +128,7 @@ KERN_INLINE vf f_table32(const float *t, xi e) { /* an index past the first tabl
 }
 
 /* sdot wants signed codes: below 128 they are. */
-#define BIAS(class_bits) ((class_bits) == 8 ? 128 : 0)
+enum { BIAS = 128 };
 KERN_INLINE vi v_code8(vi u) {
     const uint8x16_t sign = vdupq_n_u8(128);
     return (vi){veorq_u8(u.lo, sign), veorq_u8(u.hi, sign)};
@@ -148,4 +151,6 @@ KERN_INLINE vi v_plane1(const uint8_t *p) { /* four bytes, shifted down by 0 .. 
     const int8x16_t low = vreinterpretq_s8_u32((uint32x4_t){0, 0xffffffff, 0xfefefefe, 0xfdfdfdfd});
     return (vi){vandq_u8(vshlq_u8(v, low), one), vandq_u8(vshlq_u8(v, vsubq_s8(low, vdupq_n_s8(4))), one)};
 }
+
+#include "kern/simd/eight.h"
 #endif

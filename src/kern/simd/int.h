@@ -18,14 +18,14 @@ KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, int log_cpg, float
     float offset[8], scale[8], min[8];
     for (int z = 0; z < 8; z++) offset[z] = (float)(z - 4) * step + 0.5f;
     for (size_t c = 0; c < n_chunks; meta += 8) {
-        const xi b = x_load(meta);
-        const vf e = f_mul(f_set1(d), f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
+        const vi b = i_of_bytes(x_load(meta));
+        const vf e = f_mul(f_set1(d), f_table32(kern_int_scale, v_shr(b, 3)));
         f_store(scale, e);
-        f_store(min, f_mul(e, f_table8(offset, x_and(b, 7))));
+        f_store(min, f_mul(e, f_table8(offset, b)));
         uint64_t groups = first[log_cpg];
         for (unsigned k = 0; k < 1u << log_cpg && c < n_chunks; k++, c += 8, groups += (8u >> log_cpg) * 0x0101010101010101u) {
-            store_some(s + c, n_chunks - c, f_table8(scale, x_set(groups)));
-            store_some(m + c, n_chunks - c, f_table8(min, x_set(groups)));
+            store_some(s + c, n_chunks - c, f_table8(scale, i_of_bytes(x_set(groups))));
+            store_some(m + c, n_chunks - c, f_table8(min, i_of_bytes(x_set(groups))));
         }
     }
 }

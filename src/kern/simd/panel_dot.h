@@ -1,9 +1,13 @@
-/* Dots with panels: included by each vector level after it has defined its vocabulary (kern/simd/simd.h), MAX_TOKENS and, with the help of
- * panel_codes.h, dot_words.
+/* Dots with panels: included by each vector level after it has defined its vocabulary (kern/simd/simd.h) and, with the help of
+ * panel_codes.h,
  *
- *     dot_words(f, class_bits, T, p, j0, n, x, width, ldx, sum)
- *                                 sum[t] = the codes of n words from word j0 of the chunk at p on . those columns of token t,
- *                                 codes being less by BIAS(class_bits) than stored. class_bits bounds them.
+ *     MAX_TOKENS      of a tile that go together: KERN_Q8_TILE or half of it
+ *     MAX_HALVES      1, or ROWS / LANES: how many times LANES rows go together where registers suffice
+ *     MAX_FUSED       tokens up to which codes are best taken apart where they are multiplied: less than a tile
+ *     bias(f, class_bits)         by which dot_words' codes are less than the stored ones
+ *     dot_words(f, class_bits, H, T, p, half, x, width, ldx, sum)
+ *                                 sum[h][g][t] = the codes of group g of the chunk at p + h * half . those columns of token t.
+ *                                 class_bits bounds the codes.
  *
  * A pass takes LANES rows at offset row0 of the panel and T tokens; everything about the format is constant in it. Integer
  * sums are exact whatever their order; float operations are those of kern.h. */
@@ -11,62 +15,71 @@
 #include "kern/blocks.h"
 #include "kern/panel.h"
 
-#ifndef AHEAD
-#define AHEAD 6144
-#endif
-enum { ROWS = KERN_PANEL_ROWS, STEP = 8, MAX_FUSED = 4 };
+enum { ROWS = KERN_PANEL_ROWS, STEP = 8, AHEAD = 6144 /* bytes */ };
 
 /* ---------------------------------------------------------------- scales ---- */
 
-/* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. */
-KERN_INLINE void block_scales(kern_format k, const uint8_t *head, int row0, float *s, float *m) {
-    const vf d = f_of_half(head + 2 * row0);
-    const uint8_t *h2 = head + panel_field(2), *b = head + panel_field(k == KERN_Q3_K || k == KERN_Q6_K ? 2 : 4) + row0;
-#define BYTES(i) x_load(b + ROWS * (i))
-    if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
-    if (k == KERN_Q2_K) {
-        vf dmin = f_of_half(h2 + 2 * row0);
-#pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) {
-            xi x = BYTES(g);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(x_and(x, 15))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(x_and(x_shr(x, 4), 15)))));
-        }
-    }
+/* Scales, then offsets, of a block's groups in bytes of their own, where the format packs them: b[16 g + row] of all rows. */
+KERN_INLINE void scale_bytes(kern_format k, const uint8_t *head, uint8_t *b) {
+    enum { N = 4 * LANES };
+    const uint8_t *p = head + panel_field(k == KERN_Q3_K ? 2 : 4);
     if (k == KERN_Q3_K)
 #pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) {
-            xi low = BYTES(g % 8), high = BYTES(8 + g % 4);
-            low = x_and(g < 8 ? low : x_shr(low, 4), 15);
-            high = x_and(x_shr(high, 2 * (g / 4)), 3);
-            xi x = x_sub(x_or(low, x_shl(high, 4)), 32);
-            f_store(s + g * LANES, f_mul(d, f_of_signed(x)));
+        for (int i = 0; i < 8 * ROWS; i += N) {
+            const bool second = i >= 4 * ROWS;
+            vi low = v_load(p + i), high = v_load(p + 8 * ROWS + i % (4 * ROWS));
+            vi x = v_or(v_and(low, 15), v_and(v_shl(high, second ? 2 : 4), 0x30));
+            vi y = v_or(v_and(v_shr(low, 4), 15), v_and(second ? v_shr(high, 2) : high, 0x30));
+            v_store(b + i, v_sub(x, 32));
+            v_store(b + 8 * ROWS + i, v_sub(y, 32));
         }
-    if (k == KERN_Q4_K || k == KERN_Q5_K) {
-        vf dmin = f_of_half(h2 + 2 * row0);
+    if (k == KERN_Q4_K || k == KERN_Q5_K)
 #pragma GCC unroll 16
-        for (int g = 0; g < 4; g++) {
-            xi sc = BYTES(g), mn = BYTES(g + 4), x = BYTES(g + 8);
-            f_store(s + g * LANES, f_mul(d, f_of_bytes(x_and(sc, 63))));
-            f_store(m + g * LANES, f_neg(f_mul(dmin, f_of_bytes(x_and(mn, 63)))));
-            sc = x_or(x_and(x, 15), x_and(x_shr(sc, 2), 0x30));
-            mn = x_or(x_and(x_shr(x, 4), 15), x_and(x_shr(mn, 2), 0x30));
-            f_store(s + (g + 4) * LANES, f_mul(d, f_of_bytes(sc)));
-            f_store(m + (g + 4) * LANES, f_neg(f_mul(dmin, f_of_bytes(mn))));
+        for (int i = 0; i < 4 * ROWS; i += N) {
+            vi sc = v_load(p + i), mn = v_load(p + 4 * ROWS + i), x = v_load(p + 8 * ROWS + i);
+            v_store(b + i, v_and(sc, 63));
+            v_store(b + 4 * ROWS + i, v_or(v_and(x, 15), v_and(v_shr(sc, 2), 0x30)));
+            v_store(b + 8 * ROWS + i, v_and(mn, 63));
+            v_store(b + 12 * ROWS + i, v_or(v_and(v_shr(x, 4), 15), v_and(v_shr(mn, 2), 0x30)));
+        }
+}
+
+/* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. b: scale_bytes. */
+KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t *b, int row0, float *s, float *m) {
+    const vf d = f_of_half(head + 2 * row0);
+    if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
+    if (k == KERN_Q2_K) {
+        const vf dmin = f_neg(f_of_half(head + panel_field(2) + 2 * row0));
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++) {
+            const vi x = i_of_bytes(x_load(head + panel_field(4) + ROWS * g + row0));
+            f_store(s + g * LANES, f_mul(d, f_of_int(v_and(x, 15))));
+            f_store(m + g * LANES, f_mul(dmin, f_of_int(v_shr(x, 4))));
         }
     }
-    if (k == KERN_Q6_K)
-#pragma GCC unroll 16
-        for (int g = 0; g < 16; g++) f_store(s + g * LANES, f_mul(d, f_of_signed(BYTES(g))));
-    if (k == KERN_IQ4_XS)
+    if (k == KERN_Q4_K || k == KERN_Q5_K) {
+        const vf dmin = f_neg(f_of_half(head + panel_field(2) + 2 * row0));
 #pragma GCC unroll 16
         for (int g = 0; g < 8; g++) {
-            xi low = BYTES(g / 2), high = x_load_halves(h2 + 2 * row0, 2 * g); /* bits 2 g and up, in bytes */
+            f_store(s + g * LANES, f_mul(d, f_of_bytes(x_load(b + ROWS * g + row0))));
+            f_store(m + g * LANES, f_mul(dmin, f_of_bytes(x_load(b + ROWS * (8 + g) + row0))));
+        }
+    }
+    if (k == KERN_Q3_K || k == KERN_Q6_K)
+#pragma GCC unroll 16
+        for (int g = 0; g < 16; g++)
+            f_store(s + g * LANES, f_mul(d, f_of_signed(x_load((k == KERN_Q3_K ? b : head + panel_field(2)) + ROWS * g + row0))));
+    if (k == KERN_IQ4_XS) {
+        const uint8_t *h = head + panel_field(2) + 2 * row0;
+        const xi two[2] = {x_load_halves(h, 0), x_load_halves(h, 8)};
+#pragma GCC unroll 16
+        for (int g = 0; g < 8; g++) {
+            xi low = x_load(head + panel_field(4) + ROWS * (g / 2) + row0), high = two[g / 4];
             low = x_and(g % 2 ? x_shr(low, 4) : low, 15);
-            high = x_shl(x_and(high, 3), 4);
+            high = x_and(g % 4 == 3 ? x_shr(high, 2) : x_shl(high, 4 - 2 * (g % 4)), 0x30);
             f_store(s + g * LANES, f_mul(d, f_of_signed(x_sub(x_or(low, high), 32))));
         }
-#undef BYTES
+    }
 }
 
 /* The int family: scales of the chunks c0 .. c0 + n - 1, repeated for those that share one. offset: 8 values of o - 2^(B-1). */
@@ -77,9 +90,9 @@ KERN_INLINE void int_scales(const uint8_t *head, int row0, size_t c0, size_t n, 
     for (size_t c = c0, last = SIZE_MAX; c < c0 + n; c++) {
         size_t g = c >> log_cpg;
         if (g != last) {
-            xi b = x_load(meta + g * ROWS);
-            scale = f_mul(d, f_table32(kern_int_scale, x_and(x_shr(b, 3), 31)));
-            min = f_mul(scale, f_table8(offset, x_and(b, 7)));
+            const vi b = i_of_bytes(x_load(meta + g * ROWS));
+            scale = f_mul(d, f_table32(kern_int_scale, v_shr(b, 3)));
+            min = f_mul(scale, f_table8(offset, b));
             last = g;
         }
         f_store(s + (c - c0) * LANES, scale);
@@ -95,32 +108,41 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
     size_t ld, ld_scale, ld_sum; /* width 1: from one token to the next */
 } tokens;
 
-/* n chunks from chunk c0 on: codes at p, `stride` bytes each. acc, off: the running sums of T tokens. */
-KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int T, int width, const uint8_t *p, size_t stride, size_t c0, size_t n,
-                            const float *s, const float *m, const tokens *x, vf *acc, vf *off) {
-    const int per_chunk = 32 / f.group, words = f.group / 4, shift = BIAS(class_bits) - f.zero; /* shift: from dot_words' codes to q */
-    for (size_t c = 0; c < n; c++, p += stride)
+/* n chunks from chunk c0 on: codes at p, `stride` bytes each, of H times LANES rows `half` bytes apart, whose scales are a step's apart.
+ * acc, off: the running sums of T tokens. */
+KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half,
+                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, vf acc[][MAX_TOKENS],
+                            vf off[][MAX_TOKENS]) {
+    const int per_chunk = 32 / f.group, shift = bias(f, class_bits) - f.zero; /* shift: from dot_words' codes to q */
+    vf a[MAX_HALVES][MAX_TOKENS], b[MAX_HALVES][MAX_TOKENS]; /* in registers while the chunks pass */
+#pragma GCC unroll 16
+    for (int h = 0; h < H; h++)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) a[h][t] = acc[h][t], b[h][t] = off[h][t];
+    for (size_t c = c0; c < c0 + n; c++, p += stride) {
+        vi sum[MAX_HALVES][2][MAX_TOKENS];
+        dot_words(f, class_bits, H, T, p, half, x->x + 32 * c * (size_t)width, width, x->ld, sum);
 #pragma GCC unroll 2
-        for (int h = 0; h < per_chunk; h++, s += LANES, m += f.has_min ? LANES : 0) {
-            vi sum[MAX_TOKENS];
-            float xs[MAX_TOKENS], k[MAX_TOKENS] = {0}, xk[MAX_TOKENS];
-            const size_t chunk = c0 + c, group = chunk * (size_t)per_chunk + (size_t)h;
+        for (int g = 0; g < per_chunk; g++, s += LANES, m += f.has_min ? LANES : 0) {
+            const size_t group = c * (size_t)per_chunk + (size_t)g;
 #pragma GCC unroll 16
             for (int t = 0; t < T; t++) {
-                xs[t] = width == 1 ? x->scale[(size_t)t * x->ld_scale + chunk] : x->scale[8 * chunk + (size_t)t];
-                if (f.has_min || shift) k[t] = width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t];
-                xk[t] = xs[t] * k[t];
-            }
-            dot_words(f, class_bits, T, p, h * words, words, x->x + 32 * chunk * (size_t)width, width, x->ld, sum);
-            const vf scale = f_load(s), min = f.has_min ? f_load(m) : scale;
+                const vf xs = f_set1(width == 1 ? x->scale[(size_t)t * x->ld_scale + c] : x->scale[8 * c + (size_t)t]);
+                const vf k = f_set1(width == 1 ? x->sum[(size_t)t * x->ld_sum + group] : x->sum[8 * group + (size_t)t]);
 #pragma GCC unroll 16
-            for (int t = 0; t < T; t++) {
-                vf i = f_of_int(sum[t]);
-                if (shift) i = f_fma(f_set1((float)shift), f_set1(k[t]), i);
-                acc[t] = f_fma(f_mul(scale, f_set1(xs[t])), i, acc[t]);
-                if (f.has_min) off[t] = f_fma(min, f_set1(xk[t]), off[t]);
+                for (int h = 0; h < H; h++) {
+                    vf i = f_of_int(sum[h][g][t]);
+                    if (shift) i = f_fma(f_set1((float)shift), k, i);
+                    a[h][t] = f_fma(f_mul(f_load(s + (size_t)h * half_s), xs), i, a[h][t]);
+                    if (f.has_min) b[h][t] = f_fma(f_load(m + (size_t)h * half_s), f_mul(xs, k), b[h][t]);
+                }
             }
         }
+    }
+#pragma GCC unroll 16
+    for (int h = 0; h < H; h++)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; t++) acc[h][t] = a[h][t], off[h][t] = b[h][t];
 }
 
 /* From token t0 of a on, where a tile begins; lane: tokens of it to pass over. */
@@ -157,9 +179,9 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
     return s;
 }
 
-/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. */
-KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, float *s, float *m,
-                             const uint8_t **codes, size_t *stride) {
+/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on. */
+KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, uint8_t *b,
+                             float *s, float *m, const uint8_t **codes, size_t *stride) {
     size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
     *stride = w->stride;
     if (f.block_chunks == 0) {
@@ -167,12 +189,14 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
         *codes = a->panel + ROWS * w->head + c * w->stride + 4 * row0;
     } else if (f.block_chunks == 1) {
         const uint8_t *block = a->panel + c * w->block_bytes;
-        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, row0, s + i * LANES, m);
+        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, b, row0, s + i * LANES, m);
         *codes = block + ROWS * w->head + 4 * row0;
         *stride = w->block_bytes;
     } else {
         const uint8_t *block = a->panel + c / STEP * w->block_bytes;
-        block_scales(k, block, row0, s, m);
+        if (row0 == 0) scale_bytes(k, block, b);
+        __asm__("" : "+m"(*(uint8_t(*)[16 * ROWS])b)); /* a load widens bytes, which in registers takes two steps */
+        block_scales(k, block, b, row0, s, m);
         *codes = block + ROWS * w->head + 4 * row0;
     }
     return n;
@@ -184,29 +208,32 @@ KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
 }
 
-/* A few tokens: codes are taken apart where they are multiplied. */
-KERN_INLINE void fused(kern_format k, const panel_form f, int T, const kern_panel_args *a, size_t t0) {
+/* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. */
+KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, const kern_panel_args *a, size_t t0) {
+    enum { HALVES = ROWS / LANES };
     const spans w = spans_of(a, f);
     const tokens x = tokens_from(a, f, t0, 0);
-    vf acc[ROWS / LANES][MAX_FUSED], off[ROWS / LANES][MAX_FUSED];
+    vf acc[HALVES][MAX_TOKENS], off[HALVES][MAX_TOKENS];
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++)
+    for (int h = 0; h < HALVES; h++)
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        _Alignas(64) uint8_t b[16 * ROWS];
+        _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
         fetch_ahead(a->panel + ROWS * w.head + c * w.step_bytes / STEP, w.step_bytes);
 #pragma GCC unroll 16
-        for (int h = 0; h < ROWS / LANES; h++) {
-            _Alignas(64) float s[2 * STEP * LANES], m[2 * STEP * LANES];
-            const uint8_t *codes;
-            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, s, m, &codes, &stride);
-            dot_chunks(f, class_of(f), T, 1, codes, stride, c, n, s, m, &x, acc[h], off[h]);
+        for (int h = 0; h < HALVES; h += H) {
+            const uint8_t *codes, *unused;
+            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
+            if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
+            dot_chunks(f, class_of(f), H, T, 1, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, acc + h, off + h);
         }
     }
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
-        for (int h = 0; h < ROWS / LANES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
+        for (int h = 0; h < HALVES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
 }
 
 /* ----------------------------------------------------------- many tokens ---- */
@@ -221,33 +248,44 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
+    for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        _Alignas(64) uint8_t b[16 * ROWS];
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++)
-        for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        for (int h = 0; h < ROWS / LANES; h++) {
             const uint8_t *from;
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
-            size_t n = next_step(a, k, f, &w, c, h * LANES, u->s + at, u->m + at, &from, &stride);
-            for (size_t i = 0; i < n; i++, from += stride)
+            size_t n = next_step(a, k, f, &w, c, h * LANES, b, u->s + at, u->m + at, &from, &stride);
+            for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
+                vi set[8];
 #pragma GCC unroll 16
-                for (int j = 0; j < 8; j++, to += 4 * LANES) v_store(to, code_of(f, from, j));
+                for (int i = 0; i < 8; i++) {
+                    const int j = word_at_turn(f, i);
+                    load_sets(f, from, j, set);
+                    v_store(to + 4 * LANES * j, code_of(f, set, j));
+                }
+            }
         }
+    }
 }
 
 /* T tokens of the tile of `width` that begins with token t0, from its `lane` on. */
 KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel_args *a, const apart *u, size_t t0, size_t lane) {
     const panel_form plain = {.bits = 0, .zero = f.zero, .group = f.group, .has_min = f.has_min};
-    const size_t groups = a->n_chunks * (32u / f.group);
+    const int H = f.group == 32 ? MAX_HALVES : 1; /* sums of twice the groups do not fit the registers */
+    const size_t groups = a->n_chunks * (32u / f.group), half = 8 * 4 * LANES * a->n_chunks, half_s = groups * LANES;
     const tokens x = tokens_from(a, f, t0, lane);
 #pragma GCC unroll 16
-    for (int h = 0; h < ROWS / LANES; h++) {
-        vf acc[MAX_TOKENS], off[MAX_TOKENS];
+    for (int h = 0; h < ROWS / LANES; h += H) {
+        vf acc[MAX_HALVES][MAX_TOKENS], off[MAX_HALVES][MAX_TOKENS];
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) acc[t] = off[t] = f_zero();
-        dot_chunks(plain, class_of(f), T, width, u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks, 32 * LANES, 0, a->n_chunks,
-                   u->s + (size_t)h * groups * LANES, u->m + (size_t)h * groups * LANES, &x, acc, off);
+        for (int t = 0; t < H * T; t++) acc[t / T][t % T] = off[t / T][t % T] = f_zero();
+        dot_chunks(plain, class_of(f), H, T, width, u->codes + (size_t)h * half, 32 * LANES, half, 0, a->n_chunks,
+                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, acc, off);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; t++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[t], off[t]);
+        for (int t = 0; t < T; t++)
+#pragma GCC unroll 16
+            for (int i = 0; i < H; i++) add_result(a, f.has_min, (h + i) * LANES, t0 + lane + (size_t)t, acc[i][t], off[i][t]);
     }
 }
 
@@ -258,12 +296,12 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
         take_apart(k, f, a, &u);
         for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
             for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, KERN_Q8_TILE, a, &u, t, lane);
-        for (; t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
-        for (; t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
+        for (; MAX_FUSED < KERN_Q8_TILE - 1 && t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
+        for (; MAX_FUSED < KERN_Q8_TILE - 1 && t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
-    for (; t + 4 <= n; t += 4) fused(k, f, 4, a, t);
-    for (; t + 2 <= n; t += 2) fused(k, f, 2, a, t);
-    for (; t < n; t++) fused(k, f, 1, a, t);
+    for (; t + 4 <= n; t += 4) fused(k, f, 1, 4, a, t);
+    for (; t + 2 <= n; t += 2) fused(k, f, 1, 2, a, t);
+    for (; t < n; t++) fused(k, f, MAX_HALVES, 1, a, t);
 }
 
 #define PANEL_DOT(name, format) \

@@ -1,0 +1,3 @@
+#include "kern/avx512/vec.h"
+
+#include "kern/simd/layer.h"

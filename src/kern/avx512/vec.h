@@ -1,0 +1,87 @@
+/* The vocabulary of kern/simd/simd.h in AVX-512: sixteen lanes in a register. */
+#ifndef KERN_AVX512_VEC_H
+#define KERN_AVX512_VEC_H
+#include "kern/avx512/avx512.h"
+#include "kern/blocks.h"
+#include "kern/canon.h"
+
+typedef __m512i vi;
+typedef __m512 vf;
+enum { LANES = 16, MASKS = 1, SETS = 16 / LANES };
+
+KERN_INLINE vi v_load(const void *p) { return _mm512_loadu_si512(p); }
+KERN_INLINE void v_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
+KERN_INLINE vi v_and(vi a, int bits) { return _mm512_and_si512(a, _mm512_set1_epi8((char)bits)); }
+KERN_INLINE vi v_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+KERN_INLINE vi v_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
+KERN_INLINE vi v_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }
+KERN_INLINE vi v_sub(vi a, int byte) { return _mm512_sub_epi8(a, _mm512_set1_epi8((char)byte)); }
+KERN_INLINE vi v_select(int bits, vi a, vi b) { return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)bits), a, b, 0xca); }
+KERN_INLINE vi v_stay(vi v) {
+    __asm__("" : "+v"(v));
+    return v;
+}
+
+KERN_INLINE vf f_load(const float *p) { return _mm512_loadu_ps(p); }
+KERN_INLINE void f_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+KERN_INLINE vf f_zero(void) { return _mm512_setzero_ps(); }
+KERN_INLINE vf f_set1(float v) { return _mm512_set1_ps(v); }
+KERN_INLINE vf f_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+KERN_INLINE vf f_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+KERN_INLINE vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+KERN_INLINE vf f_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+KERN_INLINE vf f_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+KERN_INLINE vf f_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+KERN_INLINE vf f_fms(vf a, vf b, vf c) { return _mm512_fmsub_ps(a, b, c); }
+KERN_INLINE vf f_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+KERN_INLINE vf f_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+KERN_INLINE vf f_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+KERN_INLINE vf f_of_half(const void *p) { return _mm512_cvtph_ps(load_i(p)); }
+KERN_INLINE vf f_of_bf16(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_i(p)), 16)); }
+KERN_INLINE void f_to_half(void *p, vf v) { store_i(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+KERN_INLINE vf f_stay(vf v) {
+    __asm__("" : "+v"(v));
+    return v;
+}
+KERN_INLINE __m256 low8(vf v) { return _mm512_castps512_ps256(v); }
+KERN_INLINE __m256 high8(vf v) { return _mm512_extractf32x8_ps(v, 1); }
+KERN_INLINE float tree16(const vf l[1]) { return tree8(_mm256_add_ps(low8(l[0]), high8(l[0]))); }
+KERN_INLINE float f_highest(vf v) { return highest8(_mm256_max_ps(low8(v), high8(v))); }
+KERN_INLINE vf f_scale(vf p, vf t) { return _mm512_scalef_ps(p, f_sub(t, f_set1(CANON_ROUND))); }
+KERN_INLINE vf f_scale_negative(vf p, vf t) { return f_scale(p, t); }
+/* (a a)(c s) -+ (b b)(s c) */
+KERN_INLINE void f_rope(float *x, const float *c, const float *s) {
+    const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    vf vc = _mm512_castps256_ps512(_mm256_loadu_ps(c)), vs = _mm512_castps256_ps512(_mm256_loadu_ps(s));
+    vf v = f_load(x), cs = _mm512_permutex2var_ps(vc, order, vs), sc = _mm512_permute_ps(cs, 0xb1);
+    f_store(x, _mm512_fmaddsub_ps(_mm512_moveldup_ps(v), cs, f_mul(_mm512_movehdup_ps(v), sc)));
+}
+
+KERN_INLINE __mmask16 first(size_t n) { return (__mmask16)((1u << n) - 1); }
+KERN_INLINE vf f_load_n(const float *p, size_t n) { return n == LANES ? f_load(p) : _mm512_maskz_loadu_ps(first(n), p); }
+KERN_INLINE void f_store_n(float *p, size_t n, vf v) {
+    if (n == LANES) f_store(p, v);
+    else _mm512_mask_storeu_ps(p, first(n), v);
+}
+KERN_INLINE vf f_of_half_n(const void *p, size_t n) {
+    return n == LANES ? f_of_half(p) : _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
+}
+
+KERN_INLINE vf f_of_int(vi v) { return _mm512_cvtepi32_ps(v); }
+KERN_INLINE xi x_load(const void *p) { return load_i128(p); }
+KERN_INLINE xi x_load_halves(const uint8_t *p, int shift) { return _mm256_cvtepi16_epi8(_mm256_srli_epi16(load_i(p), shift)); }
+KERN_INLINE vi i_of_bytes(xi v) { return _mm512_cvtepu8_epi32(v); }
+KERN_INLINE vf f_of_bytes(xi v) { return f_of_int(i_of_bytes(v)); }
+KERN_INLINE vf f_of_signed(xi v) { return f_of_int(_mm512_cvtepi8_epi32(v)); }
+KERN_INLINE vf f_table8(const float *t, vi i) { /* a mask: a permutation of 16 has 4 bits of index */
+    return _mm512_permutexvar_ps(_mm512_and_si512(i, _mm512_set1_epi32(7)), _mm512_castps256_ps512(_mm256_loadu_ps(t)));
+}
+KERN_INLINE vf f_table32(const float *t, vi i) { return _mm512_permutex2var_ps(f_load(t), i, f_load(t + 16)); }
+
+enum { BIAS = 0 };
+KERN_INLINE vi v_code8(vi u) { return u; }
+KERN_INLINE vi v_iq4(vi u) {
+    const __m128i t = _mm_xor_si128(load_i128(kern_iq4_values), _mm_set1_epi8(-128));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);
+}
+#endif
