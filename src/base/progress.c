@@ -12,8 +12,6 @@
 #include "base/err.h"
 
 #include <time.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 static const double EVENT_INTERVAL_S = 0.1, RATE_TRUSTED_FROM = 0.05, FIRST_ETA_AFTER_S = 0.2;
 
@@ -148,7 +146,6 @@ void meter_finish(meter *m) {
     if (m->current < 0) return;
     double now = clock_seconds();
     int c = m->current;
-    if (getenv("SNUG_METER")) for (int i = 0; i < m->n_stages; i++) fprintf(stderr, "METER %s cost %.2f spent %.2f\n", m->stage[i].name, m->stage[i].cost, i == c ? now - m->stage[i].began_s : m->stage[i].spent_s);
     bool said_all = m->stage[c].said_last && m->best_fraction >= 1;
     m->stage[c].said_last = true;
     m->best_fraction = 1;

@@ -44,7 +44,7 @@ static size_t clamp(double v, size_t lo, size_t hi) { return v < (double)lo ? lo
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
-    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = strcmp(f->calib, "none") == 0;
+    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = strcmp(f->calib, "none") == 0, large = sample_packs(f);
     double scale = quick ? 0.3 : f->p->effort == SNUG_EFFORT_MAX ? 4 : 1, macs = calibrate_macs_per_token(f), sampling = 0, statistics = 0;
     uint64_t weights = 0, matrices = 0;
     for (size_t i = 0; i < f->n; i++) {
@@ -60,17 +60,19 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     if (t->n_seq == 0) t->n_seq = 1;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;
-        if (strcmp(f->calib, "self") == 0) sampling = statistics * (sample_packs(f) ? 0.6 : 2.3); /* small batches; packs are 8 bits */
+        if (strcmp(f->calib, "self") == 0) sampling = statistics * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
+        if (large) statistics *= 0.65; /* matrices that fill the passes */
     }
-    double sens_macs = measure_prepare(f, scale);
-    /* Of one thread; what the stages do beside it is measured on the build machine. */
+    double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
+    /* Of one thread; the factors are what stages took over what this says, on two cores, demo and 1.2 B. */
     fit_pace pace = pace_measure(f->p->effort);
-    double mac_s = pace.mac_s, encode_s = pace.encode_s, menu_s = (double)matrices * (double)menu_sample_weights(f) * 28 * encode_s;
-    double load_s = sampling > 0 && sample_packs(f) ? (double)weights * (quick ? encode_s : pace_measure(SNUG_EFFORT_QUICK).encode_s) : 0;
+    double mac_s = pace.mac_s, encode_s = 1.4 * pace.encode_s, logit_s = 1.2e-8;
+    double menu_s = (double)matrices * (double)menu_sample_weights(f) * (large ? 28 : 20) * encode_s;
+    double load_s = sampling > 0 && large ? (double)weights * (quick ? pace : pace_measure(SNUG_EFFORT_QUICK)).encode_s : 0;
     f->stage_load = meter_add(&f->meter, "load", "weights", weights, load_s);
     f->stage_sample = meter_add(&f->meter, "sample", "tokens", (uint64_t)t->n_seq * t->len, sampling * mac_s);
     f->stage_stats = meter_add(&f->meter, "calibrate", "layers", c->n_layers, statistics * mac_s);
-    f->stage_sens = meter_add(&f->meter, "sensitivity", "M multiply-adds", (uint64_t)(sens_macs / MEASURE_UNIT), sens_macs * mac_s);
+    f->stage_sens = meter_add(&f->meter, "sensitivity", "M multiply-adds", (uint64_t)(sens_macs / MEASURE_UNIT), 0.9 * (sens_macs * mac_s + n_logits * logit_s));
     f->stage_menu = meter_add(&f->meter, "menu", "tensors", matrices, menu_s);
     f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, f->p->plan_only ? 0 : (double)weights * encode_s);
     return SNUG_OK;

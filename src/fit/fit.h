@@ -134,8 +134,8 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
 snug_err sample_text(fit_job *f, snug_error *err);          /* "self" */
 bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);
-/* Decides on how many tokens; returns the stage's multiply-adds. scale: effort, 1 = normal. */
-double measure_prepare(fit_job *f, double scale);
+/* Decides on how many tokens; returns the stage's multiply-adds, and how many logits are compared. scale: effort, 1 = normal. */
+double measure_prepare(fit_job *f, double scale, double *n_logits);
 snug_err measure_sensitivities(fit_job *f, snug_error *err);
 
 /* ---- encode.c ---- */

@@ -59,9 +59,9 @@ static double group_macs(const fit_job *f, int group) {
     return sum;
 }
 
-/* Decides how many tokens; returns the multiply-adds of the whole stage. */
-double measure_prepare(fit_job *f, double scale) {
+double measure_prepare(fit_job *f, double scale, double *n_logits) {
     double per_token = 0;
+    *n_logits = 0;
     if (!f->sensitivities) return 0;
     for (int pass = 0; pass < 2; pass++) {
         f->small = pass == 0;
@@ -74,7 +74,12 @@ double measure_prepare(fit_job *f, double scale) {
     while (tokens / f->text.sens_len < 4 && f->text.sens_len > 32) f->text.sens_len /= 2;
     f->text.sens_seq = (uint32_t)fmax(1, tokens / f->text.sens_len);
     if (f->text.sens_seq > f->text.n_seq) f->text.sens_seq = f->text.n_seq;
-    return per_token * f->text.sens_seq * f->text.sens_len;
+    double n_tokens = (double)f->text.sens_seq * f->text.sens_len;
+    size_t n_levels, n_matrices = 0;
+    levels_of(f, &n_levels);
+    for (size_t i = 0; i < f->n; i++) n_matrices += f->tensor[i].matrix;
+    *n_logits = n_tokens * (double)(n_levels * n_matrices) * f->src->cfg.n_vocab;
+    return per_token * n_tokens;
 }
 
 /* ---- variants ---- */
