@@ -68,7 +68,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     fit_pace pace = pace_measure(f->p->effort);
     double mac_s = pace.mac_s, encode_s = 1.4 * pace.encode_s, logit_s = 1.2e-8;
     double menu_s = (double)matrices * (double)menu_sample_weights(f) * (large ? 28 : 20) * encode_s;
-    double load_s = sampling > 0 && large ? (double)weights * (quick ? pace : pace_measure(SNUG_EFFORT_QUICK)).encode_s : 0;
+    double load_s = sampling > 0 && large ? 0.65 * (double)weights * (quick ? pace : pace_measure(SNUG_EFFORT_QUICK)).encode_s : 0;
     f->stage_load = meter_add(&f->meter, "load", "weights", weights, load_s);
     f->stage_sample = meter_add(&f->meter, "sample", "tokens", (uint64_t)t->n_seq * t->len, sampling * mac_s);
     f->stage_stats = meter_add(&f->meter, "calibrate", "layers", c->n_layers, statistics * mac_s);
