@@ -187,6 +187,23 @@ def test_bench(t):
     assert table[1].startswith("threads   depth") and len(table) == 3, table # the default depths beyond 256 are left out
 
 
+def test_bench_of_several_sequences(t):
+    r = t.run("bench", t.demo, "-p", "16", "-n", "8", "-r", "2", "--depth", "100", "--sequences", "5", "--json", expect=OK).json()
+    assert r["sequences"] == 5 and len(r["runs"]) == 1 and r["resident_bytes"] > 8393216, r
+    assert t.sanitized or r["resident_bytes"] <= r["memory_bytes"], r
+    # a pass reads the weights once for all, and the cache of each
+    assert r["bytes_per_token"] == (8393216 + 5 * 4 * 2 * 64 * 2 * 2 * 209 // 2) // 5, r
+
+
+def test_locked_memory(t):
+    r = t.run("run", t.demo, "-p", "The house", "-n", "4", "--mlock", *GREEDY, "--json")
+    if r.code == OK:
+        r = r.json()
+        assert r["resident_bytes"] >= 8393216 and r["peak_resident_bytes"] >= r["resident_bytes"] and 0 < r["first_token_s"] < 60, r
+    else: # a limit of this user's
+        assert r.code == TOO_BIG and "ulimit -l" in r.stdout, r
+
+
 def test_bench_depths_that_do_not_fit(t):
     r = t.run("bench", t.demo, "--depth", "0,4096", expect=TOO_BIG)
     assert "--depth 4096" in r.stderr and "context has 256" in r.stderr and r.stdout == "", r
