@@ -118,8 +118,8 @@ def test_what_cannot_draft(t):
     # A draft is part of the memory that is promised.
     too_big = t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", "1M", "--draft", t.demo, expect=TOO_BIG).stderr
     assert "drafts" in too_big, too_big
-    least = int(too_big.split("one position would need ")[1].split()[0])
-    alone = int(t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", "1M", expect=TOO_BIG).stderr.split("one position would need ")[1].split()[0])
+    least = int(too_big.split("one position would need ")[1].split("(")[1].split()[0])
+    alone = int(t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", "1M", expect=TOO_BIG).stderr.split("one position would need ")[1].split("(")[1].split()[0])
     assert least > alone + 8_393_216, (least, alone) # the draft's weights
     t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", str(alone + 2_000_000), expect=OK)
     t.run("run", t.demo, "-p", "a", "-n", "50", "--ram", str(alone + 2_000_000), "--draft", t.demo, expect=TOO_BIG)

@@ -15,7 +15,7 @@
 #include "kern/blocks.h"
 #include "kern/panel.h"
 
-enum { ROWS = KERN_PANEL_ROWS, STEP = 8, AHEAD = 6144 /* bytes */ };
+enum { ROWS = KERN_PANEL_ROWS, STEP = 8, AHEAD = 6144 /* bytes */, MAX_FUSED_TILES = 8 };
 
 /* ---------------------------------------------------------------- scales ---- */
 
@@ -208,11 +208,12 @@ KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
 }
 
-/* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. */
-KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, const kern_panel_args *a, size_t t0) {
+/* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. T tokens of the tile of `width`
+ * that begins with token t0, from its `lane` on. */
+KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int width, const kern_panel_args *a, size_t t0, size_t lane) {
     enum { HALVES = ROWS / LANES };
     const spans w = spans_of(a, f);
-    const tokens x = tokens_from(a, f, t0, 0);
+    const tokens x = tokens_from(a, f, t0, lane);
     vf acc[HALVES][MAX_TOKENS], off[HALVES][MAX_TOKENS];
 #pragma GCC unroll 16
     for (int h = 0; h < HALVES; h++)
@@ -227,13 +228,13 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, const ke
             const uint8_t *codes, *unused;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
             if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
-            dot_chunks(f, class_of(f), H, T, 1, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, acc + h, off + h);
+            dot_chunks(f, class_of(f), H, T, width, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, acc + h, off + h);
         }
     }
 #pragma GCC unroll 16
     for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
-        for (int h = 0; h < HALVES; h++) add_result(a, f.has_min, h * LANES, t0 + (size_t)t, acc[h][t], off[h][t]);
+        for (int h = 0; h < HALVES; h++) add_result(a, f.has_min, h * LANES, t0 + lane + (size_t)t, acc[h][t], off[h][t]);
 }
 
 /* ----------------------------------------------------------- many tokens ---- */
@@ -248,7 +249,9 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
+    const uint8_t *next = a->panel + (f.block_chunks ? 0 : ROWS * w.head) + a->n_chunks * w.step_bytes / STEP; /* where one stands as a rule */
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
+        for (size_t i = 0; i < w.step_bytes; i += 64) __builtin_prefetch(next + c * w.step_bytes / STEP + i, 0, 2); /* not to L1: the tokens are there */
         _Alignas(64) uint8_t b[16 * ROWS];
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
@@ -291,7 +294,10 @@ KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel
 
 KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_args *a) {
     size_t t = 0, n = a->n_tokens;
-    if (n > MAX_FUSED) {
+    if (n >= KERN_Q8_TILE && n < MAX_FUSED_TILES * KERN_Q8_TILE) {
+        for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
+            for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) fused(k, f, 1, MAX_TOKENS, KERN_Q8_TILE, a, t, lane);
+    } else if (n > MAX_FUSED) {
         apart u;
         take_apart(k, f, a, &u);
         for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
@@ -299,9 +305,9 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
         for (; MAX_FUSED < KERN_Q8_TILE - 1 && t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
         for (; MAX_FUSED < KERN_Q8_TILE - 1 && t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
-    for (; t + 4 <= n; t += 4) fused(k, f, 1, 4, a, t);
-    for (; t + 2 <= n; t += 2) fused(k, f, 1, 2, a, t);
-    for (; t < n; t++) fused(k, f, MAX_HALVES, 1, a, t);
+    for (; t + 4 <= n; t += 4) fused(k, f, 1, 4, 1, a, t, 0);
+    for (; t + 2 <= n; t += 2) fused(k, f, 1, 2, 1, a, t, 0);
+    for (; t < n; t++) fused(k, f, MAX_HALVES, 1, 1, a, t, 0);
 }
 
 #define PANEL_DOT(name, format) \
