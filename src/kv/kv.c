@@ -80,6 +80,7 @@ snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
     if (map == MAP_FAILED)
         return err_set(err, SNUG_ERR_NOMEM, "no memory for a KV cache of %llu bytes (%u sequences of %u positions): %s",
                        (unsigned long long)l.total, p->max_seqs, p->n_ctx, strerror(errno));
+    madvise(map, l.total, MADV_HUGEPAGE); /* where there are some: a long text's pages are more than the TLB holds */
     kv_pool *pool = map;
     *pool = (kv_pool){.p = *p,
                       .map_bytes = l.total,
