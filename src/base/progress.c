@@ -142,6 +142,10 @@ void meter_set_total(meter *m, uint64_t total) {
     if (m->current >= 0) m->stage[m->current].total = total;
 }
 
+void meter_set_cost(meter *m, int stage, double cost) {
+    if (stage >= 0 && stage < m->n_stages && cost > 0) m->stage[stage].cost = cost;
+}
+
 void meter_finish(meter *m) {
     if (m->current < 0) return;
     double now = clock_seconds();

@@ -33,6 +33,8 @@ snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *e
 void meter_skip(meter *m, uint64_t done);
 /* The current stage's size became known, or changed. */
 void meter_set_total(meter *m, uint64_t total);
+/* What a stage to come will cost became known better. */
+void meter_set_cost(meter *m, int stage, double cost);
 /* The end of the whole call: the last event, with fraction 1, unless it has been sent. */
 void meter_finish(meter *m);
 #endif

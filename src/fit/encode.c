@@ -24,7 +24,8 @@ typedef struct encoder {
     io_writer out;
     uint64_t data_at;  /* where the data section begins in the file */
     uint64_t *offset;  /* (n, WEIGHT_MAX_TERMS), in the data section */
-    uint64_t done;     /* weights, for the meter */
+    double done;       /* for the meter: weights, each worth what its codec takes beside the others (1 on average) */
+    double mean_s;     /* a thread's seconds per weight; 0: not known of all */
 } encoder;
 
 typedef struct panel_job {
@@ -66,6 +67,28 @@ static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, has
     return io_writer_pwrite(&e->out, e->data_at + at, src, n, err);
 }
 
+static const cand *chosen(const fit_tensor *t) { return &t->menu.cand[t->choice]; }
+
+/* What a weight counts for. */
+static double worth(const encoder *e, const fit_tensor *t) { return e->mean_s > 0 && t->matrix ? chosen(t)->encode_s / e->mean_s : 1; }
+
+/* The trials of the menus tell how long each codec takes. */
+static void expect(encoder *e) {
+    double seconds = 0, weights = 0;
+    bool all = true;
+    for (size_t i = 0; i < e->f->n; i++) {
+        const fit_tensor *t = &e->f->tensor[i];
+        if (!t->matrix) continue;
+        double n = (double)t->t->rows * (double)t->t->cols;
+        all &= chosen(t)->encode_s > 0;
+        seconds += n * chosen(t)->encode_s;
+        weights += n;
+    }
+    if (!all || weights == 0) return;
+    e->mean_s = seconds / weights;
+    meter_set_cost(&e->f->meter, e->f->stage_encode, seconds);
+}
+
 static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
     fit_job *f = e->f;
     const store_tensor *s = t->t;
@@ -80,7 +103,7 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *
     for (int i = 0; i < f->threads && rc == SNUG_OK; i++)
         if (!(j.rows[i] = malloc(min_u64(j.panel_rows, s->rows) * s->cols * sizeof(float)))) rc = err_nomem(err, j.panel_rows * s->cols * 4);
     for (; j.row0 < s->rows && rc == SNUG_OK; j.row0 += window) {
-        rc = meter_update(&f->meter, e->done + j.row0 * s->cols, s->name, err);
+        rc = meter_update(&f->meter, (uint64_t)(e->done + worth(e, t) * (double)(j.row0 * s->cols)), s->name, err);
         if (rc != SNUG_OK) break;
         j.n_rows = min_u64(window, s->rows - j.row0);
         n_panels = div_up(j.n_rows, j.panel_rows);
@@ -219,25 +242,28 @@ static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, 
 static snug_err encode_tensors(encoder *e, snug_error *err) {
     fit_job *f = e->f;
     snug_err rc = SNUG_OK;
-    uint64_t skipped = 0;
+    double skipped = 0;
+    uint64_t all = 0;
+    expect(e);
     meter_begin(&f->meter, f->stage_encode);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         const uint64_t *at = &e->offset[i * WEIGHT_MAX_TERMS];
-        uint64_t weights = t->t->rows * t->t->cols;
+        double weights = worth(e, t) * (double)t->t->rows * (double)t->t->cols;
+        all += t->t->rows * t->t->cols;
         t->skipped = t->matrix && journal_is_resumed(f->journal) && is_done(e, i);
         if (t->skipped) {
             skipped += weights;
-            meter_skip(&f->meter, skipped);
+            meter_skip(&f->meter, (uint64_t)skipped);
         } else {
             rc = encode_tensor(e, t, at, err);
             if (rc == SNUG_OK) rc = pad_tensor(e, t, at, err);
             if (rc == SNUG_OK) rc = record_tensor(e, i, err);
         }
         e->done += weights;
-        if (rc == SNUG_OK) rc = meter_update(&f->meter, e->done, t->t->name, err);
+        if (rc == SNUG_OK && i + 1 < f->n) rc = meter_update(&f->meter, (uint64_t)e->done, t->t->name, err);
     }
-    return rc;
+    return rc == SNUG_OK ? meter_update(&f->meter, all, NULL, err) : rc;
 }
 
 snug_err encode_all(fit_job *f, snug_error *err) {

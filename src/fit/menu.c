@@ -120,7 +120,7 @@ typedef struct trial { /* one tensor's measurement: candidates x panels */
     size_t n_rows, cols, panel_rows, n_panels;
     const cand *cand;
     int effort;
-    double *err2, *norm2; /* (candidates, panels) */
+    double *err2, *norm2, *seconds; /* (candidates, panels) */
     snug_err *rc;
 } trial;
 
@@ -129,7 +129,9 @@ static void measure_panels(void *user, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) {
         const cand *c = &t->cand[i / t->n_panels];
         size_t row = i % t->n_panels * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
+        double began = clock_seconds();
         t->rc[i] = solve_error(&c->comp, t->w + row * t->cols, t->cols, n, t->cols, t->a, t->effort, &t->err2[i], &t->norm2[i], NULL);
+        t->seconds[i] = clock_seconds() - began;
     }
 }
 
@@ -170,8 +172,9 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
     m.w = w;
     m.err2 = calloc(tasks, sizeof *m.err2);
     m.norm2 = calloc(tasks, sizeof *m.norm2);
+    m.seconds = calloc(tasks, sizeof *m.seconds);
     m.rc = calloc(tasks, sizeof *m.rc);
-    snug_err rc = w && m.err2 && m.norm2 && m.rc ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
+    snug_err rc = w && m.err2 && m.norm2 && m.seconds && m.rc ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
     if (rc == SNUG_OK) rc = read_sample(f, s, rows, w, err);
     if (rc == SNUG_OK) rc = check_finite(s->name, w, rows * s->cols, err);
     if (rc == SNUG_OK) thread_for(f->threads, tasks, 1, measure_panels, &m);
@@ -179,17 +182,20 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
         if (m.rc[i] == SNUG_ERR_NUMERIC) m.err2[i] = INFINITY; /* its range is too small for these weights */
         else if (m.rc[i] != SNUG_OK) rc = err_set(err, m.rc[i], "%s: measuring its candidates: %s", s->name, snug_err_name(m.rc[i]));
     for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
-        double err2 = 0, norm2 = 0;
+        double err2 = 0, norm2 = 0, seconds = 0;
         for (size_t i = 0; i < m.n_panels; i++) {
+            seconds += m.seconds[k * m.n_panels + i];
             err2 += m.err2[k * m.n_panels + i];
             norm2 += m.norm2[k * m.n_panels + i];
         }
         list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
+        list[k].encode_s = seconds / ((double)rows * (double)s->cols);
         if (menu_is_copy(s, &list[k].comp)) list[k].rel_error = 0;
     }
     free(w);
     free(m.err2);
     free(m.norm2);
+    free(m.seconds);
     free(m.rc);
     return rc;
 }

@@ -10,6 +10,7 @@ typedef struct cand {
     uint64_t bytes;     /* everything it adds to the file: payload, padding, tensor info, record */
     double rel_error;   /* sum a (w - w_hat)^2 / sum a w^2  */
     double loss;        /* predicted, nats per token        */
+    double encode_s;    /* a thread's seconds per weight, as its trial took; 0: there was none */
 } cand;
 
 typedef struct menu {
