@@ -117,7 +117,8 @@ class Artifact:
         row0 = int(k["snug.payload.row0"][i]) if "snug.payload.row0" in k else 0
         col0 = int(k["snug.payload.col0"][i]) if "snug.payload.col0" in k else 0
         shape = k["snug.payload.shape"][2 * i:2 * i + 2] if "snug.payload.shape" in k else (rows, cols)
-        self.weights.setdefault(name.split("@")[0], []).append((codec, rows, cols, row0, col0, int(shape[0]), int(shape[1]), raw))
+        self.weights.setdefault(name.split("@")[0], []).append((codec, rows, cols, row0, col0, int(shape[0]), int(shape[1]),
+                                                                rows_of(codec, rows, cols, raw)))
 
     def check_sums(self):
         if "snug.checksums" not in self.keys:
@@ -162,36 +163,90 @@ def bf16(raw):
     return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
 
 
-def rows_of_panel(raw, first, height, groups, words):
-    """Section 3.3: the rows of the panel that begins with row `first`, one after the other."""
-    size = 2 + groups + 4 * words
-    panel = raw[first * size:(first + height) * size]
-    d, meta, body = np.split(panel, [2 * height, (2 + groups) * height])
-    return np.concatenate([d.reshape(height, 2), meta.reshape(groups, height).T,
-                           body.reshape(words, height, 4).transpose(1, 0, 2).reshape(height, 4 * words)], axis=1)
+# Section 3.0: bits of a code, header fields as (place in ggml's block, elements, bytes of one)
+PANELS = {"q8_0": (8, [(0, 1, 2)]), "q4_0": (4, [(0, 1, 2)]), "iq4_nl": (4, [(0, 1, 2)]), "iq4_xs": (4, [(0, 1, 2), (2, 1, 2), (4, 4, 1)]),
+          "q2_k": (2, [(80, 1, 2), (82, 1, 2), (0, 16, 1)]), "q3_k": (3, [(108, 1, 2), (96, 12, 1)]),
+          "q4_k": (4, [(0, 1, 2), (2, 1, 2), (4, 12, 1)]), "q5_k": (5, [(0, 1, 2), (2, 1, 2), (4, 12, 1)]),
+          "q6_k": (6, [(208, 1, 2), (192, 16, 1)])}
+
+
+def codes(body, bits):
+    """Section 3.3: body (..., chunks, 4 bits) to codes (..., chunks, 32)."""
+    i = np.arange(32)
+    if bits == 8:
+        return body.astype(np.int32)
+    code, at, shift = np.zeros(body.shape[:-1] + (32,), np.int32), 0, 0
+    if bits & 4:
+        code |= (body[..., at + i % 16] >> np.where(i < 16, 0, 4)) & 15
+        at, shift = at + 16, 4
+    if bits & 2:
+        code |= ((body[..., at + i % 8] >> (2 * (i // 8))) & 3).astype(np.int32) << shift
+        at, shift = at + 8, shift + 2
+    if bits & 1:
+        code |= ((body[..., at + i % 4] >> (i // 4)) & 1).astype(np.int32) << shift
+    return code
+
+
+def ggml_block(codec, fields, code):
+    """ggml's blocks (n, bytes) from header fields [(place, bytes (n, k))] and codes (n, chunks, 32)."""
+    n = len(code)
+    out = np.zeros((n, BLOCKS[codec][1]), np.uint8)
+    for place, field in fields:
+        out[:, place:place + field.shape[1]] = field
+    if codec == "q8_0":
+        out[:, 2:] = (code - 128).astype(np.int8).view(np.uint8).reshape(n, 32)
+    elif codec in ("q4_0", "iq4_nl", "iq4_xs"):
+        out[:, -16 * code.shape[1]:] = (code[:, :, :16] | code[:, :, 16:] << 4).reshape(n, -1)
+    for c in range(8 if codec.endswith("_k") else 0):
+        u = code[:, c].astype(np.uint8)
+        at = {"q2_k": 16, "q3_k": 32}.get(codec)
+        if at is not None:
+            out[:, at + 32 * (c // 4):][:, :32] |= (u & 3) << (2 * (c % 4))
+        if codec == "q3_k":
+            out[:, :32] |= (u >> 2) << c
+        if codec in ("q4_k", "q5_k"):
+            out[:, {"q4_k": 16, "q5_k": 48}[codec] + 32 * (c // 2):][:, :32] |= (u & 15) << (4 * (c % 2))
+        if codec == "q5_k":
+            out[:, 16:48] |= (u >> 4) << c
+        if codec == "q6_k":
+            out[:, 64 * (c // 4) + 32 * (c % 2):][:, :32] |= (u & 15) << (4 * (c % 4 // 2))
+            out[:, 128 + 32 * (c // 4):][:, :32] |= (u >> 4) << (2 * (c % 4))
+    return out
+
+
+def rows_of(codec, rows, cols, raw):
+    """Section 3.0: a payload's rows one after the other, (rows, bytes of a row)."""
+    if not codec.startswith("int") and codec not in PANELS:
+        return raw
+    raw, full = np.ascontiguousarray(raw).reshape(rows, -1), rows // 16 * 16
+    if codec.startswith("int"):
+        bits, group = (int(x) for x in codec[3:].split("g"))
+        fields = [(0, 1, 2), (2, -(-cols // group), 1)]
+        block = raw.shape[1]
+    else:
+        (bits, fields), block = PANELS[codec], BLOCKS[codec][1]
+    at, parts, panels = 0, [], raw[:full].reshape(full // 16, -1, 16 * block)  # (panels, blocks, bytes)
+    for place, k, size in fields:
+        part = panels[:, :, at:at + 16 * k * size].reshape(*panels.shape[:2], k, 16, size)
+        parts.append((place, part.transpose(0, 3, 1, 2, 4).reshape(-1, k * size)))
+        at += 16 * k * size
+    words = panels[:, :, at:].reshape(*panels.shape[:2], -1, 16, 4).transpose(0, 3, 1, 2, 4)
+    if codec.startswith("int"):
+        whole = np.concatenate([p for _, p in parts] + [words.reshape(full, -1)], axis=1)
+    else:
+        body = words.reshape(-1, BLOCKS[codec][0] // 32, 4 * bits)
+        whole = ggml_block(codec, parts, codes(body, bits)).reshape(full, -1)
+    return np.concatenate([whole, raw[full:]])
 
 
 def decode_int(codec, rows, cols, raw):
-    """Section 3.3: intBgG."""
+    """Section 3.3: intBgG, rows one after the other."""
     bits, group = (int(x) for x in codec[3:].split("g"))
     chunks, groups = -(-cols // 32), -(-cols // group)
-    row = np.concatenate([rows_of_panel(raw, first, min(16, rows - first), groups, bits * chunks) for first in range(0, rows, 16)])
+    row = raw.reshape(rows, -1)
     d = bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))                     # (rows)
     meta = row[:, 2:2 + groups].astype(np.int32)
-    body = row[:, 2 + groups:].reshape(rows, chunks, 4 * bits)
-    i = np.arange(32)
-    if bits == 8:
-        code = body.astype(np.int32)
-    else:
-        code, at, shift = np.zeros((rows, chunks, 32), np.int32), 0, 0
-        if bits & 4:
-            code |= (body[:, :, at + i % 16] >> np.where(i < 16, 0, 4)) & 15
-            at, shift = at + 16, 4
-        if bits & 2:
-            code |= ((body[:, :, at + i % 8] >> (2 * (i // 8))) & 3).astype(np.int32) << shift
-            at, shift = at + 8, shift + 2
-        if bits & 1:
-            code |= ((body[:, :, at + i % 4] >> (i // 4)) & 1).astype(np.int32) << shift
+    code = codes(row[:, 2 + groups:].reshape(rows, chunks, 4 * bits), bits)
     q = (code.reshape(rows, chunks * 32)[:, :cols] - (1 << bits - 1)).astype(np.float32)
     steps = np.array([2.0 ** (-e / 8 if e <= 16 else -2 - (e - 16) / 3) for e in range(31)] + [0.0]).astype(np.float32)
     scale = d[:, None] * steps[meta >> 3]                                      # f32 products

@@ -10,11 +10,11 @@
 row_form block_row_form(const wt *w) {
     if (w->codec->impl == NULL) { /* the int family: the format depends on the parameters */
         return (row_form){(kern_format)(KERN_INT2 + w->params.bits - 2), w->params.group, int_row_bytes(w->params, w->cols),
-                          div_up(w->cols, 32), true};
+                          div_up(w->cols, 32)};
     }
     const block_format *f = w->codec->impl;
     uint64_t n = div_up(w->cols, f->cols);
-    return (row_form){f->kern, 0, n * f->bytes, n * f->cols / 32, false};
+    return (row_form){f->kern, 0, n * f->bytes, n * f->cols / 32};
 }
 
 /* Scratch for 16 rows: row by row, as a panel, and what the dot needs; or, for f32 activations, one row unpacked and all expanded. */
@@ -41,20 +41,45 @@ size_t block_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     return lay_out(&r, nowhere, &none);
 }
 
-uint64_t block_panel_bytes(const wt *w) {
-    row_form r = block_row_form(w);
-    return r.panels ? 0 : w->rows / KERN_PANEL_ROWS * KERN_PANEL_ROWS * r.row_bytes;
+/* Rows that stand in panels, wherever they do: the rest is row by row. */
+static uint64_t panelled(const wt *w) { return w->rows / KERN_PANEL_ROWS * KERN_PANEL_ROWS; }
+
+uint64_t block_panel_bytes(const wt *w) { return w->layout == WT_PANELS ? 0 : panelled(w) * block_row_form(w).row_bytes; }
+
+/* The panel that row `row` stands in; NULL: it stands by itself. */
+static const uint8_t *panel_of(const wt *w, const row_form *r, uint64_t row) {
+    uint64_t i = row / KERN_PANEL_ROWS, at = i * KERN_PANEL_ROWS * r->row_bytes;
+    if (row >= panelled(w)) return NULL;
+    if (w->layout == WT_PANELS) return w->data + at;
+    return w->panels && atomic_load_explicit(&w->panels->state[i], memory_order_acquire) == WT_READY ? w->panels->data + at : NULL;
 }
 
 /* Rows [row0, row0 + n) one after the other: where they stand, or brought together in `rows`. */
 static const uint8_t *rows_at(const wt *w, const row_form *r, uint64_t row0, size_t n, uint8_t *rows) {
-    if (!r->panels) return w->data + row0 * r->row_bytes;
+    bool apart = false;
+    for (size_t i = 0; i < n; i++) apart |= panel_of(w, r, row0 + i) != NULL;
+    if (!apart) return w->data + row0 * r->row_bytes;
     for (size_t i = 0; i < n; i++) {
-        uint64_t first = (row0 + i) / KERN_PANEL_ROWS * KERN_PANEL_ROWS;
-        kern_int_panel_get(r->kern, (size_t)r->n_chunks, r->stored_group, (size_t)min_u64(KERN_PANEL_ROWS, w->rows - first), (size_t)(row0 + i - first),
-                           w->data + first * r->row_bytes, rows + i * r->row_bytes);
+        const uint8_t *panel = panel_of(w, r, row0 + i);
+        uint8_t *row = rows + i * r->row_bytes;
+        if (panel) kern_panel_get(r->kern, panel, r->row_bytes, (size_t)r->n_chunks, r->stored_group, (row0 + i) % KERN_PANEL_ROWS, row);
+        else memcpy(row, w->data + (row0 + i) * r->row_bytes, r->row_bytes);
     }
     return rows;
+}
+
+void block_relay(const wt *w, uint8_t *dst) {
+    row_form r = block_row_form(w);
+    const uint64_t panel_bytes = KERN_PANEL_ROWS * r.row_bytes, end = panelled(w) * r.row_bytes;
+    for (uint64_t at = 0; at < end; at += panel_bytes) {
+        if (w->layout == WT_ROWS) {
+            kern_panel_pack(r.kern, w->data + at, r.row_bytes, KERN_PANEL_ROWS, (size_t)r.n_chunks, r.stored_group, dst + at);
+            continue;
+        }
+        for (size_t i = 0; i < KERN_PANEL_ROWS; i++)
+            kern_panel_get(r.kern, w->data + at, r.row_bytes, (size_t)r.n_chunks, r.stored_group, i, dst + at + i * r.row_bytes);
+    }
+    memcpy(dst + end, w->data + end, w->bytes - end);
 }
 
 /* Decodes n <= BLOCK_MAX weights of one unpackable piece, to dst or onto it. */
@@ -67,24 +92,26 @@ static void expand_piece(const row_form *r, const uint8_t *piece, size_t n_chunk
     for (size_t i = 0; add && i < n; i++) dst[i] += sum[i];
 }
 
-static void decode_row(const block_format *f, const row_form *r, const uint8_t *row, size_t cols, float *dst, bool add) {
-    for (size_t c = 0; c < cols; c += f->cols, row += f->bytes) {
+/* A row of a ggml format: where it stands, or row `at` of a panel. */
+static void decode_row(const block_format *f, const row_form *r, const uint8_t *row, const uint8_t *panel, size_t at, size_t cols, float *dst, bool add) {
+    uint8_t block[BLOCK_MAX_BYTES];
+    for (size_t c = 0, i = 0; c < cols; c += f->cols, i += f->bytes) {
         size_t n = cols - c < f->cols ? cols - c : f->cols;
-        expand_piece(r, row, f->cols / 32, n, dst + c, add);
+        if (panel) kern_panel_get(r->kern, panel + i * KERN_PANEL_ROWS, f->bytes, f->cols / 32, 0, at, block);
+        expand_piece(r, panel ? block : row + i, f->cols / 32, n, dst + c, add);
     }
 }
 
-/* A group of an int row: its code words are spread over the panel, its scale stands before them; brought together they are a row
- * of one group. */
-static void decode_int_row(const wt *w, const row_form *r, uint64_t row, float *dst, bool add) {
+/* An int row is taken group by group, each brought together to a row of one group: row `at` of the `height` that stand interleaved from
+ * `rows` on, 1 for a row by itself. */
+static void decode_int_row(const wt *w, const row_form *r, const uint8_t *rows, size_t height, size_t at, float *dst, bool add) {
     const unsigned bits = w->params.bits, group = r->stored_group;
-    const uint64_t first = row / KERN_PANEL_ROWS * KERN_PANEL_ROWS, height = min_u64(KERN_PANEL_ROWS, w->rows - first);
-    const size_t n_groups = div_up(w->cols, group), per_group = group / 32, at = (size_t)(row - first);
-    const uint8_t *panel = w->data + first * r->row_bytes, *meta = panel + 2 * height, *words = meta + height * n_groups;
+    const size_t n_groups = div_up(w->cols, group), per_group = group / 32;
+    const uint8_t *meta = rows + 2 * height, *words = meta + height * n_groups;
     for (size_t g = 0; g < n_groups; g++) {
         uint8_t piece[3 + 4 * 32]; /* d, meta and at most 4 chunks of 32 bytes */
         size_t n_chunks = (size_t)min_u64(r->n_chunks - g * per_group, per_group), n = (size_t)min_u64(w->cols - g * group, group);
-        memcpy(piece, panel + 2 * at, 2);
+        memcpy(piece, rows + 2 * at, 2);
         piece[2] = meta[g * height + at];
         for (size_t i = 0; i < n_chunks * bits; i++) memcpy(piece + 3 + 4 * i, words + 4 * (height * (g * per_group * bits + i) + at), 4);
         expand_piece(r, piece, n_chunks, n, dst + g * group, add);
@@ -94,8 +121,10 @@ static void decode_int_row(const wt *w, const row_form *r, uint64_t row, float *
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     row_form r = block_row_form(w);
     for (size_t i = 0; i < n; i++, dst += stride) {
-        if (r.panels) decode_int_row(w, &r, row0 + i, dst, add);
-        else decode_row(w->codec->impl, &r, w->data + (row0 + i) * r.row_bytes, (size_t)w->cols, dst, add);
+        const uint8_t *panel = panel_of(w, &r, row0 + i), *row = w->data + (row0 + i) * r.row_bytes;
+        const size_t at = panel ? (row0 + i) % KERN_PANEL_ROWS : 0;
+        if (w->codec->impl) decode_row(w->codec->impl, &r, row, panel, at, (size_t)w->cols, dst, add);
+        else decode_int_row(w, &r, panel ? panel : row, panel ? KERN_PANEL_ROWS : 1, at, dst, add);
     }
 }
 
@@ -121,12 +150,12 @@ static bool keeps(const uint8_t *place, uint8_t seen, size_t n_tokens) {
 static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, size_t n, size_t n_tokens, const room *to) {
     uint64_t at = row0 * r->row_bytes;
     const bool whole = row0 % KERN_PANEL_ROWS == 0 && n == KERN_PANEL_ROWS;
-    if (r->panels && whole) return w->data + at;
+    const uint8_t *ready = whole ? panel_of(w, r, row0) : NULL;
+    if (ready) return ready;
     const uint8_t *rows = rows_at(w, r, row0, n, to->rows);
     uint8_t *panel = to->panel;
     _Atomic uint8_t *state = whole && w->panels ? &w->panels->state[row0 / KERN_PANEL_ROWS] : NULL;
     uint8_t seen = state ? atomic_load_explicit(state, memory_order_acquire) : WT_BUSY;
-    if (seen == WT_READY) return w->panels->data + at;
     bool keep = seen < WT_BUSY && keeps(w->panels->data + at, seen, n_tokens);
     if (seen < WT_BUSY) keep &= atomic_compare_exchange_strong(state, &seen, keep ? WT_BUSY : seen + 1);
     if (keep) panel = w->panels->data + at;

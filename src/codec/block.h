@@ -8,7 +8,7 @@
 #include "codec/codec.h"
 #include "kern/kern.h"
 
-enum { BLOCK_MAX = 256 };
+enum { BLOCK_MAX = 256, BLOCK_MAX_BYTES = 210 }; /* of a ggml block: weights, bytes */
 
 /* A block's stored scales, in the union of all formats. */
 typedef struct block_scales {
@@ -43,13 +43,13 @@ typedef struct row_form {
     kern_format kern;
     uint32_t stored_group; /* for unpack: weights per stored scale (int formats) */
     uint64_t row_bytes, n_chunks;
-    bool panels;           /* the payload stands in panels (int formats), not row by row */
 } row_form;
 
 row_form block_row_form(const wt *w);
 void block_decode(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
 void block_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
 uint64_t block_panel_bytes(const wt *w);
+void block_relay(const wt *w, uint8_t *dst);
 size_t block_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens);
 void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
 
@@ -93,6 +93,6 @@ static inline float block_f16(float d, float unit) { return f16_to_f32(block_f16
         .menu = block_menu, .params_ok = block_params_ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes,          \
         .group_cols = stem##_group_cols, .enc_init = stem##_enc_init, .group = block_group, .round = block_round,        \
         .pack = block_pack, .decode = block_decode, .decode_add = block_decode_add,                    \
-        .panel_bytes = block_panel_bytes, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,        \
+        .panel_bytes = block_panel_bytes, .relay = block_relay, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,        \
     }
 #endif

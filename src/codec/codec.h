@@ -26,8 +26,12 @@ typedef struct act {
     kern_q8 q8;                                                /* q8.q NULL: not available; q8.ld = cols_padded           */
 } act;
 
-/* Panels (kern/panel.h) of a payload that stands row by row, made by who multiplies them; shared by threads and contexts. The last rows,
- * where they do not fill one, stay as they are. */
+/* How a payload's rows stand: one after the other, as encoders pack them and GGUF has them; or interleaved in panels of 16 (kern/panel.h),
+ * as they are multiplied and snug files have them, with the rows that do not fill a panel one after the other behind the last.
+ * Either way as many bytes. Codecs without panels know rows only. */
+typedef enum wt_layout { WT_ROWS, WT_PANELS } wt_layout;
+
+/* Panels of a payload that stands row by row, made by who multiplies them; shared by threads and contexts. */
 typedef struct wt_panels {
     uint8_t *data;                           /* rows / 16 panels                          */
     _Atomic uint8_t *state;                  /* of each: how often its rows were read, or WT_BUSY, WT_READY */
@@ -43,6 +47,7 @@ typedef struct wt { /* an opened payload */
     uint64_t rows, cols;
     const uint8_t *data;
     uint64_t bytes;
+    wt_layout layout;
     const wt_panels *panels; /* NULL: none */
 } wt;
 
@@ -94,6 +99,8 @@ struct snug_codec {
      * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
     /* Bytes of wt_panels.data; 0 or NULL: the payload is multiplied as it stands. */
     uint64_t (*panel_bytes)(const wt *w);
+    /* The payload in the other layout, w->bytes bytes. NULL: the codec has no panels. */
+    void (*relay)(const wt *w, uint8_t *dst);
     size_t (*scratch_bytes)(const wt *w, size_t n_rows, size_t n_tokens);
     void (*matmul)(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
 };
@@ -110,7 +117,7 @@ void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_
 /* Tests register codecs of their own (at most 4). */
 void codec_register_for_test(const snug_codec *codec);
 
-/* Fills wt and checks the payload's size against the shape. */
+/* Fills wt, of rows one after the other, and checks the payload's size against the shape. */
 snug_err wt_open(const snug_codec *codec, codec_params params, uint64_t rows, uint64_t cols, const uint8_t *data, uint64_t bytes,
                  wt *out, snug_error *err);
 #endif

@@ -25,7 +25,6 @@ typedef struct int_enc { /* followed by the arrays */
     uint16_t *d;   /* (n_rows), bf16              */
     uint8_t *meta; /* (n_rows, n_groups)          */
     int8_t *q;     /* (n_rows, 32 * n_chunks)     */
-    uint8_t *row;  /* one packed row              */
 } int_enc;
 
 static bool menu(uint32_t i, codec_params *out) {
@@ -50,8 +49,7 @@ static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
 static size_t enc_bytes(codec_params p, size_t n_rows, size_t cols) {
     uint64_t weights;
     if (!checked_mul(n_rows, round_up(cols, 32), &weights) || weights > SIZE_MAX / 64 || !int_row_bytes(p, cols)) return 0;
-    return round_up(sizeof(int_enc), 64) + round_up(n_rows * 2, 64) + round_up(n_rows * div_up(cols, p.group), 64) + round_up(weights, 64) +
-           round_up(int_row_bytes(p, cols), 64);
+    return round_up(sizeof(int_enc), 64) + round_up(n_rows * 2, 64) + round_up(n_rows * div_up(cols, p.group), 64) + round_up(weights, 64);
 }
 static uint32_t group_cols(codec_params p) { return p.group; }
 
@@ -65,7 +63,6 @@ static void enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int 
     e->meta = at;
     at += round_up(n_rows * e->n_groups, 64);
     e->q = (int8_t *)at;
-    e->row = at + round_up(n_rows * e->n_chunks * 32, 64);
 }
 
 static float z_offset(int z, unsigned bits) { return (float)(z - 4) * kern_int_offset_step(bits) + 0.5f; }
@@ -236,20 +233,17 @@ static void pack_chunk(const int8_t *q, unsigned bits, uint8_t *dst) {
 
 static void pack(const void *enc, uint8_t *dst) {
     const int_enc *e = enc;
-    const size_t height = KERN_PANEL_ROWS, row_bytes = (size_t)int_row_bytes(e->p, e->cols), head = 2 + e->n_groups;
-    const kern_format f = (kern_format)(KERN_INT2 + e->p.bits - 2);
-    for (size_t r = 0; r < e->n_rows; r++) {
-        size_t first = r / height * height, rows = e->n_rows - first < height ? e->n_rows - first : height;
-        write_u16(e->row, e->d[r]);
-        memcpy(e->row + 2, e->meta + r * e->n_groups, e->n_groups);
-        for (size_t c = 0; c < e->n_chunks; c++) pack_chunk(e->q + (r * e->n_chunks + c) * 32, e->p.bits, e->row + head + c * 4 * e->p.bits);
-        kern_int_panel_put(f, e->n_chunks, e->p.group, rows, r - first, e->row, dst + first * row_bytes);
+    const size_t row_bytes = (size_t)int_row_bytes(e->p, e->cols), head = 2 + e->n_groups;
+    for (size_t r = 0; r < e->n_rows; r++, dst += row_bytes) {
+        write_u16(dst, e->d[r]);
+        memcpy(dst + 2, e->meta + r * e->n_groups, e->n_groups);
+        for (size_t c = 0; c < e->n_chunks; c++) pack_chunk(e->q + (r * e->n_chunks + c) * 32, e->p.bits, dst + head + c * 4 * e->p.bits);
     }
 }
 
 const snug_codec codec_int = {
-    .family = "int", .id = CODEC_ID_INT, .tile_rows = KERN_PANEL_ROWS, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1,
+    .family = "int", .id = CODEC_ID_INT, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1,
     .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = enc_bytes, .group_cols = group_cols, .enc_init = enc_init,
     .begin = begin, .group = group, .round = round_cols, .pack = pack,
-    .decode = block_decode, .decode_add = block_decode_add, .panel_bytes = block_panel_bytes, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,
+    .decode = block_decode, .decode_add = block_decode_add, .panel_bytes = block_panel_bytes, .relay = block_relay, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,
 };

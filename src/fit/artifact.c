@@ -12,10 +12,14 @@
 #include <string.h>
 #include <zstd.h>
 
-enum { ALIGNMENT = 32, ZSTD_LEVEL = 19, FORMAT_VERSION = 1, MAX_CODECS = 256 };
+enum { ALIGNMENT = 32, ZSTD_LEVEL = 19, FORMAT_VERSION = 2, MAX_CODECS = 256 };
 
 bool artifact_is_native(const comp *c, uint64_t cols) {
     return c->n_terms == 1 && c->term[0].codec->ggml_type >= 0 && cols % c->term[0].codec->block_cols == 0;
+}
+
+wt_layout artifact_layout(const fit_job *f, const snug_codec *codec) {
+    return f->p->target != SNUG_FOR_GGUF && codec->relay ? WT_PANELS : WT_ROWS;
 }
 
 /* ---- what does not depend on the plan ---- */
@@ -96,10 +100,10 @@ static snug_err codec_index(records *r, const comp_term *t, arena *mem, uint8_t 
 }
 
 /* Adds the tensors (one, or one per term) of weight t. */
-static snug_err add_records(records *r, const fit_tensor *t, arena *mem, snug_error *err) {
+static snug_err add_records(const fit_job *f, records *r, const fit_tensor *t, arena *mem, snug_error *err) {
     const cand *c = &t->menu.cand[t->choice];
     const store_tensor *s = t->t;
-    bool native = artifact_is_native(&c->comp, s->cols);
+    bool native = artifact_is_native(&c->comp, s->cols) && artifact_layout(f, c->comp.term[0].codec) == WT_ROWS;
     for (uint32_t k = 0; k < c->comp.n_terms; k++) {
         gguf_out_tensor *o = &r->out[r->n];
         *o = (gguf_out_tensor){.name = k ? arena_printf(mem, "%s@%u", s->name, k) : s->name, .dims = {1, 1, 1, 1}};
@@ -170,7 +174,7 @@ snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, ui
         r->cols = arena_calloc(&mem, most, sizeof *r->cols);
     }
     if (!r || !r->out || !r->checksum || !r->loss || !r->codec || !r->rows || !r->cols) rc = err_nomem(err, most * sizeof *r->out);
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = add_records(r, &f->tensor[i], &mem, err);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = add_records(f, r, &f->tensor[i], &mem, err);
     if (rc == SNUG_OK && !(put_keys(f, &kvs) && (f->plain || put_records(&kvs, r)))) rc = err_nomem(err, kvs.bytes.len);
     if (rc == SNUG_OK) rc = gguf_layout(&kvs, r->out, r->n, ALIGNMENT, header, file_bytes, err);
     if (rc == SNUG_OK && offset) {

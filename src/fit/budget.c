@@ -53,7 +53,10 @@ static size_t matmul_scratch(const fit_job *f, uint32_t batch) {
  * the output must not depend on those). */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err) {
     snug_context_params p = run_params(&f->src->cfg, &(snug_context_params){.n_ctx = f->p->n_ctx});
-    run_sizes sizes = {.weights_bytes = round_up(file_bytes, 4096) + loaded_slack(file_bytes), .metadata_bytes = f->kvs.bytes.len + f->packed_kvs.len + f->packed_bytes + f->n * 160,
+    size_t n_partial = 0;
+    for (size_t i = 0; i < f->n; i++) n_partial += f->tensor[i].matrix && f->tensor[i].t->rows % KERN_PANEL_ROWS;
+    uint64_t slack = f->p->target == SNUG_FOR_GGUF ? loaded_slack(file_bytes, n_partial) : 0; /* snug's own files are mapped and stay so */
+    run_sizes sizes = {.weights_bytes = round_up(file_bytes, 4096) + slack, .metadata_bytes = f->kvs.bytes.len + f->packed_kvs.len + f->packed_bytes + f->n * 160,
                        .matmul_scratch_bytes = matmul_scratch(f, p.max_batch)};
     return run_memory(&f->src->cfg, &sizes, &p, out, err);
 }

@@ -49,15 +49,15 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
             if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
         if (rc == SNUG_OK)
-            rc = solve_rtn(j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance, j->f->p->effort, dst, NULL, NULL);
+            rc = solve_rtn_to(artifact_layout(j->f, j->term.codec), j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance,
+                              j->f->p->effort, dst, NULL, NULL);
         j->rc[i] = rc;
     }
 }
 
 /* A panel: about PANEL_WEIGHTS weights, whole tiles, and whole heads where reading rows means reading heads. */
-static uint64_t panel_rows_of(const store_tensor *s, const snug_codec *codec) {
-    uint64_t rows = max_u64(1, PANEL_WEIGHTS / s->cols);
-    rows = round_up(rows, codec->tile_rows ? codec->tile_rows : 1);
+static uint64_t panel_rows_of(const store_tensor *s, uint64_t tile) {
+    uint64_t rows = round_up(max_u64(1, PANEL_WEIGHTS / s->cols), tile);
     if (s->permute_heads) rows = round_up(rows, s->rows / s->permute_heads);
     return rows;
 }
@@ -93,7 +93,7 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *
     fit_job *f = e->f;
     const store_tensor *s = t->t;
     panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0]};
-    j.panel_rows = panel_rows_of(s, j.term.codec);
+    j.panel_rows = panel_rows_of(s, artifact_layout(f, j.term.codec) == WT_PANELS ? KERN_PANEL_ROWS : j.term.codec->tile_rows);
     uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows)), n_panels = div_up(window, j.panel_rows);
     uint64_t bytes = j.term.codec->bytes(j.term.params, window, s->cols);
     j.dst = malloc(bytes);
@@ -123,6 +123,18 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *
     return rc;
 }
 
+/* A malloc'd payload of rows one after the other becomes one of panels. */
+static snug_err interleave(const comp_term *t, uint64_t n_rows, uint64_t cols, uint8_t **payload, snug_error *err) {
+    wt w;
+    uint64_t bytes = t->codec->bytes(t->params, n_rows, cols);
+    uint8_t *to = malloc(bytes);
+    snug_err rc = to ? wt_open(t->codec, t->params, n_rows, cols, *payload, bytes, &w, err) : err_nomem(err, bytes);
+    if (rc == SNUG_OK) t->codec->relay(&w, to);
+    free(*payload);
+    *payload = to;
+    return rc;
+}
+
 /* A composition that is not row-separable or has several terms: the whole matrix at once. Fills checksums itself. */
 static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
     const store_tensor *s = t->t;
@@ -137,6 +149,8 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug
     if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, t->importance, e->f->p->effort, e->f->threads, dst, err);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++) {
         uint64_t bytes = comp_term_bytes(c, k, s->rows, s->cols);
+        if (artifact_layout(e->f, c->term[k].codec) == WT_PANELS) rc = interleave(&c->term[k], s->rows, s->cols, &dst[k], err);
+        if (rc != SNUG_OK) break;
         t->checksum[k] = hash_bytes(dst[k], bytes);
         rc = io_writer_pwrite(&e->out, e->data_at + at[k], dst[k], bytes, err);
     }
@@ -145,23 +159,37 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug
     return rc;
 }
 
-static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
-    const store_tensor *s = t->t;
-    uint8_t *chunk = malloc(COPY_CHUNK);
-    snug_err rc = chunk ? SNUG_OK : err_nomem(err, COPY_CHUNK);
-    for (uint32_t k = 0; k < s->n_terms && rc == SNUG_OK; k++) {
-        hash_state *h = hash_create();
-        if (!h) rc = err_nomem(err, 64);
-        for (uint64_t done = 0; done < s->term[k].bytes && rc == SNUG_OK;) {
-            size_t n = (size_t)min_u64(COPY_CHUNK, s->term[k].bytes - done);
-            rc = io_pread(&e->f->src->files[s->term[k].file], s->term[k].offset + done, chunk, n, err);
-            if (rc == SNUG_OK) rc = put(e, at[k] + done, chunk, n, h, err);
-            done += n;
+/* Bytes of a source's term as they are, or window by window in the other layout. */
+static snug_err copy_term(encoder *e, const store_term *t, uint64_t at, hash_state *h, snug_error *err) {
+    const bool relay = t->layout != artifact_layout(e->f, t->codec);
+    const uint64_t row_bytes = t->codec->caps & CODEC_WHOLE ? 0 : t->codec->bytes(t->params, 1, t->cols);
+    const uint64_t step = relay ? round_up(max_u64(1, COPY_CHUNK / row_bytes), KERN_PANEL_ROWS) * row_bytes : COPY_CHUNK;
+    uint8_t *chunk = malloc(relay ? 2 * step : step);
+    snug_err rc = chunk ? SNUG_OK : err_nomem(err, step);
+    for (uint64_t done = 0; done < t->bytes && rc == SNUG_OK;) {
+        uint64_t n = min_u64(step, t->bytes - done);
+        uint8_t *from = chunk;
+        rc = io_pread(&e->f->src->files[t->file], t->offset + done, chunk, (size_t)n, err);
+        if (rc == SNUG_OK && relay) {
+            wt w;
+            rc = store_open_rows(t, n / row_bytes, chunk, n, &w, err);
+            if (rc == SNUG_OK) t->codec->relay(&w, from = chunk + step);
         }
+        if (rc == SNUG_OK) rc = put(e, at + done, from, n, h, err);
+        done += n;
+    }
+    free(chunk);
+    return rc;
+}
+
+static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (uint32_t k = 0; k < t->t->n_terms && rc == SNUG_OK; k++) {
+        hash_state *h = hash_create();
+        rc = h ? copy_term(e, &t->t->term[k], at[k], h, err) : err_nomem(err, 64);
         if (rc == SNUG_OK) t->checksum[k] = hash_digest(h);
         hash_destroy(h);
     }
-    free(chunk);
     return rc;
 }
 

@@ -97,6 +97,8 @@ snug_err artifact_prepare(fit_job *f, snug_error *err);
  * WEIGHT_MAX_TERMS, may be NULL). *file_bytes: the whole file. */
 snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, uint64_t *offset, snug_error *err);
 bool artifact_is_native(const comp *c, uint64_t cols);
+/* How the file has the rows of a term of this codec. */
+wt_layout artifact_layout(const fit_job *f, const snug_codec *codec);
 
 /* ---- menu.c, pins.c ---- */
 snug_err menu_pins(fit_job *f, snug_error *err);        /* checks and assigns them */

@@ -17,14 +17,16 @@ fit_pace pace_measure(int effort) {
     codec_params p;
     if (!codec_parse("int4g64", &codec, &p)) return out;
     size_t n_w = ROWS * COLS, n_x = TOKENS * COLS, n_y = TOKENS * ROWS;
-    float *w = malloc((n_w + n_x + n_y) * sizeof *w), *x = w + n_w, *y = x + n_x;
+    float *w = malloc((n_w + n_x + n_y) * sizeof *w);
     uint8_t *dst = malloc(codec->bytes(p, ROWS, COLS));
+    if (!w || !dst) goto done;
+    float *x = w + n_w, *y = x + n_x;
     rng r;
     rng_seed(&r, 1, 0);
-    for (size_t i = 0; w && i < n_w + n_x; i++) w[i] = (float)(rng_uniform(&r) + rng_uniform(&r) - 1);
-    for (size_t i = 0; w && i < n_y; i++) y[i] = 0;
+    for (size_t i = 0; i < n_w + n_x; i++) w[i] = (float)(rng_uniform(&r) + rng_uniform(&r) - 1);
+    for (size_t i = 0; i < n_y; i++) y[i] = 0;
     double mac = INFINITY, encode = INFINITY, began = clock_seconds();
-    for (int i = 0; w && dst && i < TRIES && (i == 0 || clock_seconds() - began < LONG_ENOUGH_S); i++) {
+    for (int i = 0; i < TRIES && (i == 0 || clock_seconds() - began < LONG_ENOUGH_S); i++) {
         double t = clock_seconds();
         kern()->dot_f32(ROWS, TOKENS, COLS, w, COLS, x, COLS, y, ROWS);
         mac = fmin(mac, clock_seconds() - t);
@@ -33,6 +35,7 @@ fit_pace pace_measure(int effort) {
     }
     if (mac > 0 && mac < INFINITY) out.mac_s = mac / (ROWS * COLS * TOKENS);
     if (encode > 0 && encode < INFINITY) out.encode_s = encode / (ROWS * COLS);
+done:
     free(w);
     free(dst);
     return out;

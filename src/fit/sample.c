@@ -54,15 +54,15 @@ static void pack_panel(void *user, size_t begin, size_t end, int worker) {
     snug_err rc = rows ? SNUG_OK : SNUG_ERR_NOMEM;
     if (rows) {
         weight_decode(j->w, begin, n, rows, cols);
-        rc = solve_rtn(j->term.codec, j->term.params, rows, cols, n, cols, NULL, SNUG_EFFORT_QUICK,
-                       j->dst + (begin ? j->term.codec->bytes(j->term.params, begin, cols) : 0), NULL, NULL);
+        rc = solve_rtn_to(WT_PANELS, j->term.codec, j->term.params, rows, cols, n, cols, NULL, SNUG_EFFORT_QUICK,
+                          j->dst + (begin ? j->term.codec->bytes(j->term.params, begin, cols) : 0), NULL, NULL);
     }
     j->rc[begin / j->grain] = rc;
     free(rows);
 }
 
 static comp_term pack_codec(const fit_job *f) {
-    comp_term t; /* the int family: its payloads are multiplied as they stand */
+    comp_term t;
     codec_parse(f->src->n_weights > FOUR_BITS_FROM_WEIGHTS ? "int4g64" : "int8g64", &t.codec, &t.params);
     return t;
 }
@@ -70,7 +70,7 @@ static comp_term pack_codec(const fit_job *f) {
 /* rows of `from` re-encoded into mem. */
 static snug_err pack(sampler *s, const weight *from, const char *name, uint8_t *dst, snug_error *err) {
     comp_term t = pack_codec(s->f);
-    size_t grain = round_up(max_u64(1, PANEL_WEIGHTS / from->cols), t.codec->tile_rows), n = div_up(from->rows, grain);
+    size_t grain = round_up(max_u64(1, PANEL_WEIGHTS / from->cols), KERN_PANEL_ROWS), n = div_up(from->rows, grain);
     pack_job j = {.w = from, .term = t, .dst = dst, .grain = grain, .rc = calloc(n, sizeof *j.rc)};
     if (!j.rc) return err_nomem(err, n * sizeof *j.rc);
     thread_for(s->f->threads, from->rows, grain, pack_panel, &j);
@@ -88,7 +88,9 @@ static snug_err open_packed(sampler *s, uint64_t rows, uint64_t cols, weight *ou
     *dst = bytes ? arena_alloc(&s->mem, bytes) : NULL;
     if (!*dst) return err_nomem(err, bytes);
     *out = (weight){.rows = rows, .cols = cols, .n_terms = 1};
-    return wt_open(t.codec, t.params, rows, cols, *dst, bytes, &out->term[0].wt, err);
+    snug_err rc = wt_open(t.codec, t.params, rows, cols, *dst, bytes, &out->term[0].wt, err);
+    out->term[0].wt.layout = WT_PANELS;
+    return rc;
 }
 
 static snug_err pack_layer(sampler *s, int layer, snug_error *err) {
@@ -118,7 +120,7 @@ static snug_err pack_outer(sampler *s, tensor_role role, snug_error *err) {
     const store_tensor *t = store_find(s->f->src, role, -1);
     if (!t || (role == ROLE_HEAD && s->f->src->cfg.tied)) return SNUG_OK;
     comp_term c = pack_codec(s->f);
-    uint64_t window = round_up(max_u64(1, (1u << 20) / t->cols), c.codec->tile_rows);
+    uint64_t window = round_up(max_u64(1, (1u << 20) / t->cols), KERN_PANEL_ROWS);
     float *rows = malloc(window * t->cols * sizeof *rows);
     uint8_t *dst;
     snug_err rc = rows ? open_packed(s, t->rows, t->cols, &s->outer.w[role], &dst, err) : err_nomem(err, window * t->cols * sizeof *rows);

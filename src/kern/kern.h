@@ -75,10 +75,8 @@ typedef struct kern_q8 {
 enum { KERN_PANEL_ROWS = 16 };
 /* Row-major rows to a panel; rows n_rows .. 15 are zeros. row_bytes: of one row of n_chunks chunks; group as for unpack. */
 void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel);
-/* The int family is stored in panels (docs/format.md 3.3), the last of a matrix with only `height` rows. One row into such a panel, and
- * out of it. */
-void kern_int_panel_put(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *row, uint8_t *panel);
-void kern_int_panel_get(kern_format f, size_t n_chunks, uint32_t group, size_t height, size_t r, const uint8_t *panel, uint8_t *row);
+/* Row r out of a panel. A ggml format's blocks may be had one by one: a block of the panel is a panel of one block. */
+void kern_panel_get(kern_format f, const uint8_t *panel, size_t row_bytes, size_t n_chunks, uint32_t group, size_t r, uint8_t *row);
 /* Scratch of panel_dot, to be aligned to 64. */
 size_t kern_panel_scratch_bytes(size_t n_chunks);
 

@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20, FAULT_AROUND = 64 << 10 };
 
 static uint64_t page_bytes(void) { return (uint64_t)sysconf(_SC_PAGESIZE); } /* 4, 16 or 64 KB: mappings begin at its multiples */
 
@@ -32,7 +32,7 @@ static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *en
 }
 
 static uint64_t panels_of(const store_term *t) {
-    wt w = {.codec = t->codec, .params = t->params, .rows = t->rows, .cols = t->cols, .bytes = t->bytes};
+    wt w = {.codec = t->codec, .params = t->params, .rows = t->rows, .cols = t->cols, .bytes = t->bytes, .layout = t->layout};
     return t->codec->panel_bytes ? t->codec->panel_bytes(&w) : 0;
 }
 
@@ -46,11 +46,17 @@ static uint64_t all_panels(const store *s) {
 /* Mapped pages are let go whenever so much of them became panels. */
 static uint64_t release_step(uint64_t bytes) { return min_u64(16u << 20, max_u64(bytes / 32, 64u << 10)); }
 
-/* A step, and as much again that other threads bring in meanwhile or that was there before the first. */
-uint64_t loaded_slack(uint64_t bytes) { return bytes ? 2 * release_step(bytes) : 0; }
+/* A step, and as much again that other threads bring in meanwhile or that was there before the first. The rows that fill no panel stay
+ * mapped, and what the kernel brings in around them. */
+uint64_t loaded_slack(uint64_t bytes, size_t n_partial) { return bytes ? 2 * release_step(bytes) + min_u64(bytes, n_partial * 2ull * FAULT_AROUND) : 0; }
 
 uint64_t loaded_bytes(const store *s) {
-    uint64_t total = loaded_slack(all_panels(s)), begin, end;
+    uint64_t total, begin, end;
+    size_t n_partial = 0;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++)
+            n_partial += panels_of(&s->tensors[i].term[k]) && s->tensors[i].term[k].rows % KERN_PANEL_ROWS;
+    total = loaded_slack(all_panels(s), n_partial);
     for (size_t i = 0; i < s->n_files; i++)
         if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, page_bytes());
     return total;
@@ -149,8 +155,7 @@ static snug_err point(const store_tensor *t, loaded *l, weight *w, snug_error *e
         const store_term *from = &t->term[k];
         w->term[k].row0 = from->row0;
         w->term[k].col0 = from->col0;
-        snug_err rc = wt_open(from->codec, from->params, from->rows, from->cols,
-                              l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
+        snug_err rc = store_open_rows(from, from->rows, l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
         if (rc) return err_prefix(err, rc, "tensor '%s'", t->name);
         if ((rc = give_panels(l, from, &w->term[k].wt, err))) return rc;
     }

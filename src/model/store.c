@@ -34,7 +34,7 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
     const store_term *t = &f->term;
     wt unused;
     if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 ||
-        t->col0 % 32 || t->row0 % t->codec->tile_rows || t->rows == 0 || t->cols == 0)
+        t->col0 % 32 || t->row0 % store_term_tile(t) || t->rows == 0 || t->cols == 0)
         return err_set(err, SNUG_ERR_FORMAT,
                        "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
                        f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols,

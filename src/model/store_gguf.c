@@ -9,7 +9,7 @@
 #include <string.h>
 #include <zstd.h>
 
-enum { SNUG_FORMAT_VERSION = 1, MAX_KV_BYTES = 1 << 30 };
+enum { SNUG_FORMAT_VERSION = 2, MAX_KV_BYTES = 1 << 30 };
 
 /* ------------------------------------------------------------------ header ---- */
 
@@ -39,9 +39,9 @@ snug_err store_snug_header(store *s, snug_error *err) {
     uint64_t version, count = 0, bytes = 0;
     snug_err rc = gguf_get_u64(s->gguf, "snug.version", &version, err);
     if (rc) return rc;
-    if (version == 0 || version > SNUG_FORMAT_VERSION)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: snug.version is %llu, this snug reads up to %d", s->path,
-                       (unsigned long long)version, SNUG_FORMAT_VERSION);
+    if (version != SNUG_FORMAT_VERSION)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: snug.version is %llu, this snug reads %d; fit the model again, or use the snug that wrote it",
+                       s->path, (unsigned long long)version, SNUG_FORMAT_VERSION);
     if ((rc = gguf_get_f64_or(s->gguf, "snug.predicted_kl", -1, &s->predicted_kl, err))) return rc;
     const gguf_kv *packed = gguf_find(s->gguf, "snug.kv.zstd");
     if (!packed) return SNUG_OK;
@@ -116,6 +116,7 @@ static snug_err payload_term(const store *s, const payloads *p, uint64_t i, foun
                        (unsigned long long)codec, p->n_codecs);
     f->term.codec = p->codecs[codec].codec;
     f->term.params = p->codecs[codec].params;
+    f->term.layout = f->term.codec->relay ? WT_PANELS : WT_ROWS;
     f->term.rows = gguf_array_u64(p->rows, i);
     f->term.cols = gguf_array_u64(p->cols, i);
     f->term.row0 = p->row0 ? gguf_array_u64(p->row0, i) : 0;

@@ -12,10 +12,18 @@ snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug
     return io_pread(&s->files[t->file], t->offset, dst, (size_t)t->bytes, err);
 }
 
+uint64_t store_term_tile(const store_term *t) { return t->layout == WT_PANELS ? KERN_PANEL_ROWS : t->codec->tile_rows; }
+
+snug_err store_open_rows(const store_term *t, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err) {
+    snug_err rc = wt_open(t->codec, t->params, rows, t->cols, data, bytes, out, err);
+    out->layout = t->layout;
+    return rc;
+}
+
 /* Bytes of the first n rows of a row-separable payload. */
 static uint64_t prefix_bytes(const store_term *t, uint64_t n) { return n ? t->codec->bytes(t->params, n, t->cols) : 0; }
 
-/* Reads what is needed of a term to decode the weight's rows [row0, row0 + n) (multiples of tile_rows), as a term whose
+/* Reads what is needed of a term to decode the weight's rows [row0, row0 + n) (multiples of the tile), as a term whose
  * rows count from row0. A codec that is not row-separable is read whole. *payload is malloc'd. Rows outside the term:
  * *out has no rows. */
 static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, uint64_t n, term *out, uint8_t **payload,
@@ -30,7 +38,7 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
              bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
     if (!(*payload = malloc(bytes))) return err_nomem(err, bytes);
     snug_err rc = io_pread(&s->files[t->file], t->offset + at, *payload, (size_t)bytes, err);
-    if (!rc) rc = wt_open(t->codec, t->params, end - begin, t->cols, *payload, bytes, &out->wt, err);
+    if (!rc) rc = store_open_rows(t, end - begin, *payload, bytes, &out->wt, err);
     out->row0 = begin; /* still counted from the weight's first row */
     out->col0 = t->col0;
     return rc;
@@ -40,7 +48,7 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
 static snug_err read_raw(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, size_t stride,
                          snug_error *err) {
     uint64_t tile = 1;
-    for (uint32_t i = 0; i < t->n_terms; i++) tile = max_u64(tile, t->term[i].codec->tile_rows); /* powers of two */
+    for (uint32_t i = 0; i < t->n_terms; i++) tile = max_u64(tile, store_term_tile(&t->term[i])); /* powers of two */
     uint64_t begin = row0 / tile * tile, end = min_u64(t->rows, round_up(row0 + n, tile));
     weight w = {.rows = t->rows, .cols = t->cols};
     uint8_t *payload[WEIGHT_MAX_TERMS] = {0};
@@ -93,8 +101,7 @@ static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, w
         uint8_t *payload = arena_alloc(mem, from->bytes);
         if (!payload) return err_nomem(err, from->bytes);
         snug_err rc = store_read_term(s, from, payload, err);
-        if (!rc)
-            rc = wt_open(from->codec, from->params, from->rows, from->cols, payload, from->bytes, &w->term[i].wt, err);
+        if (!rc) rc = store_open_rows(from, from->rows, payload, from->bytes, &w->term[i].wt, err);
         if (rc) return rc;
         w->term[i].row0 = from->row0;
         w->term[i].col0 = from->col0;

@@ -74,7 +74,8 @@ run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
                                       .params = from->params,
                                       .rows = from->rows,
                                       .cols = from->cols,
-                                      .bytes = from->bytes},
+                                      .bytes = from->bytes,
+                                      .layout = from->layout},
                                .row0 = from->row0,
                                .col0 = from->col0};
         }

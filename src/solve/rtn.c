@@ -59,29 +59,41 @@ static void encode(const snug_codec *codec, codec_params p, void *enc, const flo
 
 snug_err solve_rtn(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a,
                    int effort, uint8_t *dst, float *w_hat, snug_error *err) {
+    return solve_rtn_to(WT_ROWS, codec, p, w, ldw, n_rows, cols, a, effort, dst, w_hat, err);
+}
+
+snug_err solve_rtn_to(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
+                      const float *a, int effort, uint8_t *dst, float *w_hat, snug_error *err) {
     char name[CODEC_NAME_MAX];
     codec_format(codec, p, name);
     if (codec->caps & CODEC_WHOLE || !codec->params_ok(p)) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded row by row", name);
     }
     if (effort != SNUG_EFFORT_QUICK && effort != SNUG_EFFORT_MAX) effort = SNUG_EFFORT_NORMAL;
-    size_t sub = round_up(SUB_ROWS, codec->tile_rows);
+    size_t sub = round_up(SUB_ROWS, codec->tile_rows); /* whole panels too */
     if (sub > n_rows) sub = n_rows;
     size_t enc_bytes = round_up(codec->enc_bytes(p, sub, cols), 64), hat_bytes = round_up(sub * cols * sizeof(float), 64);
-    size_t imp_bytes = a ? round_up(cols * sizeof(float), 64) : 0, total = enc_bytes + hat_bytes + imp_bytes;
+    size_t imp_bytes = a ? round_up(cols * sizeof(float), 64) : 0, row_bytes = layout == WT_PANELS ? (size_t)codec->bytes(p, sub, cols) : 0;
+    size_t total = enc_bytes + hat_bytes + imp_bytes + round_up(row_bytes, 64);
     if (codec->bytes(p, n_rows, cols) == 0 || enc_bytes == 0) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot store %zu x %zu weights", name, n_rows, cols);
     }
     uint8_t *room = aligned_alloc(64, total);
     if (!room) return err_nomem(err, total);
     float *hat = (float *)(void *)(room + enc_bytes), *imp = (float *)(void *)(room + enc_bytes + hat_bytes);
+    uint8_t *rows = room + enc_bytes + hat_bytes + imp_bytes;
     snug_err e = a ? importance_normalise(a, cols, imp, err) : SNUG_OK;
     for (size_t r = 0; e == SNUG_OK && r < n_rows; r += sub) {
         size_t n = n_rows - r < sub ? n_rows - r : sub;
         e = check_finite(name, w + r * ldw, ldw, n, cols, r, err);
         if (e) break;
         float *to = w_hat ? w_hat + r * cols : hat;
-        encode(codec, p, room, w + r * ldw, ldw, n, cols, a ? imp : NULL, effort, dst + codec->bytes(p, r, cols), to);
+        uint8_t *place = dst + (r ? codec->bytes(p, r, cols) : 0);
+        encode(codec, p, room, w + r * ldw, ldw, n, cols, a ? imp : NULL, effort, row_bytes ? rows : place, to);
+        if (row_bytes) {
+            wt stored = {.codec = codec, .params = p, .rows = n, .cols = cols, .data = rows, .bytes = codec->bytes(p, n, cols)};
+            codec->relay(&stored, place);
+        }
         e = check_finite(name, to, cols, n, cols, r, err);
         if (e) e = err_prefix(err, e, "too large to be stored");
     }

@@ -198,6 +198,79 @@ static void matmul_case(const snug_codec *codec, codec_params p, const char *nam
 }
 static void test_matmul(void **state) { for_each(matmul_case); }
 
+/* ---- layouts ---- */
+
+/* Panels are the rows in another order: the way there and back gives the bytes, and nobody who reads sees a difference. */
+static void layout_case(const snug_codec *codec, codec_params p, const char *name) {
+    if (!codec->relay) return;
+    for (size_t k = 0; k < N_SHAPES; k++) {
+        size_t rows = shapes[k][0], cols = shapes[k][1], n_bytes = (size_t)codec->bytes(p, rows, cols), n = rows * cols;
+        float *w = random_weights(rows, cols, 11), *a = random_importance(cols, 12), *out = malloc(n * sizeof *out), *again = malloc(n * sizeof *out);
+        encoded e = encode(codec, p, w, rows, cols, a, SNUG_EFFORT_QUICK);
+        uint8_t *panels = malloc(n_bytes), *back = malloc(n_bytes);
+        rng r;
+        rng_seed(&r, 13, k);
+        for (int wild = 0; wild < 2; wild++) {
+            for (size_t i = 0; wild && i < n_bytes; i++) e.data[i] = (uint8_t)rng_next(&r);
+            wt laid = e.wt;
+            codec->relay(&e.wt, panels);
+            laid.data = panels, laid.layout = WT_PANELS;
+            codec->relay(&laid, back);
+            assert_memory_equal(back, e.data, n_bytes);
+            codec->decode(&e.wt, 0, rows, out, cols);
+            codec->decode(&laid, 0, rows, again, cols);
+            assert_memory_equal(out, again, n * sizeof *out);
+            if (wild) continue;
+            assert_int_equal(solve_rtn_to(WT_PANELS, codec, p, w, cols, rows, cols, a, SNUG_EFFORT_QUICK, back, NULL, NULL), SNUG_OK);
+            assert_memory_equal(back, panels, n_bytes);
+            act t = random_tokens(N_TOKENS, cols);
+            for (int q8 = 0; q8 < 2; q8++)
+                for (size_t first = 0; first < rows; first += 1 + rows / 2) { /* panels and parts of them */
+                    float *y = calloc(2 * N_TOKENS * rows, sizeof *y), *z = y + N_TOKENS * rows;
+                    run_matmul(&e.wt, first, rows - first, &t, q8, y, rows);
+                    run_matmul(&laid, first, rows - first, &t, q8, z, rows);
+                    assert_memory_equal(y, z, N_TOKENS * rows * sizeof *y);
+                    free(y);
+                }
+            tokens_fini(&t);
+        }
+        free(panels), free(back), free(w), free(a), free(out), free(again), encoded_fini(&e);
+    }
+}
+static void test_layouts(void **state) { for_each(layout_case); }
+
+static void count_made(void *user, uint64_t bytes) { *(uint64_t *)user += bytes; }
+
+/* Once panels were made of rows, those are not read again: here they are spoilt. */
+static void panels_made_case(const snug_codec *codec, codec_params p, const char *name) {
+    if (!codec->relay) return;
+    enum { ROWS = 32, COLS = 300 };
+    float *w = random_weights(ROWS, COLS, 14), out[ROWS * COLS], again[ROWS * COLS];
+    encoded e = encode(codec, p, w, ROWS, COLS, NULL, SNUG_EFFORT_QUICK);
+    _Atomic uint8_t state[ROWS / KERN_PANEL_ROWS] = {0};
+    uint64_t made = 0, n_bytes = codec->panel_bytes(&e.wt);
+    uint8_t *room = aligned_alloc(64, round_up(n_bytes, 64));
+    wt_panels panels = {.data = room, .state = state, .made = count_made, .user = &made};
+    float *y = calloc(2 * N_TOKENS * ROWS, sizeof *y), *z = y + N_TOKENS * ROWS;
+    act t = random_tokens(N_TOKENS, COLS);
+    assert_true(n_bytes == e.wt.bytes);
+    codec->decode(&e.wt, 0, ROWS, out, COLS);
+    run_matmul(&e.wt, 0, ROWS, &t, false, y, ROWS);
+    e.wt.panels = &panels;
+    for (int pass = 0; pass < 10 && made < n_bytes; pass++) {
+        float unused[N_TOKENS * ROWS] = {0};
+        run_matmul(&e.wt, 0, ROWS, &t, true, unused, ROWS);
+    }
+    assert_true(made == n_bytes);
+    memset(e.data, 0xa5, (size_t)n_bytes);
+    codec->decode(&e.wt, 0, ROWS, again, COLS);
+    assert_memory_equal(out, again, sizeof out);
+    run_matmul(&e.wt, 0, ROWS, &t, false, z, ROWS);
+    assert_memory_equal(y, z, N_TOKENS * ROWS * sizeof *y);
+    tokens_fini(&t), free(y), free(room), free(w), encoded_fini(&e);
+}
+static void test_panels_made(void **state) { for_each(panels_made_case); }
+
 /* ---- input that nobody meant ---- */
 
 static void hostile_case(const snug_codec *codec, codec_params p, const char *name) {
@@ -340,7 +413,8 @@ static void test_overflow(void **state) { for_each(overflow_case); }
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),   cmocka_unit_test(test_round_trip), cmocka_unit_test(test_lossless),
-        cmocka_unit_test(test_matmul),  cmocka_unit_test(test_hostile),    cmocka_unit_test(test_zeros),
+        cmocka_unit_test(test_matmul),  cmocka_unit_test(test_layouts),    cmocka_unit_test(test_panels_made),
+        cmocka_unit_test(test_hostile), cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_mixed),     cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_by_columns), cmocka_unit_test(test_overflow),
     };

@@ -281,6 +281,38 @@ static void gguf_target(void **state) {
     gguf_close(&g);
 }
 
+static uint8_t *read_tensor(const gguf_file *g, const char *name, uint64_t *bytes) {
+    const gguf_tensor *t = gguf_find_tensor(g, name);
+    assert_non_null(t);
+    uint8_t *data = malloc(*bytes = t->bytes);
+    assert_int_equal(io_pread(&g->file, t->offset, data, (size_t)*bytes, NULL), SNUG_OK);
+    return data;
+}
+
+/* Block types go from a GGUF into an artifact's panels and back without a change. */
+static void there_and_back(void **state) {
+    static const char *const pins[] = {"blk.0.*=q8_0", "blk.1.*=q4_0", "blk.2.*=iq4_nl", "token_embd.weight=q8_0"};
+    snug_fit_params p = {.source = LLAMA3, .output = at("t1.gguf"), .ratio = 3, .effort = SNUG_EFFORT_QUICK, .target = SNUG_FOR_GGUF, .pins = pins, .n_pins = 4};
+    snug_fit_params q = {.source = p.output, .output = at("t2.snug"), .ratio = 3, .effort = SNUG_EFFORT_QUICK};
+    fit_ok(p);
+    fit_ok(q);
+    snug_error err = {0};
+    if (snug_export(q.output, at("t3.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    gguf_file *file[3] = {0};
+    for (int i = 0; i < 3; i++) assert_int_equal(gguf_open(at(i == 0 ? "t1.gguf" : i == 1 ? "t2.snug" : "t3.gguf"), &file[i], NULL), SNUG_OK);
+    static const char *const names[] = {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.2.attn_output.weight"};
+    for (int i = 0; i < 4; i++) {
+        uint64_t n[3];
+        uint8_t *data[3];
+        for (int k = 0; k < 3; k++) data[k] = read_tensor(file[k], names[i], &n[k]);
+        assert_true(n[0] == n[1] && n[0] == n[2]);
+        assert_memory_not_equal(data[0], data[1], (size_t)n[0]); /* interleaved */
+        assert_memory_equal(data[0], data[2], (size_t)n[0]);
+        for (int k = 0; k < 3; k++) free(data[k]);
+    }
+    for (int i = 0; i < 3; i++) gguf_close(&file[i]);
+}
+
 static void put_i32(FILE *f, int32_t v) { fwrite(&v, 4, 1, f); }
 
 static void imatrix(void **state) {
@@ -323,8 +355,8 @@ static void calibration_file(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),     cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
-                                       cmocka_unit_test(plans),       cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
-                                       cmocka_unit_test(imatrix),     cmocka_unit_test(calibration_file)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
+                                       cmocka_unit_test(plans),          cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
+                                       cmocka_unit_test(there_and_back), cmocka_unit_test(imatrix),    cmocka_unit_test(calibration_file)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

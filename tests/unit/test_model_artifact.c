@@ -221,7 +221,7 @@ static void test_same_logits(void **state) {
         snprintf(from, sizeof from, "%s/tests/golden/%s", SNUG_SOURCE_DIR, sources[k]);
         float *reference = logits_of(from, &n_vocab);
         for (int how = -1; how <= ROWS; how++) {
-            maker m = {.version = 1};
+            maker m = {.version = 2};
             make(sources[k], how < 0 ? NATIVE : (split)how, how >= 0, &m);
             float *logits = logits_of(path, &n_vocab);
             double d = distance(logits, reference, (size_t)N * n_vocab);
@@ -238,7 +238,7 @@ static void test_same_logits(void **state) {
 }
 
 static void test_what_it_says(void **state) {
-    maker m = {.version = 1};
+    maker m = {.version = 2};
     make("llama3", COLUMNS, true, &m);
     snug_model *model = NULL;
     snug_tensor_info t;
@@ -304,7 +304,7 @@ static void test_not_a_number(void **state) {
 
 /* Rows in canonical order: of a folder they are permuted, of a GGUF they are as they lie; both give the same. */
 static void test_rows(void **state) {
-    maker m = {.version = 1};
+    maker m = {.version = 2};
     store *a = NULL, *b = NULL;
     make("llama3", ROWS, true, &m);
     assert_int_equal(store_open(SNUG_SOURCE_DIR "/tests/golden/llama3", false, &a, NULL), SNUG_OK);
@@ -347,12 +347,13 @@ static void expect(const char *source, split how, bool snug, maker m, snug_err c
 }
 
 static void test_refused(void **state) {
-    expect("llama3", WHOLE, true, (maker){.version = 2}, SNUG_ERR_UNSUPPORTED, "snug.version is 2");
+    expect("llama3", WHOLE, true, (maker){.version = 3}, SNUG_ERR_UNSUPPORTED, "snug.version is 3");
+    expect("llama3", WHOLE, true, (maker){.version = 1}, SNUG_ERR_UNSUPPORTED, "snug.version is 1");
     expect("llama3", WHOLE, true, (maker){.version = 0}, SNUG_ERR_UNSUPPORTED, "snug.version is 0");
-    expect("llama3", WHOLE, true, (maker){.version = 1, .wrong_rows = true}, SNUG_ERR_FORMAT, "blk.0.attn_v.weight");
-    expect("llama3", WHOLE, true, (maker){.version = 1, .bad_codec = true}, SNUG_ERR_FORMAT, "names codec 9 of 1");
-    expect("llama3", WHOLE, true, (maker){.version = 1, .kv_in_both = true}, SNUG_ERR_FORMAT, "general.architecture");
-    expect("llama3", WHOLE, true, (maker){.version = 1, .bad_zstd = true}, SNUG_ERR_FORMAT, "");
+    expect("llama3", WHOLE, true, (maker){.version = 2, .wrong_rows = true}, SNUG_ERR_FORMAT, "blk.0.attn_v.weight");
+    expect("llama3", WHOLE, true, (maker){.version = 2, .bad_codec = true}, SNUG_ERR_FORMAT, "names codec 9 of 1");
+    expect("llama3", WHOLE, true, (maker){.version = 2, .kv_in_both = true}, SNUG_ERR_FORMAT, "general.architecture");
+    expect("llama3", WHOLE, true, (maker){.version = 2, .bad_zstd = true}, SNUG_ERR_FORMAT, "");
     expect("llama3", NATIVE, false, (maker){.drop_last = true}, SNUG_ERR_FORMAT,
            "tensor 'output_norm.weight' is missing");
     expect("llama3", NATIVE, false, (maker){.extra_tensor = true}, SNUG_ERR_UNSUPPORTED,
@@ -361,7 +362,7 @@ static void test_refused(void **state) {
 
 /* Opening never crashes, whatever one byte of the header says. */
 static void test_flipped_bytes(void **state) {
-    maker m = {.version = 1};
+    maker m = {.version = 2};
     make("llama3", COLUMNS, true, &m);
     gguf_file *g = NULL;
     assert_int_equal(gguf_open(path, &g, NULL), SNUG_OK);

@@ -1,4 +1,4 @@
-// rooms: base format token kern codec kv model run
+// rooms: fit plan eval run solve codec kern model kv token format linalg base
 /* The estimate of a context's memory is an upper bound of what the process really takes: a child opens a model, loads
  * the tokenizer, fills the whole context and looks at its peak. Under a sanitizer memory means something else, so there
  * it is skipped. */
@@ -14,6 +14,8 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "base/rng.h"
+#include "tempfile.h"
 
 /* Fills the context through texts, with the drafts that p asks for; a draft model is opened anew. */
 static bool write_texts(snug_context *ctx, snug_sampler *sampler, const snug_context_params *p) {
@@ -41,6 +43,8 @@ static int child(const char *path, snug_context_params p) {
     snug_sampler_params sp = {.temperature = 1, .top_p = 0.9f, .repeat_penalty = 1};
     snug_memory m;
     int32_t ids[16], token = 5;
+    rng varied;
+    rng_seed(&varied, 1, p.n_ctx);
     size_t n;
     snug_model *draft = NULL;
     if (p.draft == SNUG_DRAFT_MODEL && snug_model_open(path, &draft, NULL)) return 2;
@@ -57,7 +61,7 @@ static int child(const char *path, snug_context_params p) {
         for (uint32_t at = 0; at < p.n_ctx;) {
             uint32_t k = 0;
             for (; k < p.max_batch && at < p.n_ctx; k++, at++)
-                items[k] = (snug_item){seqs[s], token, at, k + 1 == p.max_batch || at + 1 == p.n_ctx};
+                items[k] = (snug_item){seqs[s], k ? (int32_t)rng_below(&varied, 512) : token, at, k + 1 == p.max_batch || at + 1 == p.n_ctx};
             if (snug_decode(ctx, items, k, NULL) || snug_sampler_pick(sampler, snug_logits(ctx, k - 1), &token, NULL))
                 return 2;
         }
@@ -73,7 +77,7 @@ static int child(const char *path, snug_context_params p) {
 static void check(const char *name, snug_context_params p) {
     char path[512];
     int status;
-    snprintf(path, sizeof path, "%s/%s", SNUG_SOURCE_DIR, name);
+    snprintf(path, sizeof path, "%s%s", *name == '/' ? "" : SNUG_SOURCE_DIR "/", name);
     pid_t pid = fork();
     if (pid == 0) _exit(child(path, p));
     assert_true(pid > 0);
@@ -98,7 +102,26 @@ static void test_bound(void **state) {
     check("tests/golden/qwen2", (snug_context_params){.n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 2});
 }
 
+/* A GGUF's rows become panels: all of them, none and a part of them in between. */
+static void test_gguf(void **state) {
+#ifdef __SANITIZE_ADDRESS__
+    skip();
+#endif
+    const char *dir = temp_dir_make(), *path = temp_path(dir, "m.gguf");
+    static const char *const pins[] = {"*=q4_0"};
+    snug_fit_params p = {.source = SNUG_SOURCE_DIR "/models/demo", .output = path, .target = SNUG_FOR_GGUF, .effort = SNUG_EFFORT_QUICK,
+                         .calib = "none", .pins = pins, .n_pins = 1};
+    int status;
+    pid_t pid = fork(); /* threads of this process would be lost in the children to come */
+    if (pid == 0) _exit(snug_fit(&p, NULL, NULL) != SNUG_OK);
+    assert_true(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    check(path, (snug_context_params){.n_ctx = 1000, .max_batch = 256, .max_seqs = 1, .threads = 2, .act = SNUG_ACT_Q8});
+    check(path, (snug_context_params){.n_ctx = 100, .max_batch = 1, .max_seqs = 2, .threads = 1, .act = SNUG_ACT_Q8});
+    check(path, (snug_context_params){.n_ctx = 500, .max_batch = 64, .max_seqs = 1, .threads = 2, .act = SNUG_ACT_F32});
+    temp_dir_remove(dir);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bound)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bound), cmocka_unit_test(test_gguf)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
