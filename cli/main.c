@@ -40,14 +40,18 @@ static int unknown_command(const char *word) {
 /* libgomp's threads spin for milliseconds at every barrier, which on a busy machine makes two threads several times
  * slower than one. It reads its settings when it is loaded, before main: so the program starts itself once more with a
  * short spin (some tens of microseconds: longer than the gaps between the regions of one token), unless the user has
- * settings of their own. */
-static void shorten_spinning(char **argv) {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "5000", 1) == 0) execv("/proc/self/exe", argv); /* on failure: go on as we are */
+ * settings of their own. OpenBLAS likewise starts threads when it is loaded, which spin for a while beside the first token and
+ * are never used: snug calls it from threads of its own. */
+static void set_up_threads(char **argv) {
+    bool spin = !getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY"), blas = !getenv("OPENBLAS_NUM_THREADS");
+    bool set = false;
+    if (spin) set |= setenv("GOMP_SPINCOUNT", "5000", 1) == 0;
+    if (blas) set |= setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0;
+    if (set) execv("/proc/self/exe", argv); /* on failure: go on as we are */
 }
 
 int main(int argc, char **argv) {
-    shorten_spinning(argv);
+    set_up_threads(argv);
     signal(SIGXFSZ,
            SIG_IGN); /* a limit on the size of files: the write fails and says so, the program goes on to clean up */
     if (argc < 2) {

@@ -10,6 +10,8 @@ typedef struct added_token {
     const char *content;
     uint32_t bytes;
     bool special, normalized, lstrip, rstrip, single_word;
+    const char *form; /* of a normalized one: its content, normalized; what it matches and decodes from */
+    uint32_t form_bytes;
 } added_token;
 
 /* A trie over byte strings, as a hash of (node, byte) -> node. */

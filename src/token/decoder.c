@@ -1,6 +1,5 @@
 /* Decoders: what a token means as bytes. All steps but the ones that look at a whole text (Strip after Fuse,
- * Metaspace's first token) work on one token at a time, so their result is computed once per token at opening; decoding
- * then only concatenates.
+ * Metaspace's first token) work on one token at a time, so a text is its tokens' bytes one after the other.
  *
  * `tokenizers` turns byte tokens that do not form UTF-8 into U+FFFD; here the bytes come out as they are. */
 #include "base/err.h"

@@ -33,7 +33,6 @@ void tokenizer_close(tokenizer **t) {
     pretokenizer_fini(&(*t)->pretok);
     added_trie_fini(&(*t)->raw);
     added_trie_fini(&(*t)->normalized);
-    free((*t)->out_bytes);
     arena_fini(&(*t)->mem);
     free(*t);
     *t = NULL;
@@ -62,12 +61,15 @@ snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *
 
 /* The text that a `normalized` added token matches: its content, normalized. */
 static snug_err add_to_trie(tokenizer *t, uint32_t index, pipe_work *w, snug_error *err) {
-    const added_token *a = &t->added[index];
+    added_token *a = &t->added[index];
     if (!a->normalized) return added_trie_add(&t->raw, a->content, a->bytes, index, err);
     const uint8_t *text;
     size_t n;
     snug_err e = normalizer_run(&t->norm, w, (const uint8_t *)a->content, a->bytes, &text, &n, err);
-    return e ? e : added_trie_add(&t->normalized, (const char *)text, n, index, err);
+    if (e) return e;
+    if (!(a->form = arena_strndup(&t->mem, (const char *)text, n))) return err_nomem(err, n);
+    a->form_bytes = (uint32_t)n;
+    return added_trie_add(&t->normalized, a->form, n, index, err);
 }
 
 static int spec_by_id(const void *a, const void *b) {
@@ -97,58 +99,12 @@ snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_erro
             e = err_set(err, SNUG_ERR_FORMAT, "added token %u is not UTF-8", s->id);
         if (e) break;
         t->added[t->n_added] = (added_token){s->id,         content,   (uint32_t)s->bytes, s->special,
-                                             s->normalized, s->lstrip, s->rstrip,          s->single_word};
+                                             s->normalized, s->lstrip, s->rstrip,          s->single_word, NULL, 0};
         t->flag[s->id] |= (uint8_t)(FLAG_ADDED | (s->special ? FLAG_SPECIAL : 0));
         e = add_to_trie(t, (uint32_t)t->n_added++, &w, err);
     }
     pipe_work_fini(&w);
     return e;
-}
-
-/* One decoded form per token, so that decoding is copying. */
-static snug_err build_decode_table(tokenizer *t, snug_error *err) {
-    const vocab *v = &t->model.vocab;
-    buf out = {0};
-    pipe_work w = {0};
-    uint32_t *normal_form = calloc((size_t)v->n + 1, sizeof *normal_form); /* id -> added index + 1, normalized ones */
-    t->out_offset = arena_calloc(&t->mem, (size_t)v->n + 1, sizeof *t->out_offset);
-    snug_err e = normal_form && t->out_offset ? SNUG_OK : err_nomem(err, 8 * (size_t)v->n);
-    for (size_t i = 0; i < t->n_added && !e; i++)
-        if (t->added[i].normalized) normal_form[t->added[i].id] = (uint32_t)i + 1;
-    for (uint32_t id = 0; id < v->n && !e; id++) {
-        const char *text = vocab_text(v, id);
-        size_t n = vocab_bytes(v, id);
-        if (normal_form[id]) { /* `tokenizers` decodes the normalized form of such a token */
-            const added_token *a = &t->added[normal_form[id] - 1];
-            const uint8_t *form;
-            e = normalizer_run(&t->norm, &w, (const uint8_t *)a->content, a->bytes, &form, &n, err);
-            text = (const char *)form;
-        }
-        if (!e && vocab_has(v, id)) e = decoder_token(&t->dec, text, n, &out, err);
-        if (!e && out.len > UINT32_MAX) e = err_set(err, SNUG_ERR_UNSUPPORTED, "a vocabulary of more than 4 GiB");
-        if (!e) t->out_offset[id + 1] = (uint32_t)out.len;
-    }
-    free(normal_form);
-    pipe_work_fini(&w);
-    t->out_bytes = (char *)out.data;
-    decoder_leading(&t->dec, &t->lead, &t->lead_bytes, &t->n_lead, &t->first_token);
-    return e;
-}
-
-/* Fillers are left out: they stand for rows of the embedding that have no token, and only GGUF names them. */
-static snug_err build_fingerprint(tokenizer *t, snug_error *err) {
-    const vocab *v = &t->model.vocab;
-    hash_state *h = hash_create();
-    if (!h) return err_nomem(err, 512);
-    for (uint32_t id = 0; id < v->n; id++) {
-        if (!vocab_has(v, id) || (t->flag[id] & FLAG_FILLER)) continue;
-        uint32_t head[2] = {id, vocab_bytes(v, id)};
-        hash_update(h, head, sizeof head);
-        hash_update(h, vocab_text(v, id), head[1]);
-    }
-    t->fingerprint = hash_digest(h);
-    hash_destroy(h);
-    return SNUG_OK;
 }
 
 static int by_id(const void *a, const void *b) {
@@ -194,8 +150,7 @@ snug_err tokenizer_finish(tokenizer *t, const int32_t *eog, size_t n_eog, bool e
     snug_err e = bpe_finish(&t->model, err);
     for (int i = 0; i < N_ROLES; i++)
         if (t->role[i] >= 0 && !vocab_has(&t->model.vocab, (uint32_t)t->role[i])) t->role[i] = -1;
-    if (!e) e = build_decode_table(t, err);
-    if (!e) e = build_fingerprint(t, err);
+    decoder_leading(&t->dec, &t->lead, &t->lead_bytes, &t->n_lead, &t->first_token);
     if (!e) e = build_eog(t, eog, n_eog, exact, err);
     return e;
 }
@@ -329,24 +284,44 @@ static void put_first(const tokenizer *t, sink *s, uint32_t id) {
     }
 }
 
+static int added_by_id(const void *key, const void *a) {
+    uint32_t id = *(const uint32_t *)key, other = ((const added_token *)a)->id;
+    return (id > other) - (id < other);
+}
+
+/* What a token means as bytes: `tokenizers` decodes the normalized form of an added token that has one. */
+static snug_err token_bytes(const tokenizer *t, uint32_t id, buf *out, snug_error *err) {
+    const added_token *a = t->flag[id] & FLAG_ADDED ? bsearch(&id, t->added, t->n_added, sizeof *t->added, added_by_id) : NULL;
+    out->len = 0;
+    if (a && a->form) return decoder_token(&t->dec, a->form, a->form_bytes, out, err);
+    return decoder_token(&t->dec, vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id), out, err);
+}
+
 static snug_err decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, bool from_start, char *text,
                        size_t cap, size_t *n_bytes, snug_error *err) {
     sink s = {text, cap, 0, t->lead, t->lead_bytes, from_start ? t->n_lead : 0};
     bool first = from_start;
-    for (size_t i = 0; i < n_ids; i++) {
+    buf bytes = {0};
+    snug_err e = SNUG_OK;
+    for (size_t i = 0; i < n_ids && !e; i++) {
         uint32_t id = (uint32_t)ids[i];
-        if (id >= t->model.vocab.n)
-            return err_set(err, SNUG_ERR_ARG, "token id %d, the vocabulary has 0 to %u", ids[i], t->model.vocab.n - 1);
+        if (id >= t->model.vocab.n) {
+            e = err_set(err, SNUG_ERR_ARG, "token id %d, the vocabulary has 0 to %u", ids[i], t->model.vocab.n - 1);
+            break;
+        }
         if (!vocab_has(&t->model.vocab, id) || (!special && (t->flag[id] & FLAG_SPECIAL))) continue;
         if (!t->dec.present && !first) put(&s, " ", 1);
-        if (first && t->first_token)
+        if (first && t->first_token) {
             put_first(t, &s, id);
-        else
-            put(&s, t->out_bytes + t->out_offset[id], t->out_offset[id + 1] - t->out_offset[id]);
+        } else {
+            e = token_bytes(t, id, &bytes, err);
+            if (!e) put(&s, (const char *)bytes.data, bytes.len);
+        }
         first = false;
     }
+    buf_fini(&bytes);
     *n_bytes = s.n;
-    return SNUG_OK;
+    return e;
 }
 
 snug_err tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool special, char *text, size_t cap,
@@ -376,8 +351,16 @@ bool tokenizer_adds_bos(const tokenizer *t) {
 const char *tokenizer_chat_template(const tokenizer *t) {
     return t->chat_template;
 }
+/* Fillers are left out: they stand for rows of the embedding that have no token, and only GGUF names them. */
 uint64_t tokenizer_fingerprint(const tokenizer *t) {
-    return t->fingerprint;
+    const vocab *v = &t->model.vocab;
+    uint64_t sum = 0;
+    for (uint32_t id = 0; id < v->n; id++) {
+        if (!vocab_has(v, id) || (t->flag[id] & FLAG_FILLER)) continue;
+        uint64_t part[3] = {sum, id, hash_bytes(vocab_text(v, id), vocab_bytes(v, id))};
+        sum = hash_bytes(part, sizeof part);
+    }
+    return sum;
 }
 
 const char *tokenizer_piece(const tokenizer *t, int32_t id) {

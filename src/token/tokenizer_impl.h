@@ -29,8 +29,6 @@ struct tokenizer {
     uint64_t *outside;           /* bit per id: an added token that the model's own vocabulary lacks */
     added_trie raw, normalized;  /* values are indices into added                                 */
     uint8_t *flag;               /* per id: FLAG_*                                                */
-    uint32_t *out_offset;        /* n + 1: what a token decodes to, out_bytes[out_offset[id] ..]  */
-    char *out_bytes;
     const char *lead;            /* at most n_lead of these start a decoded text and are dropped  */
     size_t lead_bytes;
     uint64_t n_lead;
@@ -42,7 +40,6 @@ struct tokenizer {
     size_t n_eog;
     const char *chat_template;
     const char *ggml_model;      /* "gpt2" or "llama": how a GGUF stores it */
-    uint64_t fingerprint;
 };
 enum { FLAG_ADDED = 1, FLAG_SPECIAL = 2, FLAG_FILLER = 4 };
 
@@ -63,7 +60,7 @@ snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *
 snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_error *err);
 /* tokenizer.json's post_processor: what add_special puts around a text. */
 snug_err tokenizer_set_post(tokenizer *t, const json_t *post, snug_error *err);
-/* Last step of every reader: bpe_finish, decode table, fingerprint, end-of-generation set (the given ids, and unless `exact` those
+/* Last step of every reader: bpe_finish, end-of-generation set (the given ids, and unless `exact` those
  * that roles and texts tell). */
 snug_err tokenizer_finish(tokenizer *t, const int32_t *eog, size_t n_eog, bool exact, snug_error *err);
 /* Everything that decides ids and text, as text: two tokenizers with equal vocabularies and equal descriptions do the same. */

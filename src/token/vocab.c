@@ -122,6 +122,9 @@ snug_err vocab_extend(vocab *v, const vocab *more, snug_error *err) {
 }
 
 void vocab_unindex(vocab *v, const uint64_t *drop) {
+    bool any = false;
+    for (size_t i = 0; i < v->n / 64 + 1 && !any; i++) any = drop[i] != 0;
+    if (!any) return;
     uint64_t *keep = v->present; /* what is indexed now must be known before the table is cleared: walk the slots */
     uint32_t n = 0;
     for (uint32_t s = 0; s <= v->slot_mask; s++)
