@@ -1,4 +1,5 @@
-/* Row-major blocks to panels (kern/panel.h) and back. Written once in plain C for all levels, packing on words of eight bytes. */
+/* Row-major blocks to panels (kern/panel.h) and back. Written once in plain C for all levels, packing on
+ * vectors of 16 words, which the compiler makes of what there is. */
 #include "kern/panel.h"
 
 #include "base/checked.h"
@@ -7,6 +8,15 @@
 #include <string.h>
 
 enum { ROWS = KERN_PANEL_ROWS };
+
+/* Vectors of 16 words stay inside functions, so the ABI note does not apply. Compiled for what x86 processors have; ifunc resolvers run
+ * before the sanitizers are ready. */
+#pragma GCC diagnostic ignored "-Wpsabi"
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define PANEL_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"), noinline))
+#else
+#define PANEL_CLONES __attribute__((noinline))
+#endif
 
 /* A header's fields: `count` elements of `size` bytes from byte `from` of the row's block on, in the panel's order. */
 typedef struct field { uint8_t from, size; uint16_t count; } field;
@@ -32,100 +42,109 @@ KERN_INLINE uint8_t *put_field(uint8_t *dst, size_t r, const uint8_t *src, size_
     return dst + ROWS * size * count;
 }
 
-/* Consecutive words of one row to consecutive word sets. */
-KERN_INLINE void put_words(uint8_t *dst, size_t r, const uint8_t *src, size_t n_words) {
-#pragma GCC unroll 8
-    for (size_t w = 0; w < n_words; w++) memcpy(dst + 4 * (ROWS * w + r), src + 4 * w, 4);
-}
+typedef uint32_t v4u __attribute__((vector_size(16)));
+typedef uint32_t word_set __attribute__((vector_size(64))); /* the same word of 16 rows */
+KERN_INLINE v4u load_words(const uint8_t *p) { v4u v; memcpy(&v, p, sizeof v); return v; }
 
-KERN_INLINE uint64_t all_bytes(unsigned v) { return v * 0x0101010101010101u; }
-
-/* 8 codes of a field of `bits` bits, from bit `shift` of 8 bytes on. */
-KERN_INLINE uint64_t field_of(const uint8_t *p, size_t shift, unsigned bits) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return v >> shift & all_bytes((1u << bits) - 1);
-}
-
-/* The 32 unsigned codes u of chunk c of a k-quant's block, a byte each. */
-KERN_INLINE void chunk_codes(kern_format f, const uint8_t *block, size_t c, uint64_t u[4]) {
+/* Words of 16 rows, n_words of each from its pointer on, to n_words word sets: transposed four by four. Readable: whole fours of words.
+ * flip: bits to be turned. */
+KERN_INLINE void put_words(uint8_t *dst, const uint8_t *const row[ROWS], size_t n_words, uint32_t flip) {
+    const v4u f = {flip, flip, flip, flip};
+    for (size_t w = 0; w < n_words; w += 4)
 #pragma GCC unroll 4
-    for (size_t k = 0; k < 4; k++) {
-        const uint8_t *b = block + 8 * k;
-        if (f == KERN_Q2_K) u[k] = field_of(b + Q2_K_QS + 32 * (c / 4), 2 * (c % 4), 2);
-        if (f == KERN_Q3_K) u[k] = field_of(b + Q3_K_QS + 32 * (c / 4), 2 * (c % 4), 2) | field_of(b + Q3_K_HMASK, c, 1) << 2;
-        if (f == KERN_Q4_K) u[k] = field_of(b + Q4_K_QS + 32 * (c / 2), 4 * (c % 2), 4);
-        if (f == KERN_Q5_K) u[k] = field_of(b + Q5_K_QS + 32 * (c / 2), 4 * (c % 2), 4) | field_of(b + Q5_K_QH, c, 1) << 4;
-        if (f == KERN_Q6_K)
-            u[k] = field_of(b + Q6_K_QL + 64 * (c / 4) + 32 * (c % 2), 4 * (c % 4 / 2), 4) | field_of(b + Q6_K_QH + 32 * (c / 4), 2 * (c % 4), 2) << 4;
-    }
+        for (size_t r = 0; r < ROWS; r += 4) {
+            v4u a = load_words(row[r] + 4 * w), b = load_words(row[r + 1] + 4 * w), c = load_words(row[r + 2] + 4 * w), d = load_words(row[r + 3] + 4 * w);
+            v4u ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            v4u ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            v4u set[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                          __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5), __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7)};
+            for (size_t i = 0; i < 4 && w + i < n_words; i++) {
+                v4u x = set[i] ^ f;
+                memcpy(dst + 64 * (w + i) + 4 * r, &x, sizeof x);
+            }
+        }
 }
 
-/* 32 codes of one row to planes. */
-KERN_INLINE void put_codes(uint8_t *dst, size_t r, const uint64_t u[4], unsigned bits) {
-    const unsigned s2 = bits & 4 ? 4 : 0, s1 = s2 + (bits & 2 ? 2 : 0);
-    uint64_t low = 0, high = 0, pairs = 0, ones = 0;
-    if (bits & 4) {
-        low = (u[0] & all_bytes(15)) | (u[2] & all_bytes(15)) << 4;
-        high = (u[1] & all_bytes(15)) | (u[3] & all_bytes(15)) << 4;
+/* Where a k-quant's block has its codes: words of their low bits, and of the bits above them. */
+typedef struct code_bytes { uint8_t low, low_words, high, high_words; } code_bytes;
+static const code_bytes kquant_codes[KERN_INT2] = {
+    [KERN_Q2_K] = {Q2_K_QS, 16, 0, 0},
+    [KERN_Q3_K] = {Q3_K_QS, 16, Q3_K_HMASK, 8},
+    [KERN_Q4_K] = {Q4_K_QS, 32, 0, 0},
+    [KERN_Q5_K] = {Q5_K_QS, 32, Q5_K_QH, 8},
+    [KERN_Q6_K] = {Q6_K_QL, 32, Q6_K_QH, 16},
+};
+
+/* Field of `bits` bits of every byte. */
+KERN_INLINE word_set field_of(const word_set *from, size_t shift, unsigned bits) { return *from >> (uint32_t)shift & ((1u << bits) - 1) * 0x01010101u; }
+
+/* The planes of chunk c, from the block's words of 16 rows. Word j of a chunk: columns 4 j .. 4 j + 3. */
+KERN_INLINE void put_planes(kern_format f, const word_set *low, const word_set *high, size_t c, uint8_t *dst) {
+    const unsigned bits = panel_forms[f].bits;
+    word_set set[8] = {{0}}, *four = set, *two = four + (bits & 4), *one = two + (bits & 2);
+    if (bits & 4) low += f == KERN_Q6_K ? 16 * (c / 4) + 8 * (c % 2) : 8 * (c / 2);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < 8; j++) {
+        if (bits & 4) four[j % 4] |= field_of(low + j, f == KERN_Q6_K ? 4 * (c % 4 / 2) : 4 * (c % 2), 4) << (uint32_t)(4 * (j / 4));
+        if (bits & 2) two[j % 2] |= field_of((bits & 4 ? high : low) + 8 * (c / 4) + j, 2 * (c % 4), 2) << (uint32_t)(2 * (j / 2));
+        if (bits & 1) one[0] |= field_of(high + j, c, 1) << (uint32_t)j;
     }
-    for (unsigned k = 0; k < 4; k++) {
-        pairs |= (u[k] >> s2 & all_bytes(3)) << 2 * k;
-        ones |= (u[k] >> s1 & all_bytes(1)) << 2 * k; /* words 2 k and 2 k + 1 side by side */
-    }
-    uint8_t plane[32], *p = plane;
-    if (bits & 4) memcpy(p, &low, 8), memcpy(p + 8, &high, 8), p += 16;
-    if (bits & 2) memcpy(p, &pairs, 8), p += 8;
-    if (bits & 1) memcpy(p, &(uint32_t){(uint32_t)ones | (uint32_t)(ones >> 32) << 1}, 4);
-    put_words(dst, r, plane, bits);
+    memcpy(dst, set, 64 * bits);
 }
 
-/* One row's block of a ggml format; dst: the panel's block. */
-KERN_INLINE void put_block(kern_format f, const uint8_t *block, size_t r, uint8_t *dst) {
+/* 16 rows' blocks of a ggml format; dst: the panel's block. */
+KERN_INLINE void put_block(kern_format f, const uint8_t *const block[ROWS], uint8_t *dst) {
     const panel_form *p = &panel_forms[f];
 #pragma GCC unroll 3
-    for (int k = 0; k < 3; k++)
-        dst = put_field(dst, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
-    if (p->table || f == KERN_Q4_0) { /* a chunk's nibbles stand as in a plane already */
-        for (size_t c = 0; c < p->block_chunks; c++, dst += 256) put_words(dst, r, block + p->head + 16 * c, 4);
+    for (int k = 0; k < 3; k++) {
+        uint8_t *end = dst;
+        for (size_t r = 0; r < ROWS; r++) end = put_field(dst, r, block[r] + fields[f][k].from, fields[f][k].size, fields[f][k].count);
+        dst = end;
+    }
+    const uint8_t *from[ROWS];
+    if (p->table || f == KERN_Q4_0 || f == KERN_Q8_0) { /* the words stand as in a plane already */
+        for (size_t r = 0; r < ROWS; r++) from[r] = block[r] + p->head;
+        put_words(dst, from, (size_t)p->bits * p->block_chunks, f == KERN_Q8_0 ? 0x80808080u : 0);
         return;
     }
-    if (f == KERN_Q8_0) {
-        uint8_t u[32];
-        for (size_t i = 0; i < 32; i++) u[i] = block[Q8_0_QS + i] ^ 128;
-        put_words(dst, r, u, 8);
-        return;
-    }
+    const code_bytes *k = &kquant_codes[f];
+    word_set low[32], high[16];
+    for (size_t r = 0; r < ROWS; r++) from[r] = block[r] + k->low;
+    put_words((uint8_t *)low, from, k->low_words, 0);
+    for (size_t r = 0; r < ROWS; r++) from[r] = block[r] + k->high;
+    put_words((uint8_t *)high, from, k->high_words, 0);
 #pragma GCC unroll 8
-    for (size_t c = 0; c < p->block_chunks; c++, dst += 64 * p->bits) {
-        uint64_t u[4];
-        chunk_codes(f, block, c, u);
-        put_codes(dst, r, u, p->bits);
-    }
+    for (size_t c = 0; c < p->block_chunks; c++) put_planes(f, low, high, c, dst + 64 * p->bits * c);
 }
 
 KERN_INLINE void put_blocks(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, uint8_t *panel) {
+    static const uint8_t zeros[256];
     const panel_form *p = &panel_forms[f];
     const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
-    for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes)
-        for (size_t r = 0; r < n_rows; r++) put_block(f, rows + r * row_bytes + at, r, panel + at * ROWS);
+    for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes) {
+        const uint8_t *block[ROWS];
+        for (size_t r = 0; r < ROWS; r++) block[r] = r < n_rows ? rows + r * row_bytes + at : zeros;
+        put_block(f, block, panel + at * ROWS);
+    }
 }
 
 /* An int row's bytes stand in the panel's order already. */
-static void put_int_row(kern_format f, size_t n_chunks, uint32_t group, size_t r, const uint8_t *row, uint8_t *panel) {
-    size_t n_groups = div_up(32 * n_chunks, group);
-    panel = put_field(panel, r, row, 2, 1);
-    panel = put_field(panel, r, row + 2, 1, n_groups);
-    put_words(panel, r, row + 2 + n_groups, n_chunks * panel_forms[f].bits);
+static void put_int_rows(kern_format f, size_t n_chunks, uint32_t group, const uint8_t *rows, size_t row_bytes, size_t n_rows, uint8_t *panel) {
+    const size_t n_groups = div_up(32 * n_chunks, group), head = 2 + n_groups, n_words = n_chunks * panel_forms[f].bits;
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *row = rows + r * row_bytes;
+        put_field(put_field(panel, r, row, 2, 1), r, row + 2, 1, n_groups);
+    }
+    const uint8_t *from[ROWS];
+    panel += ROWS * head;
+    const size_t fours = n_rows == ROWS ? n_words / 4 * 4 : 0;
+    for (size_t r = 0; r < n_rows; r++) from[r] = rows + r * row_bytes + head;
+    if (fours) put_words(panel, from, fours, 0);
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t w = fours; w < n_words; w++) memcpy(panel + 4 * (ROWS * w + r), from[r] + 4 * w, 4);
 }
 
-void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
-    const panel_form *p = &panel_forms[f];
-    if (n_rows < ROWS) memset(panel, 0, ROWS * row_bytes);
-    if (p->block_chunks == 0) {
-        for (size_t r = 0; r < n_rows; r++) put_int_row(f, n_chunks, group, r, rows + r * row_bytes, panel);
-        return;
-    }
+PANEL_CLONES static void pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
     switch (f) { /* each its own code */
     case KERN_Q8_0: put_blocks(KERN_Q8_0, rows, row_bytes, n_rows, panel); return;
     case KERN_Q4_0: put_blocks(KERN_Q4_0, rows, row_bytes, n_rows, panel); return;
@@ -136,8 +155,14 @@ void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_
     case KERN_Q5_K: put_blocks(KERN_Q5_K, rows, row_bytes, n_rows, panel); return;
     case KERN_Q6_K: put_blocks(KERN_Q6_K, rows, row_bytes, n_rows, panel); return;
     case KERN_IQ4_XS: put_blocks(KERN_IQ4_XS, rows, row_bytes, n_rows, panel); return;
-    default: return;
+    default: break;
     }
+    if (n_rows < ROWS) memset(panel, 0, ROWS * row_bytes);
+    put_int_rows(f, n_chunks, group, rows, row_bytes, n_rows, panel);
+}
+
+void kern_panel_pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
+    pack(f, rows, row_bytes, n_rows, n_chunks, group, panel);
 }
 
 /* ---- and back ---- */
