@@ -163,7 +163,7 @@ KERN_INLINE int class_of(const panel_form f) { return f.table ? 8 : f.bits; }
 
 /* Where a panel's header and codes stand. */
 typedef struct spans {
-    size_t head, stride, block_bytes, step_bytes; /* step_bytes: of STEP chunks with their headers, if these stand between them */
+    size_t head, stride, block_bytes, panel_bytes;
     int log_cpg;
     float offset[8];
 } spans;
@@ -175,7 +175,7 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
         for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
     }
     s.block_bytes = ROWS * (s.head + 4u * f.bits * f.block_chunks);
-    s.step_bytes = f.block_chunks ? STEP / f.block_chunks * s.block_bytes : STEP * s.stride;
+    s.panel_bytes = f.block_chunks ? a->n_chunks / f.block_chunks * s.block_bytes : ROWS * s.head + a->n_chunks * s.stride;
     return s;
 }
 
@@ -203,9 +203,14 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
 }
 
 /* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
- * bytes, and so does each page. The end of what is fetched may lie outside the panel, in the next one as a rule. */
-KERN_INLINE void fetch_ahead(const uint8_t *p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
+ * bytes, and so does each page. A step's share of a panel from p on, header and all: a gap of a few lines in each panel is a wait for
+ * memory in each (two bits: 1.6 times as slow). What is fetched lies in the next panel as a rule. near: to L1. */
+KERN_INLINE void fetch_share(const kern_panel_args *a, const spans *w, size_t c, const uint8_t *p, bool near) {
+    const size_t from = w->panel_bytes * c / a->n_chunks, to = w->panel_bytes * (c + STEP) / a->n_chunks;
+    for (size_t i = from / 64 * 64; i < to; i += 64) {
+        if (near) __builtin_prefetch(p + i, 0, 3);
+        else __builtin_prefetch(p + i, 0, 2);
+    }
 }
 
 /* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. T tokens of the tile of `width`
@@ -222,7 +227,7 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         _Alignas(64) uint8_t b[16 * ROWS];
         _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
-        fetch_ahead(a->panel + ROWS * w.head + c * w.step_bytes / STEP, w.step_bytes);
+        fetch_share(a, &w, c, a->panel + AHEAD, true);
 #pragma GCC unroll 16
         for (int h = 0; h < HALVES; h += H) {
             const uint8_t *codes, *unused;
@@ -249,9 +254,8 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
-    const uint8_t *next = a->panel + (f.block_chunks ? 0 : ROWS * w.head) + a->n_chunks * w.step_bytes / STEP; /* where one stands as a rule */
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
-        for (size_t i = 0; i < w.step_bytes; i += 64) __builtin_prefetch(next + c * w.step_bytes / STEP + i, 0, 2); /* not to L1: the tokens are there */
+        fetch_share(a, &w, c, a->panel + w.panel_bytes, false); /* the tokens are in L1 */
         _Alignas(64) uint8_t b[16 * ROWS];
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
