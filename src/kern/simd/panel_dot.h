@@ -108,11 +108,24 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
     size_t ld, ld_scale, ld_sum; /* width 1: from one token to the next */
 } tokens;
 
+/* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
+ * bytes, and so does each page. A step's share of a panel, header and all (a gap of a few lines in each panel is a wait for memory in each:
+ * two bits were 1.6 times as slow), a part with each chunk, because the fetches that a core can have under way are few and those beyond
+ * hold up the arithmetic. Lines from..from + n; what is fetched lies in the next panel as a rule. */
+typedef struct fetch { const uint8_t *from; size_t n_lines; } fetch;
+
+KERN_INLINE void fetch_part(const fetch *f, size_t chunk, bool near) {
+    for (size_t i = f->n_lines * chunk / STEP; i < f->n_lines * (chunk + 1) / STEP; i++) {
+        if (near) __builtin_prefetch(f->from + 64 * i, 0, 3);
+        else __builtin_prefetch(f->from + 64 * i, 0, 2);
+    }
+}
+
 /* n chunks from chunk c0 on: codes at p, `stride` bytes each, of H times LANES rows `half` bytes apart, whose scales are a step's apart.
  * acc, off: the running sums of T tokens. */
 KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half,
-                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, vf acc[][MAX_TOKENS],
-                            vf off[][MAX_TOKENS]) {
+                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, const fetch *next,
+                            vf acc[][MAX_TOKENS], vf off[][MAX_TOKENS]) {
     const int per_chunk = 32 / f.group, shift = bias(f, class_bits) - f.zero; /* shift: from dot_words' codes to q */
     vf a[MAX_HALVES][MAX_TOKENS], b[MAX_HALVES][MAX_TOKENS]; /* in registers while the chunks pass */
 #pragma GCC unroll 16
@@ -121,6 +134,7 @@ KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, in
         for (int t = 0; t < T; t++) a[h][t] = acc[h][t], b[h][t] = off[h][t];
     for (size_t c = c0; c < c0 + n; c++, p += stride) {
         vi sum[MAX_HALVES][2][MAX_TOKENS];
+        if (next) fetch_part(next, c - c0, true);
         dot_words(f, class_bits, H, T, p, half, x->x + 32 * c * (size_t)width, width, x->ld, sum);
 #pragma GCC unroll 2
         for (int g = 0; g < per_chunk; g++, s += LANES, m += f.has_min ? LANES : 0) {
@@ -202,15 +216,10 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
     return n;
 }
 
-/* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
- * bytes, and so does each page. A step's share of a panel from p on, header and all: a gap of a few lines in each panel is a wait for
- * memory in each (two bits: 1.6 times as slow). What is fetched lies in the next panel as a rule. near: to L1. */
-KERN_INLINE void fetch_share(const kern_panel_args *a, const spans *w, size_t c, const uint8_t *p, bool near) {
-    const size_t from = w->panel_bytes * c / a->n_chunks, to = w->panel_bytes * (c + STEP) / a->n_chunks;
-    for (size_t i = from / 64 * 64; i < to; i += 64) {
-        if (near) __builtin_prefetch(p + i, 0, 3);
-        else __builtin_prefetch(p + i, 0, 2);
-    }
+/* The share that goes with chunks c .. c + STEP - 1. */
+KERN_INLINE fetch share_of(const kern_panel_args *a, const spans *w, size_t c, const uint8_t *p) {
+    const size_t from = w->panel_bytes * c / a->n_chunks / 64, to = w->panel_bytes * (c + STEP) / a->n_chunks / 64;
+    return (fetch){p + 64 * from, to - from};
 }
 
 /* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. T tokens of the tile of `width`
@@ -227,13 +236,14 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         _Alignas(64) uint8_t b[16 * ROWS];
         _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
-        fetch_share(a, &w, c, a->panel + AHEAD, true);
+        const fetch next = share_of(a, &w, c, a->panel + AHEAD);
 #pragma GCC unroll 16
         for (int h = 0; h < HALVES; h += H) {
             const uint8_t *codes, *unused;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
             if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
-            dot_chunks(f, class_of(f), H, T, width, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, acc + h, off + h);
+            dot_chunks(f, class_of(f), H, T, width, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
+                       acc + h, off + h);
         }
     }
 #pragma GCC unroll 16
@@ -255,7 +265,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
-        fetch_share(a, &w, c, a->panel + w.panel_bytes, false); /* the tokens are in L1 */
+        const fetch next = share_of(a, &w, c, a->panel + w.panel_bytes);
         _Alignas(64) uint8_t b[16 * ROWS];
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
@@ -265,6 +275,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
             size_t n = next_step(a, k, f, &w, c, h * LANES, b, u->s + at, u->m + at, &from, &stride);
             for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
                 vi set[8];
+                if (h == 0) fetch_part(&next, i8, false); /* the tokens are in L1 */
 #pragma GCC unroll 16
                 for (int i = 0; i < 8; i++) {
                     const int j = word_at_turn(f, i);
@@ -288,7 +299,7 @@ KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel
 #pragma GCC unroll 16
         for (int t = 0; t < H * T; t++) acc[t / T][t % T] = off[t / T][t % T] = f_zero();
         dot_chunks(plain, class_of(f), H, T, width, u->codes + (size_t)h * half, 32 * LANES, half, 0, a->n_chunks,
-                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, acc, off);
+                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, NULL, acc, off);
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
