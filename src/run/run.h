@@ -42,6 +42,7 @@ struct snug_context {
     snug_item *batch;      /* max_batch: where texts put their items together */
     snug_context *draft;   /* of the draft model, the same sizes; or NULL */
     double pass_s;         /* what a pass for one token takes, seconds; 0: not known (kept by texts) */
+    double token_cost;     /* what another token adds to it, a share of it; 0: not known (kept by texts) */
 };
 
 /* What a context takes, from the configuration and a few sizes alone, so that fit can ask before there is a file. */

@@ -19,9 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What another token costs, a pass of one token being 1: 0.1 to 0.15 on the demo model, near 0.3 where prompts are read
- * three times as fast as texts are written. */
-#define TOKEN_COST 0.25
+/* What another token costs, a pass of one token being 1, before it was seen: from 0.02 (8 bits, AVX-512) over 0.1 (4 bits) to 0.3 (4 bits,
+ * AVX2) where memory is what a pass waits for. */
+#define FIRST_TOKEN_COST 0.25
 enum {
     TIMED_MAX = 8, /* items of a pass whose time is looked at: prompts are read in another way */
     REST_MAX = 64, /* tokens that a draft model sits out at most after drafts that cost more than they brought; if
@@ -258,19 +258,24 @@ typedef struct pass_plan {
     snug_text *const *texts;
     size_t n_texts;
     uint32_t room;
-    double tokens, cost;
+    double tokens, cost, token_cost; /* of another token */
     double draft_cost; /* of a token of the draft model */
 } pass_plan;
 
-/* Decodes c->batch, and learns what a pass for one token takes. Now and then other programs or pages that are read for
- * the first time make a pass slow: a low figure weighs more than a high one. */
+static double token_cost(const snug_context *c) { return c->token_cost > 0 ? c->token_cost : FIRST_TOKEN_COST; }
+
+/* Now and then other programs or pages that are read for the first time make a pass slow: a low figure weighs more than a high one. */
+static double learnt(double known, double seen) { return known + (seen - known) * (seen < known ? 0.5 : 0.05); }
+
+/* Decodes c->batch, and learns what a pass for one token takes, and what each further one adds. */
 static snug_err timed_decode(snug_context *c, size_t n, snug_error *err) {
     double began = clock_seconds();
     snug_err rc = snug_decode(c, c->batch, n, err);
     double s = clock_seconds() - began;
     if (rc || n > TIMED_MAX) return rc;
-    s /= 1 + TOKEN_COST * (double)(n - 1);
-    c->pass_s = c->pass_s == 0 ? s : c->pass_s + (s - c->pass_s) * (s < c->pass_s ? 0.5 : 0.05);
+    if (n > 1 && c->pass_s > 0) c->token_cost = learnt(token_cost(c), fmin(fmax((s / c->pass_s - 1) / (double)(n - 1), 0.01), 1));
+    else s /= 1 + token_cost(c) * (double)(n - 1);
+    if (n == 1 || c->pass_s == 0) c->pass_s = c->pass_s == 0 ? s : learnt(c->pass_s, s);
     return SNUG_OK;
 }
 
@@ -283,13 +288,13 @@ static bool is_worth(const pass_plan *p, double chance, double price) {
  * picked from the logits before it, and nothing comes after it. */
 static bool add_guess(pass_plan *p, snug_text *t, int32_t token, double chance) {
     t->chance *= chance;
-    t->drafting = p->room > 0 && t->n + t->n_draft < t->ctx->p.n_ctx && is_worth(p, t->chance, TOKEN_COST) &&
+    t->drafting = p->room > 0 && t->n + t->n_draft < t->ctx->p.n_ctx && is_worth(p, t->chance, p->token_cost) &&
                   !snug_token_is_eog(t->ctx->model, token);
     if (!t->drafting) return false;
     t->draft[t->n_draft++] = token;
     p->room--;
     p->tokens += t->chance;
-    p->cost += TOKEN_COST;
+    p->cost += p->token_cost;
     return true;
 }
 
@@ -366,7 +371,7 @@ static bool take_guess(pass_plan *p, snug_text *t, snug_context *c) {
     r->spent += p->draft_cost;
     t->draft[t->n_draft] = token; /* to learn from, if for nothing else */
     if (!add_guess(p, t, token, r->chance[level_of(sure)])) return false;
-    r->spent += TOKEN_COST;
+    r->spent += p->token_cost;
     return true;
 }
 
@@ -378,7 +383,7 @@ static size_t take_guesses(pass_plan *p, snug_context *c) {
         if (!t->drafting || !take_guess(p, t, c)) continue;
         /* the next guess will hardly be surer than those before it, and the draft model's pass is to be paid too */
         uint32_t pos = snug_seq_length(t->draft_seq);
-        t->drafting = p->room > 0 && pos < c->p.n_ctx && is_worth(p, t->chance, TOKEN_COST + p->draft_cost);
+        t->drafting = p->room > 0 && pos < c->p.n_ctx && is_worth(p, t->chance, p->token_cost + p->draft_cost);
         if (!t->drafting) continue;
         t->draft_item = n;
         c->batch[n++] =
@@ -442,7 +447,8 @@ static snug_err make_drafts(snug_context *c, snug_text *const *texts, size_t n, 
                    .n_texts = n,
                    .room = room < c->p.max_draft ? room : c->p.max_draft,
                    .tokens = (double)n,
-                   .cost = 1 + TOKEN_COST * (double)(n - 1)};
+                   .token_cost = token_cost(c),
+                   .cost = 1 + token_cost(c) * (double)(n - 1)};
     if (c->p.draft == SNUG_DRAFT_NONE || p.room == 0) return SNUG_OK;
     if (!c->draft) {
         draft_by_lookup(&p);
