@@ -92,6 +92,7 @@ snug_err budget_check_least(fit_job *f, snug_error *err);
 snug_err budget_choose(fit_job *f, snug_error *err);
 
 /* ---- artifact.c: what stands in the file beside the weights ---- */
+enum { ARTIFACT_VERSION = 2 }; /* snug.version */
 snug_err artifact_prepare(fit_job *f, snug_error *err);
 /* The header for the current choices, with the checksums so far; data section offsets of tensor i's term k in offset (n x
  * WEIGHT_MAX_TERMS, may be NULL). *file_bytes: the whole file. */
