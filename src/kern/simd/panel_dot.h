@@ -111,7 +111,7 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
 /* One thread's stream of weights with arithmetic between the loads is slower than memory: without this the next panel waits for its first
  * bytes, and so does each page. A step's share of a panel, header and all (a gap of a few lines in each panel is a wait for memory in each:
  * two bits were 1.6 times as slow), a part with each chunk, because the fetches that a core can have under way are few and those beyond
- * hold up the arithmetic. Lines from..from + n; what is fetched lies in the next panel as a rule. */
+ * hold up the arithmetic. What is fetched lies in the next panel as a rule. */
 typedef struct fetch { const uint8_t *from; size_t n_lines; } fetch;
 
 KERN_INLINE void fetch_part(const fetch *f, size_t chunk, bool near) {
