@@ -74,3 +74,15 @@ snug_err linalg_solve_spd(size_t n, double *s, size_t n_rhs, double *b, snug_err
     if (info != 0) return err_set(err, SNUG_ERR_NUMERIC, "LAPACK dposv gave %d: a %zu x %zu matrix is singular", (int)info, n, n);
     return SNUG_OK;
 }
+
+void linalg_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+                 float beta, float *c, size_t ldc) {
+    init();
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)k, alpha, a, (int)lda, b,
+                (int)ldb, beta, c, (int)ldc);
+}
+
+void linalg_solve_right_upper_t(size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb) {
+    init();
+    cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)m, (int)n, 1, u, (int)ldu, b, (int)ldb);
+}

@@ -1,4 +1,4 @@
-/* Dense linear algebra for the solvers: LAPACK and BLAS in double, single-threaded (threads are the caller's). */
+/* Dense linear algebra for the solvers: LAPACK and BLAS, single-threaded (threads are the caller's). Matrices are row-major. */
 #ifndef LINALG_LINALG_H
 #define LINALG_LINALG_H
 #include <snug.h>
@@ -11,4 +11,10 @@ snug_err linalg_eigen_top(size_t n, double *g, size_t r, double *values, double 
 /* Solves s x = b for n_rhs right-hand sides, s (n, n) symmetric positive semidefinite (destroyed; a ridge of 1e-12 of its mean
  * diagonal is added, rows of zeros give zeros). b (n_rhs, n): each row one right-hand side, overwritten by its solution. */
 snug_err linalg_solve_spd(size_t n, double *s, size_t n_rhs, double *b, snug_error *err);
+
+/* c (m, n) = alpha op(a) op(b) + beta c in f32; op transposes where asked: op(a) (m, k), op(b) (k, n). */
+void linalg_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+                 float beta, float *c, size_t ldc);
+/* b (m, n) = b U^-T for the upper triangular u (n, n), in f32. */
+void linalg_solve_right_upper_t(size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb);
 #endif

@@ -1,0 +1,44 @@
+/* The second moments of a weight's input, H = E[x x^T], and the factor that error feedback needs.
+ *
+ *     H = R D R^T,   R unit upper triangular, D diagonal
+ *     tr(E H E^T) = |E R sqrt(D)|^2 = sum_k D_k (e_k + sum_{j<k} e_j R_jk)^2        E = W - W_hat, columns e_k
+ *
+ * So when columns are chosen from left to right, what column k should be near to is w_k + sum_{j<k} e_j R_jk (LDLQ; the same as
+ * GPTQ's updates by the inverse's factor), and D_k is what is left to pay for missing it: the variance of input k that the
+ * inputs after it do not explain. */
+#ifndef SOLVE_HESSIAN_H
+#define SOLVE_HESSIAN_H
+#include <snug.h>
+
+/* Sums of x x^T in double, the lower triangle in tiles. */
+typedef struct hessian_sum {
+    size_t n;
+    double *tile;  /* HESSIAN_TILE x HESSIAN_TILE each, tile (i, j), j <= i, at i (i + 1) / 2 + j */
+    double tokens;
+} hessian_sum;
+enum { HESSIAN_TILE = 128 };
+
+/* SNUG_ERR_NOMEM; about 4 n^2 bytes. */
+snug_err hessian_sum_open(size_t n, hessian_sum *out, snug_error *err);
+void hessian_sum_close(hessian_sum *s);
+/* Adds n_tokens activations x (n_tokens, ld). The same bits for any number of threads; which tokens share a call matters to the last bits. */
+snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t ld, int threads, snug_error *err);
+/* H_jj, j < n. */
+double hessian_sum_diagonal(const hessian_sum *s, size_t j);
+
+typedef struct hessian {
+    size_t n;
+    float *m;       /* (n, n) row-major: H, damped, on and below the diagonal; R strictly above it */
+    float *d;       /* (n) > 0: D */
+    double damping; /* what stands in H's diagonal beyond the sums, as a share of its mean */
+} hessian;
+
+/* H and its factor from sums, in one matrix of 4 n^2 bytes. damping: share of the mean diagonal that is added to the diagonal, raised
+ * tenfold until the factorisation succeeds. SNUG_ERR_NUMERIC: sums that are not finite, all zero, or that cannot be factored even with
+ * damping 1. */
+snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessian *out, snug_error *err);
+void hessian_close(hessian *h);
+
+/* tr(E H E^T) of n_rows rows of errors e (n_rows, lde), each row's own in loss (n_rows), by H itself. */
+snug_err hessian_loss(const hessian *h, const float *e, size_t lde, size_t n_rows, double *loss, snug_error *err);
+#endif
