@@ -3,6 +3,7 @@
 #ifndef SOLVE_SOLVE_H
 #define SOLVE_SOLVE_H
 #include "codec/weight.h"
+#include "solve/hessian.h"
 
 /* Encodes a panel: w (n_rows, ldw) f32, a: importance per column or NULL. dst: codec->bytes(p, n_rows, cols). w_hat (n_rows, cols)
  * may be NULL. effort: snug_effort. Thread-safe. */
@@ -11,6 +12,10 @@ snug_err solve_rtn(const snug_codec *codec, codec_params p, const float *w, size
 /* The same with the payload in a layout of choice; WT_PANELS only for codecs that have panels. */
 snug_err solve_rtn_to(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
                       const float *a, int effort, uint8_t *dst, float *w_hat, snug_error *err);
+/* The same with error feedback under a Hessian of the inputs (ldlq.c), for codecs that are row-separable: never a larger tr(E H E^T) than
+ * feedback alone gives. */
+snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
+                    const hessian *h, int effort, uint8_t *dst, float *w_hat, snug_error *err);
 /* Best rank-r factors of w (rows, cols) in the metric sum_j a_j d_j^2 (LAPACK), as a lowrank payload. */
 snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err);
 /* A whole composition of a whole matrix: each term is solved on what the terms before it left. dst[i]: term i's payload.

@@ -119,11 +119,103 @@ static void test_loss(void **state) {
     free(x), free(e);
 }
 
+static double total_loss(const hessian *h, const float *w, const float *hat, size_t rows) {
+    float *e = malloc(rows * h->n * sizeof *e);
+    double *loss = malloc(rows * sizeof *loss), sum = 0;
+    for (size_t i = 0; i < rows * h->n; i++) e[i] = w[i] - hat[i];
+    assert_int_equal(hessian_loss(h, e, h->n, rows, loss, NULL), SNUG_OK);
+    for (size_t r = 0; r < rows; r++) sum += loss[r];
+    free(e), free(loss);
+    return sum;
+}
+
+/* For every codec with steps: the payload decodes to w_hat, the loss is below that of rounding to nearest with the diagonal's
+ * importances, and rows taken apart give the same bytes. */
+static void test_ldlq_codecs(void **state) {
+    static const char *const names[] = {"int2g64", "int3g32", "int4g128", "int8g64", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0", "iq4_nl"};
+    static const size_t widths[] = {172, 64, 300, 512};
+    enum { ROWS = 70, T = 900 };
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        size_t cols = widths[k % 4];
+        float *x = activations(T, cols, 20 + k), *w = activations(ROWS, cols, 40 + k), *hat = malloc(ROWS * cols * 4), *rtn = malloc(ROWS * cols * 4), *diagonal = malloc(cols * 4);
+        hessian_sum s = sums_of(x, T, cols, 1);
+        hessian h;
+        comp c;
+        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
+        assert_true(comp_parse(names[k], &c));
+        const snug_codec *codec = c.term[0].codec;
+        codec_params p = c.term[0].params;
+        size_t n = (size_t)codec->bytes(p, ROWS, cols);
+        uint8_t *dst = malloc(n), *apart = malloc(n);
+        assert_int_equal(solve_rtn(codec, p, w, cols, ROWS, cols, diagonal, SNUG_EFFORT_NORMAL, apart, rtn, NULL), SNUG_OK);
+        assert_int_equal(solve_ldlq(WT_ROWS, codec, p, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
+        double before = total_loss(&h, w, rtn, ROWS), after = total_loss(&h, w, hat, ROWS);
+        if (!(after < before)) fail_msg("%s: %g after, %g before", names[k], after, before);
+        print_message("%s %zu: %.3f\n", names[k], cols, after / before);
+        wt t;
+        assert_int_equal(wt_open(codec, p, ROWS, cols, dst, n, &t, NULL), SNUG_OK);
+        codec->decode(&t, 0, ROWS, rtn, cols);
+        assert_memory_equal(rtn, hat, ROWS * cols * 4);
+        size_t at = (size_t)codec->bytes(p, 64, cols);
+        assert_int_equal(solve_ldlq(WT_ROWS, codec, p, w, cols, 64, cols, &h, SNUG_EFFORT_NORMAL, apart, NULL, NULL), SNUG_OK);
+        assert_int_equal(solve_ldlq(WT_ROWS, codec, p, w + 64 * cols, cols, ROWS - 64, cols, &h, SNUG_EFFORT_NORMAL, apart + at, NULL, NULL), SNUG_OK);
+        assert_memory_equal(apart, dst, n);
+        hessian_close(&h);
+        hessian_sum_close(&s);
+        free(x), free(w), free(hat), free(rtn), free(diagonal), free(dst), free(apart);
+    }
+}
+
+/* One row, one scale, few columns: the exact minimum over all codes is at most a little below what feedback and sweeps find. */
+static void test_ldlq_brute(void **state) {
+    enum { N = 32, FREE = 5, T = 400 };
+    double worst = 1, sum = 0;
+    int tries = 60;
+    for (int k = 0; k < tries; k++) {
+        float *x = activations(T, N, 100 + (uint64_t)k), *w = activations(1, N, 300 + (uint64_t)k), hat[N], line[N];
+        hessian_sum s = sums_of(x, T, N, 1);
+        hessian h;
+        comp c;
+        uint8_t dst[64];
+        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        assert_true(comp_parse("int2g32", &c));
+        assert_int_equal(solve_ldlq(WT_ROWS, c.term[0].codec, c.term[0].params, w, N, 1, N, &h, SNUG_EFFORT_MAX, dst, hat, NULL), SNUG_OK);
+        /* the four levels that the stored scale gives, from all bytes of codes alike */
+        float level[4];
+        for (int q = 0; q < 4; q++) {
+            uint8_t all[64];
+            wt t;
+            memcpy(all, dst, sizeof all);
+            memset(all + 3, q * 0x55, 8);
+            assert_int_equal(wt_open(c.term[0].codec, c.term[0].params, 1, N, all, c.term[0].codec->bytes(c.term[0].params, 1, N), &t, NULL), SNUG_OK);
+            t.codec->decode(&t, 0, 1, line, N);
+            level[q] = line[0];
+        }
+        double found = total_loss(&h, w, hat, 1), best = found;
+        for (int code = 0; code < 1 << 2 * FREE; code++) { /* all codes of the last FREE columns */
+            memcpy(line, hat, sizeof hat);
+            for (int j = 0; j < FREE; j++) line[N - FREE + j] = level[code >> 2 * j & 3];
+            double loss = total_loss(&h, w, line, 1);
+            if (loss < best) best = loss;
+        }
+        sum += found / best;
+        if (found / best > worst) worst = found / best;
+        hessian_close(&h);
+        hessian_sum_close(&s);
+        free(x), free(w);
+    }
+    print_message("found / best over the codes of %d columns: mean %.4f, worst %.4f\n", FREE, sum / tries, worst);
+    assert_true(sum / tries < 1.05);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_factor),
         cmocka_unit_test(test_factor_hard),
         cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_ldlq_codecs),
+        cmocka_unit_test(test_ldlq_brute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,164 @@
+/* LDLQ: rounding with error feedback through any codec's own steps (the same as GPTQ, by the factor of H instead of its inverse's).
+ *
+ * Columns are chosen from left to right. Column k should be near to w_k + sum_{j<k} e_j R_jk, e = w - w_hat, and costs D_k times the
+ * square of what it misses (hessian.h). A codec's scales are fitted when the feedback reaches their group, to the weights as they
+ * are then, each column weighted with its D_k; the codes follow one tile of columns at a time.
+ *
+ * Then coordinate descent, scales as they are: every column in turn is rounded again to what is best for it given the errors
+ * of all others, w_k + sum_{j/=k} e_j H_jk / H_kk. The loss cannot rise.
+ *
+ * Work per row: n^2 for the feedback, 2 n^2 for a sweep, in GEMMs over a sub-panel of rows. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "linalg/linalg.h"
+#include "solve/internal.h"
+
+enum { SUB_ROWS = 64, BLOCK = 128, STEP = 32 }; /* columns that are taken up together; ... and between feedback to the rest of those */
+
+typedef struct panel {
+    const snug_codec *codec;
+    codec_params p;
+    const hessian *h;
+    void *enc;
+    const float *w; /* (n_rows, ldw) */
+    size_t ldw, n_rows, cols;
+    const float *a; /* (cols): D, mean 1 */
+    float *hat, *e; /* (n_rows, cols): w_hat, w - w_hat */
+    size_t width;   /* of a block: whole groups, at least BLOCK */
+    float *t;       /* (n_rows, width): what the columns of the block at hand should be near to */
+    float *block;   /* (BLOCK, BLOCK): H of a sweep's block */
+} panel;
+
+/* t = the columns [c0, c0 + n) of w + e R, with the errors of columns before c0. */
+static void target(const panel *q, size_t c0, size_t n) {
+    for (size_t r = 0; r < q->n_rows; r++) memcpy(q->t + r * q->width, q->w + r * q->ldw + c0, n * sizeof(float));
+    if (c0) linalg_gemm(false, false, q->n_rows, n, c0, 1, q->e, q->cols, q->h->m + c0, q->h->n, 1, q->t, q->width);
+}
+
+/* Rounds columns [c, c + n) of the matrix, which are t's at `at`, and takes down what they miss. */
+static void round_tile(const panel *q, size_t c, size_t at, size_t n) {
+    q->codec->round(q->enc, c, n, q->t + at, q->width, q->hat + c, q->cols);
+    for (size_t r = 0; r < q->n_rows; r++)
+        for (size_t k = 0; k < n; k++) q->e[r * q->cols + c + k] = q->w[r * q->ldw + c + k] - q->hat[r * q->cols + c + k];
+}
+
+/* t's columns [from, to) += the errors of columns [c, c + n) times their R; t's column 0 is the matrix's c0. */
+static void feed(const panel *q, size_t c, size_t n, size_t c0, size_t from, size_t to) {
+    for (size_t r = 0; r < q->n_rows; r++) {
+        float *t = q->t + r * q->width;
+        for (size_t k = c; k < c + n; k++) {
+            const float e = q->e[r * q->cols + k], *row = q->h->m + k * q->h->n + c0;
+            for (size_t j = from; j < to; j++) t[j] += e * row[j];
+        }
+    }
+}
+
+static void feedback_pass(const panel *q) {
+    const size_t tile = q->codec->tile_cols, step = round_up(STEP, tile), group = q->codec->group_cols(q->p);
+    if (q->codec->begin) q->codec->begin(q->enc, q->w, q->ldw, q->a);
+    for (size_t c0 = 0; c0 < q->cols; c0 += q->width) {
+        size_t n = q->cols - c0 < q->width ? q->cols - c0 : q->width;
+        target(q, c0, n);
+        for (size_t s = 0; s < n; s += step) {
+            size_t end = s + step < n ? s + step : n;
+            if (s % group == 0) q->codec->group(q->enc, c0 + s, n - s < group ? n - s : group, q->t + s, q->width, q->a + c0 + s);
+            for (size_t k = s; k < end; k += tile) {
+                size_t m = end - k < tile ? end - k : tile;
+                round_tile(q, c0 + k, k, m);
+                feed(q, c0 + k, m, c0, k + m, end);
+            }
+            if (end < n)
+                linalg_gemm(false, false, q->n_rows, n - end, end - s, 1, q->e + c0 + s, q->cols, q->h->m + (c0 + s) * q->h->n + c0 + end, q->h->n, 1,
+                            q->t + end, q->width);
+        }
+    }
+}
+
+/* t (n_rows, width) = E H for the columns [c, c + n), with H's block of these columns in q->block. */
+static void gradient(const panel *q, size_t c, size_t n) {
+    const float *m = q->h->m;
+    const size_t ldh = q->h->n, below = c + n;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) q->block[i * BLOCK + j] = q->block[j * BLOCK + i] = m[(c + i) * ldh + c + j];
+    linalg_gemm(false, false, q->n_rows, n, n, 1, q->e + c, q->cols, q->block, BLOCK, 0, q->t, q->width);
+    if (c) linalg_gemm(false, true, q->n_rows, n, c, 1, q->e, q->cols, m + c * ldh, ldh, 1, q->t, q->width);
+    if (below < q->cols)
+        linalg_gemm(false, false, q->n_rows, n, q->cols - below, 1, q->e + below, q->cols, m + below * ldh + c, ldh, 1, q->t, q->width);
+}
+
+/* One sweep of coordinate descent over tiles of one column. */
+static void sweep(const panel *q, float *want, float *got) {
+    for (size_t c = 0; c < q->cols; c += BLOCK) {
+        size_t n = q->cols - c < BLOCK ? q->cols - c : BLOCK;
+        gradient(q, c, n);
+        for (size_t k = 0; k < n; k++) {
+            const float hkk = q->block[k * BLOCK + k], *row = q->block + k * BLOCK;
+            for (size_t r = 0; r < q->n_rows; r++)
+                want[r] = q->hat[r * q->cols + c + k] + q->t[r * q->width + k] / hkk;
+            q->codec->round(q->enc, c + k, 1, want, 1, got, 1);
+            for (size_t r = 0; r < q->n_rows; r++) {
+                float *hat = q->hat + r * q->cols + c + k, change = *hat - got[r]; /* of e */
+                if (change == 0) continue;
+                *hat = got[r];
+                q->e[r * q->cols + c + k] += change;
+                for (size_t j = 0; j < n; j++) q->t[r * q->width + j] += change * row[j];
+            }
+        }
+    }
+}
+
+static int ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 4 : 1; }
+
+static void solve_panel(panel *q, int sweeps, float *line) {
+    feedback_pass(q);
+    if (q->codec->tile_cols == 1)
+        for (int i = 0; i < sweeps; i++) sweep(q, line, line + q->n_rows);
+}
+
+snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
+                    const hessian *h, int effort, uint8_t *dst, float *w_hat, snug_error *err) {
+    char name[CODEC_NAME_MAX];
+    codec_format(codec, p, name);
+    if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols) {
+        return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded with the feedback of %zu inputs", name, h->n);
+    }
+    size_t sub = round_up(SUB_ROWS, codec->tile_rows);
+    if (sub > n_rows) sub = n_rows;
+    size_t width = round_up(BLOCK, codec->group_cols(p)), enc_bytes = round_up(codec->enc_bytes(p, sub, cols), 64);
+    size_t mat = round_up(sub * cols * sizeof(float), 64), tile = round_up(sub * width * sizeof(float), 64), line = round_up(2 * sub * sizeof(float), 64);
+    size_t imp = round_up(cols * sizeof(float), 64), block = BLOCK * BLOCK * sizeof(float), row_bytes = layout == WT_PANELS ? round_up((size_t)codec->bytes(p, sub, cols), 64) : 0;
+    if (codec->bytes(p, n_rows, cols) == 0 || enc_bytes == 0) return err_set(err, SNUG_ERR_ARG, "codec %s cannot store %zu x %zu weights", name, n_rows, cols);
+    uint8_t *room = aligned_alloc(64, enc_bytes + 2 * mat + tile + line + imp + block + row_bytes), *at = room + enc_bytes;
+    if (!room) return err_nomem(err, enc_bytes + 2 * mat);
+    panel q = {.codec = codec, .p = p, .h = h, .enc = room, .ldw = ldw, .cols = cols, .width = width};
+    q.hat = (float *)(void *)at, at += mat;
+    q.e = (float *)(void *)at, at += mat;
+    q.t = (float *)(void *)at, at += tile;
+    q.block = (float *)(void *)at, at += block;
+    float *a = (float *)(void *)at, *lines = (float *)(void *)(at + imp);
+    uint8_t *rows = at + imp + line;
+    q.a = a;
+    snug_err e = importance_normalise(h->d, cols, a, err);
+    for (size_t r = 0; e == SNUG_OK && r < n_rows; r += sub) {
+        q.n_rows = n_rows - r < sub ? n_rows - r : sub;
+        q.w = w + r * ldw;
+        if ((e = check_finite(name, q.w, ldw, q.n_rows, cols, r, err))) break;
+        codec->enc_init(room, p, q.n_rows, cols, effort);
+        solve_panel(&q, ldlq_sweeps(effort), lines);
+        uint8_t *place = dst + (r ? codec->bytes(p, r, cols) : 0);
+        codec->pack(room, row_bytes ? rows : place);
+        if (row_bytes) {
+            wt stored = {.codec = codec, .params = p, .rows = q.n_rows, .cols = cols, .data = rows, .bytes = codec->bytes(p, q.n_rows, cols)};
+            codec->relay(&stored, place);
+        }
+        e = check_finite(name, q.hat, cols, q.n_rows, cols, r, err);
+        if (e) e = err_prefix(err, e, "too large to be stored");
+        if (w_hat) memcpy(w_hat + r * cols, q.hat, q.n_rows * cols * sizeof(float));
+    }
+    free(room);
+    return e;
+}
