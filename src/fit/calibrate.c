@@ -42,6 +42,12 @@ double calibrate_macs_per_token(const fit_job *f) {
 
 static size_t clamp(double v, size_t lo, size_t hi) { return v < (double)lo ? lo : v > (double)hi ? hi : (size_t)v; }
 
+/* Diagonals are known well after a few thousand tokens; second moments of n channels want several n. */
+static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
+    if (!f->feedback) return clamp(scale * 4e12 / macs, 1024, (size_t)(scale * 16384));
+    return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 65536));
+}
+
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = strcmp(f->calib, "none") == 0, large = sample_packs(f);
@@ -53,10 +59,11 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     }
     f->run_model = !(quick && none);
     f->sensitivities = f->run_model && !quick && !f->p->plan_in;
+    f->feedback = !quick && !none && !f->imatrix;
     fit_text *t = &f->text;
     t->len = c->n_ctx_train < MAX_LEN ? c->n_ctx_train : MAX_LEN;
     if (t->len == 0) t->len = MAX_LEN;
-    t->n_seq = (uint32_t)(clamp(scale * 4e12 / macs, 1024, (size_t)(scale * 16384)) / t->len);
+    t->n_seq = (uint32_t)(tokens_wanted(f, scale, macs) / t->len);
     if (t->n_seq == 0) t->n_seq = 1;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;
@@ -130,68 +137,65 @@ snug_err calibrate_text(fit_job *f, snug_error *err) {
 
 /* ---- statistics ---- */
 
-/* Sums of x^2 of one pass; passes are added up in order, whichever thread ran them. */
-typedef struct watcher { double *ms[EDGE_COUNT]; size_t cols[EDGE_COUNT]; } watcher;
-
-static void watch(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
-    watcher *w = user;
-    if (!w->ms[edge] || w->cols[edge] != cols) return;
-    for (size_t t = 0; t < n; t++)
-        for (size_t c = 0; c < cols; c++) w->ms[edge][c] += (double)x[t * ld + c] * (double)x[t * ld + c];
-}
-
-static void set_watch(void *user, graph *g, size_t pass) { graph_watch(g, watch, (watcher *)user + pass); }
-
-static size_t edge_cols(const config *c, int edge) {
-    switch (edge) {
-    case EDGE_ATTN_OUT: return (size_t)c->n_heads * c->head_dim;
-    case EDGE_FFN_MID: return c->n_ff;
-    default: return c->n_embd;
-    }
-}
+static fit_edge *edge_at(const fit_job *f, int layer, int e) { return &f->edge[(size_t)layer * EDGE_COUNT + (size_t)e]; }
 
 static snug_err alloc_edges(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     f->edge = arena_calloc(&f->mem, (size_t)(c->n_layers + 1) * EDGE_COUNT, sizeof *f->edge);
     if (!f->edge) return err_nomem(err, 64);
-    for (size_t i = 0; i < (size_t)(c->n_layers + 1) * EDGE_COUNT; i++) {
-        int edge = (int)(i % EDGE_COUNT);
-        if ((i / EDGE_COUNT == c->n_layers) != (edge == EDGE_HEAD_IN)) continue;
-        f->edge[i] = arena_calloc(&f->mem, edge_cols(c, edge), sizeof(double));
-        if (!f->edge[i]) return err_nomem(err, edge_cols(c, edge) * 8);
-    }
+    for (int l = 0; l <= (int)c->n_layers; l++)
+        for (int e = 0; e < EDGE_COUNT; e++) {
+            if ((l == (int)c->n_layers) != (e == EDGE_HEAD_IN)) continue;
+            size_t cols = edge_cols(c, (graph_edge)e);
+            edge_at(f, l, e)->square = arena_calloc(&f->mem, cols, sizeof(double));
+            edge_at(f, l, e)->left = f->feedback ? arena_calloc(&f->mem, cols, sizeof(double)) : NULL;
+            if (!edge_at(f, l, e)->square || (f->feedback && !edge_at(f, l, e)->left)) return err_nomem(err, 2 * cols * sizeof(double));
+        }
     return SNUG_OK;
 }
 
+static bool load_list(const json_t *list, int e, double *to, size_t n) {
+    return !to || journal_get_doubles(json_array_get(list, (size_t)e), to, n);
+}
+
 static bool load_edges(fit_job *f, int layer) {
-    const json_t *known = journal_find(f->journal, "edges", layer), *ms = json_object_get(known, "ms");
-    if (json_array_size(ms) != EDGE_COUNT) return false;
+    const json_t *known = journal_find(f->journal, "edges", layer), *square = json_object_get(known, "square"), *left = json_object_get(known, "left");
+    if (json_array_size(square) != EDGE_COUNT || json_array_size(left) != EDGE_COUNT) return false;
     for (int e = 0; e < EDGE_COUNT; e++) {
-        double *to = f->edge[(size_t)layer * EDGE_COUNT + e];
-        if (to && !journal_get_doubles(json_array_get(ms, e), to, edge_cols(&f->src->cfg, e))) return false;
+        const fit_edge *to = edge_at(f, layer, e);
+        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
+        if (!load_list(square, e, to->square, n) || !load_list(left, e, to->left, n)) return false;
     }
     return true;
 }
 
 static snug_err save_edges(fit_job *f, int layer, uint64_t state_hash, snug_error *err) {
-    json_t *ms = json_array();
+    json_t *square = json_array(), *left = json_array();
     for (int e = 0; e < EDGE_COUNT; e++) {
-        const double *from = f->edge[(size_t)layer * EDGE_COUNT + e];
-        json_array_append_new(ms, from ? journal_doubles(from, edge_cols(&f->src->cfg, e)) : json_string(""));
+        const fit_edge *from = edge_at(f, layer, e);
+        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
+        json_array_append_new(square, from->square ? journal_doubles(from->square, n) : json_string(""));
+        json_array_append_new(left, from->left ? journal_doubles(from->left, n) : json_string(""));
     }
-    return journal_put(f->journal, "edges", layer, json_pack("{s:o, s:o}", "ms", ms, "state", json_sprintf("%016llx", (unsigned long long)state_hash)), err);
+    return journal_put(f->journal, "edges", layer, json_pack("{s:o, s:o, s:o}", "square", square, "left", left, "state",
+                       json_sprintf("%016llx", (unsigned long long)state_hash)), err);
 }
 
-/* The hidden states after a layer, in one of two slots of the side file: the other still holds those before it. */
-static snug_err save_state(const fit_job *f, int layer, const float *x, size_t bytes, uint64_t *hash, snug_error *err) {
+/* Layers whose work is less are done again rather than kept. */
+static bool worth_keeping(const fit_job *f) {
+    return calibrate_macs_per_token(f) * f->text.n_seq * f->text.len / f->src->cfg.n_layers >= STATE_FROM_SECONDS * 30e9;
+}
+
+snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err) {
     const char *path = journal_state_path(f->journal);
+    const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
     *hash = 0;
-    if (!path || calibrate_macs_per_token(f) * f->text.n_seq * f->text.len / f->src->cfg.n_layers < STATE_FROM_SECONDS * 30e9) return SNUG_OK;
+    if (!path || !worth_keeping(f)) return SNUG_OK;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return err_set(err, SNUG_ERR_IO, "%s: %s", path, strerror(errno));
     snug_err rc = SNUG_OK;
     for (size_t at = 0; at < bytes && rc == SNUG_OK;) {
-        ssize_t n = pwrite(fd, (const uint8_t *)x + at, bytes - at, (off_t)((uint64_t)(layer & 1) * bytes + at));
+        ssize_t n = pwrite(fd, (const uint8_t *)x + at, bytes - at, (off_t)((uint64_t)slot * bytes + at));
         if (n < 0 && errno != EINTR) rc = err_set(err, SNUG_ERR_IO, "%s: writing: %s", path, strerror(errno));
         else if (n > 0) at += (size_t)n;
     }
@@ -201,47 +205,52 @@ static snug_err save_state(const fit_job *f, int layer, const float *x, size_t b
     return rc;
 }
 
-static bool load_state(const fit_job *f, int layer, float *x, size_t bytes) {
-    const char *path = journal_state_path(f->journal), *text = json_string_value(json_object_get(journal_find(f->journal, "edges", layer), "state"));
+bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
+    const char *path = journal_state_path(f->journal), *text = json_string_value(json_object_get(journal_find(f->journal, kind, layer), "state"));
+    const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
     io_file file;
     if (!path || !text || io_open(path, &file, NULL) != SNUG_OK) return false;
-    bool ok = file.bytes >= ((uint64_t)(layer & 1) + 1) * bytes && io_pread(&file, (uint64_t)(layer & 1) * bytes, x, bytes, NULL) == SNUG_OK &&
+    bool ok = file.bytes >= ((uint64_t)slot + 1) * bytes && io_pread(&file, (uint64_t)slot * bytes, x, bytes, NULL) == SNUG_OK &&
               hash_bytes(x, bytes) == strtoull(text, NULL, 16);
     io_close(&file);
     return ok;
 }
 
-static snug_err make_watchers(const fit_job *f, size_t n, arena *mem, watcher **out, snug_error *err) {
-    watcher *list = arena_calloc(mem, n, sizeof *list);
-    for (size_t i = 0; list && i < n; i++)
-        for (int e = 0; e < EDGE_HEAD_IN; e++) {
-            list[i].cols[e] = edge_cols(&f->src->cfg, e);
-            list[i].ms[e] = arena_calloc(mem, list[i].cols[e], sizeof(double));
-            if (!list[i].ms[e]) return err_nomem(err, list[i].cols[e] * sizeof(double));
-        }
-    *out = list;
-    return list ? SNUG_OK : err_nomem(err, n * sizeof *list);
+/* What the sums say: mean squares, and what of them the later channels do not explain. Where H cannot be factored (dead or broken
+ * channels), nothing is explained. */
+static snug_err take_moments(fit_job *f, int layer, const moments *m, snug_error *err) {
+    for (int e = 0; e < EDGE_COUNT; e++) {
+        const fit_edge *to = edge_at(f, layer, e);
+        if (!m->want[e]) continue;
+        for (size_t j = 0; j < m->cols[e]; j++) to->square[j] = moments_square(m, (graph_edge)e, j);
+        if (!to->left) continue;
+        hessian h;
+        snug_err rc = hessian_factor(&m->sum[e], FIT_DAMPING, f->threads, &h, err);
+        if (rc == SNUG_ERR_NOMEM) return rc;
+        for (size_t j = 0; j < m->cols[e]; j++) to->left[j] = rc == SNUG_OK ? (double)h.d[j] : to->square[j];
+        if (rc == SNUG_OK) hessian_close(&h);
+    }
+    return SNUG_OK;
 }
 
 static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_error *err) {
     arena mem = {0};
     layer_weights lw;
-    watcher *watched = NULL;
-    size_t n_passes = forward_passes(w, f->text.n_seq);
-    double n = (double)f->text.n_seq * f->text.len;
-    snug_err rc = make_watchers(f, n_passes, &mem, &watched, err);
-    if (rc == SNUG_OK) rc = layer_read(f->src, layer, &mem, &lw, err);
-    if (rc == SNUG_OK) rc = forward_layer(w, layer, &lw, f->text.n_seq, f->text.len, &x, 1, set_watch, watched, err);
-    for (size_t i = 0; i < w->n_lanes; i++) graph_watch(w->lane[i].g, NULL, NULL);
-    for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
-        double *ms = f->edge[(size_t)layer * EDGE_COUNT + e];
-        for (size_t c = 0; c < watched[0].cols[e]; c++) {
-            ms[c] = 0;
-            for (size_t i = 0; i < n_passes; i++) ms[c] += watched[i].ms[e][c];
-            ms[c] /= n;
-        }
-    }
+    moments m = {.full = f->feedback};
+    for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = true;
+    snug_err rc = layer_read(f->src, layer, &mem, &lw, err);
+    if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, false, &m, err);
     arena_fini(&mem);
+    if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);
+    moments_close(&m);
+    return rc;
+}
+
+static snug_err head_statistics(fit_job *f, const float *x, snug_error *err) {
+    moments m = {.want[EDGE_HEAD_IN] = true, .full = f->feedback};
+    snug_err rc = moments_head(f, x, &m, err);
+    if (rc == SNUG_OK) rc = take_moments(f, (int)f->src->cfg.n_layers, &m, err);
+    moments_close(&m);
     return rc;
 }
 
@@ -255,18 +264,18 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     meter_begin(&f->meter, f->stage_stats);
     forward w = {0};
     float *x = malloc(n * d * sizeof *x);
-    rc = x ? forward_open(f, f->text.len, &w, err) : err_nomem(err, n * d * sizeof *x);
-    if (rc == SNUG_OK && first > 0 && load_state(f, first - 1, x, n * d * sizeof *x)) meter_skip(&f->meter, (uint64_t)first);
+    rc = x ? forward_open(f, NULL, f->text.len, &w, err) : err_nomem(err, n * d * sizeof *x);
+    if (rc == SNUG_OK && first > 0 && calibrate_load_state(f, (first - 1) & 1, "edges", first - 1, x)) meter_skip(&f->meter, (uint64_t)first);
     else first = 0;
     if (rc == SNUG_OK && first == 0) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
     for (int l = first; l < n_layers && rc == SNUG_OK; l++) {
         uint64_t hash;
         rc = meter_update(&f->meter, (uint64_t)l, NULL, err);
         if (rc == SNUG_OK) rc = one_layer(f, &w, l, x, err);
-        if (rc == SNUG_OK) rc = save_state(f, l, x, n * d * sizeof *x, &hash, err);
+        if (rc == SNUG_OK) rc = calibrate_save_state(f, l & 1, x, &hash, err);
         if (rc == SNUG_OK) rc = save_edges(f, l, hash, err);
     }
-    if (rc == SNUG_OK) rc = head_edge(f, x, n, f->edge[(size_t)n_layers * EDGE_COUNT + EDGE_HEAD_IN], err);
+    if (rc == SNUG_OK) rc = head_statistics(f, x, err);
     if (rc == SNUG_OK) rc = save_edges(f, n_layers, 0, err);
     if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)n_layers, NULL, err);
     forward_close(&w);

@@ -3,7 +3,7 @@
  * Memory: one window of panels' payloads and one panel of f32 rows per worker. Panels depend on shapes alone and rows are encoded
  * independently, so the bytes are the same for any number of threads. After each tensor its data are made durable, then the
  * journal gets its checksums; a resumed fit reads back what the journal claims and encodes again what does not match. */
-#include "fit/fit.h"
+#include "fit/encode.h"
 
 #include "base/checked.h"
 #include "base/err.h"
@@ -17,21 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
-
-typedef struct encoder {
-    fit_job *f;
-    io_writer out;
-    uint64_t data_at;  /* where the data section begins in the file */
-    uint64_t *offset;  /* (n, WEIGHT_MAX_TERMS), in the data section */
-    double done;       /* for the meter: weights, each worth what its codec takes beside the others (1 on average) */
-    double mean_s;     /* a thread's seconds per weight; 0: not known of all */
-} encoder;
+enum { PANEL_WEIGHTS = 16384, FEEDBACK_ROWS = 64 /* share a pass over the second moments */, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
 
 typedef struct panel_job {
     const fit_job *f;
     const fit_tensor *t;
     comp_term term;
+    const hessian *h;
     uint64_t row0, n_rows, panel_rows; /* the window */
     uint8_t *dst;
     float **rows; /* per worker */
@@ -48,16 +40,18 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         snug_err rc = store_read_rows(j->f->src, s, j->row0 + first, n, w, NULL);
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
             if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
-        if (rc == SNUG_OK)
-            rc = solve_rtn_to(artifact_layout(j->f, j->term.codec), j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance,
-                              j->f->p->effort, dst, NULL, NULL);
+        const wt_layout layout = artifact_layout(j->f, j->term.codec);
+        if (rc == SNUG_OK && j->h)
+            rc = solve_ldlq(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->h, j->f->p->effort, dst, NULL, NULL);
+        else if (rc == SNUG_OK)
+            rc = solve_rtn_to(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance, j->f->p->effort, dst, NULL, NULL);
         j->rc[i] = rc;
     }
 }
 
 /* A panel: about PANEL_WEIGHTS weights, whole tiles, and whole heads where reading rows means reading heads. */
-static uint64_t panel_rows_of(const store_tensor *s, uint64_t tile) {
-    uint64_t rows = round_up(max_u64(1, PANEL_WEIGHTS / s->cols), tile);
+static uint64_t panel_rows_of(const store_tensor *s, uint64_t tile, bool feedback) {
+    uint64_t rows = round_up(max_u64(feedback ? FEEDBACK_ROWS : 1, PANEL_WEIGHTS / s->cols), tile);
     if (s->permute_heads) rows = round_up(rows, s->rows / s->permute_heads);
     return rows;
 }
@@ -89,11 +83,11 @@ static void expect(encoder *e) {
     meter_set_cost(&e->f->meter, e->f->stage_encode, seconds);
 }
 
-static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
+static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, uint64_t at, hash_state *h, snug_error *err) {
     fit_job *f = e->f;
     const store_tensor *s = t->t;
-    panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0]};
-    j.panel_rows = panel_rows_of(s, artifact_layout(f, j.term.codec) == WT_PANELS ? KERN_PANEL_ROWS : j.term.codec->tile_rows);
+    panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0], .h = moments};
+    j.panel_rows = panel_rows_of(s, artifact_layout(f, j.term.codec) == WT_PANELS ? KERN_PANEL_ROWS : j.term.codec->tile_rows, moments);
     uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows)), n_panels = div_up(window, j.panel_rows);
     uint64_t bytes = j.term.codec->bytes(j.term.params, window, s->cols);
     j.dst = malloc(bytes);
@@ -103,7 +97,7 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, uint64_t at, hash_state *
     for (int i = 0; i < f->threads && rc == SNUG_OK; i++)
         if (!(j.rows[i] = malloc(min_u64(j.panel_rows, s->rows) * s->cols * sizeof(float)))) rc = err_nomem(err, j.panel_rows * s->cols * 4);
     for (; j.row0 < s->rows && rc == SNUG_OK; j.row0 += window) {
-        rc = meter_update(&f->meter, (uint64_t)(e->done + worth(e, t) * (double)(j.row0 * s->cols)), s->name, err);
+        rc = meter_update(&f->meter, (uint64_t)fmin(e->done + worth(e, t) * (double)(j.row0 * s->cols), 0.999 * e->all), s->name, err);
         if (rc != SNUG_OK) break;
         j.n_rows = min_u64(window, s->rows - j.row0);
         n_panels = div_up(j.n_rows, j.panel_rows);
@@ -194,17 +188,17 @@ static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_e
 }
 
 static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
-    if (t->t != &e->f->rope_tensor) return encode_rows(e, t, at, h, err);
+    if (t->t != &e->f->rope_tensor) return encode_rows(e, t, NULL, at, h, err);
     return put(e, at, (const uint8_t *)e->f->rope_freqs, t->t->cols * sizeof(float), h, err); /* f32, little endian like us */
 }
 
-static snug_err encode_tensor(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+static snug_err encode_tensor(encoder *e, fit_tensor *t, const hessian *moments, const uint64_t *at, snug_error *err) {
     const comp *c = &t->menu.cand[t->choice].comp;
     if (t->t != &e->f->rope_tensor && menu_is_copy(t->t, c)) return copy_terms(e, t, at, err);
     if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, at, err);
     hash_state *h = hash_create();
     if (!h) return err_nomem(err, 64);
-    snug_err rc = t->matrix ? encode_rows(e, t, at[0], h, err) : write_vector(e, t, at[0], h, err);
+    snug_err rc = t->matrix ? encode_rows(e, t, moments, at[0], h, err) : write_vector(e, t, at[0], h, err);
     t->checksum[0] = hash_digest(h);
     hash_destroy(h);
     return rc;
@@ -212,15 +206,17 @@ static snug_err encode_tensor(encoder *e, fit_tensor *t, const uint64_t *at, snu
 
 /* ---- resume ---- */
 
-static bool read_back(const encoder *e, uint64_t at, uint64_t bytes, uint64_t *checksum) {
+/* to: room for all of it, or NULL. */
+static bool read_back(const encoder *e, uint64_t at, uint64_t bytes, uint8_t *to, uint64_t *checksum) {
     hash_state *h = hash_create();
-    uint8_t *chunk = malloc(COPY_CHUNK);
-    bool ok = h && chunk;
+    uint8_t *chunk = to ? NULL : malloc(COPY_CHUNK);
+    bool ok = h && (to || chunk);
     for (uint64_t done = 0; ok && done < bytes;) {
-        ssize_t n = pread(e->out.fd, chunk, min_u64(COPY_CHUNK, bytes - done), (off_t)(e->data_at + at + done));
+        uint8_t *dst = to ? to + done : chunk;
+        ssize_t n = pread(e->out.fd, dst, min_u64(COPY_CHUNK, bytes - done), (off_t)(e->data_at + at + done));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) ok = false;
-        else hash_update(h, chunk, (size_t)n), done += (uint64_t)n;
+        else hash_update(h, dst, (size_t)n), done += (uint64_t)n;
     }
     if (ok) *checksum = hash_digest(h);
     free(chunk);
@@ -237,7 +233,7 @@ static bool is_done(const encoder *e, size_t i) {
     for (uint32_t k = 0; k < c->n_terms; k++) {
         const char *text = json_string_value(json_array_get(known, k));
         uint64_t found;
-        if (!text || !read_back(e, e->offset[i * WEIGHT_MAX_TERMS + k], comp_term_bytes(c, k, t->t->rows, t->t->cols), &found)) return false;
+        if (!text || !read_back(e, e->offset[i * WEIGHT_MAX_TERMS + k], comp_term_bytes(c, k, t->t->rows, t->t->cols), NULL, &found)) return false;
         if (found != strtoull(text, NULL, 16)) return false;
         t->checksum[k] = found;
     }
@@ -267,31 +263,56 @@ static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, 
     return SNUG_OK;
 }
 
+snug_err encode_one(encoder *e, size_t i, const hessian *h, snug_error *err) {
+    fit_job *f = e->f;
+    fit_tensor *t = &f->tensor[i];
+    const uint64_t *at = &e->offset[i * WEIGHT_MAX_TERMS];
+    double weights = worth(e, t) * (double)t->t->rows * (double)t->t->cols;
+    snug_err rc = SNUG_OK;
+    if (t->skipped) {
+        e->skipped += weights;
+        meter_skip(&f->meter, (uint64_t)e->skipped);
+    } else {
+        rc = encode_tensor(e, t, h, at, err);
+        if (rc == SNUG_OK) rc = pad_tensor(e, t, at, err);
+        if (rc == SNUG_OK) rc = record_tensor(e, i, err);
+    }
+    e->done += weights;
+    return rc == SNUG_OK ? meter_update(&f->meter, (uint64_t)fmin(e->done, 0.999 * e->all), t->t->name, err) : rc;
+}
+
+snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, snug_error *err) {
+    const fit_tensor *t = &e->f->tensor[i];
+    const comp *c = &t->menu.cand[t->choice].comp;
+    *out = (weight){.rows = t->t->rows, .cols = t->t->cols};
+    for (uint32_t k = 0; k < c->n_terms; k++) {
+        uint64_t bytes = comp_term_bytes(c, k, t->t->rows, t->t->cols), at = e->data_at + e->offset[i * WEIGHT_MAX_TERMS + k], checksum;
+        uint8_t *payload = arena_alloc(mem, bytes);
+        if (!payload) return err_nomem(err, bytes);
+        if (!read_back(e, at - e->data_at, bytes, payload, &checksum) || checksum != t->checksum[k])
+            return err_set(err, SNUG_ERR_IO, "%s: %s cannot be read back", e->out.part_path, t->t->name);
+        snug_err rc = wt_open(c->term[k].codec, c->term[k].params, t->t->rows, t->t->cols, payload, bytes, &out->term[k].wt, err);
+        if (rc != SNUG_OK) return rc;
+        out->term[k].wt.layout = artifact_layout(e->f, c->term[k].codec);
+        out->n_terms++;
+    }
+    return SNUG_OK;
+}
+
 static snug_err encode_tensors(encoder *e, snug_error *err) {
     fit_job *f = e->f;
     snug_err rc = SNUG_OK;
-    double skipped = 0;
-    uint64_t all = 0;
     expect(e);
     meter_begin(&f->meter, f->stage_encode);
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+    for (size_t i = 0; i < f->n; i++) {
         fit_tensor *t = &f->tensor[i];
-        const uint64_t *at = &e->offset[i * WEIGHT_MAX_TERMS];
-        double weights = worth(e, t) * (double)t->t->rows * (double)t->t->cols;
-        all += t->t->rows * t->t->cols;
+        e->all += (double)t->t->rows * (double)t->t->cols;
         t->skipped = t->matrix && journal_is_resumed(f->journal) && is_done(e, i);
-        if (t->skipped) {
-            skipped += weights;
-            meter_skip(&f->meter, (uint64_t)skipped);
-        } else {
-            rc = encode_tensor(e, t, at, err);
-            if (rc == SNUG_OK) rc = pad_tensor(e, t, at, err);
-            if (rc == SNUG_OK) rc = record_tensor(e, i, err);
-        }
-        e->done += weights;
-        if (rc == SNUG_OK && i + 1 < f->n) rc = meter_update(&f->meter, (uint64_t)e->done, t->t->name, err);
     }
-    return rc == SNUG_OK ? meter_update(&f->meter, all, NULL, err) : rc;
+    if (f->feedback) rc = encode_layers(e, err);
+    else
+        for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = encode_one(e, i, NULL, err);
+    return rc == SNUG_OK ? meter_update(&f->meter, (uint64_t)e->all, NULL, err) : rc;
 }
 
 snug_err encode_all(fit_job *f, snug_error *err) {

@@ -18,7 +18,8 @@
 #include "model/store.h"
 #include "plan/plan.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 1 };
+enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 2 };
+#define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
 /* The text that statistics are taken on: n_seq sequences of len tokens. The first sens_len tokens of the first sens_seq
@@ -29,6 +30,12 @@ typedef struct fit_text {
     uint64_t hash;
 } fit_text;
 
+/* What calibration says of an input edge's channels. */
+typedef struct fit_edge {
+    double *square; /* (cols): mean x^2; NULL: nothing is known of this edge */
+    double *left;   /* (cols): D of the factored second moments (solve/hessian.h); NULL: not asked for */
+} fit_edge;
+
 /* One measured answer of the model to an error in one weight. */
 typedef struct fit_point { double error, kl; } fit_point; /* relative error in the importance metric; nats per token */
 
@@ -36,7 +43,7 @@ typedef struct fit_tensor {
     const store_tensor *t;
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
-    double norm2;             /* sum a w^2 over the rows that the menu looked at, per row */
+    const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
     double alpha;             /* nats per unit of relative error */
     size_t n_points;
     fit_point point[FIT_MAX_POINTS]; /* rising error: the curve of loss on error, where it was measured */
@@ -63,7 +70,8 @@ typedef struct fit_job {
     bool sensitivities;       /* measured, not from the table */
     bool small;               /* so small that real encodings are measured, not noise alone */
     fit_text text;
-    double **edge;            /* [layer * EDGE_COUNT + edge]: mean x^2 per channel, or NULL; the head's edge: layer n_layers */
+    bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
+    fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
     fit_imatrix *imatrix;
     size_t n;
     fit_tensor *tensor;       /* parallel to src->tensors, plus rope_freqs.weight when the target needs it */
@@ -134,6 +142,9 @@ snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or
 snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
+/* Hidden states (all tokens, n_embd) in a slot of the side file, with the hash that the layer's record of this kind will hold as "state". */
+snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err);
+bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x);
 snug_err sample_text(fit_job *f, snug_error *err);          /* "self" */
 bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);

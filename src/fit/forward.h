@@ -3,6 +3,7 @@
 #ifndef FIT_FORWARD_H
 #define FIT_FORWARD_H
 #include "fit/fit.h"
+#include "solve/hessian.h"
 
 /* One graph with a one-layer cache. */
 typedef struct forward_lane {
@@ -27,14 +28,32 @@ typedef struct forward {
 /* Called before a pass with its number and the graph that runs it, e.g. to set its watch; may be NULL. */
 typedef void (*forward_pass_fn)(void *user, graph *g, size_t pass);
 
-/* For sequences of up to len tokens. */
-snug_err forward_open(fit_job *f, uint32_t len, forward *out, snug_error *err);
+/* For sequences of up to len tokens. cfg: how q and k rows stand in the layers that will be run (NULL: as the source has them). */
+snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out, snug_error *err);
 void forward_close(forward *w);
 size_t forward_passes(const forward *w, uint32_t n_seq);
 /* Each of the n_x hidden states x[i] (n_seq * len, n_embd), in place, through a layer; every sequence starts at position 0. Passes
  * are numbered over all x. */
 snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *const *x, size_t n_x,
                        forward_pass_fn before, void *user, snug_error *err);
+
+/* ---- moments.c ---- */
+/* What calibration sums up at the edges of one layer, over all tokens. */
+typedef struct moments {
+    bool want[EDGE_COUNT];
+    bool full;                     /* x x^T, else x^2 alone */
+    size_t cols[EDGE_COUNT];
+    hessian_sum sum[EDGE_COUNT];   /* full  */
+    double *square[EDGE_COUNT];    /* else: (cols), sums of x^2 */
+} moments;
+size_t edge_cols(const config *c, graph_edge edge);
+/* Sums for the wanted edges (want, full are given). x (all tokens, n_embd): taken through the layer in place, or (keep) left alone, and then
+ * the layer is run no further than needed. Release with moments_close. */
+snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, bool keep, moments *m, snug_error *err);
+/* The same of the head's input: what the hidden states after the last layer are when normed. */
+snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err);
+double moments_square(const moments *m, graph_edge e, size_t col); /* the mean of x^2 */
+void moments_close(moments *m);
 
 /* How a weight is disturbed: by noise with independent, uniformly distributed entries (what rounding leaves behind), or by
  * being stored in a codec. Rows are disturbed independently of each other, each from its own random stream. */
@@ -58,7 +77,7 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
  * tokens, so nothing of the vocabulary's size is held. */
 typedef struct head_variant { const float *x; const perturb *head; } head_variant; /* x (n, n_embd) before the final norm */
 snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n, double *kl, snug_error *err);
-/* Mean squares of the head's input. */
-snug_err head_edge(const fit_job *f, const float *x, size_t n, double *ms, snug_error *err);
+/* The gain of the norm before the head: (n_embd). */
+snug_err head_gain(const fit_job *f, float *gain, snug_error *err);
 const store_tensor *head_tensor(const fit_job *f);
 #endif

@@ -134,7 +134,7 @@ static void norm_rows(void *user, size_t begin, size_t end, int worker) {
     }
 }
 
-static snug_err read_gain(const fit_job *f, float *gain, snug_error *err) {
+snug_err head_gain(const fit_job *f, float *gain, snug_error *err) {
     const store_tensor *t = store_find(f->src, ROLE_OUT_NORM, -1);
     return store_read_rows(f->src, t, 0, 1, gain, err);
 }
@@ -225,7 +225,7 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
     bool ok = x && gain && head && disturbed && from && w && j.logits && j.token && j.var && j.scratch;
     weight shape = weight_of_f32(head, rows, j.d);
     for (int i = 0; i < f->threads && ok; i++) ok = (j.scratch[i] = arena_alloc(&mem, weight_scratch_bytes(&shape, TOKEN_TILE) + 64)) != NULL;
-    snug_err rc = ok ? read_gain(f, gain, err) : err_nomem(err, j.n_sets * tokens * rows * sizeof *j.logits);
+    snug_err rc = ok ? head_gain(f, gain, err) : err_nomem(err, j.n_sets * tokens * rows * sizeof *j.logits);
     j.x = x;
     j.w = w;
     for (size_t v = 0; v < n_variants; v++) kl[v] = 0;
@@ -239,18 +239,5 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
     }
     for (size_t v = 0; v < n_variants; v++) kl[v] /= (double)n;
     arena_fini(&mem);
-    return rc;
-}
-
-snug_err head_edge(const fit_job *f, const float *x, size_t n, double *ms, snug_error *err) {
-    size_t d = f->src->cfg.n_embd;
-    float *gain = malloc(2 * d * sizeof *gain), *row = gain + d;
-    snug_err rc = gain ? read_gain(f, gain, err) : err_nomem(err, 2 * d * sizeof *gain);
-    memset(ms, 0, d * sizeof *ms);
-    for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
-        kern()->rmsnorm(x + i * d, gain, f->src->cfg.norm_eps, d, row);
-        for (size_t c = 0; c < d; c++) ms[c] += (double)row[c] * (double)row[c] / (double)n;
-    }
-    free(gain);
     return rc;
 }

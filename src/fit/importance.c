@@ -2,23 +2,31 @@
  *
  * From an imatrix where it has the tensor, else from the calibration statistics of the tensor's input edge (q, k and v share
  * one, gate and up too). The embedding is looked up, not multiplied: its columns count alike as an input; where it is the head as
- * well, the head's edge counts for half. */
+ * well, the head's edge counts for half.
+ *
+ * Where matrices are encoded with error feedback, what a column's error costs in the end is D of the factored second moments: the part of
+ * its input that later columns cannot make up for. Menus weigh errors with that, and compare them with the weight's whole importance. */
 #include "fit/fit.h"
 
 #include "base/err.h"
 
 #include <math.h>
 
-static snug_err from_edge(fit_job *f, fit_tensor *t, const double *ms, double share, snug_error *err) {
+static snug_err from_edge(fit_job *f, fit_tensor *t, const fit_edge *edge, double share, snug_error *err) {
     uint64_t cols = t->t->cols;
-    float *a = arena_calloc(&f->mem, cols, sizeof *a);
-    if (!a) return err_nomem(err, cols * sizeof *a);
+    bool feedback = edge->left && share == 1;
+    float *a = arena_calloc(&f->mem, cols, sizeof *a), *left = feedback ? arena_calloc(&f->mem, cols, sizeof *left) : NULL;
+    if (!a || (feedback && !left)) return err_nomem(err, cols * sizeof *a);
     double mean = 0;
-    for (uint64_t j = 0; j < cols; j++) mean += ms[j] / (double)cols;
+    for (uint64_t j = 0; j < cols; j++) mean += edge->square[j] / (double)cols;
     if (!(mean > 0) || !isfinite(mean)) return SNUG_OK; /* says nothing */
-    /* A column that calibration hardly used still must not be ruined: 1/1000 of the mean is the least. */
-    for (uint64_t j = 0; j < cols; j++) a[j] = (float)(share * fmax(ms[j] / mean, 1e-3) + (1 - share));
+    for (uint64_t j = 0; j < cols; j++) {
+        /* A column that calibration hardly used still must not be ruined: 1/1000 of the mean is the least. */
+        a[j] = (float)(share * fmax(edge->square[j] / mean, 1e-3) + (1 - share));
+        if (left) left[j] = (float)fmax(edge->left[j] / mean, 1e-6);
+    }
     t->importance = a;
+    t->unexplained = left;
     return SNUG_OK;
 }
 
@@ -36,8 +44,8 @@ snug_err importance_set(fit_job *f, snug_error *err) {
         graph_edge edge = tied ? EDGE_HEAD_IN : role_edge(t->t->role);
         if (edge == EDGE_COUNT) continue;
         size_t layer = edge == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)t->t->layer;
-        const double *ms = f->edge[layer * EDGE_COUNT + edge];
-        snug_err rc = ms ? from_edge(f, t, ms, tied ? 0.5 : 1.0, err) : SNUG_OK;
+        const fit_edge *e = &f->edge[layer * EDGE_COUNT + edge];
+        snug_err rc = e->square ? from_edge(f, t, e, tied ? 0.5 : 1.0, err) : SNUG_OK;
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;

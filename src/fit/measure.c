@@ -362,7 +362,7 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
             for (int k = 0; k < g; k++) s->macs += group_macs(f, k) * (double)s->n;
             meter_skip(&f->meter, (uint64_t)(s->macs / MEASURE_UNIT));
             s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
-            rc = s->clean ? forward_open(f, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
+            rc = s->clean ? forward_open(f, NULL, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
         }
         if (rc == SNUG_OK) rc = measure_group(s, g, err);

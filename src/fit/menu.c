@@ -116,7 +116,7 @@ static const char *fallback_note(fit_job *f, const store_tensor *t) {
 
 typedef struct trial { /* one tensor's measurement: candidates x panels */
     const fit_job *f;
-    const float *w, *a;
+    const float *w, *a, *whole; /* a: what errors cost; whole: what they are compared with */
     size_t n_rows, cols, panel_rows, n_panels;
     const cand *cand;
     int effort;
@@ -124,13 +124,21 @@ typedef struct trial { /* one tensor's measurement: candidates x panels */
     snug_err *rc;
 } trial;
 
+static double norm2(const float *w, size_t n_rows, size_t cols, const float *a) {
+    double sum = 0;
+    for (size_t i = 0; i < n_rows * cols; i++) sum += (double)a[i % cols] * w[i] * w[i];
+    return sum;
+}
+
 static void measure_panels(void *user, size_t begin, size_t end, int worker) {
     trial *t = user;
     for (size_t i = begin; i < end; i++) {
         const cand *c = &t->cand[i / t->n_panels];
         size_t row = i % t->n_panels * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
         double began = clock_seconds();
-        t->rc[i] = solve_error(&c->comp, t->w + row * t->cols, t->cols, n, t->cols, t->a, t->effort, &t->err2[i], &t->norm2[i], NULL);
+        const float *w = t->w + row * t->cols;
+        t->rc[i] = solve_error(&c->comp, w, t->cols, n, t->cols, t->a, t->effort, &t->err2[i], &t->norm2[i], NULL);
+        if (t->whole != t->a) t->norm2[i] = norm2(w, n, t->cols, t->whole);
         t->seconds[i] = clock_seconds() - began;
     }
 }
@@ -164,7 +172,7 @@ static snug_err check_finite(const char *name, const float *w, size_t n, snug_er
 static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, snug_error *err) {
     const store_tensor *s = t->t;
     uint64_t rows = min_u64(s->rows, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
-    trial m = {.f = f, .a = t->importance, .n_rows = rows, .cols = s->cols, .cand = list,
+    trial m = {.f = f, .a = t->unexplained ? t->unexplained : t->importance, .whole = t->importance, .n_rows = rows, .cols = s->cols, .cand = list,
                .effort = f->p->effort, .panel_rows = max_u64(1, PANEL_WEIGHTS / s->cols)};
     m.n_panels = div_up(rows, m.panel_rows);
     size_t tasks = n * m.n_panels;

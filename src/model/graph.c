@@ -106,6 +106,7 @@ snug_err graph_create(const config *cfg, const graph_params *p, const float *rop
     g->cfg = *cfg;
     g->p = normal(p);
     g->map = map;
+    g->until = EDGE_HEAD_IN;
     g->map_bytes = bytes;
     carver c = {.base = map};
     carve_all(g, &c);
@@ -121,6 +122,8 @@ void graph_destroy(graph **g) {
     free(*g);
     *g = NULL;
 }
+
+void graph_until(graph *g, graph_edge last) { g->until = last; }
 
 void graph_watch(graph *g, graph_watch_fn fn, void *user) {
     g->watch = fn;

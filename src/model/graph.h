@@ -40,6 +40,8 @@ size_t graph_scratch_bytes(const layer_weights *lw, uint32_t max_batch);
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
+/* Layers end when `last` has been told of, whatever state that leaves x in; EDGE_HEAD_IN (as created): they run to their end. */
+void graph_until(graph *g, graph_edge last);
 
 /* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
  * result never depends on the other items, on n or on threads. */

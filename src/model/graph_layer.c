@@ -97,6 +97,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim, q = (size_t)c->n_heads * c->head_dim;
     graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM]);
     graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
+    if (g->until == EDGE_ATTN_IN) return SNUG_OK;
     graph_job qkv[] = {
         {&p->lw->w[ROLE_Q], g->attn, g->attn_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, qkv, 3, err);
@@ -106,6 +107,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     append_all(p);
     graph_attend(g, p->kv_layer, p->window, p->items, n);
     graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
+    if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
     if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;
     add_pass add = {p, p->lw->vec[ROLE_O_BIAS]};
@@ -119,11 +121,13 @@ static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     size_t n = p->n;
     graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM]);
     graph_tell(g, layer, EDGE_FFN_IN, g->norm, n, c->n_embd, g->embd_ld);
+    if (g->until == EDGE_FFN_IN) return SNUG_OK;
     graph_job jobs[] = {{&p->lw->w[ROLE_GATE], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
     if (rc) return rc;
     thread_for(graph_threads(g, 8.0 * (double)(n * c->n_ff)), n, 8, gate_rows, p);
     graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
+    if (g->until == EDGE_FFN_MID) return SNUG_OK;
     graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};
     if ((rc = graph_matmul(g, g->gate, n, c->n_ff, g->ff_ld, &down, 1, err))) return rc;
     add_pass add = {p, NULL};
@@ -142,5 +146,5 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
                     .n = n,
                     .x = x};
     snug_err rc = attention_half(&p, layer, err);
-    return rc ? rc : ffn_half(&p, layer, err);
+    return rc || g->until <= EDGE_ATTN_OUT ? rc : ffn_half(&p, layer, err);
 }

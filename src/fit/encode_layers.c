@@ -1,0 +1,197 @@
+/* Encoding with error feedback: layer by layer, and within a layer edge by edge, each matrix sees the second moments of what it will be
+ * fed in the finished model: the activations behind everything that is compressed already.
+ *
+ *     embedding -> x;  per layer:  norm -> q k v,  attention -> o,  norm -> gate up,  their product -> down;  x through the layer
+ *
+ * Memory: the layer as the source has it and as it is compressed, one matrix of second moments and its factor, the hidden states x and
+ * one slab of activations. After each layer x goes to the side file, so that a killed fit repeats one layer at most. */
+#include "fit/encode.h"
+#include "fit/forward.h"
+
+#include "base/err.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { STATE_SLOT = 2 }; /* 0 and 1 are calibration's */
+
+typedef struct prefix {
+    encoder *e;
+    config cfg;  /* with q and k rows as artifacts have them */
+    forward fwd;
+    float *x;    /* (all tokens, n_embd): behind the layers so far */
+} prefix;
+
+static bool is_tied_head(const fit_job *f, const fit_tensor *t) { return t->t->role == ROLE_HEAD && f->src->cfg.tied; }
+
+static bool all_done(const fit_job *f, int layer) {
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tensor[i].matrix && f->tensor[i].t->layer == layer && !f->tensor[i].skipped) return false;
+    return true;
+}
+
+static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !t->skipped && !is_tied_head(f, t)) return true;
+    }
+    return false;
+}
+
+/* ---- one edge ---- */
+
+/* The matrices of an edge, with its moments; where those cannot be factored, without. */
+static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments *m, snug_error *err) {
+    fit_job *f = p->e->f;
+    hessian h = {0};
+    bool has = false;
+    snug_err rc = SNUG_OK;
+    if (m) {
+        rc = hessian_factor(&m->sum[edge], FIT_DAMPING, f->threads, &h, err);
+        if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
+        has = rc == SNUG_OK;
+        rc = SNUG_OK;
+    }
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
+        if (m && !has) t->menu.note = "without feedback: its inputs' second moments cannot be factored";
+        rc = encode_one(p->e, i, has && !is_tied_head(f, t) ? &h : NULL, err);
+    }
+    if (has) hessian_close(&h);
+    return rc;
+}
+
+/* ---- a layer ---- */
+
+/* Vectors stay as they are; those of q and k in the artifact's order. */
+static snug_err read_layer(const prefix *p, int layer, arena *mem, layer_weights *lw, snug_error *err) {
+    const store *src = p->e->f->src;
+    snug_err rc = layer_read(src, layer, mem, lw, err);
+    for (int r = ROLE_MATRICES; r < ROLE_COUNT && rc == SNUG_OK; r++) {
+        const store_tensor *t = lw->vec[r] ? store_find(src, (tensor_role)r, layer) : NULL;
+        if (!t || !t->permute_heads) continue;
+        float *v = arena_alloc(mem, t->cols * sizeof *v);
+        rc = v ? store_read_rows(src, t, 0, 1, v, err) : err_nomem(err, t->cols * sizeof *v);
+        lw->vec[r] = v;
+    }
+    return rc;
+}
+
+static snug_err take_compressed(const prefix *p, int layer, graph_edge edge, arena *mem, layer_weights *lw, snug_error *err) {
+    const fit_job *f = p->e->f;
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge) rc = encode_read_back(p->e, i, mem, &lw->w[t->t->role], err);
+    }
+    return rc;
+}
+
+static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
+    fit_job *f = p->e->f;
+    arena mem = {0};
+    layer_weights lw;
+    snug_err rc = read_layer(p, layer, &mem, &lw, err);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
+        if (!f->tensor[i].matrix && f->tensor[i].t->layer == layer) rc = encode_one(p->e, i, NULL, err);
+    for (int edge = EDGE_ATTN_IN; edge <= EDGE_FFN_MID && rc == SNUG_OK; edge++) {
+        bool open = edge_open(f, layer, (graph_edge)edge);
+        moments m = {.full = true};
+        m.want[edge] = open;
+        if (open) rc = moments_layer(&p->fwd, layer, &lw, p->x, true, &m, err);
+        if (rc == SNUG_OK) rc = encode_edge(p, layer, (graph_edge)edge, open ? &m : NULL, err);
+        moments_close(&m);
+        if (rc == SNUG_OK) rc = take_compressed(p, layer, (graph_edge)edge, &mem, &lw, err);
+    }
+    if (rc == SNUG_OK) rc = forward_layer(&p->fwd, layer, &lw, f->text.n_seq, f->text.len, &p->x, 1, NULL, NULL, err);
+    arena_fini(&mem);
+    return rc;
+}
+
+static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
+    uint64_t hash;
+    snug_err rc = calibrate_save_state(p->e->f, STATE_SLOT + (layer & 1), p->x, &hash, err);
+    if (rc != SNUG_OK) return rc;
+    return journal_put(p->e->f->journal, "layer", layer, json_pack("{s:o}", "state", json_sprintf("%016llx", (unsigned long long)hash)), err);
+}
+
+/* ---- what is in no layer ---- */
+
+static snug_err encode_outer(encoder *e, bool head, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < e->f->n && rc == SNUG_OK; i++) {
+        const fit_tensor *t = &e->f->tensor[i];
+        if (t->t->layer < 0 && (t->matrix && t->t->role == ROLE_HEAD) == head) rc = encode_one(e, i, NULL, err);
+    }
+    return rc;
+}
+
+static snug_err encode_head(prefix *p, snug_error *err) {
+    fit_job *f = p->e->f;
+    if (!edge_open(f, -1, EDGE_HEAD_IN)) return encode_outer(p->e, true, err);
+    moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
+    snug_err rc = moments_head(f, p->x, &m, err);
+    if (rc == SNUG_OK) rc = encode_edge(p, -1, EDGE_HEAD_IN, &m, err);
+    moments_close(&m);
+    return rc;
+}
+
+/* The compressed embedding's rows, one at a time: the texts have few tokens beside the vocabulary. */
+static snug_err embed(prefix *p, snug_error *err) {
+    const fit_job *f = p->e->f;
+    arena mem = {0};
+    weight w = {0};
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
+        if (f->tensor[i].matrix && f->tensor[i].t->role == ROLE_EMBD) rc = encode_read_back(p->e, i, &mem, &w, err);
+    const size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
+        int32_t id = f->text.ids[i];
+        if (id < 0 || (uint64_t)id >= w.rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", id, (unsigned long long)w.rows);
+        else weight_decode(&w, (uint64_t)id, 1, p->x + i * d, d);
+    }
+    arena_fini(&mem);
+    return rc;
+}
+
+/* ---- all ---- */
+
+/* The first layer that has to be run: behind the last one that is whole and whose hidden states are still there, else the first. */
+static int first_layer(prefix *p) {
+    const fit_job *f = p->e->f;
+    int whole = 0;
+    while (whole < (int)f->src->cfg.n_layers && all_done(f, whole)) whole++;
+    for (int l = whole; l > 0 && l > whole - 2; l--)
+        if (calibrate_load_state(f, STATE_SLOT + ((l - 1) & 1), "layer", l - 1, p->x)) return l;
+    return 0;
+}
+
+static snug_err run_layers(prefix *p, snug_error *err) {
+    fit_job *f = p->e->f;
+    const int n_layers = (int)f->src->cfg.n_layers;
+    int first = first_layer(p);
+    snug_err rc = first == 0 ? embed(p, err) : SNUG_OK;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) /* vectors are written again, the rest only counted */
+        if (f->tensor[i].t->layer >= 0 && f->tensor[i].t->layer < first) rc = encode_one(p->e, i, NULL, err);
+    for (int l = first; l < n_layers && rc == SNUG_OK; l++) {
+        rc = encode_layer(p, l, err);
+        if (rc == SNUG_OK && l + 1 < n_layers) rc = save_layer(p, l, err);
+    }
+    return rc == SNUG_OK ? encode_head(p, err) : rc;
+}
+
+snug_err encode_layers(encoder *e, snug_error *err) {
+    const fit_job *f = e->f;
+    prefix p = {.e = e, .cfg = f->src->cfg};
+    p.cfg.rope_interleaved = p.cfg.arch->gguf_permutes_qk;
+    snug_err rc = encode_outer(e, false, err);
+    if (rc != SNUG_OK) return rc;
+    const size_t floats = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd;
+    p.x = malloc(floats * sizeof *p.x);
+    rc = p.x ? forward_open(e->f, &p.cfg, f->text.len, &p.fwd, err) : err_nomem(err, floats * sizeof *p.x);
+    if (rc == SNUG_OK) rc = run_layers(&p, err);
+    forward_close(&p.fwd);
+    free(p.x);
+    return rc;
+}

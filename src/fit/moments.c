@@ -1,0 +1,156 @@
+/* Second moments of the activations at a layer's edges. Tokens go through the layer a slab of sequences at a time; what the watched edges
+ * see is laid down in the slab's room, and all threads add it to the sums together. The slabs depend on the model alone. */
+#include "fit/forward.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/thread.h"
+#include "kern/kern.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SQUARE_COLS = 32 };
+static const size_t SLAB_FLOATS = 12u << 20; /* 48 MB of activations at a time */
+
+size_t edge_cols(const config *c, graph_edge edge) {
+    switch (edge) {
+    case EDGE_ATTN_OUT: return (size_t)c->n_heads * c->head_dim;
+    case EDGE_FFN_MID: return c->n_ff;
+    default: return c->n_embd;
+    }
+}
+
+static snug_err open_sums(const config *c, moments *m, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++) {
+        m->cols[e] = edge_cols(c, (graph_edge)e);
+        if (!m->want[e]) continue;
+        if (m->full) rc = hessian_sum_open(m->cols[e], &m->sum[e], err);
+        else if (!(m->square[e] = calloc(m->cols[e], sizeof *m->square[e]))) rc = err_nomem(err, m->cols[e] * sizeof *m->square[e]);
+    }
+    return rc;
+}
+
+void moments_close(moments *m) {
+    for (int e = 0; e < EDGE_COUNT; e++) {
+        hessian_sum_close(&m->sum[e]);
+        free(m->square[e]);
+        m->square[e] = NULL;
+    }
+}
+
+double moments_square(const moments *m, graph_edge e, size_t col) {
+    return m->full ? hessian_sum_diagonal(&m->sum[e], col) : m->square[e][col] / m->sum[e].tokens;
+}
+
+/* ---- a slab ---- */
+
+typedef struct slab {
+    moments *m;
+    uint32_t pass_tokens;
+    float *x[EDGE_COUNT]; /* (tokens, cols) */
+} slab;
+typedef struct slab_pass { const slab *s; size_t first; } slab_pass; /* the pass' first token in the slab */
+
+static void lay_down(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
+    const slab_pass *p = user;
+    if (!p->s->x[edge]) return;
+    for (size_t t = 0; t < n; t++) memcpy(p->s->x[edge] + (p->first + t) * cols, x + t * ld, cols * sizeof *x);
+}
+
+static void set_watch(void *user, graph *g, size_t pass) {
+    slab_pass *list = user;
+    graph_watch(g, lay_down, &list[pass]);
+}
+
+typedef struct square_job { double *sum; const float *x; size_t n_tokens, cols; } square_job;
+
+static void add_squares(void *user, size_t begin, size_t end, int worker) {
+    const square_job *j = user;
+    for (size_t t = 0; t < j->n_tokens; t++)
+        for (size_t c = begin; c < end; c++) j->sum[c] += (double)j->x[t * j->cols + c] * (double)j->x[t * j->cols + c];
+}
+
+static snug_err add_edge(const fit_job *f, moments *m, int e, const float *x, size_t n_tokens, snug_error *err) {
+    if (m->full) return hessian_sum_add(&m->sum[e], x, n_tokens, m->cols[e], f->threads, err);
+    square_job j = {m->square[e], x, n_tokens, m->cols[e]};
+    thread_for(f->threads, m->cols[e], SQUARE_COLS, add_squares, &j);
+    m->sum[e].tokens += (double)n_tokens;
+    return SNUG_OK;
+}
+
+static snug_err run_slab(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, float *x, slab *s, snug_error *err) {
+    size_t n_passes = forward_passes(w, n_seq);
+    slab_pass *pass = calloc(n_passes, sizeof *pass);
+    if (!pass) return err_nomem(err, n_passes * sizeof *pass);
+    for (size_t i = 0; i < n_passes; i++) pass[i] = (slab_pass){s, i * s->pass_tokens};
+    snug_err rc = forward_layer(w, layer, lw, n_seq, w->f->text.len, &x, 1, set_watch, pass, err);
+    free(pass);
+    for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++)
+        if (s->x[e]) rc = add_edge(w->f, s->m, e, s->x[e], (size_t)n_seq * w->f->text.len, err);
+    return rc;
+}
+
+/* ---- all tokens ---- */
+
+static uint32_t slab_sequences(const forward *w, const moments *m, bool keep) {
+    size_t per_token = keep ? w->f->src->cfg.n_embd : 0;
+    for (int e = 0; e < EDGE_COUNT; e++) per_token += m->want[e] ? m->cols[e] : 0;
+    uint64_t passes = SLAB_FLOATS / ((uint64_t)per_token * w->n_pass * w->len);
+    return (uint32_t)min_u64(w->f->text.n_seq, max_u64(1, passes) * w->n_pass);
+}
+
+snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, bool keep, moments *m, snug_error *err) {
+    const fit_text *t = &w->f->text;
+    const size_t d = w->f->src->cfg.n_embd;
+    graph_edge last = EDGE_ATTN_IN;
+    snug_err rc = open_sums(&w->f->src->cfg, m, err);
+    const uint32_t n_seq = slab_sequences(w, m, keep);
+    slab s = {.m = m, .pass_tokens = w->n_pass * w->len};
+    for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
+        if (!m->want[e]) continue;
+        last = (graph_edge)e;
+        s.x[e] = malloc((size_t)n_seq * t->len * m->cols[e] * sizeof(float));
+        if (!s.x[e]) rc = err_nomem(err, (size_t)n_seq * t->len * m->cols[e] * sizeof(float));
+    }
+    float *copy = keep ? malloc((size_t)n_seq * t->len * d * sizeof *copy) : NULL;
+    if (rc == SNUG_OK && keep && !copy) rc = err_nomem(err, (size_t)n_seq * t->len * d * sizeof *copy);
+    for (size_t i = 0; i < w->n_lanes; i++) graph_until(w->lane[i].g, keep ? last : EDGE_HEAD_IN);
+    for (uint32_t q = 0; q < t->n_seq && rc == SNUG_OK; q += n_seq) {
+        uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
+        float *from = x + (size_t)q * t->len * d;
+        if (keep) memcpy(copy, from, (size_t)n * t->len * d * sizeof *copy);
+        rc = run_slab(w, layer, lw, n, keep ? copy : from, &s, err);
+    }
+    for (size_t i = 0; i < w->n_lanes; i++) {
+        graph_watch(w->lane[i].g, NULL, NULL);
+        graph_until(w->lane[i].g, EDGE_HEAD_IN);
+    }
+    free(copy);
+    for (int e = 0; e < EDGE_COUNT; e++) free(s.x[e]);
+    return rc;
+}
+
+typedef struct norm_job { const float *x, *gain; float *out; size_t d; float eps; } norm_job;
+
+static void norm_rows(void *user, size_t begin, size_t end, int worker) {
+    const norm_job *j = user;
+    for (size_t i = begin; i < end; i++) kern()->rmsnorm(j->x + i * j->d, j->gain, j->eps, j->d, j->out + i * j->d);
+}
+
+snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err) {
+    const size_t d = f->src->cfg.n_embd, n = (size_t)f->text.n_seq * f->text.len, step = max_u64(1, SLAB_FLOATS / d);
+    float *gain = malloc(d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
+    snug_err rc = gain && normed ? head_gain(f, gain, err) : err_nomem(err, step * d * sizeof *normed);
+    if (rc == SNUG_OK) rc = open_sums(&f->src->cfg, m, err);
+    for (size_t t = 0; t < n && rc == SNUG_OK; t += step) {
+        size_t k = n - t < step ? n - t : step;
+        norm_job j = {x + t * d, gain, normed, d, f->src->cfg.norm_eps};
+        thread_for(f->threads, k, 32, norm_rows, &j);
+        rc = add_edge(f, m, EDGE_HEAD_IN, normed, k, err);
+    }
+    free(gain);
+    free(normed);
+    return rc;
+}
