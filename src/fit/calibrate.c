@@ -45,7 +45,7 @@ static size_t clamp(double v, size_t lo, size_t hi) { return v < (double)lo ? lo
 /* Diagonals are known well after a few thousand tokens; second moments of n channels want several n. */
 static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     if (!f->feedback) return clamp(scale * 4e12 / macs, 1024, (size_t)(scale * 16384));
-    return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 65536));
+    return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
