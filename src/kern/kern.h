@@ -68,8 +68,8 @@ typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t gro
  *     2_OF_4   8 x 3 bits, indices into kern_2of4 for each 4 weights (kept = 16)
  *     3_OF_4   8 x 2 bits, the weight of each 4 that has none (kept = 24)
  *     TRITS    no mask: five weights in a byte
- * bits >= 2: scales are bytes of 5 and 3 bits, e and z, and a code c of B bits stands for v = S c - S (2^B - 1) / 2 and q = v + sign(v) z G,
- * a grid without 0 whose first step is wider; 1 bit (v = 2 c - 1) and trits have nibbles of e. */
+ * bits >= 2: scales are bytes of 5 and 3 bits, e and z, and a code c of B bits is one of 2^(B-1) magnitudes with a sign, from the lowest q to
+ * the highest; z chooses the grid, which has no 0 (B = 8: q = c - 128, z is not used). 1 bit (q = 2 c - 1) and trits have nibbles of e. */
 typedef enum kern_mask { KERN_BITMAP, KERN_2_OF_4, KERN_3_OF_4, KERN_TRITS } kern_mask;
 typedef struct kern_sparse {
     kern_mask mask;

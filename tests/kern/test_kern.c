@@ -181,7 +181,7 @@ static kern_sparse any_sparse(rng *r) {
     static const uint8_t bits[] = {2, 3, 4, 5, 6, 8};
     kern_sparse f = {.mask = (kern_mask)rng_below(r, 4), .bits = bits[rng_below(r, 6)], .kept = (uint8_t)(4 * pick(r, 2, 6)), .group = 32u << rng_below(r, 3)};
     if (f.mask == KERN_2_OF_4) f.kept = 16;
-    if (f.mask == KERN_3_OF_4) f.kept = 24, f.bits = 1;
+    if (f.mask == KERN_3_OF_4) f.kept = 24, f.bits = chance(r, 2) ? 1 : f.bits;
     if (f.mask == KERN_TRITS) f.kept = 32, f.bits = 1;
     return f;
 }
@@ -241,9 +241,8 @@ static void unpack_sparse_undoes_the_format(void **state) {
             }
             for (size_t i = 0; i < 32 && f.mask != KERN_TRITS; i++) {
                 if (!kept[i]) continue;
-                const int code = (int)rng_below(&r, 1u << f.bits), top = 1 << f.bits, s = f.bits == 6 ? 2 : 64 >> f.bits;
-                const int v = f.bits == 8 ? code - 128 : f.bits == 1 ? 2 * code - 1 : s * code - s * (top - 1) / 2;
-                want[32 * c + i] = (int8_t)(f.bits == 8 || f.bits == 1 ? v : v + (v > 0 ? 1 : -1) * z[32 * c / f.group] * (f.bits == 6 ? 4 : 2));
+                const int code = (int)rng_below(&r, 1u << f.bits);
+                want[32 * c + i] = (int8_t)kern_sparse_q(f.bits, z[32 * c / f.group], code);
                 for (unsigned b = 0; b < f.bits; b++) put_bit(codes, k + b, code >> b & 1);
                 k += f.bits;
             }

@@ -8,16 +8,18 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
+#include "codec/codecs.h"
 #include "codec_tile16.h"
 #include "q8_rows.h"
 #include "solve/solve.h"
+#include "unlisted.h"
 
 static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
 
-/* Calls fn for every codec and every parameter set of its menu. */
+/* Calls fn for every codec and every parameter set of its menu, and those that no menu has. */
 static void for_each(case_fn fn) {
     codec_register_for_test(&codec_tile16);
     for (size_t i = 0; i < codec_count(); i++) {
@@ -27,6 +29,12 @@ static void for_each(case_fn fn) {
             codec_format(codec_at(i), p, name);
             fn(codec_at(i), p, name);
         }
+    }
+    for (size_t i = 0; i < N_UNLISTED; i++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(unlisted[i], &codec, &p));
+        fn(codec, p, unlisted[i]);
     }
 }
 
@@ -59,7 +67,7 @@ static encoded encode(const snug_codec *codec, codec_params p, const float *w, s
     assert_true(n > 0);
     e.data = malloc(n); /* exactly: the sanitizer sees a write beyond */
     memset(e.data, 0xa5, n);
-    snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, a, e.data, &err)
+    snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, a, e.data, &err)
                                             : solve_rtn(codec, p, w, cols, rows, cols, a, effort, e.data, e.hat, &err);
     if (rc) fail_msg("%s %zux%zu: %s", codec->family, rows, cols, err.message);
     assert_int_equal(wt_open(codec, p, rows, cols, e.data, n, &e.wt, &err), SNUG_OK);
@@ -83,7 +91,9 @@ static void name_case(const snug_codec *codec, codec_params p, const char *name)
 }
 static void test_names(void **state) {
     static const char *const bad[] = {"", "int", "int3", "int3g", "int3g48", "int9g64", "int03g64", "int3g064", "int3g64x", "intg64",
-                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "bf16 ", "BF16", "f", "int3g64+"};
+                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "sp16g64", "sp16b3", "sp16b7g64", "sp16b1g64", "sp7b3g64", "sp32b3g64", "sp2of4g64",
+                                      "sp2of4b3", "sp2of4b", "sp16b03g64", "spb3g64", "tern", "tern34", "tern3g64", "tern16b3g64", "int16b3g64", "out", "out101",
+                                      "out10g64", "bf16 ", "BF16", "f", "int3g64+"};
     const snug_codec *codec;
     codec_params p;
     for_each(name_case);
@@ -108,7 +118,7 @@ static void round_trip_case(const snug_codec *codec, codec_params p, const char 
                 norm += (double)w[i] * w[i];
             }
             if (!with && codec->caps & CODEC_WHOLE) assert_true(err2 <= norm * 1.0001);
-            else if (!with && err2 > norm * 0.45 + 1e-12) fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
+            else if (!with && err2 > norm * (p.bits || codec->caps || codec->ggml_type >= 0 || codec->id == TILE16_ID ? 0.45 : 0.9) + 1e-12) /* trits */ fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
             if (codec->id == 1) assert_true(err2 == 0);
             /* rows one by one, and added to zeros */
             float *one = calloc(cols, sizeof *one);
@@ -299,8 +309,10 @@ static void zeros_case(const snug_codec *codec, codec_params p, const char *name
     for (int c = 0; c < 300; c++)
         if (codec->id != TILE16_ID && (out[c] != 0 || out[600 + c] != 0))
             fail_msg("%s: a row of zeros became %g, %g", name, (double)out[c], (double)out[600 + c]);
-    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), tile16 rounds badly: there the many zeros beside it win */
-    if (codec->id != TILE16_ID && p.bits < 5 && fabsf(out[307] - 1) > 0.02f) fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
+    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), nor has what sparse codecs keep, tile16 rounds badly: there the many
+     * zeros beside it win */
+    const bool sparse = codec->id >= CODEC_ID_SP && codec->id < CODEC_ID_TERN;
+    if (codec->id != TILE16_ID && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f) fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
     encoded_fini(&e);
 }
 static void test_zeros(void **state) { for_each(zeros_case); }
@@ -357,13 +369,13 @@ static void bad_input_case(const snug_codec *codec, codec_params p, const char *
         for (int i = 0; i < 64; i++) a[i] = 1;
         w[18 * 64 + 5] = bad[k];
         snug_error err = {0};
-        snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, dst, &err)
+        snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, dst, &err)
                                                 : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         if (!strstr(err.message, "row 18") || !strstr(err.message, "column 5")) fail_msg("%s: %s", name, err.message);
         w[18 * 64 + 5] = 0;
         a[3] = k == 0 ? NAN : k == 1 ? INFINITY : -1;
-        rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, dst, &err)
+        rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, dst, &err)
                                        : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         assert_non_null(strstr(err.message, "column 3"));

@@ -7,7 +7,7 @@
 
 enum { MAX_CODES = 24 * KERN_SPARSE_STEP, ROOM = 32 }; /* of a step; what loads may touch behind the last */
 
-/* n codes of B bits at p to bytes S c + lowest. Readable: ROOM bytes more; writes whole sixteens. */
+/* n codes of B bits at p to bytes: the sign of each and its magnitude's number, from 1 on (8 bits: q). Readable: ROOM bytes more; writes whole sixteens. */
 KERN_INLINE void take_apart(const uint8_t *p, size_t n, unsigned bits, int8_t *v) {
     uint8_t index[32];
     uint16_t factor[16];
@@ -17,11 +17,12 @@ KERN_INLINE void take_apart(const uint8_t *p, size_t n, unsigned bits, int8_t *v
         index[2 * i + 1] = (uint8_t)(down + bits > 8 ? byte + 1 : 128); /* 128: zero */
         factor[i] = (uint16_t)(1u << (16 - bits - down));
     }
-    const vi from = v_load(index), up = v_load(factor), lowest = _mm256_set1_epi16((short)kern_sparse_lowest(bits));
+    const vi from = v_load(index), up = v_load(factor);
     for (size_t i = 0; i < n; i += 16, p += 2 * bits) {
         vi c = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(p)), from);
         c = _mm256_srli_epi16(_mm256_mullo_epi16(c, up), 16 - (int)bits);
-        c = _mm256_add_epi16(_mm256_mullo_epi16(c, _mm256_set1_epi16((short)kern_sparse_step(bits))), lowest);
+        c = _mm256_sub_epi16(c, _mm256_set1_epi16((short)(1 << (bits - 1))));
+        if (bits < 8) c = _mm256_sub_epi16(c, _mm256_cmpgt_epi16(c, _mm256_set1_epi16(-1))); /* none is 0 */
         _mm_storeu_si128((__m128i *)(v + i), _mm_packs_epi16(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1)));
     }
 }
@@ -52,8 +53,8 @@ KERN_INLINE uint32_t mask_at(const kern_sparse *f, const uint8_t *masks, size_t 
     return ~mask;
 }
 
-/* The first `kept` set bits' weights from v, in order, and 0 elsewhere; z's share added to what is not 0. Readable: 32 bytes of v. */
-KERN_INLINE vi spread(uint32_t mask, int kept, const int8_t *v, int gap) {
+/* The first `kept` set bits' weights from v, in order, and 0 elsewhere. Readable: 32 bytes of v. */
+KERN_INLINE vi spread(uint32_t mask, int kept, const int8_t *v) {
     const vi byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const vi bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
     const vi set = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)mask), byte), bit), bit);
@@ -66,8 +67,15 @@ KERN_INLINE vi spread(uint32_t mask, int kept, const int8_t *v, int gap) {
     const vi limit = _mm256_set_m128i(_mm_set1_epi8((char)(kept - low)), _mm_set1_epi8((char)kept));
     const vi taken = _mm256_andnot_si256(_mm256_cmpgt_epi8(count, limit), set);
     const vi index = v_or(_mm256_sub_epi8(count, bytes(1)), _mm256_andnot_si256(taken, bytes(128)));
-    const vi q = _mm256_shuffle_epi8(_mm256_set_m128i(load_i128(v + low), load_i128(v)), index);
-    return _mm256_add_epi8(q, _mm256_sign_epi8(bytes(gap), q));
+    return _mm256_shuffle_epi8(_mm256_set_m128i(load_i128(v + low), load_i128(v)), index);
+}
+
+/* q of take_apart's bytes in grid z; 0 stays 0: less 1 it is an index that shuffles to 0. */
+KERN_INLINE vi codes_of(vi v, unsigned bits, int z) {
+    if (bits == 1 || bits == 8) return v;
+    if (bits == 6) return _mm256_add_epi8(_mm256_add_epi8(v, v), _mm256_sign_epi8(bytes(4 * z - 1), v));
+    const vi grid = _mm256_broadcastsi128_si256(load_i128(kern_sparse_grid[bits - 2][z]));
+    return _mm256_sign_epi8(_mm256_shuffle_epi8(grid, _mm256_sub_epi8(_mm256_abs_epi8(v), bytes(1))), v);
 }
 
 /* Digit k of the bytes of five chunks, less 1; the thirds of 256 are at 85.3 and 170.7. */
@@ -96,7 +104,7 @@ void kern_sparse_unpack_avx2(const kern_sparse *f, const uint8_t *row, size_t n_
             int z;
             const float s = kern_sparse_scale(f, d, row + 2, c / (f->group / 32), &z);
             memcpy(blocks, &s, sizeof s);
-            if (!is_trits) v_store(q, spread(mask_at(f, row + l.masks, c), f->kept, v + (c - from) * f->kept, z * kern_sparse_gap(f->bits)));
+            if (!is_trits) v_store(q, codes_of(spread(mask_at(f, row + l.masks, c), f->kept, v + (c - from) * f->kept), f->bits, z));
             else if (c / 5 * 5 + 5 <= n_chunks) v_store(q, trits(row + l.codes + 32 * (c / 5), c % 5));
             else
                 for (size_t i = 0; i < 32; i++) q[i] = (uint8_t)kern_trit(row + l.codes, n_chunks, c, i);

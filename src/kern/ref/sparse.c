@@ -37,8 +37,7 @@ static void codes(const kern_sparse *f, const uint8_t *row, kern_sparse_layout l
     for (unsigned i = 0; i < 32; i++) {
         int v = 0;
         if (mask >> i & 1) {
-            v = kern_sparse_step(f->bits) * code_at(row + l.codes, at, f->bits) + kern_sparse_lowest(f->bits);
-            v += (v > 0 ? z : v < 0 ? -z : 0) * kern_sparse_gap(f->bits);
+            v = kern_sparse_q(f->bits, z, code_at(row + l.codes, at, f->bits));
             at += f->bits;
         }
         q[i] = (uint8_t)v;
