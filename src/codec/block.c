@@ -64,7 +64,8 @@ static const uint8_t *panel_of(const wt *w, const row_form *r, uint64_t row) {
 static const uint8_t *rows_at(const wt *w, const row_form *r, uint64_t row0, size_t n, uint8_t *rows) {
     bool apart = false;
     for (size_t i = 0; r->sparse.group && i < n; i++)
-        kern()->unpack_sparse(&r->sparse, w->data + (row0 + i) * r->sparse_bytes, (size_t)r->n_chunks, 0, (size_t)r->n_chunks, rows + i * r->row_bytes);
+        kern()->unpack_sparse(&r->sparse, w->data + (row0 + i) * r->sparse_bytes, (size_t)r->n_chunks, 0, (size_t)r->n_chunks,
+                              rows + i * r->row_bytes);
     if (r->sparse.group) return rows;
     for (size_t i = 0; i < n; i++) apart |= panel_of(w, r, row0 + i) != NULL;
     if (!apart) return w->data + row0 * r->row_bytes;

@@ -22,7 +22,8 @@ uint64_t out_count(codec_params p, uint64_t rows, uint64_t cols) {
     return checked_mul(rows, cols, &n) && checked_mul(n, p.rank, &n) ? div_up(n, 1000) : 0;
 }
 
-/* | scale: bf16 of each row | start: u32 of each 16 rows | count: u8 of each row and block | column: u8 of each entry | codes of two: u8 | */
+/* | scale: bf16 of each row | start: u32 of each 16 rows | count: u8 of each row and block | column: u8 of each entry | u8 of each two:
+ * codes | */
 typedef struct layout { uint64_t starts, counts, columns, codes, n_entries, n_blocks; } layout;
 
 static layout layout_of(codec_params p, uint64_t rows, uint64_t cols) {
@@ -79,7 +80,9 @@ bool out_pack(codec_params p, uint64_t rows, uint64_t cols, const out_entry *e, 
 /* ---- reading ---- */
 
 /* The code of entry i: two's complement. */
-static float code_of(const wt *w, const layout *l, uint64_t i) { return (float)(((w->data[l->codes + i / 2] >> 4 * (i % 2) & 15) ^ 8) - 8); }
+static float code_of(const wt *w, const layout *l, uint64_t i) {
+    return (float)(((w->data[l->codes + i / 2] >> 4 * (i % 2) & 15) ^ 8) - 8);
+}
 
 /* Where row r's entries begin. */
 static uint64_t start_of(const wt *w, const layout *l, uint64_t r) {

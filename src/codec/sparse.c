@@ -59,7 +59,8 @@ static size_t enc_bytes(const kern_sparse *f, size_t n_rows, size_t cols) {
 
 static void enc_init(void *enc, const kern_sparse *f, size_t n_rows, size_t cols, int effort) {
     sparse_enc *e = enc;
-    *e = (sparse_enc){.f = *f, .n_rows = n_rows, .cols = cols, .n_chunks = div_up(cols, 32), .n_groups = div_up(cols, f->group), .effort = effort};
+    *e = (sparse_enc){.f = *f, .n_rows = n_rows, .cols = cols, .n_chunks = div_up(cols, 32), .n_groups = div_up(cols, f->group),
+                      .effort = effort};
     uint8_t *at = (uint8_t *)enc + round_up(sizeof *e, 64);
     e->d = (uint16_t *)(void *)at;
     at += round_up(n_rows * 2, 64);
@@ -80,7 +81,8 @@ static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, 
         const size_t len = n - c < e->f.group ? n - c : e->f.group, g = (col0 + c) / e->f.group;
         for (size_t r = 0; r < e->n_rows; r++) {
             uint32_t mask[SPARSE_MAX_GROUP / 32];
-            e->scale[r * e->n_groups + g] = sparse_fit(&e->f, w + r * ldw + c, len, a ? a + c : NULL, bf16_to_f32(e->d[r]), e->effort, mask);
+            e->scale[r * e->n_groups + g] =
+                sparse_fit(&e->f, w + r * ldw + c, len, a ? a + c : NULL, bf16_to_f32(e->d[r]), e->effort, mask);
             memcpy(e->mask + r * e->n_chunks + (col0 + c) / 32, mask, div_up(len, 32) * sizeof *mask);
         }
     }
@@ -139,15 +141,16 @@ static void put_mask(const kern_sparse *f, uint32_t mask, uint8_t *dst) {
     }
 }
 
-/* See kern_trit: the byte whose fraction of 256 begins with these five digits. */
+/* See kern_trit: the byte whose fraction of 256 begins with these digits. */
 static void put_trits(const uint8_t *code, size_t n_chunks, uint8_t *dst) {
-    for (size_t c = 0; c < n_chunks; c += 5, code += 160) {
-        const size_t n = 32 * min_u64(n_chunks - c, 5), n_bytes = div_up(n, 5);
+    for (size_t c = 0; c < n_chunks;) {
+        const size_t n = n_chunks - c < 5 ? 1 : 5, n_bytes = n == 5 ? 32 : 8;
         for (size_t b = 0; b < n_bytes; b++) {
             unsigned v = 0;
-            for (size_t i = b; i < 5 * n_bytes; i += n_bytes) v = 3 * v + (i < n ? code[i] : 1);
+            for (size_t i = b; i < 5 * n_bytes; i += n_bytes) v = 3 * v + (i < 32 * n ? code[i] : 1);
             *dst++ = (uint8_t)((256 * v + 242) / 243);
         }
+        c += n, code += 32 * n;
     }
 }
 

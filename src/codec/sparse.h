@@ -23,5 +23,6 @@ uint32_t sparse_choose(const kern_sparse *f, const float *x, const float *a, siz
 /* The bf16 bits of a row's d. */
 uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, const float *a, int effort);
 /* The scale byte (or nibble) of n <= SPARSE_MAX_GROUP weights under d, and the masks of its chunks. */
-uint8_t sparse_fit(const kern_sparse *f, const float *w, size_t n, const float *a, float d, int effort, uint32_t mask[SPARSE_MAX_GROUP / 32]);
+uint8_t sparse_fit(const kern_sparse *f, const float *w, size_t n, const float *a, float d, int effort,
+                   uint32_t mask[SPARSE_MAX_GROUP / 32]);
 #endif

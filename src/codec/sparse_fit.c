@@ -38,7 +38,8 @@ uint32_t sparse_choose(const kern_sparse *f, const float *x, const float *a, siz
 /* A group in a unit in which squares stay in range: the kept weights' magnitudes (of trits all of them) and importances. */
 typedef struct kept { alignas(64) float x[SPARSE_MAX_GROUP], a[SPARSE_MAX_GROUP]; size_t n; float top; } kept;
 
-static void take(const kern_sparse *f, const float *w, size_t n, const float *a, float inv_unit, kept *k, uint32_t mask[SPARSE_MAX_GROUP / 32]) {
+static void take(const kern_sparse *f, const float *w, size_t n, const float *a, float inv_unit, kept *k,
+                 uint32_t mask[SPARSE_MAX_GROUP / 32]) {
     float x[SPARSE_MAX_GROUP];
     for (size_t i = 0; i < n; i++) x[i] = w[i] * inv_unit;
     k->n = 0;
@@ -116,7 +117,8 @@ uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, con
     return (bits & 0x7fff) >= 0x7f80 ? (uint16_t)0x7f7f : bits;
 }
 
-uint8_t sparse_fit(const kern_sparse *f, const float *w, size_t n, const float *a, float d, int effort, uint32_t mask[SPARSE_MAX_GROUP / 32]) {
+uint8_t sparse_fit(const kern_sparse *f, const float *w, size_t n, const float *a, float d, int effort,
+                   uint32_t mask[SPARSE_MAX_GROUP / 32]) {
     const ladder l = ladder_of(f);
     const float unit = search_unit(d);
     kept k;

@@ -50,7 +50,7 @@ kern_sparse_layout kern_sparse_layout_of(const kern_sparse *f, size_t n_chunks) 
     const size_t n_groups = div_up(n_chunks, f->group / 32);
     kern_sparse_layout l = {.masks = 2 + (f->bits >= 2 ? n_groups : div_up(n_groups, 2))};
     l.codes = l.masks + mask_bytes[f->mask] * n_chunks;
-    l.bytes = l.codes + (f->mask == KERN_TRITS ? 32 * (n_chunks / 5) + div_up(32 * (n_chunks % 5), 5)
+    l.bytes = l.codes + (f->mask == KERN_TRITS ? 32 * (n_chunks / 5) + 8 * (n_chunks % 5)
                                                : div_up(n_chunks * f->kept * f->bits, 8));
     return l;
 }

@@ -46,7 +46,7 @@
 typedef enum kern_format { /* block formats that can be unpacked */
     KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
     KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */
-    KERN_CODES,                                                               /* | s: f32 | q: 32 x int8 |, no file's format: what sparse rows unpack to */
+    KERN_CODES,                                                              /* | s: f32 | q: int8 x 32 |: sparse rows, unpacked */
     KERN_INT2, KERN_INT3, KERN_INT4, KERN_INT5, KERN_INT6, KERN_INT7, KERN_INT8, /* docs/format.md, intBgG */
     KERN_FORMAT_COUNT
 } kern_format;
@@ -68,8 +68,8 @@ typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t gro
  *     2_OF_4   8 x 3 bits, indices into kern_2of4 for each 4 weights (kept = 16)
  *     3_OF_4   8 x 2 bits, the weight of each 4 that has none (kept = 24)
  *     TRITS    no mask: five weights in a byte
- * bits >= 2: scales are bytes of 5 and 3 bits, e and z, and a code c of B bits is one of 2^(B-1) magnitudes with a sign, from the lowest q to
- * the highest; z chooses the grid, which has no 0 (B = 8: q = c - 128, z is not used). 1 bit (q = 2 c - 1) and trits have nibbles of e. */
+ * bits >= 2: scales are bytes of 5 and 3 bits, e and z, and a code c of B bits is one of 2^(B-1) magnitudes with a sign, from the lowest
+ * q to the highest; z chooses the grid, which has no 0 (B = 8: q = c - 128, z is not used). 1 bit (q = 2 c - 1) and trits have nibbles of e. */
 typedef enum kern_mask { KERN_BITMAP, KERN_2_OF_4, KERN_3_OF_4, KERN_TRITS } kern_mask;
 typedef struct kern_sparse {
     kern_mask mask;

@@ -65,14 +65,13 @@ static inline float kern_sparse_scale(const kern_sparse *f, float d, const uint8
     return d * (f->bits >= 2 ? kern_int_scale[byte >> 3] : kern_tern_scale[byte >> 4 * (g % 2) & 15]);
 }
 
-/* Trits of five chunks, or of as many as are left, stand in as few bytes as hold them: trit i in byte i mod n_bytes, and is its
- * digit i div n_bytes. Read as a fraction x / 256 the byte's first digit in base 3 is the integer part of 3 x. This is -1, 0, 1 for
- * weight i of chunk c. */
+/* The trits of five chunks stand in 32 bytes, those of a chunk that is left in 8: trit i in byte i mod 32 (8), and is its digit i div 32.
+ * Read as a fraction x / 256 a byte's first digit in base 3 is the integer part of 3 x. This is -1, 0, 1 for weight i of chunk c. */
 static inline int kern_trit(const uint8_t *p, size_t n_chunks, size_t c, size_t i) {
-    const size_t first = c / 5 * 5, in_block = n_chunks - first < 5 ? n_chunks - first : 5, n_bytes = (32 * in_block + 4) / 5;
-    i += 32 * (c - first);
-    unsigned x = p[32 * (c / 5) + i % n_bytes];
-    for (size_t digit = i / n_bytes; digit > 0; digit--) x = 3 * x & 255;
+    const bool five = c / 5 * 5 + 5 <= n_chunks;
+    const size_t n_bytes = five ? 32 : 8, k = five ? 32 * (c % 5) + i : i;
+    unsigned x = p[32 * (c / 5) + (five ? 0 : 8 * (c % 5)) + k % n_bytes];
+    for (size_t digit = k / n_bytes; digit > 0; digit--) x = 3 * x & 255;
     return (int)(3 * x >> 8) - 1;
 }
 #endif

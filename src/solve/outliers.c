@@ -1,5 +1,5 @@
-/* Outliers of a matrix (an out term): the weights whose loss costs most, a_j w_rj^2, as many as the payload holds. The threshold is found by
- * counting: numbers >= 0 are ordered as their bits are, so two passes over the scores, of their upper and of their lower halves, give it
+/* Outliers of a matrix (an out term): the weights whose loss costs most, a_j w_rj^2, as many as the payload holds. The threshold is found
+ * by counting: numbers >= 0 are ordered as their bits are, so two passes over the scores, of their upper and of their lower halves, give it
  * exactly, and nothing as large as the matrix is stored but a bit for each weight. Ties go to the first. */
 #include <stdlib.h>
 
@@ -60,12 +60,20 @@ static void choose(const matrix *m, uint64_t count, uint64_t *histogram, uint8_t
                 }
             }
     for (size_t i = 0; i < m->rows * m->cols; i++)
-        if (chosen[i / 8] >> i % 8 & 1) *entries++ = (out_entry){(uint32_t)(i / m->cols), (uint32_t)(i % m->cols), m->w[i / m->cols * m->ldw + i % m->cols]};
+        if (chosen[i / 8] >> i % 8 & 1) {
+            const size_t r = i / m->cols, c = i % m->cols;
+            *entries++ = (out_entry){(uint32_t)r, (uint32_t)c, m->w[r * m->ldw + c]};
+        }
 }
 
-snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err) {
+static snug_err no_room(codec_params p, size_t rows, size_t cols, snug_error *err) {
+    return err_set(err, SNUG_ERR_ARG, "out%u cannot store %zu x %zu weights", p.rank, rows, cols);
+}
+
+snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst,
+                        snug_error *err) {
     const uint64_t count = out_count(p, rows, cols);
-    if (count == 0 || count > SIZE_MAX / sizeof(out_entry)) return err_set(err, SNUG_ERR_ARG, "out%u cannot store %zu x %zu weights", p.rank, rows, cols);
+    if (count == 0 || count > UINT32_MAX) return no_room(p, rows, cols, err);
     float *imp = malloc(cols * sizeof *imp);
     uint64_t *histogram = malloc(HALF * sizeof *histogram);
     uint8_t *chosen = calloc(div_up(rows * cols, 8), 1);
@@ -76,7 +84,7 @@ snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows,
     if (!e) {
         const matrix m = {w, a ? imp : NULL, ldw, rows, cols};
         choose(&m, count, histogram, chosen, entries);
-        if (!out_pack(p, rows, cols, entries, count, dst)) e = err_set(err, SNUG_ERR_ARG, "out%u cannot store %zu x %zu weights", p.rank, rows, cols);
+        if (!out_pack(p, rows, cols, entries, count, dst)) e = no_room(p, rows, cols, err);
     }
     free(imp), free(histogram), free(chosen), free(entries);
     return e;

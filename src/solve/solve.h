@@ -15,7 +15,8 @@ snug_err solve_rtn_to(wt_layout layout, const snug_codec *codec, codec_params p,
 snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err);
 /* The out_count weights with the largest a_j w^2, as an out payload (no error is fed to others).
  * Best before other terms, out10+int3g64: they then see no outliers, and what these round away. */
-snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err);
+snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst,
+                        snug_error *err);
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      uint8_t *dst, snug_error *err);

@@ -178,7 +178,8 @@ static inline int bench_run(const char *word) {
     for (int mask = 0; mask <= KERN_TRITS; mask++) {
         static const char *const names[] = {"bitmap", "2_of_4", "3_of_4", "trits"};
         const kern_sparse form = bench_form(mask);
-        bench_case c = {.units = all, .bytes = (double)(B_ROWS * kern_sparse_layout_of(&form, B_COLS / 32).bytes), .run = bench_sparse, .format = mask};
+        bench_case c = {.units = all, .run = bench_sparse, .format = mask};
+        c.bytes = (double)(B_ROWS * kern_sparse_layout_of(&form, B_COLS / 32).bytes);
         snprintf(c.name, sizeof c.name, "unpack_sparse_%s", names[mask]);
         list[n++] = c;
     }

@@ -179,7 +179,8 @@ static void int_unpack_undoes_the_format(void **state) {
 
 static kern_sparse any_sparse(rng *r) {
     static const uint8_t bits[] = {2, 3, 4, 5, 6, 8};
-    kern_sparse f = {.mask = (kern_mask)rng_below(r, 4), .bits = bits[rng_below(r, 6)], .kept = (uint8_t)(4 * pick(r, 2, 6)), .group = 32u << rng_below(r, 3)};
+    kern_sparse f = {.mask = (kern_mask)rng_below(r, 4), .bits = bits[rng_below(r, 6)], .kept = (uint8_t)(4 * pick(r, 2, 6)),
+                     .group = 32u << rng_below(r, 3)};
     if (f.mask == KERN_2_OF_4) f.kept = 16;
     if (f.mask == KERN_3_OF_4) f.kept = 24, f.bits = chance(r, 2) ? 1 : f.bits;
     if (f.mask == KERN_TRITS) f.kept = 32, f.bits = 1;
@@ -219,7 +220,8 @@ static void unpack_sparse_undoes_the_format(void **state) {
         for (size_t g = 0; g < n_groups; g++) {
             const unsigned byte = rng_below(&r, 256), e = byte >> 3, low = byte & 15;
             z[g] = f.bits >= 2 ? (int)(byte & 7) : 0;
-            const double wide = e == 31 ? 0 : exp2(e <= 16 ? -(double)e / 8 : -2 - ((double)e - 16) / 3), narrow = low == 15 ? 0 : exp2(-(double)low / 4);
+            const double wide = e == 31 ? 0 : exp2(e <= 16 ? -(double)e / 8 : -2 - ((double)e - 16) / 3);
+            const double narrow = low == 15 ? 0 : exp2(-(double)low / 4);
             scale[g] = d * (float)(f.bits >= 2 ? wide : narrow);
             if (f.bits >= 2) at[g] = (uint8_t)byte;
             else at[g / 2] |= (uint8_t)(low << 4 * (g % 2));
@@ -247,8 +249,10 @@ static void unpack_sparse_undoes_the_format(void **state) {
                 k += f.bits;
             }
         }
-        for (size_t c = 0; c < n && f.mask == KERN_TRITS; c += 5) { /* a byte: x = ceil(256 v / 243), v its five digits */
-            const size_t in_block = n - c < 5 ? n - c : 5, n_bytes = (32 * in_block + 4) / 5;
+        uint8_t *x = codes; /* a byte: x = ceil(256 v / 243), v its five digits */
+        for (size_t c = 0, in_block; c < n && f.mask == KERN_TRITS; c += in_block) {
+            in_block = n - c < 5 ? 1 : 5;
+            const size_t n_bytes = in_block == 5 ? 32 : 8;
             for (size_t b = 0; b < n_bytes; b++) {
                 unsigned v = 0;
                 for (size_t digit = 0; digit < 5; digit++) {
@@ -256,10 +260,10 @@ static void unpack_sparse_undoes_the_format(void **state) {
                     v = 3 * v + t;
                     if (digit * n_bytes + b < 32 * in_block) want[32 * c + digit * n_bytes + b] = (int8_t)((int)t - 1);
                 }
-                codes[32 * (c / 5) + b] = (uint8_t)((256 * v + 242) / 243);
+                *x++ = (uint8_t)((256 * v + 242) / 243);
             }
         }
-        const size_t n_row = f.mask == KERN_TRITS ? 32 * (n / 5) + (32 * (n % 5) + 4) / 5 : (n_codes * f.bits + 7) / 8;
+        const size_t n_row = f.mask == KERN_TRITS ? 32 * (n / 5) + 8 * (n % 5) : (n_codes * f.bits + 7) / 8;
         assert_int_equal(kern_sparse_layout_of(&f, n).bytes, (size_t)(codes - row) + n_row);
         for (int level = 0; kern_for_level(level); level++) {
             kern_for_level(level)->unpack_sparse(&f, row, n, 0, n, blocks);

@@ -14,7 +14,8 @@
 #include "solve/solve.h"
 #include "unlisted.h"
 
-static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030}};
+static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030},
+                                  {6, 8}, {20, 100}, {3, 64}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
@@ -91,9 +92,10 @@ static void name_case(const snug_codec *codec, codec_params p, const char *name)
 }
 static void test_names(void **state) {
     static const char *const bad[] = {"", "int", "int3", "int3g", "int3g48", "int9g64", "int03g64", "int3g064", "int3g64x", "intg64",
-                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "sp16g64", "sp16b3", "sp16b7g64", "sp16b1g64", "sp7b3g64", "sp32b3g64", "sp2of4g64",
-                                      "sp2of4b3", "sp2of4b", "sp16b03g64", "spb3g64", "tern", "tern34", "tern3g64", "tern16b3g64", "int16b3g64", "out", "out101",
-                                      "out10g64", "bf16 ", "BF16", "f", "int3g64+"};
+                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "bf16 ", "BF16", "f", "int3g64+",
+                                      "sp16g64", "sp16b3", "sp16b7g64", "sp16b1g64", "sp7b3g64", "sp32b3g64", "sp2of4g64", "sp2of4b3",
+                                      "sp2of4b", "sp16b03g64", "spb3g64", "sp16bg64", "sp3of4b1g64", "tern", "tern34", "tern3g64",
+                                      "tern16b3g64", "tern34g16", "int16b3g64", "lowrank4b3g64", "out", "out101", "out10g64"};
     const snug_codec *codec;
     codec_params p;
     for_each(name_case);
@@ -104,6 +106,7 @@ static void test_names(void **state) {
 /* ---- round trip ---- */
 
 static void round_trip_case(const snug_codec *codec, codec_params p, const char *name) {
+    const double worst = codec->id == CODEC_ID_TERN || codec->id == CODEC_ID_TERN34 ? 0.9 : 0.45; /* one magnitude, and there are outliers */
     for (size_t k = 0; k < N_SHAPES; k++) {
         size_t rows = shapes[k][0], cols = shapes[k][1];
         float *w = random_weights(rows, cols, 1), *a = random_importance(cols, 2), *out = malloc(rows * cols * sizeof *out);
@@ -118,7 +121,7 @@ static void round_trip_case(const snug_codec *codec, codec_params p, const char 
                 norm += (double)w[i] * w[i];
             }
             if (!with && codec->caps & CODEC_WHOLE) assert_true(err2 <= norm * 1.0001);
-            else if (!with && err2 > norm * (p.bits || codec->caps || codec->ggml_type >= 0 || codec->id == TILE16_ID ? 0.45 : 0.9) + 1e-12) /* trits */ fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
+            else if (!with && err2 > norm * worst + 1e-12) fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
             if (codec->id == 1) assert_true(err2 == 0);
             /* rows one by one, and added to zeros */
             float *one = calloc(cols, sizeof *one);
@@ -312,7 +315,8 @@ static void zeros_case(const snug_codec *codec, codec_params p, const char *name
     /* int4 .. int8 have no grid with an exact 0 (int4 comes near), nor has what sparse codecs keep, tile16 rounds badly: there the many
      * zeros beside it win */
     const bool sparse = codec->id >= CODEC_ID_SP && codec->id < CODEC_ID_TERN;
-    if (codec->id != TILE16_ID && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f) fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
+    if (codec->id != TILE16_ID && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f)
+        fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
     encoded_fini(&e);
 }
 static void test_zeros(void **state) { for_each(zeros_case); }
