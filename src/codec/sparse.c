@@ -3,8 +3,10 @@
  *
  * Method: `group` chooses the mask from the weights as they are then, by a w^2. With error feedback a is the variance of a column given
  * those after it, and this is the score of Optimal Brain Surgeon as SparseGPT takes it (Frantar and Alistarh 2023, equation 4): what
- * removing the weight costs when the others make up for it. Kept weights stay away from 0, so their grids have no 0 and a wide middle;
- * each group takes the one of eight that fits it. 3 of 4 with one magnitude is Sherry's form: 5 bits hold its 4 x 8 states. */
+ * removing the weight costs when the others make up for it. Once scale and grid are known the score is what the weight's code saves of
+ * that, and both are chosen anew: columns that matter little are left out even when their weights are large. What is kept stays away from
+ * 0, so its grids have no 0 and a wide middle; each group takes the one of eight that fits it. 3 of 4 with one magnitude is Sherry's form:
+ * 5 bits hold its 4 x 8 states. */
 #include "codec/sparse.h"
 
 #include <math.h>
@@ -88,21 +90,6 @@ static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, 
     }
 }
 
-/* The nearest code to w of those that have scale s and gap z, as it is stored, and its q. */
-static uint8_t nearest(const kern_sparse *f, float w, float s, int z, int *q) {
-    const float t = s > 0 ? w / s : 0; /* infinity at most */
-    if (f->mask == KERN_TRITS || f->bits == 8) {
-        const int top = f->mask == KERN_TRITS ? 1 : 127, low = f->bits == 8 ? -128 : -1;
-        *q = (int)rintf(fminf(fmaxf(t, (float)low), (float)top));
-        return (uint8_t)(*q - low);
-    }
-    const int n = sparse_magnitudes(f);
-    int k = 0, low = kern_sparse_magnitude(f->bits, z, 0);
-    for (int high; k + 1 < n && 2 * fabsf(t) > (float)(low + (high = kern_sparse_magnitude(f->bits, z, k + 1))); k++) low = high;
-    *q = t < 0 ? -low : low;
-    return (uint8_t)(t < 0 ? n - 1 - k : n + k);
-}
-
 static void round_cols(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
     sparse_enc *e = enc;
     const bool last = col0 + n == e->cols; /* then also what lies beyond */
@@ -114,7 +101,7 @@ static void round_cols(void *enc, size_t col0, size_t n, const float *w, size_t 
             const float s = d * (e->f.bits >= 2 ? kern_int_scale[e->scale[g] >> 3] : kern_tern_scale[e->scale[g]]);
             int q = 0;
             if (e->f.mask == KERN_TRITS || e->mask[r * e->n_chunks + c / 32] >> c % 32 & 1)
-                e->code[r * 32 * e->n_chunks + c] = nearest(&e->f, i < n ? w[r * ldw + i] : 0, s, z, &q);
+                e->code[r * 32 * e->n_chunks + c] = sparse_nearest(&e->f, i < n ? w[r * ldw + i] : 0, s, z, &q);
             if (w_hat && i < n) w_hat[r * ldh + i] = s * (float)q;
         }
     }

@@ -18,8 +18,8 @@ static inline int sparse_reach(const kern_sparse *f, int z) {
     return f->bits == 8 ? 127 : kern_sparse_magnitude(f->bits, z, sparse_magnitudes(f) - 1);
 }
 
-/* Which weights of a chunk have codes: of 32 or of each 4 those with the largest a x^2. len columns are there, the rest are taken last. */
-uint32_t sparse_choose(const kern_sparse *f, const float *x, const float *a, size_t len);
+/* The nearest code to w of those that have scale s and grid z, as it is stored, and its q. */
+uint8_t sparse_nearest(const kern_sparse *f, float w, float s, int z, int *q);
 /* The bf16 bits of a row's d. */
 uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, const float *a, int effort);
 /* The scale byte (or nibble) of n <= SPARSE_MAX_GROUP weights under d, and the masks of its chunks. */

@@ -21,11 +21,24 @@ static ladder ladder_of(const kern_sparse *f) {
     return (ladder){kern_int_scale, 31, 8, f->bits <= 3 ? 24 : f->bits <= 6 ? 16 : 8, 31, 2};
 }
 
-uint32_t sparse_choose(const kern_sparse *f, const float *x, const float *a, size_t len) {
+uint8_t sparse_nearest(const kern_sparse *f, float w, float s, int z, int *q) {
+    const float t = s > 0 ? w / s : 0; /* infinity at most */
+    if (f->mask == KERN_TRITS || f->bits == 8) {
+        const int top = f->mask == KERN_TRITS ? 1 : 127, low = f->bits == 8 ? -128 : -1;
+        *q = (int)rintf(fminf(fmaxf(t, (float)low), (float)top));
+        return (uint8_t)(*q - low);
+    }
+    const int n = sparse_magnitudes(f);
+    int k = 0, low = kern_sparse_magnitude(f->bits, z, 0);
+    for (int high; k + 1 < n && 2 * fabsf(t) > (float)(low + (high = kern_sparse_magnitude(f->bits, z, k + 1))); k++) low = high;
+    *q = t < 0 ? -low : low;
+    return (uint8_t)(t < 0 ? n - 1 - k : n + k);
+}
+
+/* Which weights of a chunk have codes: of 32 or of each 4 those with the largest scores. */
+static uint32_t choose(const kern_sparse *f, const float score[32]) {
     const unsigned span = f->mask == KERN_BITMAP ? 32 : 4, keep = f->kept * span / 32;
-    float score[32];
     uint32_t mask = 0;
-    for (size_t i = 0; i < 32; i++) score[i] = i < len ? (a ? a[i] : 1) * (x[i] * x[i]) : -1;
     for (unsigned from = 0; from < 32; from += span)
         for (unsigned i = from; i < from + span; i++) {
             unsigned before = 0; /* how many are better; of equals the first is */
@@ -35,21 +48,31 @@ uint32_t sparse_choose(const kern_sparse *f, const float *x, const float *a, siz
     return mask;
 }
 
-/* A group in a unit in which squares stay in range: the kept weights' magnitudes (of trits all of them) and importances. */
-typedef struct kept { alignas(64) float x[SPARSE_MAX_GROUP], a[SPARSE_MAX_GROUP]; size_t n; float top; } kept;
+/* A group in a unit in which squares stay in range; the magnitudes and importances of those that have codes (of trits all), and what a x^2
+ * of them sums up to. */
+typedef struct kept { alignas(64) float x[SPARSE_MAX_GROUP], a[SPARSE_MAX_GROUP]; size_t n; float top, energy; } kept;
+typedef struct pair { float s; int z; } pair; /* a scale, in the unit, and a grid */
 
-static void take(const kern_sparse *f, const float *w, size_t n, const float *a, float inv_unit, kept *k,
+/* The masks, and what they keep. Of weights the largest a x^2; under a pair that was found already those whose error it lowers most. */
+static void take(const kern_sparse *f, const float *x, size_t n, const float *a, const pair *under, kept *k,
                  uint32_t mask[SPARSE_MAX_GROUP / 32]) {
-    float x[SPARSE_MAX_GROUP];
-    for (size_t i = 0; i < n; i++) x[i] = w[i] * inv_unit;
-    k->n = 0;
+    k->n = 0, k->energy = 0;
     for (size_t c = 0; c < n; c += 32) {
-        const size_t len = n - c < 32 ? n - c : 32;
-        const uint32_t m = mask[c / 32] = f->mask == KERN_TRITS ? UINT32_MAX : sparse_choose(f, x + c, a ? a + c : NULL, len);
-        for (size_t i = 0; i < len; i++) {
-            if (!(m >> i & 1)) continue;
+        float score[32];
+        for (size_t i = 0; i < 32; i++) {
+            const float v = c + i < n ? x[c + i] : 0, w = a && c + i < n ? a[c + i] : 1;
+            int q;
+            if (under) sparse_nearest(f, v, under->s, under->z, &q);
+            const float d = under ? v - under->s * (float)q : 0;
+            const float saved = w * (v * v - d * d);
+            score[i] = c + i >= n ? -INFINITY : saved == saved ? saved : 0; /* padding comes last; no NaN, or too many would be kept */
+        }
+        mask[c / 32] = f->mask == KERN_TRITS ? UINT32_MAX : choose(f, score);
+        for (size_t i = 0; i < 32 && c + i < n; i++) {
+            if (!(mask[c / 32] >> i & 1)) continue;
             k->x[k->n] = fabsf(x[c + i]);
             k->a[k->n++] = a ? a[c + i] : 1;
+            k->energy += (a ? a[c + i] : 1) * (x[c + i] * x[c + i]);
         }
     }
     k->top = search_absmax(k->x, k->n);
@@ -92,7 +115,10 @@ uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, con
         uint32_t mask[SPARSE_MAX_GROUP / 32];
         float best[MAX_PHASES] = {INFINITY, INFINITY, INFINITY, INFINITY};
         int best_i[MAX_PHASES] = {0};
-        take(f, w + c, cols - c < f->group ? cols - c : f->group, a ? a + c : NULL, 1 / unit, &k, mask);
+        float x[SPARSE_MAX_GROUP];
+        const size_t n = cols - c < f->group ? cols - c : f->group;
+        for (size_t i = 0; i < n; i++) x[i] = w[c + i] * (1 / unit);
+        take(f, x, n, a ? a + c : NULL, NULL, &k, mask);
         if (k.top < NEGLIGIBLE) continue;
         const int first = (int)fmaxf(0, ceilf((float)per_octave * log2f(s_top / largest(f, k.top))));
         for (int i = first; i < first + l.steps * phases; i += 8) {
@@ -117,29 +143,48 @@ uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, con
     return (bits & 0x7fff) >= 0x7f80 ? (uint16_t)0x7f7f : bits;
 }
 
+/* The best scale and grid of what is kept, under d in the unit; its error. e: the scale's index. */
+static float best_pair(const kern_sparse *f, const ladder *l, const kept *k, float d, float limit, int *e, int *z_out) {
+    int first = 0;
+    float best = INFINITY;
+    while (first < l->n - l->steps && d * l->value[first] > largest(f, k->top)) first++;
+    if (first > 0) first--; /* a coarse step: the one above may be the better */
+    for (int from = first; from < first + l->steps; from += 8) {
+        float s[8], err[8];
+        for (int j = 0; j < 8; j++) s[j] = from + j < l->n ? d * l->value[from + j] : 0;
+        for (int z = 0; z < sparse_grids(f); z++) {
+            try_scales(f, k, s, z, limit, err);
+            for (int j = 0; j < 8 && from + j < l->n; j++)
+                if (err[j] < best) best = err[j], *e = from + j, *z_out = z;
+        }
+    }
+    return best;
+}
+
 uint8_t sparse_fit(const kern_sparse *f, const float *w, size_t n, const float *a, float d, int effort,
                    uint32_t mask[SPARSE_MAX_GROUP / 32]) {
     const ladder l = ladder_of(f);
-    const float unit = search_unit(d);
-    kept k;
-    take(f, w, n, a, 1 / unit, &k, mask);
+    const float unit = search_unit(d), limit = limit_of(unit);
     const uint8_t zero = (uint8_t)(f->bits >= 2 ? l.zero << 3 : l.zero);
+    const int rounds = f->mask == KERN_TRITS || effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 3 : 1;
+    float x[SPARSE_MAX_GROUP];
+    kept k;
+    for (size_t i = 0; i < n; i++) x[i] = w[i] * (1 / unit);
+    take(f, x, n, a, NULL, &k, mask);
     d /= unit;
     if (!(d > 0) || k.top == 0) return zero;
-    int first = 0, best_e = 0, best_z = 0;
-    while (first < l.n - l.steps && d * l.value[first] > largest(f, k.top)) first++;
-    if (first > 0) first--; /* a coarse step: the one above may be the better */
-    float best = INFINITY, nothing = 0;
-    for (size_t i = 0; i < k.n; i++) nothing += k.a[i] * (k.x[i] * k.x[i]);
-    for (int from = first; from < first + l.steps; from += 8) {
-        float s[8], err[8];
-        for (int j = 0; j < 8; j++) s[j] = from + j < l.n ? d * l.value[from + j] : 0;
-        for (int z = 0; z < sparse_grids(f); z++) {
-            try_scales(f, &k, s, z, limit_of(unit), err);
-            for (int j = 0; j < 8 && from + j < l.n; j++)
-                if (err[j] < best) best = err[j], best_e = from + j, best_z = z;
-        }
+    int e = 0, z = 0;
+    float gain = k.energy - best_pair(f, &l, &k, d, limit, &e, &z);
+    for (int i = 0; i < rounds && gain > 0; i++) { /* masks and pair by turns */
+        uint32_t again[SPARSE_MAX_GROUP / 32];
+        int e2 = 0, z2 = 0;
+        take(f, x, n, a, &(pair){d * l.value[e], z}, &k, again);
+        if (memcmp(again, mask, div_up(n, 32) * sizeof *mask) == 0) break;
+        const float more = k.energy - best_pair(f, &l, &k, d, limit, &e2, &z2);
+        if (!(more > gain)) break;
+        memcpy(mask, again, div_up(n, 32) * sizeof *mask);
+        gain = more, e = e2, z = z2;
     }
-    if (nothing <= best) return zero;
-    return (uint8_t)(f->bits >= 2 ? best_e << 3 | best_z : best_e);
+    if (!(gain > 0)) return zero;
+    return (uint8_t)(f->bits >= 2 ? e << 3 | z : e);
 }

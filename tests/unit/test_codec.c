@@ -413,6 +413,37 @@ static void by_columns_case(const snug_codec *codec, codec_params p, const char 
 }
 static void test_by_columns(void **state) { for_each(by_columns_case); }
 
+/* Fed errors may make weights quite others than `begin` saw: what is stored is what was said all the same. */
+static void moved_case(const snug_codec *codec, codec_params p, const char *name) {
+    static const float by[] = {1e-30f, 100, 1e20f, 1e38f};
+    enum { R = 5, C = 300 };
+    if (codec->caps & CODEC_WHOLE) return;
+    const size_t bytes = (size_t)codec->bytes(p, R, C), step = codec->group_cols(p);
+    float *w = random_weights(R, C, 15), *a = random_importance(C, 16), *hat = malloc(R * C * sizeof *hat), *out = malloc(R * C * sizeof *out);
+    uint8_t *dst = malloc(bytes);
+    void *enc = aligned_alloc(64, round_up(codec->enc_bytes(p, R, C), 64));
+    for (size_t k = 0; k < sizeof by / sizeof *by; k++) {
+        float *moved = malloc(R * C * sizeof *moved);
+        for (size_t i = 0; i < R * C; i++) moved[i] = fmaxf(fminf(w[i] * by[k], 3e38f), -3e38f);
+        codec->enc_init(enc, p, R, C, (int)(k % 3));
+        if (codec->begin) codec->begin(enc, w, C, a);
+        for (size_t c = 0; c < C; c += step) {
+            const size_t n = C - c < step ? C - c : step;
+            codec->group(enc, c, n, moved + c, C, a + c);
+            codec->round(enc, c, n, moved + c, C, hat + c, C);
+        }
+        codec->pack(enc, dst);
+        wt t;
+        assert_int_equal(wt_open(codec, p, R, C, dst, bytes, &t, NULL), SNUG_OK);
+        codec->decode(&t, 0, R, out, C);
+        for (size_t i = 0; i < R * C; i++)
+            if (!(out[i] == hat[i] || (out[i] != out[i] && hat[i] != hat[i]))) fail_msg("%s: %g, not %g", name, (double)out[i], (double)hat[i]);
+        free(moved);
+    }
+    free(w), free(a), free(hat), free(out), free(dst), free(enc);
+}
+static void test_moved(void **state) { for_each(moved_case); }
+
 /* No shape overflows the size into something small. */
 static void overflow_case(const snug_codec *codec, codec_params p, const char *name) {
     uint64_t huge = UINT64_MAX / 2;
@@ -432,7 +463,7 @@ int main(void) {
         cmocka_unit_test(test_matmul),  cmocka_unit_test(test_layouts),    cmocka_unit_test(test_panels_made),
         cmocka_unit_test(test_hostile), cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_mixed),     cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_moved),   cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
