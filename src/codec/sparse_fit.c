@@ -104,42 +104,53 @@ static float limit_of(float unit) { return 3.4e38f / unit; }
 /* Groups whose largest weight is below this share of the row's decode to 0 whatever the phase (see int.c). */
 static const float NEGLIGIBLE = 0x1p-60f;
 
+/* Candidates for a row's d lie on a grid `phases` times finer than the ladder's, `per_octave` steps below s_top, so that one pass over them
+ * serves all phases: a group's least error at the steps of each phase, and the step where it is. */
+typedef struct row_grid { float s_top, limit; int phases, per_octave; } row_grid;
+
+static void best_steps(const kern_sparse *f, const row_grid *g, int steps, const kept *k, float best[MAX_PHASES], int at[MAX_PHASES]) {
+    const int first = (int)fmaxf(0, ceilf((float)g->per_octave * log2f(g->s_top / largest(f, k->top))));
+    for (int p = 0; p < g->phases; p++) best[p] = INFINITY;
+    for (int i = first; i < first + steps * g->phases; i += 8) {
+        float s[8], err[8];
+        for (int j = 0; j < 8; j++) s[j] = g->s_top * exp2f(-(float)(i + j) / (float)g->per_octave);
+        for (int z = 0; z < sparse_grids(f); z++) {
+            try_scales(f, k, s, z, g->limit, err);
+            for (int j = 0; j < 8; j++) {
+                const int p = (i + j) % g->phases;
+                if (err[j] < best[p]) best[p] = err[j], at[p] = i + j;
+            }
+        }
+    }
+}
+
 uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, const float *a, int effort) {
     const ladder l = ladder_of(f);
-    const float top = search_absmax(w, cols), unit = search_unit(top), s_top = largest(f, top / unit);
-    const int phases = effort == SNUG_EFFORT_QUICK ? 1 : effort == SNUG_EFFORT_MAX ? MAX_PHASES : 2, per_octave = l.per_octave * phases;
+    const float top = search_absmax(w, cols), unit = search_unit(top);
+    const int phases = effort == SNUG_EFFORT_QUICK ? 1 : effort == SNUG_EFFORT_MAX ? MAX_PHASES : 2;
+    const row_grid grid = {largest(f, top / unit), limit_of(unit), phases, l.per_octave * phases};
     double total[MAX_PHASES] = {0};
-    int least[MAX_PHASES] = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}, at = 0; /* steps below s_top of the largest scale in use */
+    int least[MAX_PHASES] = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}, at = 0; /* the step of the largest scale in use */
     for (size_t c = 0; c < cols && top > 0; c += f->group) {
-        kept k;
-        uint32_t mask[SPARSE_MAX_GROUP / 32];
-        float best[MAX_PHASES] = {INFINITY, INFINITY, INFINITY, INFINITY};
-        int best_i[MAX_PHASES] = {0};
-        float x[SPARSE_MAX_GROUP];
         const size_t n = cols - c < f->group ? cols - c : f->group;
+        uint32_t mask[SPARSE_MAX_GROUP / 32];
+        float x[SPARSE_MAX_GROUP], best[MAX_PHASES];
+        int step[MAX_PHASES];
+        kept k;
         for (size_t i = 0; i < n; i++) x[i] = w[c + i] * (1 / unit);
         take(f, x, n, a ? a + c : NULL, NULL, &k, mask);
         if (k.top < NEGLIGIBLE) continue;
-        const int first = (int)fmaxf(0, ceilf((float)per_octave * log2f(s_top / largest(f, k.top))));
-        for (int i = first; i < first + l.steps * phases; i += 8) {
-            float s[8], err[8];
-            for (int j = 0; j < 8; j++) s[j] = s_top * exp2f(-(float)(i + j) / (float)per_octave);
-            for (int z = 0; z < sparse_grids(f); z++) {
-                try_scales(f, &k, s, z, limit_of(unit), err);
-                for (int j = 0; j < 8; j++)
-                    if (err[j] < best[(i + j) % phases]) best[(i + j) % phases] = err[j], best_i[(i + j) % phases] = i + j;
-            }
-        }
+        best_steps(f, &grid, l.steps, &k, best, step);
         for (int p = 0; p < phases; p++) {
             if (best[p] == INFINITY) continue;
             total[p] += best[p];
-            if (best_i[p] < least[p]) least[p] = best_i[p];
+            if (step[p] < least[p]) least[p] = step[p];
         }
     }
     for (int p = 1; p < phases; p++)
         if (total[p] < total[at]) at = p;
     const int below = least[at] == INT32_MAX ? 0 : least[at] - l.margin * phases;
-    const uint16_t bits = f32_to_bf16(s_top * exp2f(-(float)below / (float)per_octave) * unit);
+    const uint16_t bits = f32_to_bf16(grid.s_top * exp2f(-(float)below / (float)grid.per_octave) * unit);
     return (bits & 0x7fff) >= 0x7f80 ? (uint16_t)0x7f7f : bits;
 }
 
