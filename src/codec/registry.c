@@ -1,4 +1,5 @@
-/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group, or rank. */
+/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group, or rank, or all three:
+ * rank, "b" bits, "g" group. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@
 static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs,
-    &codec_int, &codec_lowrank,
+    &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
+    &codec_out,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
@@ -39,9 +41,10 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
 
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s", codec->family);
+    if (params.rank && params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%ub", params.rank);
     if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.bits);
     if (params.group) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
-    if (params.rank) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (params.rank && !params.bits) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
 }
 
 /* Reads at most four digits without a leading zero; 0 = none there. */
@@ -56,6 +59,12 @@ static uint16_t read_number(const char **p) {
 static bool parse_params(const snug_codec *codec, const char *text, codec_params *out) {
     codec_params p = {0};
     uint16_t number = read_number(&text);
+    if (number && *text == 'b') {
+        text++;
+        p.rank = number;
+        number = read_number(&text);
+        if (!number || *text != 'g') return false;
+    }
     if (*text == 'g') {
         text++;
         p.bits = number;
