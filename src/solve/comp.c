@@ -65,7 +65,7 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
         return solve_rows(&j, threads, err);
     }
     if (strcmp(t->codec->family, "lowrank") != 0) return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", t->codec->family);
-    snug_err e = solve_svd(t->params, residual ? residual : source, cols, rows, cols, a, dst, err);
+    snug_err e = solve_svd(t->params, residual ? residual : source, cols, rows, cols, a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);

@@ -59,7 +59,7 @@ static encoded encode(const snug_codec *codec, codec_params p, const float *w, s
     assert_true(n > 0);
     e.data = malloc(n); /* exactly: the sanitizer sees a write beyond */
     memset(e.data, 0xa5, n);
-    snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, a, e.data, &err)
+    snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, a, 1, e.data, &err)
                                             : solve_rtn(codec, p, w, cols, rows, cols, a, effort, e.data, e.hat, &err);
     if (rc) fail_msg("%s %zux%zu: %s", codec->family, rows, cols, err.message);
     assert_int_equal(wt_open(codec, p, rows, cols, e.data, n, &e.wt, &err), SNUG_OK);
@@ -357,13 +357,13 @@ static void bad_input_case(const snug_codec *codec, codec_params p, const char *
         for (int i = 0; i < 64; i++) a[i] = 1;
         w[18 * 64 + 5] = bad[k];
         snug_error err = {0};
-        snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, dst, &err)
+        snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, 1, dst, &err)
                                                 : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         if (!strstr(err.message, "row 18") || !strstr(err.message, "column 5")) fail_msg("%s: %s", name, err.message);
         w[18 * 64 + 5] = 0;
         a[3] = k == 0 ? NAN : k == 1 ? INFINITY : -1;
-        rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, dst, &err)
+        rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, 1, dst, &err)
                                        : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         assert_non_null(strstr(err.message, "column 3"));
