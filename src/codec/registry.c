@@ -1,4 +1,4 @@
-/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group, or rank. */
+/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits. */
 #include <stdio.h>
 #include <string.h>
 
@@ -39,9 +39,9 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
 
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s", codec->family);
-    if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.bits);
-    if (params.group) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
-    if (params.rank) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), params.rank ? "b%u" : "%u", params.bits);
+    if (params.group) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
 }
 
 /* Reads at most four digits without a leading zero; 0 = none there. */
@@ -63,6 +63,11 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
         if (!p.group) return false;
     } else {
         p.rank = number;
+        if (*text == 'b') {
+            text++;
+            p.bits = read_number(&text);
+            if (!p.bits) return false;
+        }
     }
     *out = p;
     return *text == '\0' && codec->params_ok(p);

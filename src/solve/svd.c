@@ -5,14 +5,14 @@
  * the metric's part of W that it holds stops growing. Blocks are (vectors, n): each row a vector. Products are f32, in tiles over
  * threads; the small Gram matrices and their eigenvectors double. Beyond W and H it takes four blocks, no matrix.
  *
- * Then the rounding is made good: V is rounded to its stored form first, and U is the least-squares solution for the V that is
- * stored,  U = W H V^T (V H V^T)^-1, so only U's own rounding remains. */
+ * Then the rounding is made good: V is rounded to its stored form first (svd_round.c), and U is the least-squares solution for the V
+ * that is stored,  U = W H V^T (V H V^T)^-1, so only U's own rounding remains. V's rows have length 1 in the metric: U's columns weigh
+ * alike. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/f16.h"
 #include "base/rng.h"
 #include "base/thread.h"
 #include "codec/codecs.h"
@@ -157,25 +157,47 @@ static snug_err right_factor(const problem *p, const blocks *t, small *s, size_t
     return e;
 }
 
-/* u (rows, rank) = W H V^T (V H V^T)^-1 */
-static snug_err left_factor(const problem *p, const blocks *t, size_t rank, const float *v, float *u, snug_error *err) {
-    double *c = calloc(rank * rank, sizeof *c), *x = malloc(p->rows * rank * sizeof *x);
-    snug_err e = c && x ? SNUG_OK : err_nomem(err, (rank + p->rows) * rank * sizeof *x);
-    if (!e) {
-        times_s(p, rank, v, t->b);
-        e = linalg_gram_add(rank, p->cols, t->b, p->cols, c, err);
-        times_st(p, rank, t->b, t->g);
-        times_wt(p, rank, t->g, t->y);
-    }
-    for (size_t i = 0; !e && i < p->rows; i++)
-        for (size_t q = 0; q < rank; q++) x[i * rank + q] = t->y[q * p->rows + i];
-    for (size_t q = 0; !e && q < rank; q++) /* dsyrk fills one triangle */
+/* ut (rank, rows) = (V H V^T)^-1 V H W^T. c (rank, rank) and t->y (rank, rows): V H V^T and V H W^T. */
+static snug_err left_factor(const problem *p, const blocks *t, size_t rank, const float *v, double *c, float *ut, snug_error *err) {
+    double *s = malloc(rank * rank * sizeof *s), *x = malloc(p->rows * rank * sizeof *x);
+    snug_err e = s && x ? SNUG_OK : err_nomem(err, (rank + p->rows) * rank * sizeof *x);
+    if (e) goto done;
+    memset(c, 0, rank * rank * sizeof *c);
+    times_s(p, rank, v, t->b);
+    e = linalg_gram_add(rank, p->cols, t->b, p->cols, c, err);
+    if (e) goto done;
+    for (size_t q = 0; q < rank; q++) /* it fills one triangle */
         for (size_t i = 0; i < q; i++) c[i * rank + q] = c[q * rank + i];
-    if (!e) e = linalg_solve_spd(rank, c, p->rows, x, err);
-    for (size_t i = 0; !e && i < p->rows * rank; i++) u[i] = (float)x[i];
-    free(c);
+    times_st(p, rank, t->b, t->g);
+    times_wt(p, rank, t->g, t->y);
+    for (size_t i = 0; i < p->rows; i++)
+        for (size_t q = 0; q < rank; q++) x[i * rank + q] = t->y[q * p->rows + i];
+    memcpy(s, c, rank * rank * sizeof *s);
+    e = linalg_solve_spd(rank, s, p->rows, x, err);
+    for (size_t i = 0; !e && i < p->rows; i++)
+        for (size_t q = 0; q < rank; q++) ut[q * p->rows + i] = (float)x[i * rank + q];
+done:
+    free(s);
     free(x);
     return e;
+}
+
+/* Rounding may leave a row of U that is worse than none: its loss changes by u C u^T - 2 u b. Such rows become zero. */
+static snug_err drop_rows(size_t rows, size_t rank, const double *c, const float *b, float *ut, snug_error *err) {
+    double *u = malloc(rank * sizeof *u);
+    if (!u) return err_nomem(err, rank * sizeof *u);
+    for (size_t i = 0; i < rows; i++) {
+        double change = 0;
+        for (size_t q = 0; q < rank; q++) u[q] = ut[q * rows + i];
+        for (size_t q = 0; q < rank; q++) {
+            double sum = -2 * (double)b[q * rows + i];
+            for (size_t k = 0; k < rank; k++) sum += c[q * rank + k] * u[k];
+            change += u[q] * sum;
+        }
+        for (size_t q = 0; !(change <= 0) && q < rank; q++) ut[q * rows + i] = 0;
+    }
+    free(u);
+    return SNUG_OK;
 }
 
 static float *block(size_t k, size_t n) { return malloc(k * n * sizeof(float)); }
@@ -185,18 +207,21 @@ static snug_err solve(const problem *p, codec_params params, uint8_t *dst, snug_
     size_t more = r / 2 < MORE_MIN ? MORE_MIN : r / 2 > MORE_MAX ? MORE_MAX : r / 2, k = least - r < more ? least : r + more;
     size_t most = k > rank ? k : rank;
     blocks t = {block(most, p->rows), block(most, p->rows), block(most, p->cols), block(most, p->cols)};
-    small s = {malloc(k * k * sizeof *s.gram), malloc(k * sizeof *s.values), malloc(k * k * sizeof *s.vectors), block(k, k)};
-    float *v = calloc(rank * p->cols, sizeof *v), *u = block(rank, p->rows);
+    small s = {malloc(most * most * sizeof *s.gram), malloc(k * sizeof *s.values), malloc(k * k * sizeof *s.vectors), block(k, k)};
+    float *v = calloc(rank * p->cols, sizeof *v), *ut = block(rank, p->rows), *scale = block(2, rank);
+    lowrank_factors f = {v, ut, scale, scale + (scale ? rank : 0)};
     snug_err e = SNUG_OK;
-    if (!t.q || !t.y || !t.g || !t.b || !s.gram || !s.values || !s.vectors || !s.z || !v || !u)
+    if (!t.q || !t.y || !t.g || !t.b || !s.gram || !s.values || !s.vectors || !s.z || !v || !ut || !scale)
         e = err_nomem(err, 3 * most * (p->rows + p->cols) * sizeof *v);
     if (!e) e = right_factor(p, &t, &s, k, r, v, err);
-    for (size_t i = 0; !e && i < rank * p->cols; i++) v[i] = bf16_to_f32(f32_to_bf16(v[i]));
-    if (!e) e = left_factor(p, &t, rank, v, u, err);
-    if (!e) lowrank_pack(params, p->rows, p->cols, u, v, dst);
+    if (!e) e = svd_round_right(params.bits, rank, p->cols, p->h, p->root, p->threads, v, scale, t.b, err);
+    if (!e) e = left_factor(p, &t, rank, v, s.gram, ut, err);
+    if (!e) e = svd_round_left(params.bits, rank, p->rows, s.gram, ut, scale + rank, t.q, err);
+    if (!e) e = drop_rows(p->rows, rank, s.gram, t.y, ut, err);
+    if (!e) lowrank_pack(params, p->rows, p->cols, &f, dst);
     free(t.q), free(t.y), free(t.g), free(t.b);
     free(s.gram), free(s.values), free(s.vectors), free(s.z);
-    free(v), free(u);
+    free(v), free(ut), free(scale);
     return e;
 }
 

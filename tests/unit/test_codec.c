@@ -17,9 +17,18 @@ enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
 
-/* Calls fn for every codec and every parameter set of its menu. */
+/* What no menu has. */
+static const char *const beyond_menus[] = {"lowrank5b8", "lowrank33b3", "lowrank16b2", "lowrank70b4", "lowrank1b7"};
+
+/* Calls fn for every codec and every parameter set of its menu, and some more. */
 static void for_each(case_fn fn) {
     codec_register_for_test(&codec_tile16);
+    for (size_t i = 0; i < sizeof beyond_menus / sizeof *beyond_menus; i++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(beyond_menus[i], &codec, &p));
+        fn(codec, p, beyond_menus[i]);
+    }
     for (size_t i = 0; i < codec_count(); i++) {
         codec_params p;
         for (uint32_t k = 0; codec_at(i)->menu(k, &p); k++) {
@@ -74,8 +83,11 @@ static void encoded_fini(encoded *e) { free(e->data); free(e->hat); }
 static void name_case(const snug_codec *codec, codec_params p, const char *name) {
     const snug_codec *found;
     codec_params q;
+    char again[CODEC_NAME_MAX];
     assert_true(codec_parse(name, &found, &q));
     assert_ptr_equal(found, codec);
+    codec_format(found, q, again);
+    assert_string_equal(again, name);
     assert_memory_equal(&p, &q, sizeof p);
     assert_ptr_equal(codec_by_id(codec->id), codec);
     if (codec->ggml_type >= 0) assert_ptr_equal(codec_by_ggml_type((uint32_t)codec->ggml_type), codec);
@@ -83,7 +95,8 @@ static void name_case(const snug_codec *codec, codec_params p, const char *name)
 }
 static void test_names(void **state) {
     static const char *const bad[] = {"", "int", "int3", "int3g", "int3g48", "int9g64", "int03g64", "int3g064", "int3g64x", "intg64",
-                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "bf16 ", "BF16", "f", "int3g64+"};
+                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "lowrank16b", "lowrank16b1",
+                                      "lowrank16b9", "lowrank16b08", "lowrankb8", "int3b8", "q8_0b8", "bf16 ", "BF16", "f", "int3g64+"};
     const snug_codec *codec;
     codec_params p;
     for_each(name_case);
