@@ -257,9 +257,21 @@ def decode_int(codec, rows, cols, raw):
     return scale[:, which] * q + least[:, which]
 
 
+def decode_vectors(bits, k, n, raw):
+    """Section 3.4: k vectors of n numbers, a scale and codes each."""
+    row = raw.reshape(k, -1)
+    code = codes(row[:, 2:].reshape(k, -(-n // 32), 4 * bits), bits).reshape(k, -1)[:, :n]
+    return bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))[:, None] * (code - (1 << bits - 1)).astype(np.float32)
+
+
 def decode_lowrank(codec, rows, cols, raw):
     """Section 3.4: W = U V, V first."""
-    rank = int(codec[len("lowrank"):])
+    rank, _, bits = codec[len("lowrank"):].partition("b")
+    rank = int(rank)
+    if bits:
+        bits, n = int(bits), rank * (2 + 4 * int(bits) * -(-cols // 32))
+        v, ut = decode_vectors(bits, rank, cols, raw[:n]), decode_vectors(bits, rank, rows, raw[n:])
+        return (ut.T.astype(np.float64) @ v.astype(np.float64)).astype(np.float32)
     numbers = bf16(np.ascontiguousarray(raw))
     v, u = numbers[:rank * cols].reshape(rank, cols), numbers[rank * cols:].reshape(rows, rank)
     return (u.astype(np.float64) @ v.astype(np.float64)).astype(np.float32)
@@ -583,6 +595,7 @@ def main():
             files.append([x for m, c in zip(matrices, sparse[at:] + sparse) for x in ("--pin", f"{m}={c}")] + ["--pin", "token_embd.weight=q8_0"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.0.*=out10+int2g64", "--pin", "blk.1.*=tern34g64+out100", "--pin", "blk.2.attn_q.weight=out1+sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16", "--pin", "blk.2.attn_q.weight=lowrank64+int4g128"])
+        files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16b8", "--pin", "blk.2.*=int2g64+lowrank33b3+lowrank8b4"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
@@ -595,7 +608,7 @@ def main():
             print(f"file {i}: {len(artifact.weights)} weights, {sums} checksums, {len(more)} compressed keys")
     for kind in sorted(seen):
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
-    missing = [c for c in plain + sparse + ["lowrank16", "out1", "out10", "out100"] if c not in seen]
+    missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

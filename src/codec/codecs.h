@@ -25,8 +25,9 @@ extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6
 
 /* The int family's row layout (docs/format.md 3.3), for block.c. */
 uint64_t int_row_bytes(codec_params p, uint64_t cols); /* 0 = overflow */
-/* Stores factors as a lowrank payload: v (R, cols), u (rows, R), rounded to bf16; 2*R*(rows+cols) bytes. */
-void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const float *u, const float *v, uint8_t *dst);
+/* Factors for a lowrank payload: v (R, cols) and U^T as ut (R, rows). With bits: each row a scale (bf16) times codes of so many bits. */
+typedef struct lowrank_factors { const float *v, *ut, *v_scale, *ut_scale; } lowrank_factors;
+void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const lowrank_factors *f, uint8_t *dst);
 
 /* outP: entries of a payload, in the order of rows and in each of columns; values are finite. */
 typedef struct out_entry { uint32_t row, col; float value; } out_entry;

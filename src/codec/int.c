@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "codec/block.h"
 #include "codec/codecs.h"
+#include "codec/planes.h"
 #include "codec/search.h"
 #include "kern/blocks.h"
 
@@ -204,30 +205,13 @@ static void round_cols(void *enc, size_t col0, size_t n, const float *w, size_t 
     }
 }
 
-/* 32 codes into planes of 4, 2 and 1 bits: see docs/format.md. */
-static void pack_chunk(const int8_t *q, unsigned bits, uint8_t *dst) {
-    unsigned half = 1u << (bits - 1);
-    if (bits == 8) {
-        for (unsigned i = 0; i < 32; i++) dst[i] = (uint8_t)((unsigned)q[i] + half);
-        return;
-    }
-    uint8_t *p2 = dst + (bits & 4 ? 16 : 0), *p1 = p2 + (bits & 2 ? 8 : 0);
-    memset(dst, 0, 4 * bits);
-    for (unsigned i = 0; i < 32; i++) {
-        unsigned c = (unsigned)q[i] + half;
-        if (bits & 4) dst[i % 16] |= (uint8_t)((c & 15) << 4 * (i / 16)), c >>= 4;
-        if (bits & 2) p2[i % 8] |= (uint8_t)((c & 3) << 2 * (i / 8)), c >>= 2;
-        if (bits & 1) p1[i % 4] |= (uint8_t)((c & 1) << i / 4);
-    }
-}
-
 static void pack(const void *enc, uint8_t *dst) {
     const int_enc *e = enc;
     const size_t row_bytes = (size_t)int_row_bytes(e->p, e->cols), head = 2 + e->n_groups;
     for (size_t r = 0; r < e->n_rows; r++, dst += row_bytes) {
         write_u16(dst, e->d[r]);
         memcpy(dst + 2, e->meta + r * e->n_groups, e->n_groups);
-        for (size_t c = 0; c < e->n_chunks; c++) pack_chunk(e->q + (r * e->n_chunks + c) * 32, e->p.bits, dst + head + c * 4 * e->p.bits);
+        for (size_t c = 0; c < e->n_chunks; c++) planes_pack(e->q + (r * e->n_chunks + c) * 32, e->p.bits, dst + head + c * 4 * e->p.bits);
     }
 }
 

@@ -1,5 +1,5 @@
-/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group, or rank, or all three:
- * rank, "b" bits, "g" group. */
+/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits, "g" group,
+ * as many as it has. */
 #include <stdio.h>
 #include <string.h>
 
@@ -41,10 +41,9 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
 
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s", codec->family);
-    if (params.rank && params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%ub", params.rank);
-    if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.bits);
-    if (params.group) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
-    if (params.rank && !params.bits) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), params.rank ? "b%u" : "%u", params.bits);
+    if (params.group) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
 }
 
 /* Reads at most four digits without a leading zero; 0 = none there. */
@@ -59,19 +58,17 @@ static uint16_t read_number(const char **p) {
 static bool parse_params(const snug_codec *codec, const char *text, codec_params *out) {
     codec_params p = {0};
     uint16_t number = read_number(&text);
-    if (number && *text == 'b') {
+    if (*text == 'b') {
         text++;
         p.rank = number;
-        number = read_number(&text);
-        if (!number || *text != 'g') return false;
-    }
+        p.bits = read_number(&text);
+        if (!p.rank || !p.bits) return false;
+    } else if (*text == 'g') p.bits = number;
+    else p.rank = number;
     if (*text == 'g') {
         text++;
-        p.bits = number;
         p.group = read_number(&text);
         if (!p.group) return false;
-    } else {
-        p.rank = number;
     }
     *out = p;
     return *text == '\0' && codec->params_ok(p);

@@ -82,6 +82,12 @@ void linalg_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, co
                 (int)ldb, beta, c, (int)ldc);
 }
 
+void linalg_mul_unit_upper(bool transposed, size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb) {
+    init();
+    cblas_strmm(CblasRowMajor, CblasRight, CblasUpper, transposed ? CblasTrans : CblasNoTrans, CblasUnit, (int)m, (int)n, 1, u, (int)ldu, b,
+                (int)ldb);
+}
+
 void linalg_solve_right_upper_t(size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb) {
     init();
     cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit, (int)m, (int)n, 1, u, (int)ldu, b, (int)ldb);

@@ -15,6 +15,8 @@ snug_err linalg_solve_spd(size_t n, double *s, size_t n_rhs, double *b, snug_err
 /* c (m, n) = alpha op(a) op(b) + beta c in f32; op transposes where asked: op(a) (m, k), op(b) (k, n). */
 void linalg_gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
                  float beta, float *c, size_t ldc);
+/* b (m, n) = b U, or b U^T, for the upper triangular u (n, n) with ones on its diagonal (not read, nor what lies below), in f32. */
+void linalg_mul_unit_upper(bool transposed, size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb);
 /* b (m, n) = b U^-T for the upper triangular u (n, n), in f32. */
 void linalg_solve_right_upper_t(size_t m, size_t n, const float *u, size_t ldu, float *b, size_t ldb);
 #endif

@@ -1,5 +1,5 @@
 /* Solvers: choose a codec's codes given the weight and the calibration statistics. Use the codec contract only.
- * Step 1 has round-to-nearest (with the encoders' own weighted scale search) and the truncated SVD for low-rank terms. */
+ * Round-to-nearest with the encoders' own weighted scale search, and the truncated SVD for low-rank terms. */
 #ifndef SOLVE_SOLVE_H
 #define SOLVE_SOLVE_H
 #include "codec/weight.h"
@@ -16,15 +16,20 @@ snug_err solve_rtn_to(wt_layout layout, const snug_codec *codec, codec_params p,
  * feedback alone gives. */
 snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
                     const hessian *h, int effort, uint8_t *dst, float *w_hat, snug_error *err);
-/* Best rank-r factors of w (rows, cols) in the metric sum_j a_j d_j^2 (LAPACK), as a lowrank payload. */
-snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst, snug_error *err);
+/* Best rank-r factors of w (rows, cols) in the metric sum_j a_j d_j^2, as a lowrank payload. Threads change no bit. */
+snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, int threads, uint8_t *dst,
+                   snug_error *err);
+/* The same in the metric tr(E H E^T): of a weight, or of the delta that the terms before left. Beyond delta and h
+ * at most 20 (rows + cols) (rank + max(8, min(rank / 2, 32))) bytes. */
+snug_err solve_svd_hessian(codec_params p, const float *delta, size_t ldw, size_t rows, size_t cols, const hessian *h, int threads,
+                           uint8_t *dst, snug_error *err);
 /* The out_count weights with the largest a_j w^2, as an out payload (no error is fed to others).
  * Best before other terms, out10+int3g64: they then see no outliers, and what these round away. */
 snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst,
                         snug_error *err);
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
-                     uint8_t *dst, snug_error *err);
+                     int threads, uint8_t *dst, snug_error *err);
 /* A whole composition of a whole matrix: each term is solved on what the terms before it left. dst[i]: term i's payload.
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,

@@ -20,9 +20,18 @@ enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
 
+/* What no menu has. */
+static const char *const beyond_menus[] = {"lowrank5b8", "lowrank33b3", "lowrank16b2", "lowrank70b4", "lowrank1b7"};
+
 /* Calls fn for every codec and every parameter set of its menu, and those that no menu has. */
 static void for_each(case_fn fn) {
     codec_register_for_test(&codec_tile16);
+    for (size_t i = 0; i < sizeof beyond_menus / sizeof *beyond_menus; i++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(beyond_menus[i], &codec, &p));
+        fn(codec, p, beyond_menus[i]);
+    }
     for (size_t i = 0; i < codec_count(); i++) {
         codec_params p;
         for (uint32_t k = 0; codec_at(i)->menu(k, &p); k++) {
@@ -68,7 +77,7 @@ static encoded encode(const snug_codec *codec, codec_params p, const float *w, s
     assert_true(n > 0);
     e.data = malloc(n); /* exactly: the sanitizer sees a write beyond */
     memset(e.data, 0xa5, n);
-    snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, a, e.data, &err)
+    snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, a, 1, e.data, &err)
                                             : solve_rtn(codec, p, w, cols, rows, cols, a, effort, e.data, e.hat, &err);
     if (rc) fail_msg("%s %zux%zu: %s", codec->family, rows, cols, err.message);
     assert_int_equal(wt_open(codec, p, rows, cols, e.data, n, &e.wt, &err), SNUG_OK);
@@ -83,8 +92,11 @@ static void encoded_fini(encoded *e) { free(e->data); free(e->hat); }
 static void name_case(const snug_codec *codec, codec_params p, const char *name) {
     const snug_codec *found;
     codec_params q;
+    char again[CODEC_NAME_MAX];
     assert_true(codec_parse(name, &found, &q));
     assert_ptr_equal(found, codec);
+    codec_format(found, q, again);
+    assert_string_equal(again, name);
     assert_memory_equal(&p, &q, sizeof p);
     assert_ptr_equal(codec_by_id(codec->id), codec);
     if (codec->ggml_type >= 0) assert_ptr_equal(codec_by_ggml_type((uint32_t)codec->ggml_type), codec);
@@ -92,7 +104,8 @@ static void name_case(const snug_codec *codec, codec_params p, const char *name)
 }
 static void test_names(void **state) {
     static const char *const bad[] = {"", "int", "int3", "int3g", "int3g48", "int9g64", "int03g64", "int3g064", "int3g64x", "intg64",
-                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "bf16 ", "BF16", "f", "int3g64+",
+                                      "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "lowrank16b", "lowrank16b1",
+                                      "lowrank16b9", "lowrank16b08", "lowrankb8", "int3b8", "q8_0b8", "bf16 ", "BF16", "f", "int3g64+",
                                       "sp16g64", "sp16b3", "sp16b7g64", "sp16b1g64", "sp7b3g64", "sp32b3g64", "sp2of4g64", "sp2of4b3",
                                       "sp2of4b", "sp16b03g64", "spb3g64", "sp16bg64", "sp3of4b1g64", "tern", "tern34", "tern3g64",
                                       "tern16b3g64", "tern34g16", "int16b3g64", "lowrank4b3g64", "out", "out101", "out10g64"};
@@ -373,13 +386,13 @@ static void bad_input_case(const snug_codec *codec, codec_params p, const char *
         for (int i = 0; i < 64; i++) a[i] = 1;
         w[18 * 64 + 5] = bad[k];
         snug_error err = {0};
-        snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, dst, &err)
+        snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, 1, dst, &err)
                                                 : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         if (!strstr(err.message, "row 18") || !strstr(err.message, "column 5")) fail_msg("%s: %s", name, err.message);
         w[18 * 64 + 5] = 0;
         a[3] = k == 0 ? NAN : k == 1 ? INFINITY : -1;
-        rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, dst, &err)
+        rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, 1, dst, &err)
                                        : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         assert_non_null(strstr(err.message, "column 3"));

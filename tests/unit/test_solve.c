@@ -63,7 +63,7 @@ static void test_svd_metric(void **state) {
         uint8_t *dst = malloc((size_t)c.term[0].codec->bytes(p, R, C));
         float out[R * C];
         wt t;
-        assert_int_equal(solve_svd(p, w, C, R, C, NULL, dst, NULL), SNUG_OK);
+        assert_int_equal(solve_svd(p, w, C, R, C, NULL, 1, dst, NULL), SNUG_OK);
         assert_int_equal(wt_open(c.term[0].codec, p, R, C, dst, c.term[0].codec->bytes(p, R, C), &t, NULL), SNUG_OK);
         t.codec->decode(&t, 0, R, out, C);
         for (size_t i = 0; i < R * C; i++) plain += a[i % C] * ((double)w[i] - out[i]) * ((double)w[i] - out[i]);

@@ -27,7 +27,7 @@ static void add_term(fixture *f, const char *name, size_t row0, size_t rows, siz
     size_t n = (size_t)codec->bytes(p, rows, cols);
     term *t = &f->w.term[f->w.n_terms];
     uint8_t *data = f->payload[f->w.n_terms++] = malloc(n);
-    snug_err e = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, NULL, data, &err)
+    snug_err e = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, NULL, 1, data, &err)
                                            : solve_rtn(codec, p, w, cols, rows, cols, NULL, SNUG_EFFORT_QUICK, data, NULL, &err);
     assert_int_equal(e, SNUG_OK);
     assert_int_equal(wt_open(codec, p, rows, cols, data, n, &t->wt, &err), SNUG_OK);
