@@ -130,7 +130,7 @@ static snug_err interleave(const comp_term *t, uint64_t n_rows, uint64_t cols, u
 }
 
 /* A composition that is not row-separable or has several terms: the whole matrix at once. Fills checksums itself. */
-static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
+static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const uint64_t *at, snug_error *err) {
     const store_tensor *s = t->t;
     const comp *c = &t->menu.cand[t->choice].comp;
     uint8_t *dst[WEIGHT_MAX_TERMS] = {0};
@@ -140,7 +140,7 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const uint64_t *at, snug
         if (!isfinite(w[i])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", s->name);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++)
         if (!(dst[k] = malloc(comp_term_bytes(c, k, s->rows, s->cols)))) rc = err_nomem(err, comp_term_bytes(c, k, s->rows, s->cols));
-    if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, t->importance, e->f->p->effort, e->f->threads, dst, err);
+    if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, t->importance, h, e->f->p->effort, e->f->threads, dst, err);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++) {
         uint64_t bytes = comp_term_bytes(c, k, s->rows, s->cols);
         if (artifact_layout(e->f, c->term[k].codec) == WT_PANELS) rc = interleave(&c->term[k], s->rows, s->cols, &dst[k], err);
@@ -195,7 +195,7 @@ static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state 
 static snug_err encode_tensor(encoder *e, fit_tensor *t, const hessian *moments, const uint64_t *at, snug_error *err) {
     const comp *c = &t->menu.cand[t->choice].comp;
     if (t->t != &e->f->rope_tensor && menu_is_copy(t->t, c)) return copy_terms(e, t, at, err);
-    if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, at, err);
+    if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, moments, at, err);
     hash_state *h = hash_create();
     if (!h) return err_nomem(err, 64);
     snug_err rc = t->matrix ? encode_rows(e, t, moments, at[0], h, err) : write_vector(e, t, at[0], h, err);

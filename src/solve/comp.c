@@ -9,7 +9,7 @@
 #include "base/thread.h"
 #include "solve/internal.h"
 
-enum { TILE_ROWS = 16 };
+enum { TILE_ROWS = 16, FEEDBACK_ROWS = 64 };
 
 typedef struct term_job {
     const comp_term *term;
@@ -17,6 +17,7 @@ typedef struct term_job {
     const float *source;
     size_t rows, cols;
     const float *a;
+    const hessian *h;
     int effort;
     uint8_t *dst;
     struct { snug_err code; size_t row; snug_error err; } *failed; /* per worker: the failure nearest to row 0 */
@@ -31,7 +32,9 @@ static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
     float *hat = j->w ? malloc(n * j->cols * sizeof *hat) : NULL;
     snug_err e = j->w && !hat ? err_nomem(&err, n * j->cols * sizeof *hat) : SNUG_OK;
     const float *w = j->w ? j->w + at : j->source + at;
-    if (!e) e = solve_rtn(codec, p, w, j->cols, n, j->cols, j->a, j->effort, j->dst + codec->bytes(p, begin, j->cols), hat, &err);
+    uint8_t *dst = j->dst + (begin ? codec->bytes(p, begin, j->cols) : 0);
+    if (!e && j->h) e = solve_ldlq(WT_ROWS, codec, p, w, j->cols, n, j->cols, j->h, j->effort, dst, hat, &err);
+    else if (!e) e = solve_rtn(codec, p, w, j->cols, n, j->cols, j->a, j->effort, dst, hat, &err);
     for (size_t i = 0; !e && j->w && i < n * j->cols; i++) j->w[at + i] -= hat[i];
     free(hat);
     if (e && (j->failed[worker].code == SNUG_OK || begin < j->failed[worker].row)) {
@@ -45,7 +48,7 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
     if (threads < 1) threads = 1;
     j->failed = calloc((size_t)threads, sizeof *j->failed);
     if (!j->failed) return err_nomem(err, (size_t)threads * sizeof *j->failed);
-    thread_for(threads, j->rows, round_up(TILE_ROWS, j->term->codec->tile_rows), solve_tile, j);
+    thread_for(threads, j->rows, round_up(j->h ? FEEDBACK_ROWS : TILE_ROWS, j->term->codec->tile_rows), solve_tile, j);
     int first = -1;
     for (int i = 0; i < threads; i++)
         if (j->failed[i].code && (first < 0 || j->failed[i].row < j->failed[first].row)) first = i;
@@ -66,12 +69,14 @@ snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, si
 
 /* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
 static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
-                           int effort, int threads, uint8_t *dst, snug_error *err) {
+                           const hessian *h, int effort, int threads, uint8_t *dst, snug_error *err) {
     if (!(t->codec->caps & CODEC_WHOLE)) {
-        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .effort = effort, .dst = dst};
+        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .h = h, .effort = effort, .dst = dst};
         return solve_rows(&j, threads, err);
     }
-    snug_err e = solve_whole(t->codec, t->params, residual ? residual : source, cols, rows, cols, a, threads, dst, err);
+    const float *w = residual ? residual : source;
+    snug_err e = h && strcmp(t->codec->family, "lowrank") == 0 ? solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err)
+                                                               : solve_whole(t->codec, t->params, w, cols, rows, cols, h ? h->d : a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);
@@ -85,7 +90,7 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
     return e;
 }
 
-snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err) {
     float *residual = NULL;
     if (c->n_terms > 1) {
@@ -95,7 +100,7 @@ snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, con
     }
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], w, residual, rows, cols, a, effort, threads, dst[i], err);
+        e = solve_term(&c->term[i], w, residual, rows, cols, a, h, effort, threads, dst[i], err);
     free(residual);
     return e;
 }
@@ -115,7 +120,7 @@ snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, s
             norm += (a ? a[j] : 1) * v * v;
         }
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, effort, 1, dst, err);
+        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, NULL, effort, 1, dst, err);
     for (size_t r = 0; !e && r < n_rows; r++)
         for (size_t j = 0; j < cols; j++) {
             double v = residual[r * cols + j];

@@ -30,9 +30,10 @@ snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows,
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err);
-/* A whole composition of a whole matrix: each term is solved on what the terms before it left. dst[i]: term i's payload.
+/* A whole composition of a whole matrix: each term is solved on what the terms before it left: under h with feedback, and low rank in its
+ * metric; h NULL: with the importances a. dst[i]: term i's payload.
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
-snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err);
 /* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double. A low-rank term of rank r fits
  * r sampled rows exactly: with one, give all rows, or many times r. */
