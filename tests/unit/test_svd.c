@@ -132,7 +132,7 @@ static void test_best(void **state) {
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
         for (inputs in = 0; in < N_INPUTS; in++)
             for (weights kind = 0; kind < N_WEIGHTS; kind++)
-                for (size_t b = 0; b < sizeof bits / sizeof *bits; b++) check(shapes[k][0], shapes[k][1], in, kind, bits[b]);
+                for (size_t b = 0; b < (kind == ROUNDED ? sizeof bits / sizeof *bits : 1); b++) check(shapes[k][0], shapes[k][1], in, kind, bits[b]);
 }
 
 /* Nothing is left: nothing is stored, and no number is NaN. A wrong width and weights that are no numbers are refused. */
