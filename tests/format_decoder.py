@@ -12,6 +12,7 @@ import ctypes
 import ctypes.util
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -276,6 +277,129 @@ def decode_lowrank(codec, rows, cols, raw):
     return (u.astype(np.float64) @ v.astype(np.float64)).astype(np.float32)
 
 
+# Section 3.5: magnitudes by bits, grid z and number
+GRIDS = {
+    2: """14 127
+       25 127
+       35 127
+       44 127
+       52 127
+       61 127
+       72 127
+       85 127""",
+    3: """10 24 45 127
+       15 36 69 127
+       22 39 62 127
+       23 48 80 127
+       32 57 88 127
+       33 51 74 127
+       44 65 91 127
+       59 77 99 127""",
+    4: """8 15 24 35 47 64 85 127
+       12 21 32 44 58 76 100 127
+       17 27 36 47 60 74 92 127
+       20 30 41 54 68 85 105 127
+       26 36 46 58 70 84 102 127
+       30 40 51 65 80 97 113 127
+       38 48 59 70 82 96 114 127
+       44 54 64 75 87 101 115 127""",
+    5: """6 9 12 16 20 25 30 35 41 47 55 64 74 88 108 127
+       9 14 18 23 28 33 39 45 52 59 68 78 89 101 114 127
+       14 18 23 27 32 36 41 47 53 59 66 73 82 94 111 127
+       17 22 26 31 37 42 49 55 62 69 77 86 96 106 116 127
+       22 27 32 37 41 47 52 58 64 70 77 84 93 103 115 127
+       27 32 36 42 47 53 60 67 74 82 90 98 106 113 120 127
+       35 39 44 49 55 60 66 71 77 83 90 98 107 114 121 127
+       41 45 50 55 60 65 71 76 82 88 95 102 109 115 121 127""",
+}
+GRIDS = {bits: np.array([[int(x) for x in line.split()] for line in text.splitlines()]) for bits, text in GRIDS.items()}
+
+
+def decode_sparse(codec, rows, cols, raw):
+    """Section 3.5: the sparse and ternary codecs."""
+    kind, numbers = re.fullmatch(r"(sp2of4b|sp3of4b|sp|tern34|tern)(.*)", codec).groups()
+    numbers = [int(x) for x in re.findall(r"\d+", numbers)]
+    group = numbers[-1]
+    bits = numbers[-2] if kind.startswith("sp") else 1
+    kept = {"sp": numbers[0], "sp2of4b": 16, "sp3of4b": 24, "tern34": 24, "tern": 32}[kind]
+    mask_bytes = {"sp": 4, "sp2of4b": 3, "sp3of4b": 2, "tern34": 2, "tern": 0}[kind]
+    chunks, groups = -(-cols // 32), -(-cols // group)
+    row = raw.reshape(rows, -1)
+    d = bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))
+    at = 2
+    if bits >= 2:
+        byte = row[:, at:at + groups].astype(np.int32)
+        steps = np.array([2.0 ** (-e / 8 if e <= 16 else -2 - (e - 16) / 3) for e in range(31)] + [0.0]).astype(np.float32)
+        scale, z = d[:, None] * steps[byte >> 3], byte & 7
+        at += groups
+    else:
+        byte = row[:, at:at + -(-groups // 2)].astype(np.int32)
+        e = np.stack([byte & 15, byte >> 4], -1).reshape(rows, -1)[:, :groups]
+        steps = np.array([2.0 ** (-k / 4) for k in range(15)] + [0.0]).astype(np.float32)
+        scale, z = d[:, None] * steps[e], np.zeros((rows, groups), np.int32)
+        at += -(-groups // 2)
+    masks, body = row[:, at:at + mask_bytes * chunks], row[:, at + mask_bytes * chunks:]
+    which = np.arange(cols) // group
+    if kind == "tern":
+        parts, at, left = [], 0, chunks
+        while left:
+            n = 5 if left >= 5 else 1
+            b = 32 if n == 5 else 8
+            x = body[:, at:at + b].astype(np.int64)
+            digits = np.stack([3 * (x * 3 ** k % 256) // 256 for k in range(5)], 1)  # (rows, 5, b): digit k of byte i is trit k b + i
+            parts.append(digits.reshape(rows, -1)[:, :32 * n])
+            at, left = at + b, left - n
+        assert body.shape[1] == at
+        return scale[:, which] * (np.concatenate(parts, 1)[:, :cols] - 1).astype(np.float32)
+    bit = np.unpackbits(np.ascontiguousarray(masks), axis=1, bitorder="little")
+    if kind == "sp":
+        present = bit.reshape(rows, chunks, 32).astype(bool)
+        present &= np.cumsum(present, 2) <= kept
+    elif kind == "sp2of4b":
+        index = bit.reshape(rows, chunks, 8, 3) @ np.array([1, 2, 4])
+        pairs = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]] + [[1, 1, 0, 0]] * 2, bool)
+        present = pairs[index].reshape(rows, chunks, 32)
+    else:
+        index = bit.reshape(rows, chunks, 8, 2) @ np.array([1, 2])
+        present = (np.arange(4) != index[..., None]).reshape(rows, chunks, 32)
+    stream = np.unpackbits(np.ascontiguousarray(body), axis=1, bitorder="little")[:, :chunks * kept * bits]
+    code = stream.reshape(rows, chunks, kept, bits).astype(np.int64) @ (1 << np.arange(bits))
+    order = np.where(present, np.cumsum(present, 2) - 1, 0)
+    code = np.take_along_axis(code, order, 2).reshape(rows, -1)[:, :cols]
+    half, z = 1 << bits - 1, z[:, which]
+    if bits == 8:
+        q = code - 128
+    else:
+        k = np.where(code >= half, code - half, half - 1 - code)
+        if bits == 1:
+            m = np.ones_like(k)
+        elif bits == 6:
+            m = 2 * k + 1 + 4 * z
+        else:
+            m = GRIDS[bits][z, k]
+        q = np.where(code >= half, m, -m)
+    q = np.where(present.reshape(rows, -1)[:, :cols], q, 0)
+    return scale[:, which] * q.astype(np.float32)
+
+
+def decode_out(codec, rows, cols, raw):
+    """Section 3.6: outP."""
+    rate, blocks = int(codec[len("out"):]), -(-cols // 256)
+    n, starts = -(-rows * cols * rate // 1000), -(-rows // 16)
+    scale, at = bf16(np.ascontiguousarray(raw[:2 * rows])), 2 * rows
+    start, at = np.ascontiguousarray(raw[at:at + 4 * starts]).view("<u4"), at + 4 * starts
+    count, at = raw[at:at + rows * blocks].reshape(rows, blocks).astype(np.int64), at + rows * blocks
+    column, code = raw[at:at + n].astype(np.int64), raw[at + n:]
+    assert code.size == -(-n // 2) and count.sum() == n
+    assert all(int(start[j]) == count[:16 * j].sum() for j in range(starts))
+    code = np.stack([code & 15, code >> 4], 1).reshape(-1)[:n].astype(np.int64)
+    code = np.where(code >= 8, code - 16, code)
+    row, block = np.divmod(np.repeat(np.arange(rows * blocks), count.reshape(-1)), blocks)
+    out = np.zeros((rows, cols), np.float32)
+    out[row, 256 * block + column] = scale[row] * code.astype(np.float32)
+    return out
+
+
 def unpack_scales_k4(s):
     """ggml's q4_k and q5_k: eight 6-bit scales and minima in 12 bytes; s (blocks, 12)."""
     scale, least = np.empty((len(s), 8), np.float32), np.empty((len(s), 8), np.float32)
@@ -356,6 +480,10 @@ def decode(codec, rows, cols, raw):
         return decode_int(codec, rows, cols, raw)
     if codec.startswith("lowrank"):
         return decode_lowrank(codec, rows, cols, raw)
+    if codec.startswith(("sp", "tern")):
+        return decode_sparse(codec, rows, cols, raw)
+    if codec.startswith("out"):
+        return decode_out(codec, rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -412,6 +540,8 @@ def expected_error(codec):
     bits = {"q8_0": 8, "q4_0": 4, "iq4_nl": 4, "iq4_xs": 4, "q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}.get(codec)
     if codec.startswith("int"):
         bits = int(codec[3:].split("g")[0])
+    if codec.startswith("sp"): # what is left out is lost whatever the bits
+        return {"sp8": 0.5, "sp12": 0.35}.get(codec.split("b")[0], 0.3)
     return 4.0 ** -(bits - 1) if bits else 1.0 # generous: a uniform step over a range of 7 standard deviations at most
 
 
@@ -424,7 +554,7 @@ def check(artifact, source, oracle, seen):
         assert np.isfinite(mine).all(), name
         codec = "+".join(t[0] for t in artifact.weights[name])
         error = float(((mine - true).astype(np.float64) ** 2).sum() / (true.astype(np.float64) ** 2).sum())
-        assert error <= min(expected_error(t[0]) for t in artifact.weights[name] if not t[0].startswith("lowrank")), (name, codec, error)
+        assert error <= min(expected_error(t[0]) for t in artifact.weights[name] if not t[0].startswith(("lowrank", "out"))), (name, codec, error)
         for term in artifact.weights[name]:
             kind, rows, cols, raw = term[0], term[1], term[2], term[7]
             exact = "not compared"
@@ -451,6 +581,9 @@ def main():
     ints = [f"int{b}g{g}" for b in range(2, 9) for g in (32, 64, 128)]
     native = ["q8_0", "q4_0", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "bf16", "f16", "f32"]
     plain = ints + native
+    sparse = [f"sp{n}b{b}g64" for n in (8, 12, 16, 20, 24) for b in (2, 3, 4)] + ["sp16b5g32", "sp16b6g128", "sp16b8g32", "sp12b5g64"]
+    sparse += [f"sp{k}of4b{b}g{g}" for k in (2, 3) for b, g in ((2, 64), (3, 32), (4, 128), (5, 64), (6, 64), (8, 64))]
+    sparse += [f"{t}g{g}" for t in ("tern34", "tern") for g in (32, 64, 128)]
     with tempfile.TemporaryDirectory() as folder:
         env = dict(os.environ, XDG_CACHE_HOME=folder)
         # Each file gives every matrix a codec of its own, so that a few files show all of them; the first is the planner's choice.
@@ -458,6 +591,9 @@ def main():
         matrices = [n for n in (f"blk.{i}.{m}.weight" for i in range(4) for m in HF_NAMES if "norm" not in m)]
         for at in range(0, len(plain), len(matrices)):
             files.append([x for m, c in zip(matrices, plain[at:] + plain) for x in ("--pin", f"{m}={c}")] + ["--pin", "token_embd.weight=q8_0"])
+        for at in range(0, len(sparse), len(matrices)):
+            files.append([x for m, c in zip(matrices, sparse[at:] + sparse) for x in ("--pin", f"{m}={c}")] + ["--pin", "token_embd.weight=q8_0"])
+        files.append(["--pin", "*=int3g64", "--pin", "blk.0.*=out10+int2g64", "--pin", "blk.1.*=tern34g64+out100", "--pin", "blk.2.attn_q.weight=out1+sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16", "--pin", "blk.2.attn_q.weight=lowrank64+int4g128"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16b8", "--pin", "blk.2.*=int2g64+lowrank33b3+lowrank8b4"])
         for i, options in enumerate(files):
@@ -472,7 +608,7 @@ def main():
             print(f"file {i}: {len(artifact.weights)} weights, {sums} checksums, {len(more)} compressed keys")
     for kind in sorted(seen):
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
-    missing = [c for c in plain + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4"] if c not in seen]
+    missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

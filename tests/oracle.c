@@ -5,8 +5,8 @@
  *     snug-oracle dequantize TYPE ROWS COLS                                               < bytes > f32
  *     snug-oracle logits MODEL [--ctx N] [--act f32|q8] [--kv f32|f16] [--threads N]      < i32 tokens > f32 (tokens, vocabulary)
  *
- * TYPE is any single codec ("q4_k", "int3g64"); lowrank is dequantized only. Processor seconds of encoding go to standard error.
- * `logits` cuts the tokens into windows of N (default: one window), each from an empty cache. */
+ * TYPE is any single codec ("q4_k", "int3g64"); lowrank and out are only decoded. Processor seconds of encoding go to standard error. `logits` cuts the
+ * tokens into windows of N (default: one window), each from an empty cache. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,7 +166,7 @@ int main(int argc, char **argv) {
     int effort = SNUG_EFFORT_NORMAL;
     if (argc >= 3 && strcmp(argv[1], "logits") == 0) return logits(argc - 2, argv + 2);
     if (argc < 5 || (strcmp(argv[1], "quantize") && strcmp(argv[1], "dequantize"))) return usage();
-    if (!codec_parse(argv[2], &codec, &p)) return fail("no such codec");
+    if (!codec_parse(argv[2], &codec, &p) || (codec->caps & CODEC_WHOLE && argv[1][0] == 'q')) return fail("no such codec");
     size_t rows = strtoull(argv[3], NULL, 10), cols = strtoull(argv[4], NULL, 10);
     for (int i = 5; i < argc; i += 2) {
         if (i + 1 < argc && strcmp(argv[i], "--importance") == 0) importance = argv[i + 1];
@@ -174,7 +174,6 @@ int main(int argc, char **argv) {
     }
     if (rows == 0 || cols == 0 || codec->bytes(p, rows, cols) == 0 || rows > SIZE_MAX / 8 / cols) return fail("a bad shape");
     if (strcmp(argv[1], "dequantize") == 0) return dequantize(codec, p, rows, cols);
-    if (codec->caps & CODEC_WHOLE) return fail("this codec is written by a solver of its own");
     float *a = NULL;
     if (importance) {
         FILE *f = fopen(importance, "rb");

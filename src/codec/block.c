@@ -4,17 +4,23 @@
 
 #include "base/checked.h"
 #include "codec/codecs.h"
+#include "codec/sparse.h"
 
 #include <stdatomic.h>
 
 row_form block_row_form(const wt *w) {
+    if (codec_is_sparse(w->codec)) {
+        const kern_sparse f = sparse_form(w->codec, w->params);
+        const uint64_t n = div_up(w->cols, 32);
+        return (row_form){KERN_CODES, 0, n * KERN_CODES_BYTES, n, f, kern_sparse_layout_of(&f, (size_t)n).bytes};
+    }
     if (w->codec->impl == NULL) { /* the int family: the format depends on the parameters */
-        return (row_form){(kern_format)(KERN_INT2 + w->params.bits - 2), w->params.group, int_row_bytes(w->params, w->cols),
-                          div_up(w->cols, 32)};
+        return (row_form){.kern = (kern_format)(KERN_INT2 + w->params.bits - 2), .stored_group = w->params.group,
+                          .row_bytes = int_row_bytes(w->params, w->cols), .n_chunks = div_up(w->cols, 32)};
     }
     const block_format *f = w->codec->impl;
     uint64_t n = div_up(w->cols, f->cols);
-    return (row_form){f->kern, 0, n * f->bytes, n * f->cols / 32};
+    return (row_form){.kern = f->kern, .row_bytes = n * f->bytes, .n_chunks = n * f->cols / 32};
 }
 
 /* Scratch for 16 rows: row by row, as a panel, and what the dot needs; or, for f32 activations, one row unpacked and all expanded. */
@@ -54,9 +60,13 @@ static const uint8_t *panel_of(const wt *w, const row_form *r, uint64_t row) {
     return w->panels && atomic_load_explicit(&w->panels->state[i], memory_order_acquire) == WT_READY ? w->panels->data + at : NULL;
 }
 
-/* Rows [row0, row0 + n) one after the other: where they stand, or brought together in `rows`. */
+/* Rows [row0, row0 + n) one after the other: where they stand, or brought together (or unpacked) in `rows`. */
 static const uint8_t *rows_at(const wt *w, const row_form *r, uint64_t row0, size_t n, uint8_t *rows) {
     bool apart = false;
+    for (size_t i = 0; r->sparse.group && i < n; i++)
+        kern()->unpack_sparse(&r->sparse, w->data + (row0 + i) * r->sparse_bytes, (size_t)r->n_chunks, 0, (size_t)r->n_chunks,
+                              rows + i * r->row_bytes);
+    if (r->sparse.group) return rows;
     for (size_t i = 0; i < n; i++) apart |= panel_of(w, r, row0 + i) != NULL;
     if (!apart) return w->data + row0 * r->row_bytes;
     for (size_t i = 0; i < n; i++) {
@@ -118,9 +128,24 @@ static void decode_int_row(const wt *w, const row_form *r, const uint8_t *rows, 
     }
 }
 
+/* A sparse row is unpacked a few blocks at a time. */
+static void decode_sparse_row(const row_form *r, const uint8_t *row, size_t cols, float *dst, bool add) {
+    uint8_t blocks[KERN_SPARSE_STEP * KERN_CODES_BYTES];
+    for (size_t c = 0; c < r->n_chunks; c += KERN_SPARSE_STEP) {
+        const size_t n = (size_t)min_u64(r->n_chunks - c, KERN_SPARSE_STEP);
+        kern()->unpack_sparse(&r->sparse, row, (size_t)r->n_chunks, c, n, blocks);
+        for (size_t i = 0, at = 32 * c; i < n; i++, at += 32)
+            expand_piece(r, blocks + i * KERN_CODES_BYTES, 1, cols - at < 32 ? cols - at : 32, dst + at, add);
+    }
+}
+
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     row_form r = block_row_form(w);
     for (size_t i = 0; i < n; i++, dst += stride) {
+        if (r.sparse.group) {
+            decode_sparse_row(&r, w->data + (row0 + i) * r.sparse_bytes, (size_t)w->cols, dst, add);
+            continue;
+        }
         const uint8_t *panel = panel_of(w, &r, row0 + i), *row = w->data + (row0 + i) * r.row_bytes;
         const size_t at = panel ? (row0 + i) % KERN_PANEL_ROWS : 0;
         if (w->codec->impl) decode_row(w->codec->impl, &r, row, panel, at, (size_t)w->cols, dst, add);

@@ -7,6 +7,7 @@
 enum {
     CODEC_ID_F32 = 1, CODEC_ID_F16 = 2, CODEC_ID_BF16 = 3,
     CODEC_ID_INT = 16, CODEC_ID_LOWRANK = 17,
+    CODEC_ID_SP = 24, CODEC_ID_SP2OF4 = 25, CODEC_ID_SP3OF4 = 26, CODEC_ID_TERN34 = 27, CODEC_ID_TERN = 28, CODEC_ID_OUT = 29,
     CODEC_ID_Q8_0 = 32, CODEC_ID_Q4_0 = 33, CODEC_ID_IQ4_NL = 34,
     CODEC_ID_Q2_K = 40, CODEC_ID_Q3_K = 41, CODEC_ID_Q4_K = 42, CODEC_ID_Q5_K = 43, CODEC_ID_Q6_K = 44, CODEC_ID_IQ4_XS = 45,
 };
@@ -18,6 +19,7 @@ enum {
 
 extern const snug_codec codec_f32, codec_f16, codec_bf16;
 extern const snug_codec codec_int, codec_lowrank;
+extern const snug_codec codec_sp, codec_sp2of4, codec_sp3of4, codec_tern34, codec_tern, codec_out;
 extern const snug_codec codec_q8_0, codec_q4_0, codec_iq4_nl;
 extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k, codec_iq4_xs;
 
@@ -26,4 +28,13 @@ uint64_t int_row_bytes(codec_params p, uint64_t cols); /* 0 = overflow */
 /* Factors for a lowrank payload: v (R, cols) and U^T as ut (R, rows). With bits: each row a scale (bf16) times codes of so many bits. */
 typedef struct lowrank_factors { const float *v, *ut, *v_scale, *ut_scale; } lowrank_factors;
 void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const lowrank_factors *f, uint8_t *dst);
+
+/* outP: entries of a payload, in the order of rows and in each of columns; values are finite. */
+typedef struct out_entry { uint32_t row, col; float value; } out_entry;
+enum { OUT_BLOCK = 256, OUT_BLOCK_MAX = 255 }; /* columns that share a count, and what it counts up to */
+/* How many entries a payload has: ceil(rows * cols * P / 1000); 0 = overflow. */
+uint64_t out_count(codec_params p, uint64_t rows, uint64_t cols);
+/* Stores them. False, with dst untouched: not out_count of them, not in order, outside the shape, more than OUT_BLOCK_MAX in a row's
+ * block, or a value that is not finite. */
+bool out_pack(codec_params p, uint64_t rows, uint64_t cols, const out_entry *entries, uint64_t count, uint8_t *dst);
 #endif

@@ -68,16 +68,6 @@ static void enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int 
 
 static float z_offset(int z, unsigned bits) { return (float)(z - 4) * kern_int_offset_step(bits) + 0.5f; }
 
-static float absmax(const float *x, size_t n) {
-    float top = 0;
-    for (size_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
-    return top;
-}
-/* A power of two near top: divides it out so that squares stay in range. Exact. */
-static float unit_of(float top) {
-    int e = top > 0 ? ilogbf(top) : 0;
-    return ldexpf(1, e < -100 ? -100 : e > 100 ? 100 : e);
-}
 /* No useful scale is above the one that puts the largest weight on the last code of the grid that holds 0. */
 static float cover(float top, unsigned bits) { return top / ((float)(1 << (bits - 1)) - 1); }
 
@@ -97,7 +87,7 @@ static void try_scales(const float *x, const float *a, size_t n, const float s[8
 /* Brings a group into the row's unit, with importances. Returns its largest weight. */
 static float load_group(const float *w, const float *a, size_t n, float inv_unit, float x[MAX_GROUP], float imp[MAX_GROUP]) {
     for (size_t i = 0; i < n; i++) x[i] = w[i] * inv_unit, imp[i] = a ? a[i] : 1;
-    return absmax(x, n);
+    return search_absmax(x, n);
 }
 
 /* Groups whose largest weight is below this share of the row's (which is near 1) decode to 0 whatever the phase: the smallest scale is
@@ -140,7 +130,7 @@ static void begin(void *enc, const float *w, size_t ldw, const float *a) {
     int_enc *e = enc;
     for (size_t r = 0; r < e->n_rows; r++) {
         const float *row = w + r * ldw;
-        float top = absmax(row, e->cols), unit = unit_of(top), s_top = cover(top / unit, e->p.bits);
+        float top = search_absmax(row, e->cols), unit = search_unit(top), s_top = cover(top / unit, e->p.bits);
         int phases = e->effort == SNUG_EFFORT_QUICK ? 1 : e->effort == SNUG_EFFORT_MAX ? MAX_PHASES : 2;
         int phase = phases == 1 || top == 0 ? 0 : best_phase(e, row, a, 1 / unit, s_top, phases);
         float d = s_top * exp2f(-(float)phase / (STEPS_PER_OCTAVE * (float)phases)) * unit;
@@ -186,7 +176,7 @@ static void group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, 
     for (size_t c = 0; c < n; c += e->p.group) {
         size_t len = n - c < e->p.group ? n - c : e->p.group;
         for (size_t r = 0; r < e->n_rows; r++) {
-            float d = bf16_to_f32(e->d[r]), unit = unit_of(d);
+            float d = bf16_to_f32(e->d[r]), unit = search_unit(d);
             float top = load_group(w + r * ldw + c, a ? a + c : NULL, len, 1 / unit, x, imp);
             e->meta[r * e->n_groups + (col0 + c) / e->p.group] =
                 best_pair(x, imp, len, d / unit, top, e->p.bits, e->effort);

@@ -1,4 +1,5 @@
-/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits. */
+/* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits, "g" group,
+ * as many as it has. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@
 static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs,
-    &codec_int, &codec_lowrank,
+    &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
+    &codec_out,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
@@ -56,18 +58,17 @@ static uint16_t read_number(const char **p) {
 static bool parse_params(const snug_codec *codec, const char *text, codec_params *out) {
     codec_params p = {0};
     uint16_t number = read_number(&text);
+    if (*text == 'b') {
+        text++;
+        p.rank = number;
+        p.bits = read_number(&text);
+        if (!p.rank || !p.bits) return false;
+    } else if (*text == 'g') p.bits = number;
+    else p.rank = number;
     if (*text == 'g') {
         text++;
-        p.bits = number;
         p.group = read_number(&text);
         if (!p.group) return false;
-    } else {
-        p.rank = number;
-        if (*text == 'b') {
-            text++;
-            p.bits = read_number(&text);
-            if (!p.bits) return false;
-        }
     }
     *out = p;
     return *text == '\0' && codec->params_ok(p);

@@ -2,6 +2,7 @@
  * and works with the error that counts: sum a (x - w_hat)^2 after rounding. A candidate scale of 0 stands for w_hat = m. */
 #ifndef CODEC_SEARCH_H
 #define CODEC_SEARCH_H
+#include <math.h>
 #include "codec/block.h"
 
 enum { SEARCH_LANES = 8 };
@@ -26,4 +27,15 @@ void search_code_sums_scale(size_t n, const float *x, const float *a, float s, i
 
 /* The f16 scale of either sign with the least error on n weights. `rounds`: 4 start scales of each sign per round. */
 uint16_t search_f16_scale(const block_in *in, size_t n, int lo, int hi, const int8_t *table, int rounds);
+
+static inline float search_absmax(const float *x, size_t n) {
+    float top = 0;
+    for (size_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+    return top;
+}
+/* A power of two near top: divides it out so that squares stay in range. Exact. */
+static inline float search_unit(float top) {
+    int e = top > 0 ? ilogbf(top) : 0;
+    return ldexpf(1, e < -100 ? -100 : e > 100 ? 100 : e);
+}
 #endif

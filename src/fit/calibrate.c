@@ -45,7 +45,7 @@ static size_t clamp(double v, size_t lo, size_t hi) { return v < (double)lo ? lo
 /* Diagonals are known well after a few thousand tokens; second moments of n channels want several n. */
 static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     if (!f->feedback) return clamp(scale * 4e12 / macs, 1024, (size_t)(scale * 16384));
-    return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 65536));
+    return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
@@ -250,7 +250,35 @@ static snug_err head_statistics(fit_job *f, const float *x, snug_error *err) {
     moments m = {.want[EDGE_HEAD_IN] = true, .full = f->feedback};
     snug_err rc = moments_head(f, x, &m, err);
     if (rc == SNUG_OK) rc = take_moments(f, (int)f->src->cfg.n_layers, &m, err);
+    if (rc == SNUG_OK && f->feedback && f->src->cfg.tied) {
+        f->head_sum = m.sum[EDGE_HEAD_IN];
+        m.sum[EDGE_HEAD_IN] = (hessian_sum){0};
+    }
     moments_close(&m);
+    return rc;
+}
+
+/* A fit whose statistics came from the journal or the cache runs the layers once more for them. */
+snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
+    const size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
+    if (f->head_sum.tokens > 0) return SNUG_OK;
+    forward w = {0};
+    float *x = malloc(n * d * sizeof *x);
+    snug_err rc = x ? forward_open(f, NULL, f->text.len, &w, err) : err_nomem(err, n * d * sizeof *x);
+    if (rc == SNUG_OK) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
+    for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
+        arena mem = {0};
+        layer_weights lw;
+        rc = layer_read(f->src, l, &mem, &lw, err);
+        if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.n_seq, f->text.len, &x, 1, NULL, NULL, err);
+        arena_fini(&mem);
+    }
+    moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
+    if (rc == SNUG_OK) rc = moments_head(f, x, &m, err);
+    if (rc == SNUG_OK) f->head_sum = m.sum[EDGE_HEAD_IN], m.sum[EDGE_HEAD_IN] = (hessian_sum){0};
+    moments_close(&m);
+    forward_close(&w);
+    free(x);
     return rc;
 }
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TIED_DAMPING 1.0
 enum { STATE_SLOT = 2 }; /* 0 and 1 are calibration's */
 
 typedef struct prefix {
@@ -118,11 +119,25 @@ static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
 
 /* ---- what is in no layer ---- */
 
+/* An embedding that is the head as well: as much the one as the other. Its rows are added to x one at a time, all columns alike, and multiply
+ * the head's input. So H is the head's plus its mean on the diagonal; in front of the layers only the source's is known. */
+static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
+    hessian h = {0};
+    snug_err rc = e->f->tensor[i].skipped ? SNUG_OK : calibrate_head_sum(e->f, err);
+    if (rc != SNUG_OK || e->f->tensor[i].skipped) return rc == SNUG_OK ? encode_one(e, i, NULL, err) : rc;
+    rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, e->f->threads, &h, err);
+    if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
+    rc = encode_one(e, i, rc == SNUG_OK ? &h : NULL, err);
+    hessian_close(&h);
+    return rc;
+}
+
 static snug_err encode_outer(encoder *e, bool head, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < e->f->n && rc == SNUG_OK; i++) {
         const fit_tensor *t = &e->f->tensor[i];
-        if (t->t->layer < 0 && (t->matrix && t->t->role == ROLE_HEAD) == head) rc = encode_one(e, i, NULL, err);
+        if (t->t->layer < 0 && (t->matrix && t->t->role == ROLE_HEAD) == head)
+            rc = t->matrix && t->t->role == ROLE_EMBD && e->f->src->cfg.tied ? encode_tied(e, i, err) : encode_one(e, i, NULL, err);
     }
     return rc;
 }

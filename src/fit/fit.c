@@ -86,6 +86,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
 static void close_job(fit_job *f) {
     journal_close(&f->journal);
     imatrix_close(&f->imatrix);
+    hessian_sum_close(&f->head_sum);
     gguf_kvs_fini(&f->kvs);
     buf_fini(&f->packed_kvs);
     store_close(&f->src);

@@ -17,6 +17,7 @@
 #include "model/graph.h"
 #include "model/store.h"
 #include "plan/plan.h"
+#include "solve/hessian.h"
 
 enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 2 };
 #define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
@@ -72,6 +73,7 @@ typedef struct fit_job {
     fit_text text;
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
+    hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
     fit_imatrix *imatrix;
     size_t n;
     fit_tensor *tensor;       /* parallel to src->tensors, plus rope_freqs.weight when the target needs it */
@@ -142,6 +144,7 @@ snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or
 snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
+snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum, unless it is there */
 /* Hidden states (all tokens, n_embd) in a slot of the side file, with the hash that the layer's record of this kind will hold as "state". */
 snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err);
 bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "base/checked.h"
 #include "base/cpu.h"
 
 #if defined(__x86_64__)
@@ -43,6 +44,16 @@ const kern_table *kern_for_level(int level) {
 }
 
 const kern_table *kern(void) { return kern_for_level(cpu_get_level()); }
+
+kern_sparse_layout kern_sparse_layout_of(const kern_sparse *f, size_t n_chunks) {
+    static const uint8_t mask_bytes[] = {[KERN_BITMAP] = 4, [KERN_2_OF_4] = 3, [KERN_3_OF_4] = 2, [KERN_TRITS] = 0};
+    const size_t n_groups = div_up(n_chunks, f->group / 32);
+    kern_sparse_layout l = {.masks = 2 + (f->bits >= 2 ? n_groups : div_up(n_groups, 2))};
+    l.codes = l.masks + mask_bytes[f->mask] * n_chunks;
+    l.bytes = l.codes + (f->mask == KERN_TRITS ? 32 * (n_chunks / 5) + 8 * (n_chunks % 5)
+                                               : div_up(n_chunks * f->kept * f->bits, 8));
+    return l;
+}
 
 uint32_t kern_group(kern_format f) { return f == KERN_Q2_K || f == KERN_Q3_K || f == KERN_Q6_K ? 16 : 32; }
 

@@ -46,6 +46,7 @@
 typedef enum kern_format { /* block formats that can be unpacked */
     KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
     KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */
+    KERN_CODES,                                                              /* | s: f32 | q: int8 x 32 |: sparse rows, unpacked */
     KERN_INT2, KERN_INT3, KERN_INT4, KERN_INT5, KERN_INT6, KERN_INT7, KERN_INT8, /* docs/format.md, intBgG */
     KERN_FORMAT_COUNT
 } kern_format;
@@ -59,6 +60,28 @@ bool kern_has_min(kern_format f);
  * before its codes, so n_chunks must be the whole row's there; block formats may be unpacked piecewise.
  * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
 typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+
+/* Rows of sparse and ternary weights: w = s q with most q's bits saved, because some are known to be 0 or all are -1, 0, 1. They unpack to
+ * rows of KERN_CODES and are multiplied as those. Layout (docs/format.md 3.5):   | d: bf16 | scales | masks | codes |
+ * The mask says which `kept` weights of a chunk have codes, in the order of their columns; the others are 0:
+ *     BITMAP   4 bytes, bit i: weight i; set bits beyond the kept-th are ignored
+ *     2_OF_4   8 x 3 bits, indices into kern_2of4 for each 4 weights (kept = 16)
+ *     3_OF_4   8 x 2 bits, the weight of each 4 that has none (kept = 24)
+ *     TRITS    no mask: five weights in a byte
+ * bits >= 2: scales are bytes of 5 and 3 bits, e and z, and a code c of B bits is one of 2^(B-1) magnitudes with a sign, from the lowest
+ * q to the highest; z chooses the grid, which has no 0 (B = 8: q = c - 128, z is not used). 1 bit (q = 2 c - 1) and trits have nibbles of e. */
+typedef enum kern_mask { KERN_BITMAP, KERN_2_OF_4, KERN_3_OF_4, KERN_TRITS } kern_mask;
+typedef struct kern_sparse {
+    kern_mask mask;
+    uint8_t bits, kept; /* of a chunk: a multiple of 4; TRITS: unused */
+    uint32_t group;     /* weights per scale: 32, 64, 128 */
+} kern_sparse;
+enum { KERN_SPARSE_STEP = 20, KERN_CODES_BYTES = 36 }; /* chunks: codes and trits of so many begin with a byte */
+/* Bytes of a row of n_chunks chunks before its masks, before its codes, and in all. */
+typedef struct kern_sparse_layout { size_t masks, codes, bytes; } kern_sparse_layout;
+kern_sparse_layout kern_sparse_layout_of(const kern_sparse *f, size_t n_chunks);
+/* Chunks [c0, c0 + n) of a row of n_chunks, c0 a multiple of KERN_SPARSE_STEP, to n blocks of KERN_CODES. */
+typedef void (*kern_sparse_unpack_fn)(const kern_sparse *f, const uint8_t *row, size_t n_chunks, size_t c0, size_t n, uint8_t *blocks);
 
 /* q8 rows of n_tokens tokens, ld codes each, a multiple of 32; scale and sum32 have ld / 32 for each token, sum16 ld / 16. Tokens stand
  * in tiles of KERN_Q8_TILE, which take turns word by word (4 codes) and number by number:
@@ -106,6 +129,7 @@ typedef struct kern_partial { float *max, *sum, *out; } kern_partial;
 
 typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
+    kern_sparse_unpack_fn unpack_sparse;
     void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,

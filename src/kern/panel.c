@@ -29,15 +29,17 @@ static const field fields[KERN_INT2][3] = {
     [KERN_Q4_K] = {{Q4_K_D, 2, 1}, {Q4_K_DMIN, 2, 1}, {Q4_K_SCALES, 1, 12}},
     [KERN_Q5_K] = {{Q5_K_D, 2, 1}, {Q5_K_DMIN, 2, 1}, {Q5_K_SCALES, 1, 12}},
     [KERN_Q6_K] = {{Q6_K_D, 2, 1}, {Q6_K_SCALES, 1, 16}},
+    [KERN_CODES] = {{0, 4, 1}},
     [KERN_IQ4_XS] = {{IQ4_XS_D, 2, 1}, {IQ4_XS_SCALES_H, 2, 1}, {IQ4_XS_SCALES_L, 1, 4}},
 };
 
-/* size 1 or 2 */
+/* size 1, 2 or 4 */
 KERN_INLINE uint8_t *put_field(uint8_t *dst, size_t r, const uint8_t *src, size_t size, size_t count) {
 #pragma GCC unroll 16
     for (size_t k = 0; k < count; k++) {
         if (size == 1) dst[k * ROWS + r] = src[k];
-        else memcpy(dst + 2 * (k * ROWS + r), src + 2 * k, 2);
+        else if (size == 2) memcpy(dst + 2 * (k * ROWS + r), src + 2 * k, 2);
+        else memcpy(dst + 4 * (k * ROWS + r), src + 4 * k, 4);
     }
     return dst + ROWS * size * count;
 }
@@ -75,6 +77,9 @@ static const code_bytes kquant_codes[KERN_INT2] = {
     [KERN_Q6_K] = {Q6_K_QL, 32, Q6_K_QH, 16},
 };
 
+/* Formats whose rows have the words of a plane already, behind the header. */
+KERN_INLINE bool is_plain(kern_format f) { return panel_forms[f].table || f == KERN_Q4_0 || f == KERN_Q8_0 || f == KERN_CODES; }
+
 /* Field of `bits` bits of every byte. */
 KERN_INLINE word_set field_of(const word_set *from, size_t shift, unsigned bits) { return *from >> (uint32_t)shift & ((1u << bits) - 1) * 0x01010101u; }
 
@@ -102,9 +107,9 @@ KERN_INLINE void put_block(kern_format f, const uint8_t *const block[ROWS], uint
         dst = end;
     }
     const uint8_t *from[ROWS];
-    if (p->table || f == KERN_Q4_0 || f == KERN_Q8_0) { /* the words stand as in a plane already */
+    if (is_plain(f)) { /* the words stand as in a plane already */
         for (size_t r = 0; r < ROWS; r++) from[r] = block[r] + p->head;
-        put_words(dst, from, (size_t)p->bits * p->block_chunks, f == KERN_Q8_0 ? 0x80808080u : 0);
+        put_words(dst, from, (size_t)p->bits * p->block_chunks, p->bits == 8 ? 0x80808080u : 0);
         return;
     }
     const code_bytes *k = &kquant_codes[f];
@@ -146,6 +151,7 @@ static void put_int_rows(kern_format f, size_t n_chunks, uint32_t group, const u
 
 PANEL_CLONES static void pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
     switch (f) { /* each its own code */
+    case KERN_CODES: put_blocks(KERN_CODES, rows, row_bytes, n_rows, panel); return;
     case KERN_Q8_0: put_blocks(KERN_Q8_0, rows, row_bytes, n_rows, panel); return;
     case KERN_Q4_0: put_blocks(KERN_Q4_0, rows, row_bytes, n_rows, panel); return;
     case KERN_IQ4_NL: put_blocks(KERN_IQ4_NL, rows, row_bytes, n_rows, panel); return;
@@ -202,12 +208,12 @@ static void put_kquant_code(kern_format f, uint8_t *block, size_t c, size_t i, u
 /* Row r's block out of the panel's. */
 static void get_block(kern_format f, const uint8_t *src, size_t r, uint8_t *block) {
     const panel_form *p = &panel_forms[f];
-    const bool plain = p->table || f == KERN_Q4_0 || f == KERN_Q8_0; /* header first, then the chunks' words as they are */
+    const bool plain = is_plain(f); /* header first, then the chunks' words as they are */
     if (!plain) memset(block, 0, p->head + 4u * p->bits * p->block_chunks);
     for (int k = 0; k < 3; k++) src = get_field(src, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
     if (plain) get_words(src, r, block + p->head, (size_t)p->bits * p->block_chunks);
-    if (f == KERN_Q8_0)
-        for (size_t i = 0; i < 32; i++) block[Q8_0_QS + i] ^= 128;
+    if (p->bits == 8)
+        for (size_t i = 0; i < 32; i++) block[p->head + i] ^= 128;
     for (size_t c = 0; !plain && c < p->block_chunks; c++, src += 64 * p->bits) {
         uint8_t plane[32];
         get_words(src, r, plane, p->bits);

@@ -57,6 +57,13 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
     return e;
 }
 
+snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
+                     int threads, uint8_t *dst, snug_error *err) {
+    if (strcmp(codec->family, "lowrank") == 0) return solve_svd(p, w, ldw, rows, cols, a, threads, dst, err);
+    if (strcmp(codec->family, "out") == 0) return solve_outliers(p, w, ldw, rows, cols, a, dst, err);
+    return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", codec->family);
+}
+
 /* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
 static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
                            int effort, int threads, uint8_t *dst, snug_error *err) {
@@ -64,8 +71,7 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
         term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .effort = effort, .dst = dst};
         return solve_rows(&j, threads, err);
     }
-    if (strcmp(t->codec->family, "lowrank") != 0) return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", t->codec->family);
-    snug_err e = solve_svd(t->params, residual ? residual : source, cols, rows, cols, a, threads, dst, err);
+    snug_err e = solve_whole(t->codec, t->params, residual ? residual : source, cols, rows, cols, a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);

@@ -179,7 +179,7 @@ snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessi
     for (size_t j = 0; j < n; j++) mean += hessian_sum_diagonal(s, j) / (double)n;
     if (rc == SNUG_OK && !(mean > 1e-30 && mean < 1e30)) rc = err_set(err, SNUG_ERR_NUMERIC, "the inputs' mean square is %g", mean);
     bool done = false;
-    for (double share = damping; rc == SNUG_OK && !done && share <= 1; share = share > 0 ? share * 10 : 1e-4) {
+    for (double share = damping; rc == SNUG_OK && !done && share <= fmax(1, damping); share = share > 0 ? share * 10 : 1e-4) {
         factor_job f = {.s = s, .h = out, .damp = share * mean};
         done = factor_once(&f, threads, u, uf);
         out->damping = share;

@@ -111,7 +111,8 @@ static void sweep(const panel *q, float *want, float *got) {
     }
 }
 
-static int ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 4 : 1; }
+/* The first sweep gains most (a tenth of the loss at 2 bits), the fourth a hundredth. */
+static int n_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4; }
 
 static void solve_panel(panel *q, int sweeps, float *line) {
     feedback_pass(q);
@@ -148,7 +149,7 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
         q.w = w + r * ldw;
         if ((e = check_finite(name, q.w, ldw, q.n_rows, cols, r, err))) break;
         codec->enc_init(room, p, q.n_rows, cols, effort);
-        solve_panel(&q, ldlq_sweeps(effort), lines);
+        solve_panel(&q, n_sweeps(effort), lines);
         uint8_t *place = dst + (r ? codec->bytes(p, r, cols) : 0);
         codec->pack(room, row_bytes ? rows : place);
         if (row_bytes) {

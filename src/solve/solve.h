@@ -23,6 +23,13 @@ snug_err solve_svd(codec_params p, const float *w, size_t ldw, size_t rows, size
  * at most 20 (rows + cols) (rank + max(8, min(rank / 2, 32))) bytes. */
 snug_err solve_svd_hessian(codec_params p, const float *delta, size_t ldw, size_t rows, size_t cols, const hessian *h, int threads,
                            uint8_t *dst, snug_error *err);
+/* The out_count weights with the largest a_j w^2, as an out payload (no error is fed to others).
+ * Best before other terms, out10+int3g64: they then see no outliers, and what these round away. */
+snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst,
+                        snug_error *err);
+/* A term of a CODEC_WHOLE codec by the solver that it has. */
+snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
+                     int threads, uint8_t *dst, snug_error *err);
 /* A whole composition of a whole matrix: each term is solved on what the terms before it left. dst[i]: term i's payload.
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, int effort, int threads,

@@ -74,6 +74,15 @@ static inline void bench_pack(const kern_table *t, bench_data *d, const bench_ca
     for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS)
         kern_panel_pack(c->format, d->payload + r * row, row, KERN_PANEL_ROWS, B_COLS / 32, 64, d->panel + r * row);
 }
+/* BITMAP with 16 of 32 kept, 2_OF_4, 3_OF_4, TRITS, by their number */
+static inline kern_sparse bench_form(int mask) {
+    return (kern_sparse){.mask = (kern_mask)mask, .bits = mask < KERN_3_OF_4 ? 3 : 1, .kept = mask == KERN_3_OF_4 ? 24 : 16, .group = 64};
+}
+static inline void bench_sparse(const kern_table *t, bench_data *d, const bench_case *c) {
+    const kern_sparse f = bench_form(c->format);
+    const size_t row = kern_sparse_layout_of(&f, B_COLS / 32).bytes;
+    for (size_t r = 0; r < B_ROWS; r++) t->unpack_sparse(&f, d->payload + r * row, B_COLS / 32, 0, B_COLS / 32, (uint8_t *)d->q);
+}
 static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench_case *c) {
     t->dot_f32(c->rows, c->tokens, B_COLS, d->w, B_COLS, d->x, B_COLS, d->y, c->rows);
 }
@@ -166,6 +175,14 @@ static inline int bench_run(const char *word) {
             snprintf(c.name, sizeof c.name, k == 0 ? "unpack_%s" : k == 1 ? "pack_%s" : "panel_dot_%sx%zu", formats[f].name, tokens[k]);
             list[n++] = c;
         }
+    for (int mask = 0; mask <= KERN_TRITS; mask++) {
+        static const char *const names[] = {"bitmap", "2_of_4", "3_of_4", "trits"};
+        const kern_sparse form = bench_form(mask);
+        bench_case c = {.units = all, .run = bench_sparse, .format = mask};
+        c.bytes = (double)(B_ROWS * kern_sparse_layout_of(&form, B_COLS / 32).bytes);
+        snprintf(c.name, sizeof c.name, "unpack_sparse_%s", names[mask]);
+        list[n++] = c;
+    }
     for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12) {
         bench_case c = {.units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS), .run = bench_dot_f32,
                         .rows = B_ROWS, .tokens = tokens};

@@ -19,6 +19,7 @@
 #include "guard.h"
 #include "kern/canon.h"
 #include "kern/kern.h"
+#include "kern/sparse.h"
 
 static uint64_t seed = 1;
 static size_t rounds = 200;
@@ -115,7 +116,7 @@ static void unpack_equals_ref(void **state) {
 }
 
 /* ggml's decoders, through tests/kern/golden_unpack.py. */
-static const uint64_t golden_hash[KERN_INT2] = {
+static const uint64_t golden_hash[KERN_CODES] = {
     [KERN_Q8_0] = 0xae2ed2108bd6b4c0u, [KERN_Q4_0] = 0x87689494020ecf55u, [KERN_IQ4_NL] = 0x19f37ad79e2c1fd2u,
     [KERN_Q2_K] = 0x6765369c92f01f06u, [KERN_Q3_K] = 0x6f1db29366cade16u, [KERN_Q4_K] = 0x9173a4b8760ed3e2u,
     [KERN_Q5_K] = 0xdd8d70c07ffccc18u, [KERN_Q6_K] = 0x8dca1d2cc8bfadc8u, [KERN_IQ4_XS] = 0x68c104c73af9e9c6u,
@@ -132,7 +133,7 @@ static void unpack_equals_ggml(void **state) {
     static uint8_t raw[BLOCKS * 210];
     static int8_t q[BLOCKS * 256];
     static float s[BLOCKS * 16], m[BLOCKS * 16], w[BLOCKS * 256];
-    for (int f = 0; f < KERN_INT2; f++) {
+    for (int f = 0; f < KERN_CODES; f++) {
         const format_info *info = &formats[f];
         uint64_t lcg = 1;
         for (size_t i = 0; i < BLOCKS * info->block_bytes; i++) {
@@ -172,6 +173,106 @@ static void int_unpack_undoes_the_format(void **state) {
                 assert_true(same_float(s[c], want_s) && same_float(m[c], want_m));
             }
         }
+}
+
+/* ---------------------------------------------------------------- sparse ---- */
+
+static kern_sparse any_sparse(rng *r) {
+    static const uint8_t bits[] = {2, 3, 4, 5, 6, 8};
+    kern_sparse f = {.mask = (kern_mask)rng_below(r, 4), .bits = bits[rng_below(r, 6)], .kept = (uint8_t)(4 * pick(r, 2, 6)),
+                     .group = 32u << rng_below(r, 3)};
+    if (f.mask == KERN_2_OF_4) f.kept = 16;
+    if (f.mask == KERN_3_OF_4) f.kept = 24, f.bits = chance(r, 2) ? 1 : f.bits;
+    if (f.mask == KERN_TRITS) f.kept = 32, f.bits = 1;
+    return f;
+}
+
+/* Any bytes: masks with too many and too few weights among them. */
+static bool unpack_sparse_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    const kern_sparse f = any_sparse(r);
+    const size_t n_chunks = pick(r, 1, 70), c0 = pick(r, 0, (n_chunks - 1) / KERN_SPARSE_STEP) * KERN_SPARSE_STEP;
+    const size_t n = chance(r, 3) ? n_chunks - c0 : pick(r, 1, n_chunks - c0), n_row = kern_sparse_layout_of(&f, n_chunks).bytes;
+    uint8_t *row = pool_new(p, n_row), *a = pool_new(p, KERN_CODES_BYTES * n), *b = pool_new(p, KERN_CODES_BYTES * n);
+    fill_bytes(r, row, n_row);
+    row[1] &= 0xbf; /* no NaN: its bits may differ */
+    if (chance(r, 3)) memset(row + 2, chance(r, 2) ? 0xff : 0, n_row - 2);
+    ref->unpack_sparse(&f, row, n_chunks, c0, n, a);
+    t->unpack_sparse(&f, row, n_chunks, c0, n, b);
+    return same_bytes("blocks", a, b, KERN_CODES_BYTES * n);
+}
+
+static void unpack_sparse_equals_ref(void **state) { check("unpack_sparse", 150, 10 * rounds, unpack_sparse_case); }
+
+/* Rows written bit by bit as the page has them come back. */
+static void unpack_sparse_undoes_the_format(void **state) {
+    enum { CHUNKS = 23 };
+    rng r;
+    rng_seed(&r, seed, 8);
+    for (int round = 0; round < 400; round++) {
+        const kern_sparse f = any_sparse(&r);
+        const size_t n = pick(&r, 1, CHUNKS), n_groups = (32 * n + f.group - 1) / f.group, n_codes = n * f.kept;
+        uint8_t row[2 + CHUNKS + 4 * CHUNKS + 32 * CHUNKS] = {0}, blocks[CHUNKS * KERN_CODES_BYTES], *at = row + 2;
+        int8_t want[32 * CHUNKS] = {0};
+        float scale[CHUNKS], d = bf16_to_f32(f32_to_bf16(rng_normal(&r)));
+        int z[CHUNKS];
+        const uint16_t head = f32_to_bf16(d);
+        memcpy(row, &head, 2);
+        for (size_t g = 0; g < n_groups; g++) {
+            const unsigned byte = rng_below(&r, 256), e = byte >> 3, low = byte & 15;
+            z[g] = f.bits >= 2 ? (int)(byte & 7) : 0;
+            const double wide = e == 31 ? 0 : exp2(e <= 16 ? -(double)e / 8 : -2 - ((double)e - 16) / 3);
+            const double narrow = low == 15 ? 0 : exp2(-(double)low / 4);
+            scale[g] = d * (float)(f.bits >= 2 ? wide : narrow);
+            if (f.bits >= 2) at[g] = (uint8_t)byte;
+            else at[g / 2] |= (uint8_t)(low << 4 * (g % 2));
+        }
+        at += f.bits >= 2 ? n_groups : (n_groups + 1) / 2;
+        uint8_t *codes = at + (f.mask == KERN_BITMAP ? 4 : f.mask == KERN_2_OF_4 ? 3 : f.mask == KERN_3_OF_4 ? 2 : 0) * n;
+        size_t k = 0;
+        for (size_t c = 0; c < n; c++) {
+            bool kept[32] = {0};
+            for (size_t i = 0; i < 8 && f.mask != KERN_BITMAP && f.mask != KERN_TRITS; i++) {
+                static const uint8_t pairs[6][2] = {{0, 1}, {0, 2}, {0, 3}, {1, 2}, {1, 3}, {2, 3}};
+                const unsigned index = rng_below(&r, f.mask == KERN_2_OF_4 ? 6 : 4), width = f.mask == KERN_2_OF_4 ? 3 : 2;
+                for (unsigned b = 0; b < width; b++) put_bit(at + width * c, width * i + b, (int)(index >> b & 1));
+                for (unsigned j = 0; j < 4; j++) kept[4 * i + j] = width == 3 ? j == pairs[index][0] || j == pairs[index][1] : j != index;
+            }
+            for (size_t left = f.kept; left > 0 && f.mask == KERN_BITMAP;) {
+                const size_t i = rng_below(&r, 32);
+                if (!kept[i]) kept[i] = true, left--, put_bit(at + 4 * c, i, 1);
+            }
+            for (size_t i = 0; i < 32 && f.mask != KERN_TRITS; i++) {
+                if (!kept[i]) continue;
+                const int code = (int)rng_below(&r, 1u << f.bits);
+                want[32 * c + i] = (int8_t)kern_sparse_q(f.bits, z[32 * c / f.group], code);
+                for (unsigned b = 0; b < f.bits; b++) put_bit(codes, k + b, code >> b & 1);
+                k += f.bits;
+            }
+        }
+        uint8_t *x = codes; /* a byte: x = ceil(256 v / 243), v its five digits */
+        for (size_t c = 0, in_block; c < n && f.mask == KERN_TRITS; c += in_block) {
+            in_block = n - c < 5 ? 1 : 5;
+            const size_t n_bytes = in_block == 5 ? 32 : 8;
+            for (size_t b = 0; b < n_bytes; b++) {
+                unsigned v = 0;
+                for (size_t digit = 0; digit < 5; digit++) {
+                    const unsigned t = rng_below(&r, 3);
+                    v = 3 * v + t;
+                    if (digit * n_bytes + b < 32 * in_block) want[32 * c + digit * n_bytes + b] = (int8_t)((int)t - 1);
+                }
+                *x++ = (uint8_t)((256 * v + 242) / 243);
+            }
+        }
+        const size_t n_row = f.mask == KERN_TRITS ? 32 * (n / 5) + 8 * (n % 5) : (n_codes * f.bits + 7) / 8;
+        assert_int_equal(kern_sparse_layout_of(&f, n).bytes, (size_t)(codes - row) + n_row);
+        for (int level = 0; kern_for_level(level); level++) {
+            kern_for_level(level)->unpack_sparse(&f, row, n, 0, n, blocks);
+            for (size_t c = 0; c < n; c++) {
+                assert_memory_equal(blocks + KERN_CODES_BYTES * c + 4, want + 32 * c, 32);
+                assert_memory_equal(blocks + KERN_CODES_BYTES * c, &scale[32 * c / f.group], 4);
+            }
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ dots ---- */
@@ -693,7 +794,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_are_filled),         cmocka_unit_test(unpack_equals_ref),
         cmocka_unit_test(unpack_equals_ggml),       cmocka_unit_test(int_unpack_undoes_the_format),
-        cmocka_unit_test(panel_dot_equals_ref),        cmocka_unit_test(panel_dot_equals_formula),
+        cmocka_unit_test(unpack_sparse_equals_ref), cmocka_unit_test(unpack_sparse_undoes_the_format),
+        cmocka_unit_test(panel_dot_equals_ref),     cmocka_unit_test(panel_dot_equals_formula),
         cmocka_unit_test(dot_f32_equals_ref),       cmocka_unit_test(dot_f32_equals_formula),
         cmocka_unit_test(number_formats_equal_ref), cmocka_unit_test(f16_is_exhaustive),
         cmocka_unit_test(quantize_obeys_its_bound), cmocka_unit_test(layers_equal_ref),

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 
 #include "base/rng.h"
+#include "codec/codecs.h"
 #include "codec_tile16.h"
 #include "q8_rows.h"
 #include "solve/solve.h"
+#include "unlisted.h"
 
-static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030}};
+static const size_t shapes[][2] = {{1, 1}, {3, 31}, {17, 32}, {5, 33}, {2, 172}, {33, 256}, {4, 300}, {1, 1030},
+                                  {6, 8}, {20, 100}, {3, 64}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, N_TOKENS = 13 };
 
 typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *name);
@@ -20,7 +23,7 @@ typedef void (*case_fn)(const snug_codec *codec, codec_params p, const char *nam
 /* What no menu has. */
 static const char *const beyond_menus[] = {"lowrank5b8", "lowrank33b3", "lowrank16b2", "lowrank70b4", "lowrank1b7"};
 
-/* Calls fn for every codec and every parameter set of its menu, and some more. */
+/* Calls fn for every codec and every parameter set of its menu, and those that no menu has. */
 static void for_each(case_fn fn) {
     codec_register_for_test(&codec_tile16);
     for (size_t i = 0; i < sizeof beyond_menus / sizeof *beyond_menus; i++) {
@@ -36,6 +39,12 @@ static void for_each(case_fn fn) {
             codec_format(codec_at(i), p, name);
             fn(codec_at(i), p, name);
         }
+    }
+    for (size_t i = 0; i < N_UNLISTED; i++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(unlisted[i], &codec, &p));
+        fn(codec, p, unlisted[i]);
     }
 }
 
@@ -68,7 +77,7 @@ static encoded encode(const snug_codec *codec, codec_params p, const float *w, s
     assert_true(n > 0);
     e.data = malloc(n); /* exactly: the sanitizer sees a write beyond */
     memset(e.data, 0xa5, n);
-    snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, a, 1, e.data, &err)
+    snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, a, 1, e.data, &err)
                                             : solve_rtn(codec, p, w, cols, rows, cols, a, effort, e.data, e.hat, &err);
     if (rc) fail_msg("%s %zux%zu: %s", codec->family, rows, cols, err.message);
     assert_int_equal(wt_open(codec, p, rows, cols, e.data, n, &e.wt, &err), SNUG_OK);
@@ -96,7 +105,10 @@ static void name_case(const snug_codec *codec, codec_params p, const char *name)
 static void test_names(void **state) {
     static const char *const bad[] = {"", "int", "int3", "int3g", "int3g48", "int9g64", "int03g64", "int3g064", "int3g64x", "intg64",
                                       "q4_k1", "lowrank", "lowrank0", "lowrank1025", "lowrank16g2", "lowrank16b", "lowrank16b1",
-                                      "lowrank16b9", "lowrank16b08", "lowrankb8", "int3b8", "q8_0b8", "bf16 ", "BF16", "f", "int3g64+"};
+                                      "lowrank16b9", "lowrank16b08", "lowrankb8", "int3b8", "q8_0b8", "bf16 ", "BF16", "f", "int3g64+",
+                                      "sp16g64", "sp16b3", "sp16b7g64", "sp16b1g64", "sp7b3g64", "sp32b3g64", "sp2of4g64", "sp2of4b3",
+                                      "sp2of4b", "sp16b03g64", "spb3g64", "sp16bg64", "sp3of4b1g64", "tern", "tern34", "tern3g64",
+                                      "tern16b3g64", "tern34g16", "int16b3g64", "lowrank4b3g64", "out", "out101", "out10g64"};
     const snug_codec *codec;
     codec_params p;
     for_each(name_case);
@@ -107,6 +119,7 @@ static void test_names(void **state) {
 /* ---- round trip ---- */
 
 static void round_trip_case(const snug_codec *codec, codec_params p, const char *name) {
+    const double worst = codec->id == CODEC_ID_TERN || codec->id == CODEC_ID_TERN34 ? 0.9 : 0.45; /* one magnitude, and there are outliers */
     for (size_t k = 0; k < N_SHAPES; k++) {
         size_t rows = shapes[k][0], cols = shapes[k][1];
         float *w = random_weights(rows, cols, 1), *a = random_importance(cols, 2), *out = malloc(rows * cols * sizeof *out);
@@ -121,7 +134,7 @@ static void round_trip_case(const snug_codec *codec, codec_params p, const char 
                 norm += (double)w[i] * w[i];
             }
             if (!with && codec->caps & CODEC_WHOLE) assert_true(err2 <= norm * 1.0001);
-            else if (!with && err2 > norm * 0.45 + 1e-12) fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
+            else if (!with && err2 > norm * worst + 1e-12) fail_msg("%s %zux%zu: relative error %g", name, rows, cols, err2 / norm);
             if (codec->id == 1) assert_true(err2 == 0);
             /* rows one by one, and added to zeros */
             float *one = calloc(cols, sizeof *one);
@@ -312,8 +325,11 @@ static void zeros_case(const snug_codec *codec, codec_params p, const char *name
     for (int c = 0; c < 300; c++)
         if (codec->id != TILE16_ID && (out[c] != 0 || out[600 + c] != 0))
             fail_msg("%s: a row of zeros became %g, %g", name, (double)out[c], (double)out[600 + c]);
-    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), tile16 rounds badly: there the many zeros beside it win */
-    if (codec->id != TILE16_ID && p.bits < 5 && fabsf(out[307] - 1) > 0.02f) fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
+    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), nor has what sparse codecs keep, tile16 rounds badly: there the many
+     * zeros beside it win */
+    const bool sparse = codec->id >= CODEC_ID_SP && codec->id < CODEC_ID_TERN;
+    if (codec->id != TILE16_ID && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f)
+        fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
     encoded_fini(&e);
 }
 static void test_zeros(void **state) { for_each(zeros_case); }
@@ -370,13 +386,13 @@ static void bad_input_case(const snug_codec *codec, codec_params p, const char *
         for (int i = 0; i < 64; i++) a[i] = 1;
         w[18 * 64 + 5] = bad[k];
         snug_error err = {0};
-        snug_err rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, 1, dst, &err)
+        snug_err rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, 1, dst, &err)
                                                 : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         if (!strstr(err.message, "row 18") || !strstr(err.message, "column 5")) fail_msg("%s: %s", name, err.message);
         w[18 * 64 + 5] = 0;
         a[3] = k == 0 ? NAN : k == 1 ? INFINITY : -1;
-        rc = codec->caps & CODEC_WHOLE ? solve_svd(p, w, 64, 20, 64, a, 1, dst, &err)
+        rc = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, 64, 20, 64, a, 1, dst, &err)
                                        : solve_rtn(codec, p, w, 64, 20, 64, a, 0, dst, NULL, &err);
         assert_int_equal(rc, SNUG_ERR_NUMERIC);
         assert_non_null(strstr(err.message, "column 3"));
@@ -410,6 +426,37 @@ static void by_columns_case(const snug_codec *codec, codec_params p, const char 
 }
 static void test_by_columns(void **state) { for_each(by_columns_case); }
 
+/* Fed errors may make weights quite others than `begin` saw: what is stored is what was said all the same. */
+static void moved_case(const snug_codec *codec, codec_params p, const char *name) {
+    static const float by[] = {1e-30f, 100, 1e20f, 1e38f};
+    enum { R = 5, C = 300 };
+    if (codec->caps & CODEC_WHOLE) return;
+    const size_t bytes = (size_t)codec->bytes(p, R, C), step = codec->group_cols(p);
+    float *w = random_weights(R, C, 15), *a = random_importance(C, 16), *hat = malloc(R * C * sizeof *hat), *out = malloc(R * C * sizeof *out);
+    uint8_t *dst = malloc(bytes);
+    void *enc = aligned_alloc(64, round_up(codec->enc_bytes(p, R, C), 64));
+    for (size_t k = 0; k < sizeof by / sizeof *by; k++) {
+        float *moved = malloc(R * C * sizeof *moved);
+        for (size_t i = 0; i < R * C; i++) moved[i] = fmaxf(fminf(w[i] * by[k], 3e38f), -3e38f);
+        codec->enc_init(enc, p, R, C, (int)(k % 3));
+        if (codec->begin) codec->begin(enc, w, C, a);
+        for (size_t c = 0; c < C; c += step) {
+            const size_t n = C - c < step ? C - c : step;
+            codec->group(enc, c, n, moved + c, C, a + c);
+            codec->round(enc, c, n, moved + c, C, hat + c, C);
+        }
+        codec->pack(enc, dst);
+        wt t;
+        assert_int_equal(wt_open(codec, p, R, C, dst, bytes, &t, NULL), SNUG_OK);
+        codec->decode(&t, 0, R, out, C);
+        for (size_t i = 0; i < R * C; i++)
+            if (!(out[i] == hat[i] || (out[i] != out[i] && hat[i] != hat[i]))) fail_msg("%s: %g, not %g", name, (double)out[i], (double)hat[i]);
+        free(moved);
+    }
+    free(w), free(a), free(hat), free(out), free(dst), free(enc);
+}
+static void test_moved(void **state) { for_each(moved_case); }
+
 /* No shape overflows the size into something small. */
 static void overflow_case(const snug_codec *codec, codec_params p, const char *name) {
     uint64_t huge = UINT64_MAX / 2;
@@ -429,7 +476,7 @@ int main(void) {
         cmocka_unit_test(test_matmul),  cmocka_unit_test(test_layouts),    cmocka_unit_test(test_panels_made),
         cmocka_unit_test(test_hostile), cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_mixed),     cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_moved),   cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 // rooms: base kern codec linalg solve
 /* The error of every codec on a Gaussian source, held to what tests/results.csv says. The file is written by
  *     test_codec_quality --write
+ * Compositions by name on a Gaussian, a Laplace and a Student source (4 degrees of freedom), as docs/codecs.md has them:
+ *     test_codec_quality --compare int3g64 int3g64+out10 ...
  * A change that worsens a row fails here; one that improves it should write the file anew, so that review sees both. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +16,9 @@
 #include "base/rng.h"
 #include "base/thread.h"
 #include "solve/solve.h"
+#include "unlisted.h"
 
-enum { ROWS = 64, COLS = 4096, MAX_RESULTS = 64 };
+enum { ROWS = 64, COLS = 4096, MAX_RESULTS = 128 };
 #define RESULTS SNUG_SOURCE_DIR "/tests/results.csv"
 #define HEADER "codec,source,effort,bpw,rel_mse,gap_db\n"
 
@@ -34,7 +37,7 @@ static void measure(void *ctx, size_t begin, size_t end, int worker) {
     }
 }
 
-/* All lossy row-separable codecs, in the registry's order. */
+/* All lossy row-separable codecs, in the registry's order, then those that no menu has. */
 static size_t measure_all(result *results) {
     float *w = malloc(ROWS * COLS * sizeof *w);
     size_t n = 0;
@@ -45,6 +48,11 @@ static size_t measure_all(result *results) {
         codec_params p;
         if (codec_at(i)->caps & CODEC_WHOLE || codec_at(i)->id == 1) continue;
         for (uint32_t k = 0; codec_at(i)->menu(k, &p) && n < MAX_RESULTS; k++) results[n++] = (result){codec_at(i), p, 0, 0};
+    }
+    for (size_t i = 0; i < N_UNLISTED && n < MAX_RESULTS; i++) {
+        result *u = &results[n];
+        *u = (result){0};
+        if (codec_parse(unlisted[i], &u->codec, &u->p) && !(u->codec->caps & CODEC_WHOLE)) n++;
     }
     thread_for(thread_default_count(), n, 1, measure, &(job){w, results});
     free(w);
@@ -94,8 +102,48 @@ static void test_results(void **state) {
     if (seen != n) fail_msg("results.csv has %zu of %zu codecs: write it anew with --write", seen, n);
 }
 
+static float draw(rng *r, int source) {
+    float v = rng_normal(r);
+    if (source == 1) { /* Laplace: a Gaussian of exponential variance */
+        const float x = rng_normal(r), y = rng_normal(r);
+        return v * sqrtf((x * x + y * y) / 2);
+    }
+    if (source == 2) { /* Student, 4 degrees of freedom, of variance 2 */
+        float sum = 0;
+        for (int i = 0; i < 4; i++) {
+            const float x = rng_normal(r);
+            sum += x * x;
+        }
+        return v / sqrtf(sum / 4);
+    }
+    return v;
+}
+
+static int compare(int n, char **names) {
+    float *w = malloc(ROWS * COLS * sizeof *w);
+    for (int k = 0; k < n; k++) {
+        comp c;
+        if (!comp_parse(names[k], &c)) return fprintf(stderr, "%s: no composition\n", names[k]), 2;
+        uint64_t bytes = 0;
+        for (uint32_t i = 0; i < c.n_terms; i++) bytes += comp_term_bytes(&c, i, ROWS, COLS);
+        printf("| `%s` | %.4f |", names[k], 8.0 * (double)bytes / (ROWS * COLS));
+        for (int source = 0; source < 3; source++) {
+            rng r;
+            rng_seed(&r, 2026, (uint64_t)source);
+            for (size_t i = 0; i < ROWS * COLS; i++) w[i] = 0.02f * draw(&r, source);
+            double e2 = NAN, n2 = 1;
+            if (solve_error(&c, w, COLS, ROWS, COLS, NULL, SNUG_EFFORT_NORMAL, &e2, &n2, NULL)) return 1;
+            printf(" %.4f |", e2 / n2);
+        }
+        printf("\n");
+    }
+    free(w);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--write") == 0) return write_results();
+    if (argc > 2 && strcmp(argv[1], "--compare") == 0) return compare(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_results)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

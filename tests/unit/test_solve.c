@@ -10,7 +10,9 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "codec/codecs.h"
 #include "solve/solve.h"
+#include "unlisted.h"
 
 static float *random_matrix(size_t rows, size_t cols, size_t rank, float noise, uint64_t seed) {
     float *w = malloc(rows * cols * sizeof *w), *u = malloc(rows * rank * sizeof *u), *v = malloc(rank * cols * sizeof *v);
@@ -77,9 +79,11 @@ static void test_composition(void **state) {
     enum { R = 48, C = 288 };
     float *w = random_matrix(R, C, 4, 0.3f, 3), a[C], out[R * C];
     for (size_t j = 0; j < C; j++) a[j] = 0.5f + (float)(j % 7);
-    static const char *const names[] = {"int2g64", "lowrank4", "int2g64+lowrank4", "lowrank4+int2g64"};
-    double e2[4], n2;
-    for (int k = 0; k < 4; k++) {
+    static const char *const names[] = {"int2g64", "lowrank4", "int2g64+lowrank4", "lowrank4+int2g64", "out20+int2g64", "sp16b3g64+out5",
+                                        "out10+tern34g64+lowrank4"};
+    enum { N = sizeof names / sizeof *names };
+    double e2[N], n2;
+    for (int k = 0; k < N; k++) {
         comp c;
         uint8_t *dst[2][WEIGHT_MAX_TERMS] = {{0}};
         weight wgt = {.rows = R, .cols = C};
@@ -101,7 +105,7 @@ static void test_composition(void **state) {
         for (int t = 0; t < 2; t++)
             for (uint32_t i = 0; i < c.n_terms; i++) free(dst[t][i]);
     }
-    if (!(e2[2] < e2[0] && e2[3] < e2[0] && e2[3] < e2[1])) fail_msg("%g %g %g %g of %g", e2[0], e2[1], e2[2], e2[3], n2);
+    if (!(e2[2] < e2[0] && e2[3] < e2[0] && e2[3] < e2[1] && e2[4] < e2[0])) fail_msg("%g %g %g %g of %g", e2[0], e2[1], e2[2], e2[3], n2);
     free(w);
 }
 
@@ -109,8 +113,8 @@ static void test_composition(void **state) {
 static void test_panels(void **state) {
     enum { R = 50, C = 520, LD = 530 };
     float *w = random_matrix(R, LD, 1, 1, 4);
-    static const char *const names[] = {"int5g32", "q3_k", "q8_0", "bf16"};
-    for (int k = 0; k < 4; k++) {
+    static const char *const names[] = {"int5g32", "q3_k", "q8_0", "bf16", "sp12b3g32", "terng64"};
+    for (int k = 0; k < 6; k++) {
         const snug_codec *codec;
         codec_params p;
         assert_true(codec_parse(names[k], &codec, &p));
@@ -128,32 +132,116 @@ static void test_panels(void **state) {
 }
 
 /* More effort is never worse than a percent, and usually better; importances lower the error that they weigh. */
-static void test_effort_and_importance(void **state) {
+static void effort_case(const snug_codec *codec, codec_params p, const float *w) {
     enum { R = 32, C = 512 };
-    float *w = random_matrix(R, C, 1, 3, 5), a[C], ones[C];
+    comp c = {.n_terms = 1, .term = {{codec, p}}};
+    double e[3], n2, e_ones, e_null;
+    float a[C], ones[C];
+    char name[CODEC_NAME_MAX];
+    if (codec->caps & (CODEC_WHOLE | CODEC_LOSSLESS)) return;
+    codec_format(codec, p, name);
     for (size_t j = 0; j < C; j++) a[j] = expf(2 * sinf((float)j)), ones[j] = 3;
+    for (int effort = 0; effort < 3; effort++)
+        assert_int_equal(solve_error(&c, w, C, R, C, a, effort, &e[effort], &n2, NULL), SNUG_OK);
+    if (e[SNUG_EFFORT_NORMAL] > 1.01 * e[SNUG_EFFORT_QUICK] || e[SNUG_EFFORT_MAX] > 1.01 * e[SNUG_EFFORT_NORMAL])
+        fail_msg("%s: quick %g normal %g max %g", name, e[1] / n2, e[0] / n2, e[2] / n2);
+    assert_int_equal(solve_error(&c, w, C, R, C, ones, 0, &e_ones, &n2, NULL), SNUG_OK);
+    assert_int_equal(solve_error(&c, w, C, R, C, NULL, 0, &e_null, &n2, NULL), SNUG_OK);
+    assert_true(fabs(e_ones - 3 * e_null) < 1e-6 * e_ones);
+}
+
+static void test_effort_and_importance(void **state) {
+    float *w = random_matrix(32, 512, 1, 3, 5);
     for (size_t i = 0; i < codec_count(); i++) {
-        const snug_codec *codec = codec_at(i);
         codec_params p;
-        if (codec->caps & (CODEC_WHOLE | CODEC_LOSSLESS)) continue;
-        for (uint32_t k = 0; codec->menu(k, &p); k++) {
-            comp c = {.n_terms = 1, .term = {{codec, p}}};
-            double e[3], n2, e_ones, e_null;
-            for (int effort = 0; effort < 3; effort++)
-                assert_int_equal(solve_error(&c, w, C, R, C, a, effort, &e[effort], &n2, NULL), SNUG_OK);
-            if (e[SNUG_EFFORT_NORMAL] > 1.01 * e[SNUG_EFFORT_QUICK] || e[SNUG_EFFORT_MAX] > 1.01 * e[SNUG_EFFORT_NORMAL])
-                fail_msg("%s: quick %g normal %g max %g", codec->family, e[1] / n2, e[0] / n2, e[2] / n2);
-            assert_int_equal(solve_error(&c, w, C, R, C, ones, 0, &e_ones, &n2, NULL), SNUG_OK);
-            assert_int_equal(solve_error(&c, w, C, R, C, NULL, 0, &e_null, &n2, NULL), SNUG_OK);
-            assert_true(fabs(e_ones - 3 * e_null) < 1e-6 * e_ones);
-        }
+        for (uint32_t k = 0; codec_at(i)->menu(k, &p); k++) effort_case(codec_at(i), p, w);
+    }
+    for (size_t i = 0; i < N_UNLISTED; i++) {
+        const snug_codec *codec;
+        codec_params p;
+        assert_true(codec_parse(unlisted[i], &codec, &p));
+        effort_case(codec, p, w);
     }
     free(w);
+}
+
+/* ---- outliers ---- */
+
+static void solve_out(const char *name, const float *w, size_t rows, size_t cols, const float *a, float *out) {
+    comp c;
+    wt t;
+    parse(name, &c);
+    const uint64_t n = comp_term_bytes(&c, 0, rows, cols);
+    uint8_t *dst = malloc(n);
+    assert_int_equal(solve_outliers(c.term[0].params, w, cols, rows, cols, a, dst, NULL), SNUG_OK);
+    assert_int_equal(wt_open(c.term[0].codec, c.term[0].params, rows, cols, dst, n, &t, NULL), SNUG_OK);
+    t.codec->decode(&t, 0, rows, out, cols);
+    free(dst);
+}
+
+/* Those that cost most are stored, near enough, and no others; ties go to the first. */
+static void test_outliers(void **state) {
+    enum { R = 40, C = 300, STORED = (R * C * 10 + 999) / 1000 };
+    float *w = random_matrix(R, C, 2, 1, 6), a[C], *out = malloc(R * C * sizeof *out);
+    for (size_t j = 0; j < C; j++) a[j] = 1 + (float)(j % 3);
+    solve_out("out10", w, R, C, a, out);
+    double least = INFINITY, most = 0;
+    size_t stored = 0;
+    for (size_t i = 0; i < R * C; i++) {
+        const double cost = (double)a[i % C] * w[i] * w[i];
+        if (out[i] != 0) stored++, least = fmin(least, cost);
+        else most = fmax(most, cost);
+        if (out[i] != 0) assert_true(fabsf(out[i] - w[i]) < 0.3f * fabsf(w[i]));
+    }
+    assert_int_equal(stored, STORED);
+    assert_true(least >= most);
+    for (size_t i = 0; i < R * C; i++) w[i] = i % 2 ? -7 : 7;
+    solve_out("out10", w, R, C, NULL, out);
+    for (size_t i = 0; i < R * C; i++) assert_true(out[i] == (i < STORED ? w[i] : 0));
+    free(w), free(out);
+}
+
+/* A block counts to 255: the 256th goes elsewhere. */
+static void test_outliers_full_block(void **state) {
+    enum { C = 2560 };
+    float w[C], out[C];
+    for (size_t j = 0; j < C; j++) w[j] = j >= 256 && j < 512 ? 10 : j == 700 ? 3 : 0;
+    solve_out("out100", w, 1, C, NULL, out);
+    size_t full = 0;
+    for (size_t j = 256; j < 512; j++) full += out[j] != 0;
+    assert_int_equal(full, 255);
+    for (size_t j = 0; j < C; j++) w[j] = 0;
+    solve_out("out100", w, 1, C, NULL, out);
+    for (size_t j = 0; j < C; j++) assert_true(out[j] == 0);
+}
+
+/* What out_pack refuses. */
+static void test_outliers_refused(void **state) {
+    enum { R = 2, C = 2560, N = 512 };
+    const codec_params p = {.rank = 100};
+    static out_entry e[N + 1];
+    static uint8_t dst[4096];
+    assert_true(codec_out.bytes(p, R, C) <= sizeof dst && out_count(p, R, C) == N);
+    for (uint32_t i = 0; i < N; i++) e[i] = (out_entry){i / 256, 8 * (i % 256), (float)i};
+    assert_true(out_pack(p, R, C, e, N, dst));
+    assert_false(out_pack(p, R, C, e, N - 1, dst) || out_pack(p, R, C, e, N + 1, dst));
+    const out_entry bad[] = {{0, 8 * 9, 1}, {0, 8 * 11, 1}, {1, 80, 1}, {2, 0, 1}, {0, 80, NAN}, {0, 80, INFINITY}, {0, C, 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const out_entry was = e[10];
+        e[10] = bad[i];
+        assert_false(out_pack(p, R, C, e, N, dst));
+        e[10] = was;
+    }
+    for (uint32_t i = 0; i < N; i++) e[i] = (out_entry){i / 256, i % 256, 1};
+    assert_false(out_pack(p, R, C, e, N, dst)); /* 256 in a block */
+    e[255] = (out_entry){0, 256, 1}, e[N - 1] = (out_entry){1, 256, 1};
+    assert_true(out_pack(p, R, C, e, N, dst));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_svd_exact), cmocka_unit_test(test_svd_metric),
                                        cmocka_unit_test(test_composition), cmocka_unit_test(test_panels),
-                                       cmocka_unit_test(test_effort_and_importance)};
+                                       cmocka_unit_test(test_effort_and_importance), cmocka_unit_test(test_outliers),
+                                       cmocka_unit_test(test_outliers_full_block), cmocka_unit_test(test_outliers_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

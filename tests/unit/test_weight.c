@@ -27,7 +27,7 @@ static void add_term(fixture *f, const char *name, size_t row0, size_t rows, siz
     size_t n = (size_t)codec->bytes(p, rows, cols);
     term *t = &f->w.term[f->w.n_terms];
     uint8_t *data = f->payload[f->w.n_terms++] = malloc(n);
-    snug_err e = codec->caps & CODEC_WHOLE ? solve_svd(p, w, cols, rows, cols, NULL, 1, data, &err)
+    snug_err e = codec->caps & CODEC_WHOLE ? solve_whole(codec, p, w, cols, rows, cols, NULL, 1, data, &err)
                                            : solve_rtn(codec, p, w, cols, rows, cols, NULL, SNUG_EFFORT_QUICK, data, NULL, &err);
     assert_int_equal(e, SNUG_OK);
     assert_int_equal(wt_open(codec, p, rows, cols, data, n, &t->wt, &err), SNUG_OK);
@@ -104,7 +104,7 @@ static void check(fixture *f) {
 }
 
 static void test_single(void **state) {
-    static const char *const names[] = {"bf16", "int3g64", "q4_k", "lowrank5", "tile16"};
+    static const char *const names[] = {"bf16", "int3g64", "q4_k", "lowrank5", "tile16", "sp16b3g64", "sp3of4b4g32", "terng128", "out30"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fixture f;
         fixture_init(&f);
@@ -130,6 +130,13 @@ static void test_sum(void **state) {
 static void test_ranges(void **state) {
     fixture f;
     fixture_init(&f);
+    add_term(&f, "sp12b5g64", 0, 48, 0, 200, 1);
+    add_term(&f, "tern34g32", 3, 48, 224, COLS - 224, 2);
+    add_term(&f, "out20", 7, 40, 320, 277, 3);
+    add_term(&f, "int5g64", 0, ROWS, 0, COLS, 4);
+    check(&f);
+    fixture_fini(&f);
+    fixture_init(&f);
     add_term(&f, "int3g128", 0, 48, 0, 200, 1);  /* two codecs side by side in the upper rows */
     add_term(&f, "q6_k", 0, 48, 224, COLS - 224, 2);
     add_term(&f, "tile16", 48, ROWS - 48, 0, COLS, 3);
@@ -139,17 +146,20 @@ static void test_ranges(void **state) {
 }
 
 static void test_comp(void **state) {
-    static const char *const good[] = {"bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32"};
+    static const char *const good[] = {"bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32",
+                                       "out10+sp16b3g64", "out1+sp3of4b8g128+sp2of4b2g32+tern34g128"};
     static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32",
                                       "int3g640000000000000000000000"};
     comp c, d;
     char text[COMP_NAME_MAX];
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         assert_true(comp_parse(good[i], &c));
         comp_format(&c, text);
         assert_string_equal(text, good[i]);
         assert_true(comp_parse(text, &d) && comp_equal(&c, &d));
-        assert_int_equal(c.n_terms, i == 2 ? 4 : i + 1);
+        size_t n = 1;
+        for (const char *p = good[i]; *p; p++) n += *p == '+';
+        assert_int_equal(c.n_terms, n);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(comp_parse(bad[i], &c));
     assert_true(comp_parse("int3g64", &c) && comp_parse("int3g32", &d) && !comp_equal(&c, &d));

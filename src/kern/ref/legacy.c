@@ -1,4 +1,4 @@
-/* q8_0, q4_0: ggml's blocks of 32 with one f16 scale. w = d * q. */
+/* q8_0, q4_0: ggml's blocks of 32 with one f16 scale. w = d * q. And the same with an f32: the codes that sparse rows unpack to. */
 #include "base/f16.h"
 #include "kern/blocks.h"
 #include "kern/ref/ref.h"
@@ -18,5 +18,12 @@ void kern_q4_0_unpack_ref(const uint8_t *row, size_t n_chunks, uint32_t group, i
             q[i] = (int8_t)((b & 15) - 8);
             q[i + 16] = (int8_t)((b >> 4) - 8);
         }
+    }
+}
+
+void kern_codes_unpack_ref(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m) {
+    for (size_t c = 0; c < n_chunks; c++, row += CODES_BYTES, q += 32) {
+        memcpy(s + c, row, sizeof *s);
+        memcpy(q, row + CODES_Q, 32);
     }
 }

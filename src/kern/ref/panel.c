@@ -21,6 +21,7 @@ static void scale_of(kern_format f, view v, size_t g, float *s, float *m) {
     float d = f >= KERN_INT2 ? bf16_to_f32(half_at(v, 0)) : f16_to_f32(half_at(v, 0));
     *m = 0;
     switch (f) {
+    case KERN_CODES: memcpy(s, v.head + 4 * v.r, sizeof *s); return;
     case KERN_Q2_K: {
         unsigned b = byte_at(v, 4, g);
         *s = d * (float)(b & 15);
@@ -104,6 +105,7 @@ PANEL_DOT(q4_k, KERN_Q4_K)
 PANEL_DOT(q5_k, KERN_Q5_K)
 PANEL_DOT(q6_k, KERN_Q6_K)
 PANEL_DOT(iq4_xs, KERN_IQ4_XS)
+PANEL_DOT(codes, KERN_CODES)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)
 PANEL_DOT(int4, KERN_INT4)

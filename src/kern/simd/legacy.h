@@ -1,10 +1,17 @@
-/* q8_0, q4_0. */
+/* q8_0, q4_0, and the codes that sparse rows unpack to. */
 #include "kern/blocks.h"
 
 void KERN_ISA(kern_q8_0_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m) {
     for (size_t c = 0; c < n_chunks; c++, row += Q8_0_BYTES) {
         s[c] = half(row);
         v_store(q + 32 * c, v_load(row + Q8_0_QS));
+    }
+}
+
+void KERN_ISA(kern_codes_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m) {
+    for (size_t c = 0; c < n_chunks; c++, row += CODES_BYTES) {
+        memcpy(s + c, row, sizeof *s);
+        v_store(q + 32 * c, v_load(row + CODES_Q));
     }
 }
 

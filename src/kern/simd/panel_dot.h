@@ -46,6 +46,10 @@ KERN_INLINE void scale_bytes(kern_format k, const uint8_t *head, uint8_t *b) {
 
 /* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. b: scale_bytes. */
 KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t *b, int row0, float *s, float *m) {
+    if (k == KERN_CODES) {
+        f_store(s, f_load((const float *)(const void *)(head + 4 * row0)));
+        return;
+    }
     const vf d = f_of_half(head + 2 * row0);
     if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
     if (k == KERN_Q2_K) {
@@ -336,6 +340,7 @@ PANEL_DOT(q4_k, KERN_Q4_K)
 PANEL_DOT(q5_k, KERN_Q5_K)
 PANEL_DOT(q6_k, KERN_Q6_K)
 PANEL_DOT(iq4_xs, KERN_IQ4_XS)
+PANEL_DOT(codes, KERN_CODES)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)
 PANEL_DOT(int4, KERN_INT4)
