@@ -20,6 +20,7 @@ static inline void planes_pack(const int8_t *q, unsigned bits, uint8_t *dst) {
     }
 }
 
+/* Words of bytes: byte i of a plane's word gives byte i of several words of codes. */
 static inline void planes_unpack(const uint8_t *src, unsigned bits, int8_t q[32]) {
     uint8_t c[32] = {0};
     unsigned at = 0;
@@ -29,12 +30,18 @@ static inline void planes_unpack(const uint8_t *src, unsigned bits, int8_t q[32]
         src += 16, at = 4;
     }
     if (bits & 2) {
-        for (unsigned j = 0; j < 4; j++)
-            for (unsigned i = 0; i < 8; i++) c[8 * j + i] |= (uint8_t)((src[i] >> 2 * j & 3) << at);
+        uint64_t plane, word[4];
+        memcpy(&plane, src, 8), memcpy(word, c, 32);
+        for (unsigned j = 0; j < 4; j++) word[j] |= (plane >> 2 * j & 0x0303030303030303) << at;
+        memcpy(c, word, 32);
         src += 8, at += 2;
     }
-    for (unsigned j = 0; j < 8 && bits & 1; j++)
-        for (unsigned i = 0; i < 4; i++) c[4 * j + i] |= (uint8_t)((src[i] >> j & 1) << at);
+    if (bits & 1) {
+        uint32_t plane, word[8];
+        memcpy(&plane, src, 4), memcpy(word, c, 32);
+        for (unsigned j = 0; j < 8; j++) word[j] |= (plane >> j & 0x01010101) << at;
+        memcpy(c, word, 32);
+    }
     for (unsigned i = 0; i < 32; i++) q[i] = (int8_t)(c[i] - (1 << (bits - 1)));
 }
 #endif

@@ -40,7 +40,8 @@ typedef struct product { const problem *p; size_t k, n, m; const float *z, *in; 
 
 static void w_tile(void *ctx, size_t begin, size_t end, int worker) {
     const product *j = ctx;
-    linalg_gemm(false, false, j->k, end - begin, j->p->rows, 1, j->in, j->p->rows, j->p->w + begin, j->p->ldw, 0, j->out + begin, j->p->cols);
+    const problem *p = j->p;
+    linalg_gemm(false, false, j->k, end - begin, p->rows, 1, j->in, p->rows, p->w + begin, p->ldw, 0, j->out + begin, p->cols);
 }
 static void wt_tile(void *ctx, size_t begin, size_t end, int worker) {
     const product *j = ctx;

@@ -30,7 +30,8 @@ static float best_scale(size_t n, const float *x, const float *a, unsigned bits,
     for (size_t i = 0; i < n; i++) z[i] = top > 0 ? x[i] / top : 0;
     for (int k = 0; top > 0 && k < 2 * CANDIDATES; k += SEARCH_LANES) {
         float s[SEARCH_LANES], err[SEARCH_LANES];
-        for (int j = 0; j < SEARCH_LANES; j++) s[j] = (k < CANDIDATES ? FROM : -FROM) * powf(DOWN, (float)((k + j) % CANDIDATES)) / (float)hi;
+        float first = (k < CANDIDATES ? FROM : -FROM) / (float)hi;
+        for (int j = 0; j < SEARCH_LANES; j++) s[j] = first * powf(DOWN, (float)((k + j) % CANDIDATES));
         search_refit_scale(n, z, a, s, lo, hi, NULL);
         for (int j = 0; j < SEARCH_LANES; j++) s[j] = bf16_to_f32(f32_to_bf16(s[j] * top)) / top;
         search_err_scale(n, z, a, s, lo, hi, NULL, err);

@@ -42,7 +42,8 @@ static float *delta_of(size_t rows, size_t cols, weights kind, uint64_t seed) {
     for (size_t i = 0; i < rows * cols; i++) w[i] = 0.02f * rng_normal(&r);
     for (size_t i = 0; kind == DECAYING && i < rows; i++) /* rows that share directions of falling size */
         for (size_t j = 0; j < cols; j++)
-            for (int k = 0; k < 40; k++) w[i * cols + j] += 0.3f / (float)(k + 1) * sinf((float)((i + 1) * (size_t)(k + 3)) * 0.7f) * cosf((float)(j * (size_t)(k + 1)) * 0.3f);
+            for (size_t k = 0; k < 40; k++)
+                w[i * cols + j] += 0.3f / (float)(k + 1) * sinf((float)((i + 1) * (k + 3)) * 0.7f) * cosf((float)(j * (k + 1)) * 0.3f);
     if (kind == ROUNDED) {
         comp c;
         assert_true(comp_parse("int2g64", &c));
@@ -94,8 +95,8 @@ static double left_by(codec_params p, const uint8_t *payload, const hessian *h, 
 
 static const size_t shapes[][2] = {{172, 64}, {8, 300}, {1, 7}, {64, 172}, {90, 90}, {33, 1}};
 
-/* What the stored form may lose, as a share of what the best factors of that rank hold. Two bits are for the few largest directions; vectors
- * of a few numbers have a few very different ones. */
+/* What the stored form may lose, as a share of what the best factors of that rank hold. Two bits are for the few largest directions;
+ * vectors of a few numbers have very different ones. */
 static double lost_by(unsigned bits, size_t rows, size_t cols, size_t rank) {
     size_t least = rows < cols ? rows : cols;
     if (bits == 0 || bits == 8) return bits ? 1e-3 : 0;
@@ -115,11 +116,12 @@ static void check(size_t rows, size_t cols, inputs in, weights kind, uint16_t bi
         assert_int_equal(solve_svd_hessian(p, w, cols, rows, cols, &h, 3, three, NULL), SNUG_OK);
         assert_int_equal(solve_svd(p, w, cols, rows, cols, a, 2, diagonal, NULL), SNUG_OK);
         assert_memory_equal(one, three, n);
-        double loss = left_by(p, one, &h, w, rows, e), plain = left_by(p, diagonal, &h, w, rows, e), least = best[rank < rows ? rank : rows];
+        double loss = left_by(p, one, &h, w, rows, e), plain = left_by(p, diagonal, &h, w, rows, e);
+        double least = best[rank < rows ? rank : rows];
         double fine = 2e-5 * best[0] + lost_by(bits, rows, cols, rank) * (best[0] - least); /* 2e-5: what bf16 loses */
         if (!(loss <= 1.01 * least + fine && loss <= plain + fine && loss <= last + fine && loss <= best[0]))
-            fail_msg("%zux%zu, inputs %d, weights %d, rank %d, bits %d: %g, least %g, diagonal %g, lower rank %g, without %g", rows, cols, in, kind,
-                     rank, bits, loss, least, plain, last, best[0]);
+            fail_msg("%zux%zu, inputs %d, weights %d, rank %d, bits %d: %g, least %g, diagonal %g, lower rank %g, without %g", rows, cols,
+                     in, kind, rank, bits, loss, least, plain, last, best[0]);
         last = loss;
         free(one), free(three), free(diagonal);
     }
@@ -132,7 +134,8 @@ static void test_best(void **state) {
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
         for (inputs in = 0; in < N_INPUTS; in++)
             for (weights kind = 0; kind < N_WEIGHTS; kind++)
-                for (size_t b = 0; b < sizeof bits / sizeof *bits; b++) check(shapes[k][0], shapes[k][1], in, kind, bits[b]);
+                for (size_t b = 0; b < (kind == ROUNDED ? sizeof bits / sizeof *bits : 1); b++)
+                    check(shapes[k][0], shapes[k][1], in, kind, bits[b]);
 }
 
 /* Nothing is left: nothing is stored, and no number is NaN. A wrong width and weights that are no numbers are refused. */
