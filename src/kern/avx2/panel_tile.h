@@ -12,7 +12,7 @@ typedef int32_t tile_parts[2][TILE][LANES];
 
 /* What the columns of a step give all rows, eight tokens beside each other. */
 typedef struct step_sums {
-    _Alignas(32) int16_t centre[QUADS][2 * TILE]; /* of a quad, or of a group that fits int16: of columns 0 1 and of columns 2 3 of its words */
+    _Alignas(32) int16_t centre[QUADS][2 * TILE]; /* of a quad, or of a group that fits int16: columns 0 1, columns 2 3 of its words */
     _Alignas(32) float xk[QUADS][TILE];          /* of a group: scale times the sum of its activations */
 } step_sums;
 
@@ -89,8 +89,8 @@ KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint
 }
 
 /* n chunks from chunk c on. */
-KERN_INLINE void tile_codes(const panel_form f, const uint8_t *p, size_t half, const float *s, size_t half_s, const tokens *x, size_t c, size_t n,
-                            const step_sums *sums, tile_sums acc) {
+KERN_INLINE void tile_codes(const panel_form f, const uint8_t *p, size_t half, const float *s, size_t half_s, const tokens *x, size_t c,
+                            size_t n, const step_sums *sums, tile_sums acc) {
     const size_t per_chunk = 32u / f.group;
     const int8_t *q = x->x + 32 * TILE * c;
     _Alignas(32) tile_parts part;
