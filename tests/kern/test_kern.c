@@ -324,7 +324,7 @@ typedef struct panel_case { kern_panel_args a; const uint8_t *rows; size_t row_b
 static panel_case new_panel(pool *p, rng *r, bool tame) {
     kern_format f = format_now;
     panel_case c = {.a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .group = 32u << rng_below(r, 3)}};
-    size_t tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 30, 40) : pick(r, 1, 19);
+    size_t tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 30, 40) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     c.a.n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, chance(r, 4) ? 80 : 12);
     c.row_bytes = row_bytes(f, c.a.n_chunks, c.a.group);
     uint8_t *rows = pool_new(p, c.a.n_rows * c.row_bytes), *panel = pool_new(p, 16 * c.row_bytes);

@@ -54,4 +54,5 @@ KERN_INLINE void dot_words(const panel_form f, int class_bits, int H, int T, con
     }
 }
 
+#define OWN_TILES "kern/avx2/panel_tile.h"
 #include "kern/simd/panel_dot.h"

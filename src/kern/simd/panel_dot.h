@@ -8,6 +8,7 @@
  *     dot_words(f, class_bits, H, T, p, half, x, width, ldx, sum)
  *                                 sum[h][g][t] = the codes of group g of the chunk at p + h * half . those columns of token t.
  *                                 class_bits bounds the codes.
+ *     OWN_TILES       where a level has a better multiply_tile than the one below: the header with it
  *
  * A pass takes LANES rows at offset row0 of the panel and T tokens; everything about the format is constant in it. Integer
  * sums are exact whatever their order; float operations are those of kern.h. */
@@ -311,6 +312,14 @@ KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel
     }
 }
 
+#ifdef OWN_TILES
+#include OWN_TILES
+#else
+KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, const apart *u, size_t t0) {
+    for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, KERN_Q8_TILE, a, u, t0, lane);
+}
+#endif
+
 KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_args *a) {
     size_t t = 0, n = a->n_tokens;
     if (n >= KERN_Q8_TILE && n < MAX_FUSED_TILES * KERN_Q8_TILE) {
@@ -319,8 +328,7 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
     } else if (n > MAX_FUSED) {
         apart u;
         take_apart(k, f, a, &u);
-        for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
-            for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, KERN_Q8_TILE, a, &u, t, lane);
+        for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE) multiply_tile(f, a, &u, t);
         for (; MAX_FUSED < KERN_Q8_TILE - 1 && t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
         for (; MAX_FUSED < KERN_Q8_TILE - 1 && t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
