@@ -50,8 +50,13 @@ static void set_up_threads(char **argv) {
     if (set) execv("/proc/self/exe", argv); /* on failure: go on as we are */
 }
 
-int main(int argc, char **argv) {
-    set_up_threads(argv);
+static bool for_one_process(const command *cmd, bool wants_help) {
+    if (wants_help || cmd == &fit_command || snug_processes() == 1) return false;
+    fprintf(stderr, "snug: %s runs in one process; mpirun can share the work of snug fit alone\n", cmd->name);
+    return true;
+}
+
+static int dispatch(int argc, char **argv) {
     signal(SIGXFSZ,
            SIG_IGN); /* a limit on the size of files: the write fails and says so, the program goes on to clean up */
     if (argc < 2) {
@@ -71,9 +76,19 @@ int main(int argc, char **argv) {
     if (wants_help) word = argv[2];
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(word, commands[i].about->name) != 0) continue;
+        if (for_one_process(commands[i].about, wants_help)) return EXIT_USAGE;
         static char help[] = "--help";
         char *only_help[] = {help};
         return wants_help ? commands[i].run(1, only_help) : commands[i].run(argc - 2, argv + 2);
     }
     return unknown_command(word);
+}
+
+/* Of the processes that mpirun started, number 0 speaks and its exit code is the program's; the others share the work of a fit in silence. */
+int main(int argc, char **argv) {
+    set_up_threads(argv);
+    if (snug_process() == 0) return dispatch(argc, argv);
+    if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) return EXIT_FAILED;
+    if (argc > 1 && strcmp(argv[1], fit_command.name) == 0) dispatch(argc, argv);
+    return EXIT_OK;
 }

@@ -25,6 +25,10 @@ install(FILES README.md NEWS.md docs/format.md docs/architecture.md docs/archite
 # A static libsnug does not carry its dependencies: its users link them too.
 set(snug_pc_packages "jansson libpcre2-8 libxxhash libzstd lapacke openblas")
 set(snug_pc_libs "-lutf8proc ${OpenMP_C_FLAGS} -lpthread -lm")
+if(SNUG_MPI)
+  list(JOIN MPI_C_LIBRARIES " " snug_mpi_libs)
+  string(APPEND snug_pc_libs " ${snug_mpi_libs}")
+endif()
 if(BUILD_SHARED_LIBS)
   set(SNUG_PC_REQUIRES "")
   set(SNUG_PC_REQUIRES_PRIVATE "${snug_pc_packages}")

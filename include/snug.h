@@ -320,6 +320,11 @@ typedef struct snug_fit_summary {
 } snug_fit_summary;
 
 SNUG_API snug_err snug_fit(const snug_fit_params *params, snug_fit_report **out, snug_error *err);
+/* In a library built with SNUG_MPI, processes that mpirun started share the work of a fit: how many there are, and which this one is (else 1
+ * and 0). All of them call snug_fit, one at a time and with the same parameters but for threads, and get the same result. Process 0 alone writes
+ * files; `progress` is called in each of them, and stops them all. */
+SNUG_API int snug_processes(void);
+SNUG_API int snug_process(void);
 SNUG_API const snug_fit_summary *snug_fit_report_summary(const snug_fit_report *report);
 SNUG_API const snug_plan_row *snug_fit_report_row(const snug_fit_report *report, size_t i);
 SNUG_API void snug_fit_report_destroy(snug_fit_report **report);

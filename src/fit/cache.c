@@ -5,6 +5,7 @@
  * and one without end with the same bytes. A damaged, foreign or unwritable cache is as good as none. */
 #include "fit/fit.h"
 
+#include "base/cluster.h"
 #include "base/hash.h"
 
 #include <errno.h>
@@ -44,13 +45,13 @@ static bool is_cached_kind(const char *kind) {
 }
 
 void cache_load(fit_job *f) {
-    char *path = cache_path(f, false);
+    char *path = cluster_rank() == 0 ? cache_path(f, false) : NULL;
     if (path && io_exists(path)) journal_import(f->journal, path, MAX_CACHE_BYTES, is_cached_kind);
     free(path);
 }
 
 void cache_store(fit_job *f) {
-    char *path = cache_path(f, true);
+    char *path = cluster_rank() == 0 ? cache_path(f, true) : NULL;
     if (path) journal_export(f->journal, path, is_cached_kind);
     free(path);
 }

@@ -7,6 +7,7 @@
 #include "fit/forward.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/rng.h"
@@ -205,7 +206,7 @@ snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64
     return rc;
 }
 
-bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
+static bool read_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
     const char *path = journal_state_path(f->journal), *text = json_string_value(json_object_get(journal_find(f->journal, kind, layer), "state"));
     const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
     io_file file;
@@ -214,6 +215,13 @@ bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int laye
               hash_bytes(x, bytes) == strtoull(text, NULL, 16);
     io_close(&file);
     return ok;
+}
+
+/* Process 0 has the file. When one of the others is gone the next exchange says so again. */
+bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
+    bool ok = cluster_rank() == 0 && read_state(f, slot, kind, layer, x);
+    return cluster_broadcast(&ok, sizeof ok, NULL) == SNUG_OK && ok &&
+           cluster_broadcast(x, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x, NULL) == SNUG_OK;
 }
 
 /* What the sums say: mean squares, and what of them the later channels do not explain. Where H cannot be factored (dead or broken

@@ -2,10 +2,13 @@
  *
  * Memory: one window of panels' payloads and one panel of f32 rows per worker. Panels depend on shapes alone and rows are encoded
  * independently, so the bytes are the same for any number of threads. After each tensor its data are made durable, then the
- * journal gets its checksums; a resumed fit reads back what the journal claims and encodes again what does not match. */
+ * journal gets its checksums; a resumed fit reads back what the journal claims and encodes again what does not match.
+ *
+ * Several processes share the panels of a window, which is then as many times as long; process 0 has the file, and reads back for all. */
 #include "fit/encode.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/thread.h"
@@ -25,6 +28,7 @@ typedef struct panel_job {
     comp_term term;
     const hessian *h;
     uint64_t row0, n_rows, panel_rows; /* the window */
+    uint64_t first_panel; /* of this process */
     uint8_t *dst;
     float **rows; /* per worker */
     snug_err *rc; /* per panel */
@@ -33,7 +37,7 @@ typedef struct panel_job {
 static void encode_panels(void *user, size_t begin, size_t end, int worker) {
     panel_job *j = user;
     const store_tensor *s = j->t->t;
-    for (size_t i = begin; i < end; i++) {
+    for (size_t i = j->first_panel + begin; i < j->first_panel + end; i++) {
         uint64_t first = i * j->panel_rows, n = min_u64(j->panel_rows, j->n_rows - first);
         float *w = j->rows[worker];
         uint8_t *dst = j->dst + (first ? j->term.codec->bytes(j->term.params, first, s->cols) : 0);
@@ -56,7 +60,10 @@ static uint64_t panel_rows_of(const store_tensor *s, uint64_t tile, bool feedbac
     return rows;
 }
 
+static bool has_file(void) { return cluster_rank() == 0; }
+
 static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, hash_state *h, snug_error *err) {
+    if (!has_file()) return SNUG_OK;
     hash_update(h, src, n);
     return io_writer_pwrite(&e->out, e->data_at + at, src, n, err);
 }
@@ -83,12 +90,29 @@ static void expect(encoder *e) {
     meter_set_cost(&e->f->meter, e->f->stage_encode, seconds);
 }
 
+/* The window's panels, to all processes. */
+static snug_err encode_window(panel_job *j, uint64_t n_panels, snug_error *err) {
+    const store_tensor *s = j->t->t;
+    const uint64_t bytes = j->term.codec->bytes(j->term.params, j->n_rows, s->cols);
+    snug_err rc = SNUG_OK;
+    size_t begin, end;
+    cluster_share(n_panels, &begin, &end);
+    j->first_panel = begin;
+    thread_for(j->f->threads, end - begin, 1, encode_panels, j);
+    for (uint64_t i = begin; i < end && rc == SNUG_OK; i++)
+        if (j->rc[i] == SNUG_ERR_NUMERIC) rc = err_set(err, j->rc[i], "%s: holds a weight that is not a finite number", s->name);
+        else if (j->rc[i] != SNUG_OK) rc = err_set(err, j->rc[i], "%s: encoding rows from %llu on: %s", s->name,
+                                                  (unsigned long long)(j->row0 + i * j->panel_rows), snug_err_name(j->rc[i]));
+    return rc == SNUG_OK ? cluster_gather(j->dst, n_panels, j->term.codec->bytes(j->term.params, j->panel_rows, s->cols), bytes, err) : rc;
+}
+
 static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, uint64_t at, hash_state *h, snug_error *err) {
     fit_job *f = e->f;
     const store_tensor *s = t->t;
     panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0], .h = moments};
     j.panel_rows = panel_rows_of(s, artifact_layout(f, j.term.codec) == WT_PANELS ? KERN_PANEL_ROWS : j.term.codec->tile_rows, moments);
-    uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows)), n_panels = div_up(window, j.panel_rows);
+    uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows) * (uint64_t)cluster_size());
+    uint64_t n_panels = div_up(window, j.panel_rows);
     uint64_t bytes = j.term.codec->bytes(j.term.params, window, s->cols);
     j.dst = malloc(bytes);
     j.rc = calloc(n_panels, sizeof *j.rc);
@@ -101,11 +125,7 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, u
         if (rc != SNUG_OK) break;
         j.n_rows = min_u64(window, s->rows - j.row0);
         n_panels = div_up(j.n_rows, j.panel_rows);
-        thread_for(f->threads, n_panels, 1, encode_panels, &j);
-        for (uint64_t i = 0; i < n_panels && rc == SNUG_OK; i++)
-            if (j.rc[i] == SNUG_ERR_NUMERIC) rc = err_set(err, j.rc[i], "%s: holds a weight that is not a finite number", s->name);
-            else if (j.rc[i] != SNUG_OK) rc = err_set(err, j.rc[i], "%s: encoding rows from %llu on: %s", s->name,
-                                                      (unsigned long long)(j.row0 + i * j.panel_rows), snug_err_name(j.rc[i]));
+        rc = encode_window(&j, n_panels, err);
         bytes = j.term.codec->bytes(j.term.params, j.n_rows, s->cols);
         if (rc == SNUG_OK) rc = put(e, at, j.dst, bytes, h, err);
         at += bytes;
@@ -144,7 +164,7 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const 
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++) {
         uint64_t bytes = comp_term_bytes(c, k, s->rows, s->cols);
         if (artifact_layout(e->f, c->term[k].codec) == WT_PANELS) rc = interleave(&c->term[k], s->rows, s->cols, &dst[k], err);
-        if (rc != SNUG_OK) break;
+        if (rc != SNUG_OK || !has_file()) break;
         t->checksum[k] = hash_bytes(dst[k], bytes);
         rc = io_writer_pwrite(&e->out, e->data_at + at[k], dst[k], bytes, err);
     }
@@ -178,7 +198,7 @@ static snug_err copy_term(encoder *e, const store_term *t, uint64_t at, hash_sta
 
 static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_error *err) {
     snug_err rc = SNUG_OK;
-    for (uint32_t k = 0; k < t->t->n_terms && rc == SNUG_OK; k++) {
+    for (uint32_t k = 0; k < t->t->n_terms && rc == SNUG_OK && has_file(); k++) {
         hash_state *h = hash_create();
         rc = h ? copy_term(e, &t->t->term[k], at[k], h, err) : err_nomem(err, 64);
         if (rc == SNUG_OK) t->checksum[k] = hash_digest(h);
@@ -242,7 +262,7 @@ static bool is_done(const encoder *e, size_t i) {
 
 static snug_err record_tensor(encoder *e, size_t i, snug_error *err) {
     const fit_tensor *t = &e->f->tensor[i];
-    if (!t->matrix) return SNUG_OK; /* vectors are written again: that is faster than two fsyncs */
+    if (!t->matrix || !has_file()) return SNUG_OK; /* vectors are written again: that is faster than two fsyncs */
     if (e->f->p->output && fdatasync(e->out.fd) != 0) return err_set(err, SNUG_ERR_IO, "%s: fdatasync failed: %s", e->out.part_path, strerror(errno));
     json_t *sums = json_array();
     for (uint32_t k = 0; k < t->menu.cand[t->choice].comp.n_terms; k++)
@@ -255,7 +275,7 @@ static snug_err record_tensor(encoder *e, size_t i, snug_error *err) {
 static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, snug_error *err) {
     static const uint8_t zeros[ALIGN];
     const comp *c = &t->menu.cand[t->choice].comp;
-    for (uint32_t k = 0; k < c->n_terms; k++) {
+    for (uint32_t k = 0; k < c->n_terms && has_file(); k++) {
         uint64_t bytes = comp_term_bytes(c, k, t->t->rows, t->t->cols);
         snug_err rc = io_writer_pwrite(&e->out, e->data_at + at[k] + bytes, zeros, round_up(bytes, ALIGN) - bytes, err);
         if (rc != SNUG_OK) return rc;
@@ -289,9 +309,10 @@ snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, s
         uint64_t bytes = comp_term_bytes(c, k, t->t->rows, t->t->cols), at = e->data_at + e->offset[i * WEIGHT_MAX_TERMS + k], checksum;
         uint8_t *payload = arena_alloc(mem, bytes);
         if (!payload) return err_nomem(err, bytes);
-        if (!read_back(e, at - e->data_at, bytes, payload, &checksum) || checksum != t->checksum[k])
+        if (has_file() && (!read_back(e, at - e->data_at, bytes, payload, &checksum) || checksum != t->checksum[k]))
             return err_set(err, SNUG_ERR_IO, "%s: %s cannot be read back", e->out.part_path, t->t->name);
-        snug_err rc = wt_open(c->term[k].codec, c->term[k].params, t->t->rows, t->t->cols, payload, bytes, &out->term[k].wt, err);
+        snug_err rc = cluster_broadcast(payload, bytes, err);
+        if (rc == SNUG_OK) rc = wt_open(c->term[k].codec, c->term[k].params, t->t->rows, t->t->cols, payload, bytes, &out->term[k].wt, err);
         if (rc != SNUG_OK) return rc;
         out->term[k].wt.layout = artifact_layout(e->f, c->term[k].codec);
         out->n_terms++;
@@ -304,15 +325,28 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
     snug_err rc = SNUG_OK;
     expect(e);
     meter_begin(&f->meter, f->stage_encode);
-    for (size_t i = 0; i < f->n; i++) {
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         e->all += (double)t->t->rows * (double)t->t->cols;
-        t->skipped = t->matrix && journal_is_resumed(f->journal) && is_done(e, i);
+        t->skipped = t->matrix && has_file() && journal_is_resumed(f->journal) && is_done(e, i);
+        rc = cluster_broadcast(&t->skipped, sizeof t->skipped, err);
     }
+    if (rc != SNUG_OK) return rc;
     if (f->feedback) rc = encode_layers(e, err);
     else
         for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = encode_one(e, i, NULL, err);
     return rc == SNUG_OK ? meter_update(&f->meter, (uint64_t)e->all, NULL, err) : rc;
+}
+
+/* The header, now with the checksums, and the file's name. */
+static snug_err finish_file(encoder *e, buf *header, snug_error *err) {
+    uint64_t file_bytes;
+    const char *name = e->f->p->output;
+    snug_err rc = artifact_header(e->f, header, &file_bytes, NULL, err);
+    if (rc == SNUG_OK && header->len != e->data_at) rc = err_set(err, SNUG_ERR_FORMAT, "%s: the header's size changed while encoding", name);
+    if (rc == SNUG_OK) rc = io_writer_pwrite(&e->out, 0, header->data, header->len, err);
+    if (rc == SNUG_OK && ftruncate(e->out.fd, (off_t)file_bytes) != 0) rc = err_set(err, SNUG_ERR_IO, "%s: ftruncate: %s", name, strerror(errno));
+    return rc == SNUG_OK ? io_writer_commit(&e->out, err) : rc;
 }
 
 snug_err encode_all(fit_job *f, snug_error *err) {
@@ -326,13 +360,11 @@ snug_err encode_all(fit_job *f, snug_error *err) {
                      (unsigned long long)f->budget_bytes);
     e.data_at = header.len;
     bool durable = !f->plain;
-    if (rc == SNUG_OK) rc = io_writer_open(f->p->output, durable, durable && journal_is_resumed(f->journal), &e.out, err);
+    if (rc == SNUG_OK) rc = cluster_check(hash_bytes(header.data, header.len), err); /* the plan, to the bit */
+    if (rc == SNUG_OK && has_file()) rc = io_writer_open(f->p->output, durable, durable && journal_is_resumed(f->journal), &e.out, err);
     if (rc == SNUG_OK) rc = encode_tensors(&e, err);
-    if (rc == SNUG_OK) rc = artifact_header(f, &header, &file_bytes, NULL, err);
-    if (rc == SNUG_OK && header.len != e.data_at) rc = err_set(err, SNUG_ERR_FORMAT, "%s: the header's size changed while encoding", f->p->output);
-    if (rc == SNUG_OK) rc = io_writer_pwrite(&e.out, 0, header.data, header.len, err);
-    if (rc == SNUG_OK && ftruncate(e.out.fd, (off_t)file_bytes) != 0) rc = err_set(err, SNUG_ERR_IO, "%s: ftruncate: %s", f->p->output, strerror(errno));
-    if (rc == SNUG_OK) rc = io_writer_commit(&e.out, err);
+    if (rc == SNUG_OK) rc = cluster_check(0, err); /* nobody can fail any more */
+    if (rc == SNUG_OK && has_file()) rc = finish_file(&e, &header, err);
     io_writer_abort(&e.out);
     buf_fini(&header);
     free(e.offset);

@@ -7,6 +7,7 @@
  */
 #include "fit/fit.h"
 
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
 
@@ -126,6 +127,7 @@ static snug_err replay(fit_job *f, snug_error *err) {
 static snug_err make_plan(fit_job *f, snug_error *err) {
     snug_err rc = calibrate_prepare(f, err);
     cache_load(f);
+    if (rc == SNUG_OK) rc = journal_share(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
     if (rc == SNUG_OK) rc = importance_set(f, err);
@@ -173,7 +175,7 @@ static snug_err run_job(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK) rc = budget_check_least(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);
     if (rc == SNUG_OK) rc = make_plan(f, err);
-    if (rc == SNUG_OK && f->p->plan_out) rc = save_plan(f, err);
+    if (rc == SNUG_OK && f->p->plan_out && cluster_rank() == 0) rc = save_plan(f, err);
     if (rc == SNUG_OK && !f->p->plan_only) rc = encode_all(f, err);
     if (rc == SNUG_OK) rc = journal_finish(f->journal, err);
     return rc;
@@ -183,7 +185,9 @@ snug_err snug_fit(const snug_fit_params *params, snug_fit_report **out, snug_err
     double start = clock_seconds();
     fit_job f = {.p = params};
     if (out) *out = NULL;
-    snug_err rc = run_job(&f, err);
+    snug_err rc = cluster_join(err);
+    if (rc == SNUG_OK) rc = run_job(&f, err);
+    rc = cluster_leave(rc, err);
     snug_fit_report *report = NULL;
     if (rc == SNUG_OK) rc = make_report(&f, clock_seconds() - start, &report, err);
     if (rc == SNUG_OK) meter_finish(&f.meter);

@@ -4,7 +4,8 @@
  *          -> encode (encode.c) -> artifact (artifact.c)
  *
  * Every number that decides the output is computed the same way for any thread count; statistics travel through the journal and
- * the cache as exact bits. */
+ * the cache as exact bits. Several processes (base/cluster.h) all go this way, share what is long in it, and process 0 alone has the
+ * journal, the cache and the output. */
 #ifndef FIT_FIT_H
 #define FIT_FIT_H
 #include <snug.h>
@@ -160,8 +161,11 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err);
 snug_err encode_all(fit_job *f, snug_error *err);
 
 /* ---- journal.c ---- */
-/* Records: (kind, index) -> JSON value. Kept in memory, in the journal beside the output, and (statistics) in the cache. */
+/* Records: (kind, index) -> JSON value. Kept in memory, in the journal beside the output, and (statistics) in the cache. Of several
+ * processes number 0 has the files. */
 snug_err journal_open(fit_job *f, snug_error *err);
+/* Gives all processes the records that process 0 begins with. SNUG_ERR_MISMATCH: one of them was asked for something else. */
+snug_err journal_share(fit_job *f, snug_error *err);
 const json_t *journal_find(const fit_journal *j, const char *kind, int64_t index); /* NULL: none; borrowed */
 snug_err journal_put(fit_journal *j, const char *kind, int64_t index, json_t *value, snug_error *err); /* takes value; durable */
 snug_err journal_finish(fit_journal *j, snug_error *err); /* the output is whole: removes the journal */

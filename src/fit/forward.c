@@ -2,6 +2,7 @@
 #include "fit/forward.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/rng.h"
@@ -70,6 +71,7 @@ typedef struct layer_job {
     int layer;
     const layer_weights *lw;
     uint32_t n_seq, len;
+    size_t first_pass;
     float *const *x;
     forward_pass_fn before;
     void *user;
@@ -82,7 +84,7 @@ static void run_passes(void *user, size_t begin, size_t end, int worker) {
     forward *w = j->w;
     forward_lane *lane = &w->lane[worker];
     size_t d = w->f->src->cfg.n_embd, per_x = forward_passes(w, j->n_seq);
-    for (size_t pass = begin; pass < end; pass++) {
+    for (size_t pass = j->first_pass + begin; pass < j->first_pass + end; pass++) {
         uint32_t s0 = (uint32_t)(pass % per_x) * w->n_pass, n = j->n_seq - s0 < w->n_pass ? j->n_seq - s0 : w->n_pass;
         snug_error *err = w->by_pass ? NULL : j->err;
         snug_err rc = SNUG_OK;
@@ -100,17 +102,20 @@ static void run_passes(void *user, size_t begin, size_t end, int worker) {
 
 snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *const *x, size_t n_x,
                        forward_pass_fn before, void *user, snug_error *err) {
-    size_t n = n_x * forward_passes(w, n_seq);
+    const size_t n = n_x * forward_passes(w, n_seq), seq_bytes = len * w->f->src->cfg.n_embd * sizeof **x;
+    size_t begin = 0, end = n;
     layer_job j = {.w = w, .layer = layer, .lw = lw, .n_seq = n_seq, .len = len, .x = x, .before = before, .user = user, .err = err};
     j.rc = calloc(n, sizeof *j.rc);
     if (!j.rc) return err_nomem(err, n * sizeof *j.rc);
-    if (w->by_pass) thread_for(w->f->threads, n, 1, run_passes, &j);
-    else run_passes(&j, 0, n, 0);
+    if (!w->alone) cluster_share(n, &begin, &end);
+    j.first_pass = begin;
+    if (w->by_pass) thread_for(w->f->threads, end - begin, 1, run_passes, &j);
+    else run_passes(&j, 0, end - begin, 0);
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < n && rc == SNUG_OK; i++)
         if (j.rc[i] != SNUG_OK) rc = w->by_pass ? err_set(err, j.rc[i], "layer %d: %s", layer, snug_err_name(j.rc[i])) : j.rc[i];
     free(j.rc);
-    return rc;
+    return rc == SNUG_OK && !w->alone && !w->discard ? cluster_gather(x[0], n, w->n_pass * seq_bytes, n_seq * seq_bytes, err) : rc;
 }
 
 weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols) {

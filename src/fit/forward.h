@@ -19,6 +19,8 @@ typedef struct forward_lane {
 typedef struct forward {
     fit_job *f;
     bool by_pass;
+    bool alone;     /* of several processes each runs what it is given; else they share the passes of the one x that all have */
+    bool discard;   /* nobody wants the hidden states afterwards: they are not exchanged */
     size_t n_lanes;
     forward_lane *lane;
     uint32_t n_pass, len; /* sequences per pass */
@@ -74,9 +76,10 @@ weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols);
 snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const perturb *p, float *x, snug_error *err);
 
 /* The head: for each variant the mean over tokens of KL(clean || variant). The head's rows are read in chunks, once per chunk of
- * tokens, so nothing of the vocabulary's size is held. */
+ * tokens, so nothing of the vocabulary's size is held. Chunks are cut for n_all >= n_variants, so that variants that processes share come out
+ * as if together. */
 typedef struct head_variant { const float *x; const perturb *head; } head_variant; /* x (n, n_embd) before the final norm */
-snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n, double *kl, snug_error *err);
+snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl, snug_error *err);
 /* The gain of the norm before the head: (n_embd). */
 snug_err head_gain(const fit_job *f, float *gain, snug_error *err);
 const store_tensor *head_tensor(const fit_job *f);

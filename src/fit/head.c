@@ -208,12 +208,12 @@ static snug_err chunk_kl(head_job *j, const head_variant *variant, size_t max_ro
     return rc;
 }
 
-snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n, double *kl, snug_error *err) {
+snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl, snug_error *err) {
     const store_tensor *t = head_tensor(f);
     arena mem = {0};
     size_t tokens, rows, copies = 0;
     head_job j = {.f = f, .d = t->cols, .ld = round_up(t->cols, ACT_PAD), .n_sets = n_variants + 1};
-    choose_chunks(j.n_sets, n, t->rows, &tokens, &rows);
+    choose_chunks(n_all + 1, n, t->rows, &tokens, &rows);
     for (size_t v = 0; v < n_variants; v++) copies += variant[v].head != NULL;
     float *x = arena_alloc(&mem, j.n_sets * tokens * j.ld * sizeof *x), *gain = arena_alloc(&mem, j.d * sizeof *gain);
     float *head = arena_alloc(&mem, rows * j.d * sizeof *head), *disturbed = arena_alloc(&mem, (copies + 1) * rows * j.d * sizeof *disturbed);

@@ -7,6 +7,7 @@
  * as the 16 hex digits of their bits. */
 #include "fit/fit.h"
 
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/hash.h"
 
@@ -142,13 +143,10 @@ static bool parse_line(const char *text, size_t n, record *out) {
     return ok;
 }
 
-/* Adds the records of a file; *good: bytes of whole, undamaged lines before the first that is not. */
-static snug_err read_lines(fit_journal *j, const char *path, size_t max_bytes, bool (*wanted)(const char *kind), size_t *good, snug_error *err) {
-    char *text;
-    size_t n, at = 0;
-    snug_err rc = io_read_all(path, max_bytes, &text, &n, err);
-    *good = 0;
-    if (rc != SNUG_OK) return rc;
+/* Adds the records of some lines; *good: bytes of whole, undamaged lines before the first that is not. */
+static snug_err take_lines(fit_journal *j, const char *text, size_t n, bool (*wanted)(const char *kind), size_t *good, snug_error *err) {
+    size_t at = 0;
+    snug_err rc = SNUG_OK;
     while (at < n && rc == SNUG_OK) {
         const char *eol = memchr(text + at, '\n', n - at);
         record r;
@@ -157,8 +155,18 @@ static snug_err read_lines(fit_journal *j, const char *path, size_t max_bytes, b
         if (!wanted || wanted(r.kind)) rc = remember(j, r.kind, r.index, r.value, err);
         else json_decref(r.value);
     }
-    free(text);
     *good = at;
+    return rc;
+}
+
+static snug_err read_lines(fit_journal *j, const char *path, size_t max_bytes, bool (*wanted)(const char *kind), size_t *good, snug_error *err) {
+    char *text;
+    size_t n;
+    *good = 0;
+    snug_err rc = io_read_all(path, max_bytes, &text, &n, err);
+    if (rc != SNUG_OK) return rc;
+    rc = take_lines(j, text, n, wanted, good, err);
+    free(text);
     return rc;
 }
 
@@ -236,23 +244,28 @@ static void show(const json_t *v, char out[96]) {
     free(text);
 }
 
-static snug_err compare_options(const fit_journal *j, const json_t *now, snug_error *err) {
-    const json_t *then = journal_find(j, "options", 0);
+/* The first key whose values are not the same, and these for a message; NULL: none. */
+static const char *difference(const json_t *then, const json_t *now, const char *except, char was[96], char is[96]) {
     const json_t *sides[2] = {now, then};
     for (int s = 0; s < 2; s++) {
         const char *key;
         json_t *unused;
         json_object_foreach((json_t *)(uintptr_t)sides[s], key, unused) {
             const json_t *a = json_object_get(then, key), *b = json_object_get(now, key);
-            if (a && b && json_equal(a, b)) continue;
-            char was[96], is[96];
+            if ((a && b && json_equal(a, b)) || (except && strcmp(key, except) == 0)) continue;
             show(a, was);
             show(b, is);
-            return err_set(err, SNUG_ERR_MISMATCH, "%s is of a fit with other options: %s was %s, now %s; fit without --resume to start over", j->path,
-                           key, was, is);
+            return key;
         }
     }
-    return SNUG_OK;
+    return NULL;
+}
+
+static snug_err compare_options(const fit_journal *j, const json_t *now, snug_error *err) {
+    char was[96], is[96];
+    const char *key = difference(journal_find(j, "options", 0), now, NULL, was, is);
+    return !key ? SNUG_OK : err_set(err, SNUG_ERR_MISMATCH, "%s is of a fit with other options: %s was %s, now %s; fit without --resume to start over",
+                                    j->path, key, was, is);
 }
 
 /* ---- life ---- */
@@ -274,7 +287,7 @@ snug_err journal_open(fit_job *f, snug_error *err) {
     if (!j) return err_nomem(err, sizeof *j);
     j->fd = -1;
     f->journal = j;
-    if (!f->p->output || f->p->plan_only || f->plain) return SNUG_OK;
+    if (!f->p->output || f->p->plan_only || f->plain || cluster_rank() > 0) return SNUG_OK;
     if (asprintf(&j->path, "%s.journal", f->p->output) < 0 || asprintf(&j->state_path, "%s.state", f->p->output) < 0)
         return err_nomem(err, strlen(f->p->output));
     snug_err rc = describe_options(f, &options, err);
@@ -289,6 +302,51 @@ snug_err journal_open(fit_job *f, snug_error *err) {
         }
     }
     json_decref(options);
+    return rc;
+}
+
+/* ---- several processes ---- */
+
+/* Process 0's bytes, to all. */
+static snug_err share_bytes(buf *b, snug_error *err) {
+    uint64_t n = b->len;
+    snug_err rc = cluster_broadcast(&n, sizeof n, err);
+    if (rc == SNUG_OK && !buf_reserve(b, n)) rc = err_nomem(err, n);
+    if (rc == SNUG_OK) rc = cluster_broadcast(b->data, n, err);
+    b->len = rc == SNUG_OK ? n : 0;
+    return rc;
+}
+
+/* All were asked for the same, of the same source; its path may differ from machine to machine. */
+static snug_err share_options(fit_job *f, snug_error *err) {
+    buf b = {0};
+    json_t *mine = NULL, *theirs = NULL;
+    char was[96], is[96];
+    snug_err rc = describe_options(f, &mine, err);
+    char *text = mine ? json_dumps(mine, JSON_COMPACT) : NULL;
+    if (rc == SNUG_OK && !(text && buf_append_str(&b, text))) rc = err_nomem(err, 64);
+    if (rc == SNUG_OK) rc = share_bytes(&b, err);
+    if (rc == SNUG_OK && !(theirs = json_loadb((const char *)b.data, b.len, 0, NULL))) rc = err_nomem(err, b.len);
+    const char *key = theirs ? difference(theirs, mine, "source", was, is) : NULL;
+    if (key) rc = err_set(err, SNUG_ERR_MISMATCH, "the processes were not asked for the same: %s is %s for process 0, here %s", key, was, is);
+    free(text);
+    json_decref(mine);
+    json_decref(theirs);
+    buf_fini(&b);
+    return rc;
+}
+
+snug_err journal_share(fit_job *f, snug_error *err) {
+    fit_journal *j = f->journal;
+    buf b = {0};
+    size_t good;
+    if (cluster_size() == 1) return SNUG_OK;
+    snug_err rc = share_options(f, err);
+    for (size_t i = 0; i < j->n && rc == SNUG_OK; i++)
+        if (!format_line(&b, j->record[i].kind, j->record[i].index, j->record[i].value)) rc = err_nomem(err, b.len);
+    if (rc == SNUG_OK) rc = share_bytes(&b, err);
+    if (rc == SNUG_OK && cluster_rank() > 0) rc = take_lines(j, (const char *)b.data, b.len, NULL, &good, err);
+    buf_fini(&b);
     return rc;
 }
 

@@ -6,11 +6,12 @@
  *
  * Layer by layer: the variants of layer l start from the clean hidden states before it, and all of them go together through the
  * layers after it, each of which is read once per l. The last group is the embedding (and the head, which are one weight when
- * tied). Memory: one layer, one disturbed matrix as f32, and the hidden states of one group's variants. Each group's results are
- * a record of the journal. */
+ * tied). Memory: one layer, one disturbed matrix as f32, and the hidden states of one group's variants. Several processes share a group's
+ * variants. Each group's results are a record of the journal. */
 #include "fit/forward.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/hash.h"
 
@@ -87,7 +88,7 @@ double measure_prepare(fit_job *f, double scale, double *n_logits) {
 typedef struct variant {
     size_t tensor;    /* index in f->tensor */
     perturb p;
-    float *x;         /* (n, n_embd) */
+    float *x;         /* (n, n_embd); only this process' variants have one */
     double error, kl;
 } variant;
 
@@ -98,12 +99,14 @@ typedef struct sweep {
     float *clean;         /* (n_layers + 1, n, d): before each layer, and after the last */
     variant v[MAX_VARIANTS];
     size_t n_v;
+    size_t own0, own1;    /* of v: those that this process takes */
     double macs;          /* done, for the meter                */
 } sweep;
 
-/* n_x hidden states went through `weights` weights. */
+/* n_x hidden states went through `weights` weights; other processes are taken to be as far with their variants. */
 static snug_err tick(sweep *s, size_t n_x, double weights, const char *detail, snug_error *err) {
-    s->macs += (double)n_x * (double)s->n * weights;
+    double share = s->own1 > s->own0 ? (double)s->n_v / (double)(s->own1 - s->own0) : 1;
+    s->macs += share * (double)n_x * (double)s->n * weights;
     return meter_update(&s->f->meter, (uint64_t)(s->macs / MEASURE_UNIT), detail, err);
 }
 
@@ -138,15 +141,24 @@ static snug_err add_variants(sweep *s, size_t i, snug_error *err) {
         *v = (variant){.tensor = i, .p = {.t = t, .noise = !todo[k].codec, .stream = hash_bytes(t->t->name, strlen(t->t->name)) + k}};
         if (v->p.noise) v->p.sigma = (float)(sqrt(todo[k].t2) * rms);
         else if (!codec_parse(todo[k].codec, &v->p.term.codec, &v->p.term.params)) rc = err_set(err, SNUG_ERR_UNSUPPORTED, "no codec %s", todo[k].codec);
-        v->x = malloc(s->n * s->d * sizeof *v->x);
-        if (!v->x) rc = err_nomem(err, s->n * s->d * sizeof *v->x);
     }
+    return rc;
+}
+
+/* The variants of a group's tensors, and which of them are this process'. */
+static snug_err list_variants(sweep *s, int group, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < s->f->n && rc == SNUG_OK; i++)
+        if (in_group(s->f, i, group)) rc = add_variants(s, i, err);
+    cluster_share(s->n_v, &s->own0, &s->own1);
+    for (size_t k = s->own0; k < s->own1 && rc == SNUG_OK; k++)
+        if (!(s->v[k].x = malloc(s->n * s->d * sizeof(float)))) rc = err_nomem(err, s->n * s->d * sizeof(float));
     return rc;
 }
 
 static void drop_variants(sweep *s) {
     for (size_t k = 0; k < s->n_v; k++) free(s->v[k].x);
-    s->n_v = 0;
+    s->n_v = s->own0 = s->own1 = 0;
 }
 
 /* Through layer l with one matrix disturbed. */
@@ -164,15 +176,13 @@ static snug_err start_layer(sweep *s, int l, snug_error *err) {
     layer_weights lw;
     uint64_t most = 0;
     snug_err rc = layer_read(s->f->src, l, &mem, &lw, err);
-    for (size_t i = 0; i < s->f->n && rc == SNUG_OK; i++) {
+    for (size_t i = 0; i < s->f->n; i++) {
         const fit_tensor *t = &s->f->tensor[i];
-        if (!t->matrix || t->t->layer != l) continue;
-        most = max_u64(most, t->t->rows * t->t->cols);
-        rc = add_variants(s, i, err);
+        if (t->matrix && t->t->layer == l) most = max_u64(most, t->t->rows * t->t->cols);
     }
     float *room = malloc(most * sizeof *room);
     if (rc == SNUG_OK && !room) rc = err_nomem(err, most * sizeof *room);
-    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+    for (size_t k = s->own0; k < s->own1 && rc == SNUG_OK; k++) {
         rc = disturbed_layer(s, l, &lw, &s->v[k], room, err);
         if (rc == SNUG_OK) rc = tick(s, 1, layer_of(s->f, l), s->f->tensor[s->v[k].tensor].t->name, err);
     }
@@ -181,17 +191,20 @@ static snug_err start_layer(sweep *s, int l, snug_error *err) {
     return rc;
 }
 
+/* All but the head's, which are behind the layers already. */
 static snug_err through_layers(sweep *s, int first, snug_error *err) {
+    float *all[MAX_VARIANTS];
+    size_t n_all = 0;
     snug_err rc = SNUG_OK;
+    for (size_t k = s->own0; k < s->own1; k++)
+        if (s->f->tensor[s->v[k].tensor].t->role != ROLE_HEAD) all[n_all++] = s->v[k].x;
     for (int l = first; l < (int)s->f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
         rc = layer_read(s->f->src, l, &mem, &lw, err);
-        for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k += VARIANTS_AT_ONCE) {
-            float *x[VARIANTS_AT_ONCE];
-            size_t n = s->n_v - k < VARIANTS_AT_ONCE ? s->n_v - k : VARIANTS_AT_ONCE;
-            for (size_t i = 0; i < n; i++) x[i] = s->v[k + i].x;
-            rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, x, n, NULL, NULL, err);
+        for (size_t k = 0; k < n_all && rc == SNUG_OK; k += VARIANTS_AT_ONCE) {
+            size_t n = n_all - k < VARIANTS_AT_ONCE ? n_all - k : VARIANTS_AT_ONCE;
+            rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, all + k, n, NULL, NULL, err);
             if (rc == SNUG_OK) rc = tick(s, n, layer_of(s->f, l), NULL, err);
         }
         arena_fini(&mem);
@@ -218,16 +231,11 @@ static snug_err start_outer(sweep *s, snug_error *err) {
     fit_job *f = s->f;
     snug_err rc = SNUG_OK;
     int n_layers = (int)f->src->cfg.n_layers;
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
-        const fit_tensor *t = &f->tensor[i];
-        if (!t->matrix || t->t->layer >= 0 || (t->t->role == ROLE_HEAD && f->src->cfg.tied)) continue;
-        rc = add_variants(s, i, err);
-    }
     int32_t *ids = malloc(s->n * sizeof *ids);
-    if (rc == SNUG_OK && !ids) rc = err_nomem(err, s->n * sizeof *ids);
+    if (!ids) rc = err_nomem(err, s->n * sizeof *ids);
     for (uint32_t q = 0; ids && q < f->text.sens_seq; q++)
         memcpy(ids + (size_t)q * f->text.sens_len, f->text.ids + (size_t)q * f->text.len, f->text.sens_len * sizeof *ids);
-    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
+    for (size_t k = s->own0; k < s->own1 && rc == SNUG_OK; k++) {
         variant *v = &s->v[k];
         rc = sampled_error(s, v, err);
         bool head = f->tensor[v->tensor].t->role == ROLE_HEAD;
@@ -238,31 +246,17 @@ static snug_err start_outer(sweep *s, snug_error *err) {
     return rc;
 }
 
-/* Embedding variants go through all layers; head variants are there already. */
-static snug_err outer_through_layers(sweep *s, snug_error *err) {
-    variant head[MAX_LEVELS];
-    size_t n_head = 0, n = 0;
-    for (size_t k = 0; k < s->n_v; k++) {
-        if (s->f->tensor[s->v[k].tensor].t->role == ROLE_HEAD) head[n_head++] = s->v[k];
-        else s->v[n++] = s->v[k];
-    }
-    s->n_v = n;
-    snug_err rc = through_layers(s, 0, err);
-    memcpy(&s->v[n], head, n_head * sizeof *head);
-    s->n_v = n + n_head;
-    return rc;
-}
-
 static snug_err take_kl(sweep *s, snug_error *err) {
     head_variant hv[MAX_VARIANTS];
     double kl[MAX_VARIANTS];
     const store_tensor *head = head_tensor(s->f);
-    for (size_t k = 0; k < s->n_v; k++)
-        hv[k] = (head_variant){s->v[k].x, s->f->tensor[s->v[k].tensor].t == head ? &s->v[k].p : NULL};
-    snug_err rc = head_kl(s->f, clean_at(s, (int)s->f->src->cfg.n_layers), hv, s->n_v, s->n, kl, err);
-    for (size_t k = 0; k < s->n_v && rc == SNUG_OK; k++) {
-        s->v[k].kl = kl[k];
-        if (!isfinite(kl[k])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: disturbed, the model's output is not a number", s->f->tensor[s->v[k].tensor].t->name);
+    variant *own = s->v + s->own0;
+    const size_t n = s->own1 - s->own0;
+    for (size_t k = 0; k < n; k++) hv[k] = (head_variant){own[k].x, s->f->tensor[own[k].tensor].t == head ? &own[k].p : NULL};
+    snug_err rc = n ? head_kl(s->f, clean_at(s, (int)s->f->src->cfg.n_layers), hv, n, s->n_v, s->n, kl, err) : SNUG_OK;
+    for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
+        own[k].kl = kl[k];
+        if (!isfinite(kl[k])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: disturbed, the model's output is not a number", s->f->tensor[own[k].tensor].t->name);
     }
     return rc;
 }
@@ -288,19 +282,21 @@ static bool load_group(fit_job *f, int group) {
 
 static snug_err save_group(const sweep *s, int group, snug_error *err) {
     double all[2 * MAX_VARIANTS];
-    for (size_t k = 0; k < s->n_v; k++) {
+    for (size_t k = s->own0; k < s->own1; k++) {
         all[2 * k] = s->v[k].error;
         all[2 * k + 1] = s->v[k].kl;
     }
-    return journal_put(s->f->journal, "sens", group, journal_doubles(all, 2 * s->n_v), err);
+    snug_err rc = cluster_gather(all, s->n_v, 2 * sizeof *all, 2 * s->n_v * sizeof *all, err);
+    return rc != SNUG_OK ? rc : journal_put(s->f->journal, "sens", group, journal_doubles(all, 2 * s->n_v), err);
 }
 
 static snug_err measure_group(sweep *s, int group, snug_error *err) {
     bool outer = group == (int)s->f->src->cfg.n_layers;
-    snug_err rc = outer ? start_outer(s, err) : start_layer(s, group, err);
-    if (rc == SNUG_OK) rc = outer ? outer_through_layers(s, err) : through_layers(s, group + 1, err);
+    snug_err rc = list_variants(s, group, err);
+    if (rc == SNUG_OK) rc = outer ? start_outer(s, err) : start_layer(s, group, err);
+    if (rc == SNUG_OK) rc = through_layers(s, outer ? 0 : group + 1, err);
     if (rc == SNUG_OK) rc = take_kl(s, err);
-    if (rc == SNUG_OK) rc = tick(s, s->n_v, head_weights(s->f), NULL, err);
+    if (rc == SNUG_OK) rc = tick(s, s->own1 - s->own0, head_weights(s->f), NULL, err);
     if (rc == SNUG_OK) rc = save_group(s, group, err);
     drop_variants(s);
     return rc;
@@ -364,6 +360,7 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
             s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
             rc = s->clean ? forward_open(f, NULL, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
+            s->fwd.alone = true; /* variants are shared, not passes */
         }
         if (rc == SNUG_OK) rc = measure_group(s, g, err);
         if (rc == SNUG_OK && !load_group(f, g)) rc = err_set(err, SNUG_ERR_NUMERIC, "the sensitivities of group %d are lost", g);

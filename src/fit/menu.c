@@ -9,6 +9,7 @@
 #include "fit/fit.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
 #include "solve/solve.h"
@@ -114,14 +115,15 @@ static const char *fallback_note(fit_job *f, const store_tensor *t) {
 
 /* ---- their errors ---- */
 
-typedef struct trial { /* one tensor's measurement: candidates x panels */
+typedef struct score { double err2, norm2, seconds; snug_err rc; } score;
+
+typedef struct trial { /* one tensor's measurement: panels x candidates */
     const fit_job *f;
     const float *w, *a, *whole; /* a: what errors cost; whole: what they are compared with */
-    size_t n_rows, cols, panel_rows, n_panels;
+    size_t n_rows, cols, panel_rows, n_cand, first;
     const cand *cand;
     int effort;
-    double *err2, *norm2, *seconds; /* (candidates, panels) */
-    snug_err *rc;
+    score *score; /* (panels, candidates) */
 } trial;
 
 static double norm2(const float *w, size_t n_rows, size_t cols, const float *a) {
@@ -132,14 +134,15 @@ static double norm2(const float *w, size_t n_rows, size_t cols, const float *a) 
 
 static void measure_panels(void *user, size_t begin, size_t end, int worker) {
     trial *t = user;
-    for (size_t i = begin; i < end; i++) {
-        const cand *c = &t->cand[i / t->n_panels];
-        size_t row = i % t->n_panels * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
+    for (size_t i = t->first + begin; i < t->first + end; i++) {
+        const cand *c = &t->cand[i % t->n_cand];
+        score *s = &t->score[i];
+        size_t row = i / t->n_cand * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
         double began = clock_seconds();
         const float *w = t->w + row * t->cols;
-        t->rc[i] = solve_error(&c->comp, w, t->cols, n, t->cols, t->a, t->effort, &t->err2[i], &t->norm2[i], NULL);
-        if (t->whole != t->a) t->norm2[i] = norm2(w, n, t->cols, t->whole);
-        t->seconds[i] = clock_seconds() - began;
+        s->rc = solve_error(&c->comp, w, t->cols, n, t->cols, t->a, t->effort, &s->err2, &s->norm2, NULL);
+        if (t->whole != t->a) s->norm2 = norm2(w, n, t->cols, t->whole);
+        s->seconds = clock_seconds() - began;
     }
 }
 
@@ -168,43 +171,39 @@ static snug_err check_finite(const char *name, const float *w, size_t n, snug_er
     return SNUG_OK;
 }
 
-/* Fills rel_error of all candidates, in the order of the list. */
+/* Fills rel_error of all candidates, in the order of the list. The trials are shared by processes. */
 static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, snug_error *err) {
     const store_tensor *s = t->t;
     uint64_t rows = min_u64(s->rows, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
     trial m = {.f = f, .a = t->unexplained ? t->unexplained : t->importance, .whole = t->importance, .n_rows = rows, .cols = s->cols, .cand = list,
-               .effort = f->p->effort, .panel_rows = max_u64(1, PANEL_WEIGHTS / s->cols)};
-    m.n_panels = div_up(rows, m.panel_rows);
-    size_t tasks = n * m.n_panels;
+               .effort = f->p->effort, .panel_rows = max_u64(1, PANEL_WEIGHTS / s->cols), .n_cand = n};
+    const size_t tasks = n * div_up(rows, m.panel_rows);
+    size_t end;
     float *w = malloc(rows * s->cols * sizeof *w);
     m.w = w;
-    m.err2 = calloc(tasks, sizeof *m.err2);
-    m.norm2 = calloc(tasks, sizeof *m.norm2);
-    m.seconds = calloc(tasks, sizeof *m.seconds);
-    m.rc = calloc(tasks, sizeof *m.rc);
-    snug_err rc = w && m.err2 && m.norm2 && m.seconds && m.rc ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
+    m.score = calloc(tasks, sizeof *m.score);
+    snug_err rc = w && m.score ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
     if (rc == SNUG_OK) rc = read_sample(f, s, rows, w, err);
     if (rc == SNUG_OK) rc = check_finite(s->name, w, rows * s->cols, err);
-    if (rc == SNUG_OK) thread_for(f->threads, tasks, 1, measure_panels, &m);
+    cluster_share(tasks, &m.first, &end);
+    if (rc == SNUG_OK) thread_for(f->threads, end - m.first, 1, measure_panels, &m);
+    if (rc == SNUG_OK) rc = cluster_gather(m.score, tasks, sizeof *m.score, tasks * sizeof *m.score, err);
     for (size_t i = 0; i < tasks && rc == SNUG_OK; i++)
-        if (m.rc[i] == SNUG_ERR_NUMERIC) m.err2[i] = INFINITY; /* its range is too small for these weights */
-        else if (m.rc[i] != SNUG_OK) rc = err_set(err, m.rc[i], "%s: measuring its candidates: %s", s->name, snug_err_name(m.rc[i]));
+        if (m.score[i].rc == SNUG_ERR_NUMERIC) m.score[i].err2 = INFINITY; /* its range is too small for these weights */
+        else if (m.score[i].rc != SNUG_OK) rc = err_set(err, m.score[i].rc, "%s: measuring its candidates: %s", s->name, snug_err_name(m.score[i].rc));
     for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
         double err2 = 0, norm2 = 0, seconds = 0;
-        for (size_t i = 0; i < m.n_panels; i++) {
-            seconds += m.seconds[k * m.n_panels + i];
-            err2 += m.err2[k * m.n_panels + i];
-            norm2 += m.norm2[k * m.n_panels + i];
+        for (size_t i = k; i < tasks; i += n) {
+            seconds += m.score[i].seconds;
+            err2 += m.score[i].err2;
+            norm2 += m.score[i].norm2;
         }
         list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
         list[k].encode_s = seconds / ((double)rows * (double)s->cols);
         if (menu_is_copy(s, &list[k].comp)) list[k].rel_error = 0;
     }
     free(w);
-    free(m.err2);
-    free(m.norm2);
-    free(m.seconds);
-    free(m.rc);
+    free(m.score);
     return rc;
 }
 

@@ -1,8 +1,10 @@
 /* Second moments of the activations at a layer's edges. Tokens go through the layer a slab of sequences at a time; what the watched edges
- * see is laid down in the slab's room, and all threads add it to the sums together. The slabs depend on the model alone. */
+ * see is laid down in the slab's room, and all threads add it to the sums together. The slabs depend on the model alone. Several processes
+ * take as many slabs at a time, run their share of the passes, exchange what they saw, and each adds all of it to its tiles of the sums. */
 #include "fit/forward.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
 #include "kern/kern.h"
@@ -44,14 +46,21 @@ double moments_square(const moments *m, graph_edge e, size_t col) {
     return m->full ? hessian_sum_diagonal(&m->sum[e], col) : m->square[e][col] / m->sum[e].tokens;
 }
 
-/* ---- a slab ---- */
+static snug_err gather_sums(moments *m, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++)
+        if (m->want[e] && m->full) rc = hessian_sum_gather(&m->sum[e], err);
+    return rc;
+}
+
+/* ---- slabs: one for each process ---- */
 
 typedef struct slab {
     moments *m;
-    uint32_t pass_tokens;
-    float *x[EDGE_COUNT]; /* (tokens, cols) */
+    uint32_t pass_tokens, n_seq; /* of one slab */
+    float *x[EDGE_COUNT]; /* (tokens, cols), of all */
 } slab;
-typedef struct slab_pass { const slab *s; size_t first; } slab_pass; /* the pass' first token in the slab */
+typedef struct slab_pass { const slab *s; size_t first; } slab_pass; /* the pass' first token in the slabs */
 
 static void lay_down(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
     const slab_pass *p = user;
@@ -80,7 +89,18 @@ static snug_err add_edge(const fit_job *f, moments *m, int e, const float *x, si
     return SNUG_OK;
 }
 
-static snug_err run_slab(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, float *x, slab *s, snug_error *err) {
+/* All slabs' x to all processes, then to the sums, slab after slab. */
+static snug_err add_slabs(const forward *w, slab *s, int e, size_t n_passes, uint32_t n_seq, snug_error *err) {
+    const size_t len = w->f->text.len, token = s->m->cols[e] * sizeof(float);
+    snug_err rc = cluster_gather(s->x[e], n_passes, s->pass_tokens * token, n_seq * len * token, err);
+    for (uint32_t q = 0; q < n_seq && rc == SNUG_OK; q += s->n_seq) {
+        size_t n = n_seq - q < s->n_seq ? n_seq - q : s->n_seq;
+        rc = add_edge(w->f, s->m, e, s->x[e] + q * len * s->m->cols[e], n * len, err);
+    }
+    return rc;
+}
+
+static snug_err run_slabs(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, float *x, slab *s, snug_error *err) {
     size_t n_passes = forward_passes(w, n_seq);
     slab_pass *pass = calloc(n_passes, sizeof *pass);
     if (!pass) return err_nomem(err, n_passes * sizeof *pass);
@@ -88,7 +108,7 @@ static snug_err run_slab(forward *w, int layer, const layer_weights *lw, uint32_
     snug_err rc = forward_layer(w, layer, lw, n_seq, w->f->text.len, &x, 1, set_watch, pass, err);
     free(pass);
     for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++)
-        if (s->x[e]) rc = add_edge(w->f, s->m, e, s->x[e], (size_t)n_seq * w->f->text.len, err);
+        if (s->x[e]) rc = add_slabs(w, s, e, n_passes, n_seq, err);
     return rc;
 }
 
@@ -106,8 +126,9 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     const size_t d = w->f->src->cfg.n_embd;
     graph_edge last = EDGE_ATTN_IN;
     snug_err rc = open_sums(&w->f->src->cfg, m, err);
-    const uint32_t n_seq = slab_sequences(w, m, keep);
-    slab s = {.m = m, .pass_tokens = w->n_pass * w->len};
+    slab s = {.m = m, .pass_tokens = w->n_pass * w->len, .n_seq = slab_sequences(w, m, keep)};
+    const uint32_t n_seq = (uint32_t)min_u64(t->n_seq, (uint64_t)s.n_seq * (uint32_t)cluster_size());
+    w->discard = keep;
     for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
         if (!m->want[e]) continue;
         last = (graph_edge)e;
@@ -121,15 +142,16 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
         uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
         float *from = x + (size_t)q * t->len * d;
         if (keep) memcpy(copy, from, (size_t)n * t->len * d * sizeof *copy);
-        rc = run_slab(w, layer, lw, n, keep ? copy : from, &s, err);
+        rc = run_slabs(w, layer, lw, n, keep ? copy : from, &s, err);
     }
+    w->discard = false;
     for (size_t i = 0; i < w->n_lanes; i++) {
         graph_watch(w->lane[i].g, NULL, NULL);
         graph_until(w->lane[i].g, EDGE_HEAD_IN);
     }
     free(copy);
     for (int e = 0; e < EDGE_COUNT; e++) free(s.x[e]);
-    return rc;
+    return rc == SNUG_OK ? gather_sums(m, err) : rc;
 }
 
 typedef struct norm_job { const float *x, *gain; float *out; size_t d; float eps; } norm_job;
@@ -152,5 +174,5 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
     }
     free(gain);
     free(normed);
-    return rc;
+    return rc == SNUG_OK ? gather_sums(m, err) : rc;
 }

@@ -2,10 +2,11 @@
  * methods). Sequences grow in lockstep, GROUP at a time, from the model's first token (BOS), its end of text or a random token.
  *
  * Small models run as they are. Of a large one an 8-bit (very large: 4-bit) encoding is made and held in memory for the purpose;
- * what it samples is close to what the model would, and calibration asks for no more. */
+ * what it samples is close to what the model would, and calibration asks for no more. Several processes grow groups side by side. */
 #include "fit/fit.h"
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/rng.h"
 #include "base/thread.h"
@@ -35,8 +36,9 @@ typedef struct sampler {
     uint64_t packed_weights; /* so far */
     size_t n_lanes;
     lane *lane;
-    uint32_t first_group;  /* those before were sampled by an earlier run */
-    uint32_t done;         /* groups */
+    uint32_t begun;        /* the batch's first group: all before are there */
+    uint32_t first_group;  /* this process' first of the batch */
+    uint32_t done;         /* groups of this process' */
     snug_err *rc;          /* per group */
     snug_error *err;
 } sampler;
@@ -245,9 +247,10 @@ static uint32_t group_size(const fit_job *f, uint32_t group) {
     return f->text.n_seq - group * GROUP < GROUP ? f->text.n_seq - group * GROUP : GROUP;
 }
 
-/* Progress as far as the calling thread knows: its own group, and the groups that are whole. */
+/* Progress as far as the calling thread knows: its own group, and the groups that are whole; other processes are taken to be as far. */
 static snug_err report(sampler *s, uint32_t in_group, snug_error *err) {
-    uint64_t tokens = (uint64_t)(s->first_group + __atomic_load_n(&s->done, __ATOMIC_RELAXED)) * GROUP * s->f->text.len + in_group;
+    uint64_t here = (uint64_t)__atomic_load_n(&s->done, __ATOMIC_RELAXED) * GROUP * s->f->text.len + in_group;
+    uint64_t tokens = (uint64_t)s->begun * GROUP * s->f->text.len + here * (uint64_t)cluster_size();
     return meter_update(&s->f->meter, min_u64(tokens, (uint64_t)s->f->text.n_seq * s->f->text.len), NULL, err);
 }
 
@@ -308,18 +311,24 @@ static snug_err save_group(const fit_job *f, uint32_t group, uint32_t n, snug_er
 /* Groups [first, first + n), at most one per lane at a time, so that each is in the journal soon. */
 static snug_err sample_batch(sampler *s, uint32_t first, uint32_t n, snug_error *err) {
     snug_err rc = SNUG_OK;
-    s->first_group = first;
+    const fit_text *t = &s->f->text;
+    const size_t seq_bytes = t->len * sizeof *t->ids, n_seq = min_u64((uint64_t)n * GROUP, t->n_seq - first * GROUP);
+    size_t begin, end;
+    cluster_share(n, &begin, &end);
+    s->begun = first;
+    s->first_group = first + (uint32_t)begin;
     s->done = 0;
     s->err = err;
     s->rc = calloc(n, sizeof *s->rc);
     if (!s->rc) return err_nomem(err, n * sizeof *s->rc);
-    if (s->n_lanes > 1) thread_for((int)s->n_lanes, n, 1, sample_groups, s);
-    else sample_groups(s, 0, n, 0);
-    for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
+    if (s->n_lanes > 1) thread_for((int)s->n_lanes, end - begin, 1, sample_groups, s);
+    else sample_groups(s, 0, end - begin, 0);
+    for (uint32_t i = 0; i < end - begin && rc == SNUG_OK; i++) {
         rc = s->rc[i];
         if (rc != SNUG_OK && s->n_lanes > 1) rc = err_set(err, rc, "sampling calibration text: %s", snug_err_name(rc));
-        if (rc == SNUG_OK) rc = save_group(s->f, first + i, group_size(s->f, first + i), err);
     }
+    if (rc == SNUG_OK) rc = cluster_gather(t->ids + (size_t)first * GROUP * t->len, n, GROUP * seq_bytes, n_seq * seq_bytes, err);
+    for (uint32_t i = first; i < first + n && rc == SNUG_OK; i++) rc = save_group(s->f, i, group_size(s->f, i), err);
     free(s->rc);
     return rc;
 }
@@ -332,8 +341,10 @@ snug_err sample_text(fit_job *f, snug_error *err) {
     snug_err rc = open_sampler(&s, err);
     meter_begin(&f->meter, f->stage_sample);
     meter_skip(&f->meter, (uint64_t)first * GROUP * f->text.len);
+    uint64_t batch = s.n_lanes * (uint64_t)cluster_size();
+    if (rc == SNUG_OK) rc = cluster_broadcast(&batch, sizeof batch, err); /* processes may have different numbers of threads */
     while (first < n_groups && rc == SNUG_OK) {
-        uint32_t n = n_groups - first < s.n_lanes ? n_groups - first : (uint32_t)s.n_lanes;
+        uint32_t n = (uint32_t)min_u64(n_groups - first, batch);
         rc = sample_batch(&s, first, n, err);
         first += n;
     }

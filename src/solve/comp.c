@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
 #include "solve/internal.h"
@@ -15,10 +16,11 @@ typedef struct term_job {
     const comp_term *term;
     float *w; /* (rows, cols): the residual, from which the term's part is taken away; NULL: source is only read */
     const float *source;
-    size_t rows, cols;
+    size_t rows, cols, row0;
     const float *a;
     const hessian *h;
     int effort;
+    bool shared; /* by all processes */
     uint8_t *dst;
     struct { snug_err code; size_t row; snug_error err; } *failed; /* per worker: the failure nearest to row 0 */
 } term_job;
@@ -27,6 +29,8 @@ static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
     term_job *j = ctx;
     const snug_codec *codec = j->term->codec;
     codec_params p = j->term->params;
+    begin += j->row0;
+    end += j->row0;
     size_t n = end - begin, at = begin * j->cols;
     snug_error err = {0};
     float *hat = j->w ? malloc(n * j->cols * sizeof *hat) : NULL;
@@ -44,11 +48,22 @@ static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
     }
 }
 
+static snug_err gather_rows(term_job *j, size_t n_tiles, size_t tile, snug_error *err) {
+    const snug_codec *codec = j->term->codec;
+    const size_t row = j->cols * sizeof *j->w;
+    snug_err e = cluster_gather(j->dst, n_tiles, codec->bytes(j->term->params, tile, j->cols), codec->bytes(j->term->params, j->rows, j->cols), err);
+    return e || !j->w ? e : cluster_gather(j->w, n_tiles, tile * row, j->rows * row, err);
+}
+
 static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
     if (threads < 1) threads = 1;
     j->failed = calloc((size_t)threads, sizeof *j->failed);
     if (!j->failed) return err_nomem(err, (size_t)threads * sizeof *j->failed);
-    thread_for(threads, j->rows, round_up(j->h ? FEEDBACK_ROWS : TILE_ROWS, j->term->codec->tile_rows), solve_tile, j);
+    const size_t tile = round_up(j->h ? FEEDBACK_ROWS : TILE_ROWS, j->term->codec->tile_rows), n = div_up(j->rows, tile);
+    size_t begin = 0, end = n;
+    if (j->shared) cluster_share(n, &begin, &end);
+    j->row0 = begin * tile;
+    thread_for(threads, min_u64(end * tile, j->rows) - min_u64(begin * tile, j->rows), tile, solve_tile, j);
     int first = -1;
     for (int i = 0; i < threads; i++)
         if (j->failed[i].code && (first < 0 || j->failed[i].row < j->failed[first].row)) first = i;
@@ -57,7 +72,7 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
         e = err_set(err, j->failed[first].code, "%s (rows counted from %zu)", j->failed[first].err.message, j->failed[first].row);
     }
     free(j->failed);
-    return e;
+    return e || !j->shared ? e : gather_rows(j, n, tile, err);
 }
 
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
@@ -69,9 +84,10 @@ snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, si
 
 /* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
 static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
-                           const hessian *h, int effort, int threads, uint8_t *dst, snug_error *err) {
+                           const hessian *h, int effort, int threads, bool shared, uint8_t *dst, snug_error *err) {
     if (!(t->codec->caps & CODEC_WHOLE)) {
-        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .h = h, .effort = effort, .dst = dst};
+        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .h = h, .effort = effort,
+                      .shared = shared, .dst = dst};
         return solve_rows(&j, threads, err);
     }
     const float *w = residual ? residual : source;
@@ -100,7 +116,7 @@ snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, con
     }
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], w, residual, rows, cols, a, h, effort, threads, dst[i], err);
+        e = solve_term(&c->term[i], w, residual, rows, cols, a, h, effort, threads, true, dst[i], err);
     free(residual);
     return e;
 }
@@ -120,7 +136,7 @@ snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, s
             norm += (a ? a[j] : 1) * v * v;
         }
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, NULL, effort, 1, dst, err);
+        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, NULL, effort, 1, false, dst, err);
     for (size_t r = 0; !e && r < n_rows; r++)
         for (size_t j = 0; j < cols; j++) {
             double v = residual[r * cols + j];

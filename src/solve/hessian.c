@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
 #include "linalg/linalg.h"
@@ -42,12 +43,12 @@ void hessian_sum_close(hessian_sum *s) {
     *s = (hessian_sum){0};
 }
 
-typedef struct sum_job { hessian_sum *s; const float *x; size_t n_tokens, ld; } sum_job;
+typedef struct sum_job { hessian_sum *s; size_t first_tile; const float *x; size_t n_tokens, ld; } sum_job;
 
 static void add_tiles(void *ctx, size_t begin, size_t end, int worker) {
     const sum_job *j = ctx;
     float part[TILE * TILE];
-    for (size_t t = begin; t < end; t++) {
+    for (size_t t = j->first_tile + begin; t < j->first_tile + end; t++) {
         size_t r, c;
         tile_of(t, &r, &c);
         size_t nr = extent(j->s->n, r), nc = extent(j->s->n, c);
@@ -63,11 +64,17 @@ static void add_tiles(void *ctx, size_t begin, size_t end, int worker) {
 }
 
 snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t ld, int threads, snug_error *err) {
-    sum_job j = {s, x, n_tokens, ld};
-    size_t t = tiles(s->n);
-    thread_for(threads, t * (t + 1) / 2, 1, add_tiles, &j);
+    size_t t = tiles(s->n), begin, end;
+    cluster_share(t * (t + 1) / 2, &begin, &end);
+    sum_job j = {s, begin, x, n_tokens, ld};
+    thread_for(threads, end - begin, 1, add_tiles, &j);
     s->tokens += (double)n_tokens;
     return SNUG_OK;
+}
+
+snug_err hessian_sum_gather(hessian_sum *s, snug_error *err) {
+    const size_t t = tiles(s->n), n = t * (t + 1) / 2, bytes = TILE * TILE * sizeof *s->tile;
+    return cluster_gather(s->tile, n, bytes, n * bytes, err);
 }
 
 double hessian_sum_diagonal(const hessian_sum *s, size_t j) {

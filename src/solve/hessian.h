@@ -23,6 +23,8 @@ snug_err hessian_sum_open(size_t n, hessian_sum *out, snug_error *err);
 void hessian_sum_close(hessian_sum *s);
 /* Adds n_tokens activations x (n_tokens, ld). The same bits for any number of threads; which tokens share a call matters to the last bits. */
 snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t ld, int threads, snug_error *err);
+/* Of several processes (base/cluster.h) each adds to its own tiles; this, once after the last addition, gives all of them all. */
+snug_err hessian_sum_gather(hessian_sum *s, snug_error *err);
 /* H_jj, j < n. */
 double hessian_sum_diagonal(const hessian_sum *s, size_t j);
 

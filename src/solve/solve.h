@@ -31,7 +31,7 @@ snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows,
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err);
 /* A whole composition of a whole matrix: each term is solved on what the terms before it left: under h with feedback, and low rank in its
- * metric; h NULL: with the importances a. dst[i]: term i's payload.
+ * metric; h NULL: with the importances a. dst[i]: term i's payload. Processes share the rows (base/cluster.h).
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err);
