@@ -269,7 +269,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
-        rc = layer_read(f->src, l, &mem, &lw, err);
+        rc = source_layer(f, l, &mem, &lw, err);
         if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.n_seq, f->text.len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
     }

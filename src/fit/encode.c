@@ -37,7 +37,7 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         uint64_t first = i * j->panel_rows, n = min_u64(j->panel_rows, j->n_rows - first);
         float *w = j->rows[worker];
         uint8_t *dst = j->dst + (first ? j->term.codec->bytes(j->term.params, first, s->cols) : 0);
-        snug_err rc = store_read_rows(j->f->src, s, j->row0 + first, n, w, NULL);
+        snug_err rc = source_rows(j->f, s, j->row0 + first, n, w, NULL);
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
             if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
         const wt_layout layout = artifact_layout(j->f, j->term.codec);
@@ -135,7 +135,7 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const 
     const comp *c = &t->menu.cand[t->choice].comp;
     uint8_t *dst[WEIGHT_MAX_TERMS] = {0};
     float *w = malloc(s->rows * s->cols * sizeof *w);
-    snug_err rc = w ? store_read_rows(e->f->src, s, 0, s->rows, w, err) : err_nomem(err, s->rows * s->cols * sizeof *w);
+    snug_err rc = w ? source_rows(e->f, s, 0, s->rows, w, err) : err_nomem(err, s->rows * s->cols * sizeof *w);
     for (size_t i = 0; rc == SNUG_OK && i < s->rows * s->cols; i++)
         if (!isfinite(w[i])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", s->name);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++)
@@ -194,7 +194,7 @@ static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state 
 
 static snug_err encode_tensor(encoder *e, fit_tensor *t, const hessian *moments, const uint64_t *at, snug_error *err) {
     const comp *c = &t->menu.cand[t->choice].comp;
-    if (t->t != &e->f->rope_tensor && menu_is_copy(t->t, c)) return copy_terms(e, t, at, err);
+    if (t->t != &e->f->rope_tensor && menu_is_copy(e->f, t->t, c)) return copy_terms(e, t, at, err);
     if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, moments, at, err);
     hash_state *h = hash_create();
     if (!h) return err_nomem(err, 64);

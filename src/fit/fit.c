@@ -128,6 +128,7 @@ static snug_err make_plan(fit_job *f, snug_error *err) {
     cache_load(f);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
+    if (rc == SNUG_OK) rc = source_balance(f, err);
     if (rc == SNUG_OK) rc = importance_set(f, err);
     if (rc == SNUG_OK && f->sensitivities) rc = measure_sensitivities(f, err);
     if (rc != SNUG_OK) return rc;

@@ -19,7 +19,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 2 };
+enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 3 };
 #define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
@@ -35,6 +35,7 @@ typedef struct fit_text {
 typedef struct fit_edge {
     double *square; /* (cols): mean x^2; NULL: nothing is known of this edge */
     double *left;   /* (cols): D of the factored second moments (solve/hessian.h); NULL: not asked for */
+    const int8_t *exponent; /* (cols): channels are balanced by these powers of two (source.c), the other two already are; NULL: 0 */
 } fit_edge;
 
 /* One measured answer of the model to an error in one weight. */
@@ -71,6 +72,7 @@ typedef struct fit_job {
     bool sensitivities;       /* measured, not from the table */
     bool small;               /* so small that real encodings are measured, not noise alone */
     fit_text text;
+    bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
@@ -130,12 +132,19 @@ bool menu_native(const comp *c, const store_tensor *t, comp *out);
 /* The composition in which the source stores it. */
 comp menu_source_comp(const store_tensor *t);
 /* Is it stored so in the source, to be copied byte by byte? */
-bool menu_is_copy(const store_tensor *t, const comp *c);
+bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c);
 
 /* ---- pace.c ---- */
 /* Seconds of one thread per multiply-add of f32 dots, and per weight encoded to 4 bits at this effort. */
 typedef struct fit_pace { double mac_s, encode_s; } fit_pace;
 fit_pace pace_measure(int effort);
+
+/* ---- source.c: the model as it is fitted ---- */
+/* As store_read_rows and layer_read, with channels balanced once that is chosen. */
+snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
+snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
+bool source_is_balanced(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
+snug_err source_balance(fit_job *f, snug_error *err); /* chooses, from the edges' statistics */
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */
