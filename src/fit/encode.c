@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define FEEDBACK_ROUNDS 1.5 /* encoding with sweeps beside without */
 enum { PANEL_WEIGHTS = 16384, FEEDBACK_ROWS = 64 /* share a pass over the second moments */, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
 
 typedef struct panel_job {
@@ -63,8 +64,16 @@ static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, has
 
 static const cand *chosen(const fit_tensor *t) { return &t->menu.cand[t->choice]; }
 
+/* A thread's seconds: those of the codec's trial, and those of feedback. */
+static double seconds_of(const fit_job *f, const fit_tensor *t) {
+    double n = (double)t->t->rows * (double)t->t->cols;
+    return n * chosen(t)->encode_s * (f->feedback ? FEEDBACK_ROUNDS : 1) + calibrate_feedback_macs(f, t) * f->mac_s;
+}
+
 /* What a weight counts for. */
-static double worth(const encoder *e, const fit_tensor *t) { return e->mean_s > 0 && t->matrix ? chosen(t)->encode_s / e->mean_s : 1; }
+static double worth(const encoder *e, const fit_tensor *t) {
+    return e->mean_s > 0 && t->matrix ? seconds_of(e->f, t) / ((double)t->t->rows * (double)t->t->cols) / e->mean_s : 1;
+}
 
 /* The trials of the menus tell how long each codec takes. */
 static void expect(encoder *e) {
@@ -73,12 +82,11 @@ static void expect(encoder *e) {
     for (size_t i = 0; i < e->f->n; i++) {
         const fit_tensor *t = &e->f->tensor[i];
         if (!t->matrix) continue;
-        double n = (double)t->t->rows * (double)t->t->cols;
-        all &= chosen(t)->encode_s > 0;
-        seconds += n * chosen(t)->encode_s;
-        weights += n;
+        all &= chosen(t)->encode_s > 0 || e->f->feedback;
+        seconds += seconds_of(e->f, t);
+        weights += (double)t->t->rows * (double)t->t->cols;
     }
-    if (!all || weights == 0) return;
+    if (!all || weights == 0 || !(seconds > 0)) return;
     e->mean_s = seconds / weights;
     meter_set_cost(&e->f->meter, e->f->stage_encode, seconds);
 }
