@@ -268,7 +268,7 @@ int cmd_fit(int argc, char **argv) {
          .kind = OPT_STRING,
          .value = &p.calib,
          .arg = "HOW",
-         .help = "calibration text: self (sampled from the model; the default),\nnone, or a text file"},
+         .help = "calibration text: self (sampled from the model; the default),\nself:0.8 (at a temperature), a text file, self+FILE (half of\neach), or none"},
         {.name = "effort",
          .kind = OPT_CHOICE,
          .value = &effort,

@@ -286,7 +286,8 @@ typedef struct snug_fit_params {
     uint32_t n_ctx;
     snug_target target;
     snug_effort effort;
-    const char *calib;            /* "self", "none" or a text file; NULL: "self" ("none" at quick)            */
+    const char *calib;            /* "self", "self:TEMPERATURE", a text file, "self+FILE" (half and half),
+                                     or "none"; NULL: "self" ("none" at quick)                              */
     const char *const *pins;      /* "PATTERN=CODEC" (shell pattern on the tensor name), later ones win       */
     size_t n_pins;
     const char *imatrix;          /* llama.cpp importance matrix (.dat or .gguf), or NULL                     */

@@ -36,8 +36,14 @@ kern_sparse sparse_form(const snug_codec *codec, codec_params p) {
     }
 }
 
-/* Not in the default menu: to be named by pins and plans. */
-static bool menu(uint32_t i, codec_params *out) { return false; }
+/* Not in the default menu, because int with feedback is better at equal bytes: to be named by pins and plans. */
+static bool no_menu(uint32_t i, codec_params *out) { return false; }
+/* What is smaller than two bits. */
+static bool tern_menu(uint32_t i, codec_params *out) {
+    static const uint16_t groups[] = {128, 64, 32};
+    *out = (codec_params){.group = groups[i % 3]};
+    return i < 3;
+}
 
 static bool group_ok(codec_params p) { return p.group == 32 || p.group == 64 || p.group == 128; }
 static bool bits_ok(codec_params p) { return (p.bits >= 2 && p.bits <= 6) || p.bits == 8; }
@@ -171,7 +177,7 @@ static void pack(const void *enc, uint8_t *dst) {
 
 static uint32_t group_cols(codec_params p) { return p.group; }
 
-#define SPARSE_CODEC(stem, ok, family_, id_)                                                                                  \
+#define SPARSE_CODEC(stem, menu_, ok, family_, id_)                                                                                \
     static uint64_t stem##_bytes(codec_params p, uint64_t rows, uint64_t cols) {                                         \
         const kern_sparse f = sparse_form(&codec_##stem, p);                                                             \
         return bytes(&f, rows, cols);                                                                                    \
@@ -186,12 +192,12 @@ static uint32_t group_cols(codec_params p) { return p.group; }
     }                                                                                                                    \
     const snug_codec codec_##stem = {                                                                                    \
         .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1, \
-        .menu = menu, .params_ok = ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes, .group_cols = group_cols, \
+        .menu = menu_, .params_ok = ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes, .group_cols = group_cols, \
         .enc_init = stem##_enc_init, .begin = begin, .group = group, .round = round_cols, .pack = pack,                   \
         .decode = block_decode, .decode_add = block_decode_add, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul, \
     }
-SPARSE_CODEC(sp, sp_ok, "sp", CODEC_ID_SP);
-SPARSE_CODEC(sp2of4, fours_ok, "sp2of4b", CODEC_ID_SP2OF4);
-SPARSE_CODEC(sp3of4, fours_ok, "sp3of4b", CODEC_ID_SP3OF4);
-SPARSE_CODEC(tern34, tern_ok, "tern34", CODEC_ID_TERN34);
-SPARSE_CODEC(tern, tern_ok, "tern", CODEC_ID_TERN);
+SPARSE_CODEC(sp, no_menu, sp_ok, "sp", CODEC_ID_SP);
+SPARSE_CODEC(sp2of4, no_menu, fours_ok, "sp2of4b", CODEC_ID_SP2OF4);
+SPARSE_CODEC(sp3of4, no_menu, fours_ok, "sp3of4b", CODEC_ID_SP3OF4);
+SPARSE_CODEC(tern34, tern_menu, tern_ok, "tern34", CODEC_ID_TERN34);
+SPARSE_CODEC(tern, tern_menu, tern_ok, "tern", CODEC_ID_TERN);

@@ -144,8 +144,8 @@ static bool put_keys(const fit_job *f, gguf_kvs *k) {
     const char *slash = strrchr(f->src->path, '/');
     const char *source = *f->src->cfg.name ? f->src->cfg.name : slash && slash[1] ? slash + 1 : f->src->path;
     char calib[128];
-    if (f->text.ids) snprintf(calib, sizeof calib, "%s, %u tokens, %016llx", f->calib, f->text.n_seq * f->text.len, (unsigned long long)f->text.hash);
-    else snprintf(calib, sizeof calib, "%s", f->calib);
+    if (f->text.ids) snprintf(calib, sizeof calib, "%s, %u tokens, %016llx", f->calib.name, f->text.n_seq * f->text.len, (unsigned long long)f->text.hash);
+    else snprintf(calib, sizeof calib, "%s", f->calib.name);
     bool ok = buf_append(&k->bytes, f->kvs.bytes.data, f->kvs.bytes.len);
     k->n = f->kvs.n;
     if (f->p->target == SNUG_FOR_GGUF)

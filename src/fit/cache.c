@@ -31,7 +31,7 @@ static char *cache_path(const fit_job *f, bool create) {
     strcat(base, "/snug");
     if (create && !make_folder(base)) return NULL;
     int n = snprintf(key, sizeof key, "%d|%s|%016llx|%s|%016llx|%016llx|%d|%llu|%s", FIT_STATS_VERSION, snug_version(), (unsigned long long)f->fingerprint,
-                     f->calib, (unsigned long long)f->calib_hash,
+                     f->calib.name, (unsigned long long)f->calib.file_hash,
                      (unsigned long long)(f->imatrix ? imatrix_hash(f->imatrix) : 0), (int)f->p->effort, (unsigned long long)f->p->seed, snug_cpu_level());
     char *path = NULL;
     if (asprintf(&path, "%s/%016llx.stats", base, (unsigned long long)hash_bytes(key, (size_t)n)) < 0) return NULL;

@@ -19,7 +19,28 @@
 #include <string.h>
 #include <unistd.h>
 
+#define GEMM 0.6 /* what a multiply-add in OpenBLAS takes beside one of our f32 dots */
 enum { MAX_LEN = 256, MAX_TEXT_BYTES = 64 << 20, STATE_FROM_SECONDS = 2 };
+
+/* ---- what the user said ---- */
+
+snug_err calibrate_parse(fit_job *f, snug_error *err) {
+    const char *text = f->p->calib ? f->p->calib : f->p->effort == SNUG_EFFORT_QUICK ? "none" : "self";
+    fit_calib *c = &f->calib;
+    *c = (fit_calib){.temperature = 1, .none = strcmp(text, "none") == 0};
+    const size_t self = strcspn(text, "+");
+    if (strncmp(text, "self", 4) == 0 && (self == 4 || text[4] == ':')) {
+        char *end;
+        c->self = true;
+        if (text[4] == ':') c->temperature = strtod(text + 5, &end);
+        if (text[4] == ':' && (end != text + self || !(c->temperature >= 0.1 && c->temperature <= 4)))
+            return err_set(err, SNUG_ERR_ARG, "%s: the temperature of self-sampled text is a number from 0.1 to 4", text);
+        if (text[self] == '+') c->file = text + self + 1;
+    } else if (!c->none) c->file = text;
+    const int n = self == 4 || !c->self ? 4 : (int)(self < sizeof c->name - 8 ? self : sizeof c->name - 8);
+    snprintf(c->name, sizeof c->name, "%.*s%s%s", c->self || c->none ? n : 0, text, c->self && c->file ? "+" : "", c->file ? "file" : "");
+    return c->file ? journal_hash_file(c->file, &c->file_hash, err) : SNUG_OK;
+}
 
 /* ---- how much ---- */
 
@@ -49,10 +70,25 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
+/* Second moments of an edge: sums over the tokens and a factorisation. */
+static double moments_macs(const fit_job *f, double cols) {
+    return (double)f->text.n_seq * f->text.len * cols * cols / 2 + cols * cols * cols / 6;
+}
+
+double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
+    const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
+    if (!f->feedback || edge == EDGE_COUNT) return 0;
+    const double cols = (double)t->t->cols, rows = (double)t->t->rows, n_tokens = (double)f->text.n_seq * f->text.len;
+    const double sweeps = f->p->effort == SNUG_EFFORT_MAX ? 8 : 4;
+    double share = 0; /* of the edge's moments: as many matrices as read it */
+    for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
+    return rows * cols * (cols * (0.5 + sweeps) + 2.1 * n_tokens) + moments_macs(f, cols) / share; /* a layer is run about twice */
+}
+
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
-    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = strcmp(f->calib, "none") == 0, large = sample_packs(f);
-    double scale = quick ? 0.3 : f->p->effort == SNUG_EFFORT_MAX ? 4 : 1, macs = calibrate_macs_per_token(f), sampling = 0, statistics = 0;
+    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = f->calib.none, large = sample_packs(f);
+    double scale = quick ? 0.3 : f->p->effort == SNUG_EFFORT_MAX ? 4 : 1, macs = calibrate_macs_per_token(f), sampling = 0, statistics = 0, feedback = 0;
     uint64_t weights = 0, matrices = 0;
     for (size_t i = 0; i < f->n; i++) {
         weights += f->tensor[i].t->rows * f->tensor[i].t->cols;
@@ -66,15 +102,19 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     if (t->len == 0) t->len = MAX_LEN;
     t->n_seq = (uint32_t)(tokens_wanted(f, scale, macs) / t->len);
     if (t->n_seq == 0) t->n_seq = 1;
+    t->n_self = !f->calib.self ? 0 : f->calib.file ? (t->n_seq + 1) / 2 : t->n_seq;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;
-        if (strcmp(f->calib, "self") == 0) sampling = statistics * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
+        sampling = macs * t->n_self * t->len * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
+        for (int l = 0; f->feedback && l < (int)c->n_layers; l++)
+            for (int e = 0; e < EDGE_HEAD_IN; e++) statistics += GEMM * moments_macs(f, (double)edge_cols(c, (graph_edge)e));
     }
+    for (size_t i = 0; i < f->n; i++) feedback += GEMM * calibrate_feedback_macs(f, &f->tensor[i]);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
     /* Of one thread; the factors are what stages took over what this says, on two cores, demo and 1.2 B. */
     fit_pace pace = pace_measure(f->p->effort);
-    double mac_s = pace.mac_s, encode_s = 1.4 * pace.encode_s, logit_s = 1.2e-8;
+    double mac_s = f->mac_s = pace.mac_s, encode_s = 1.4 * pace.encode_s, logit_s = 1.2e-8;
     double menu_s = (double)matrices * (double)menu_sample_weights(f) * (large ? 28 : 20) * encode_s;
     double load_s = sampling > 0 && large ? 0.65 * (double)weights * (quick ? pace : pace_measure(SNUG_EFFORT_QUICK)).encode_s : 0;
     f->stage_load = meter_add(&f->meter, "load", "weights", weights, load_s);
@@ -82,7 +122,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     f->stage_stats = meter_add(&f->meter, "calibrate", "layers", c->n_layers, statistics * mac_s);
     f->stage_sens = meter_add(&f->meter, "sensitivity", "M multiply-adds", (uint64_t)(sens_macs / MEASURE_UNIT), 0.9 * (sens_macs * mac_s + n_logits * logit_s));
     f->stage_menu = meter_add(&f->meter, "menu", "tensors", matrices, menu_s);
-    f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, f->p->plan_only ? 0 : (double)weights * encode_s);
+    f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, f->p->plan_only ? 0 : (double)weights * encode_s + feedback * mac_s);
     return SNUG_OK;
 }
 
@@ -98,27 +138,29 @@ static snug_err random_text(fit_job *f, snug_error *err) {
     return SNUG_OK;
 }
 
-/* n_seq windows spread evenly over the file, each starting with BOS where the tokenizer puts one. */
+/* The windows that are not the model's own, spread evenly over the file, each starting with BOS where the tokenizer puts one. */
 static snug_err file_text(fit_job *f, snug_error *err) {
     fit_text *t = &f->text;
     char *text;
     size_t bytes, n = 0;
-    snug_err rc = io_read_all(f->p->calib, MAX_TEXT_BYTES, &text, &bytes, err);
+    snug_err rc = io_read_all(f->calib.file, MAX_TEXT_BYTES, &text, &bytes, err);
     if (rc != SNUG_OK) return rc;
     int32_t *ids = malloc((bytes + 16) * sizeof *ids); /* a token has at least one byte */
     rc = ids ? tokenizer_encode(f->tok, text, bytes, false, false, ids, bytes + 16, &n, err) : err_nomem(err, bytes * sizeof *ids);
     free(text);
     uint32_t bos = tokenizer_adds_bos(f->tok) && tokenizer_bos(f->tok) >= 0, take = t->len - bos;
-    if (rc == SNUG_OK && n > bytes + 16) rc = err_set(err, SNUG_ERR_FORMAT, "%s: %zu tokens from %zu bytes", f->p->calib, n, bytes);
+    if (rc == SNUG_OK && n > bytes + 16) rc = err_set(err, SNUG_ERR_FORMAT, "%s: %zu tokens from %zu bytes", f->calib.file, n, bytes);
     if (rc == SNUG_OK && n < take)
-        rc = err_set(err, SNUG_ERR_ARG, "%s: %zu tokens of calibration text, expected at least %u", f->p->calib, n, take);
-    if (rc == SNUG_OK && t->n_seq > n / take) t->n_seq = (uint32_t)(n / take);
-    for (uint32_t s = 0; rc == SNUG_OK && s < t->n_seq; s++) {
-        size_t from = t->n_seq > 1 ? (size_t)((double)(n - take) * s / (t->n_seq - 1)) : 0;
+        rc = err_set(err, SNUG_ERR_ARG, "%s: %zu tokens of calibration text, expected at least %u", f->calib.file, n, take);
+    if (rc == SNUG_OK && t->n_seq - t->n_self > n / take) t->n_seq = t->n_self + (uint32_t)(n / take);
+    const uint32_t windows = t->n_seq - t->n_self;
+    for (uint32_t k = 0; rc == SNUG_OK && k < windows; k++) {
+        const uint32_t s = t->n_self + k;
+        size_t from = windows > 1 ? (size_t)((double)(n - take) * k / (windows - 1)) : 0;
         if (bos) t->ids[(size_t)s * t->len] = tokenizer_bos(f->tok);
         for (uint32_t i = 0; i < take; i++) {
             int32_t id = ids[from + i];
-            if (id < 0 || (uint32_t)id >= f->src->cfg.n_vocab) rc = err_set(err, SNUG_ERR_MISMATCH, "%s: token %d is outside of the model's %u", f->p->calib, id, f->src->cfg.n_vocab);
+            if (id < 0 || (uint32_t)id >= f->src->cfg.n_vocab) rc = err_set(err, SNUG_ERR_MISMATCH, "%s: token %d is outside of the model's %u", f->calib.file, id, f->src->cfg.n_vocab);
             t->ids[(size_t)s * t->len + bos + i] = id;
         }
     }
@@ -130,7 +172,9 @@ snug_err calibrate_text(fit_job *f, snug_error *err) {
     fit_text *t = &f->text;
     t->ids = arena_calloc(&f->mem, (size_t)t->n_seq * t->len, sizeof *t->ids);
     if (!t->ids) return err_nomem(err, (size_t)t->n_seq * t->len * sizeof *t->ids);
-    snug_err rc = strcmp(f->calib, "self") == 0 ? sample_text(f, err) : strcmp(f->calib, "none") == 0 ? random_text(f, err) : file_text(f, err);
+    snug_err rc = f->calib.none ? random_text(f, err) : SNUG_OK;
+    if (f->calib.self) rc = sample_text(f, err);
+    if (rc == SNUG_OK && f->calib.file) rc = file_text(f, err);
     if (t->sens_seq > t->n_seq) t->sens_seq = t->n_seq;
     t->hash = hash_bytes(t->ids, (size_t)t->n_seq * t->len * sizeof *t->ids);
     return rc;
@@ -277,7 +321,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
-        rc = layer_read(f->src, l, &mem, &lw, err);
+        rc = source_layer(f, l, &mem, &lw, err);
         if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.n_seq, f->text.len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
     }

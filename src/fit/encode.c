@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define FEEDBACK_ROUNDS 1.5 /* encoding with sweeps beside without */
 enum { PANEL_WEIGHTS = 16384, FEEDBACK_ROWS = 64 /* share a pass over the second moments */, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
 
 typedef struct panel_job {
@@ -41,7 +42,7 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         uint64_t first = i * j->panel_rows, n = min_u64(j->panel_rows, j->n_rows - first);
         float *w = j->rows[worker];
         uint8_t *dst = j->dst + (first ? j->term.codec->bytes(j->term.params, first, s->cols) : 0);
-        snug_err rc = store_read_rows(j->f->src, s, j->row0 + first, n, w, NULL);
+        snug_err rc = source_rows(j->f, s, j->row0 + first, n, w, NULL);
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
             if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
         const wt_layout layout = artifact_layout(j->f, j->term.codec);
@@ -70,8 +71,16 @@ static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, has
 
 static const cand *chosen(const fit_tensor *t) { return &t->menu.cand[t->choice]; }
 
+/* A thread's seconds: those of the codec's trial, and those of feedback. */
+static double seconds_of(const fit_job *f, const fit_tensor *t) {
+    double n = (double)t->t->rows * (double)t->t->cols;
+    return n * chosen(t)->encode_s * (f->feedback ? FEEDBACK_ROUNDS : 1) + calibrate_feedback_macs(f, t) * f->mac_s;
+}
+
 /* What a weight counts for. */
-static double worth(const encoder *e, const fit_tensor *t) { return e->mean_s > 0 && t->matrix ? chosen(t)->encode_s / e->mean_s : 1; }
+static double worth(const encoder *e, const fit_tensor *t) {
+    return e->mean_s > 0 && t->matrix ? seconds_of(e->f, t) / ((double)t->t->rows * (double)t->t->cols) / e->mean_s : 1;
+}
 
 /* The trials of the menus tell how long each codec takes. */
 static void expect(encoder *e) {
@@ -80,12 +89,11 @@ static void expect(encoder *e) {
     for (size_t i = 0; i < e->f->n; i++) {
         const fit_tensor *t = &e->f->tensor[i];
         if (!t->matrix) continue;
-        double n = (double)t->t->rows * (double)t->t->cols;
-        all &= chosen(t)->encode_s > 0;
-        seconds += n * chosen(t)->encode_s;
-        weights += n;
+        all &= chosen(t)->encode_s > 0 || e->f->feedback;
+        seconds += seconds_of(e->f, t);
+        weights += (double)t->t->rows * (double)t->t->cols;
     }
-    if (!all || weights == 0) return;
+    if (!all || weights == 0 || !(seconds > 0)) return;
     e->mean_s = seconds / weights;
     meter_set_cost(&e->f->meter, e->f->stage_encode, seconds);
 }
@@ -155,7 +163,7 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const 
     const comp *c = &t->menu.cand[t->choice].comp;
     uint8_t *dst[WEIGHT_MAX_TERMS] = {0};
     float *w = malloc(s->rows * s->cols * sizeof *w);
-    snug_err rc = w ? store_read_rows(e->f->src, s, 0, s->rows, w, err) : err_nomem(err, s->rows * s->cols * sizeof *w);
+    snug_err rc = w ? source_rows(e->f, s, 0, s->rows, w, err) : err_nomem(err, s->rows * s->cols * sizeof *w);
     for (size_t i = 0; rc == SNUG_OK && i < s->rows * s->cols; i++)
         if (!isfinite(w[i])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", s->name);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++)
@@ -214,7 +222,7 @@ static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state 
 
 static snug_err encode_tensor(encoder *e, fit_tensor *t, const hessian *moments, const uint64_t *at, snug_error *err) {
     const comp *c = &t->menu.cand[t->choice].comp;
-    if (t->t != &e->f->rope_tensor && menu_is_copy(t->t, c)) return copy_terms(e, t, at, err);
+    if (t->t != &e->f->rope_tensor && menu_is_copy(e->f, t->t, c)) return copy_terms(e, t, at, err);
     if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, moments, at, err);
     hash_state *h = hash_create();
     if (!h) return err_nomem(err, 64);

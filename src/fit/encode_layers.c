@@ -67,13 +67,13 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments
 
 /* Vectors stay as they are; those of q and k in the artifact's order. */
 static snug_err read_layer(const prefix *p, int layer, arena *mem, layer_weights *lw, snug_error *err) {
-    const store *src = p->e->f->src;
-    snug_err rc = layer_read(src, layer, mem, lw, err);
+    const fit_job *f = p->e->f;
+    snug_err rc = source_layer(f, layer, mem, lw, err);
     for (int r = ROLE_MATRICES; r < ROLE_COUNT && rc == SNUG_OK; r++) {
-        const store_tensor *t = lw->vec[r] ? store_find(src, (tensor_role)r, layer) : NULL;
+        const store_tensor *t = lw->vec[r] ? store_find(f->src, (tensor_role)r, layer) : NULL;
         if (!t || !t->permute_heads) continue;
         float *v = arena_alloc(mem, t->cols * sizeof *v);
-        rc = v ? store_read_rows(src, t, 0, 1, v, err) : err_nomem(err, t->cols * sizeof *v);
+        rc = v ? source_rows(f, t, 0, 1, v, err) : err_nomem(err, t->cols * sizeof *v);
         lw->vec[r] = v;
     }
     return rc;

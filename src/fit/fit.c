@@ -52,13 +52,6 @@ static snug_err list_tensors(fit_job *f, snug_error *err) {
     return add_rope(f, err);
 }
 
-static snug_err resolve_calibration(fit_job *f, snug_error *err) {
-    const char *calib = f->p->calib ? f->p->calib : f->p->effort == SNUG_EFFORT_QUICK ? "none" : "self";
-    bool file = strcmp(calib, "self") != 0 && strcmp(calib, "none") != 0;
-    snprintf(f->calib, sizeof f->calib, "%s", file ? "file" : calib);
-    return file ? journal_hash_file(calib, &f->calib_hash, err) : SNUG_OK;
-}
-
 static snug_err check_params(const snug_fit_params *p, snug_error *err) {
     if (!p || !p->source) return err_set(err, SNUG_ERR_ARG, "no source is named");
     if (!p->output && !p->plan_only) return err_set(err, SNUG_ERR_ARG, "no output is named");
@@ -76,7 +69,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
     f->tok = f->src->tok;
     f->fingerprint = store_fingerprint(f->src);
     if ((rc = list_tensors(f, err)) != SNUG_OK) return rc;
-    if ((rc = resolve_calibration(f, err)) != SNUG_OK) return rc;
+    if ((rc = calibrate_parse(f, err)) != SNUG_OK) return rc;
     if (f->p->imatrix && (rc = imatrix_open(f->p->imatrix, &f->imatrix, err)) != SNUG_OK) return rc;
     if ((rc = artifact_prepare(f, err)) != SNUG_OK) return rc;
     if ((rc = menu_pins(f, err)) != SNUG_OK) return rc;
@@ -100,7 +93,7 @@ static snug_err save_plan(const fit_job *f, snug_error *err) {
     plan p = {.n = f->n, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
               .predicted_kl = f->predicted_kl, .source_fingerprint = f->fingerprint, .seed = f->p->seed};
     snprintf(p.target, sizeof p.target, "%s", f->p->target == SNUG_FOR_GGUF ? "gguf" : "snug");
-    snprintf(p.calib, sizeof p.calib, "%s", f->calib);
+    snprintf(p.calib, sizeof p.calib, "%s", f->calib.name);
     p.entry = calloc(f->n, sizeof *p.entry);
     if (!p.entry) return err_nomem(err, f->n * sizeof *p.entry);
     for (size_t i = 0; i < f->n; i++) {
@@ -130,6 +123,7 @@ static snug_err make_plan(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK) rc = journal_share(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
+    if (rc == SNUG_OK) rc = source_balance(f, err);
     if (rc == SNUG_OK) rc = importance_set(f, err);
     if (rc == SNUG_OK && f->sensitivities) rc = measure_sensitivities(f, err);
     if (rc != SNUG_OK) return rc;
@@ -149,7 +143,7 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
                             .source_tensor_bytes = f->src->tensor_bytes, .n_weights = f->src->n_weights,
                             .bpw = 8.0 * (double)f->file_bytes / (double)f->src->n_weights, .ratio = (double)f->file_bytes / (double)f->src->tensor_bytes,
                             .predicted_kl = f->predicted_kl, .n_rows = f->n, .seconds = seconds, .peak_rss_bytes = io_peak_rss(),
-                            .calib_tokens = f->text.ids ? (uint64_t)f->text.n_seq * f->text.len : 0, .calib = arena_strdup(&r->mem, f->calib)};
+                            .calib_tokens = f->text.ids ? (uint64_t)f->text.n_seq * f->text.len : 0, .calib = arena_strdup(&r->mem, f->calib.name)};
     r->row = arena_calloc(&r->mem, f->n, sizeof *r->row);
     if (!s->calib || !r->row) return err_nomem(err, f->n * sizeof *r->row);
     for (size_t i = 0; i < f->n; i++) {

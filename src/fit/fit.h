@@ -20,7 +20,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 2 };
+enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 3 };
 #define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
@@ -28,14 +28,25 @@ enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 2 };
  * sequences are what sensitivities are measured on. */
 typedef struct fit_text {
     uint32_t n_seq, len, sens_seq, sens_len;
+    uint32_t n_self; /* sequences that the model itself says; the rest is from a file, or random */
     int32_t *ids; /* (n_seq, len) */
     uint64_t hash;
 } fit_text;
+
+/* What the user said of calibration: "none", or "self", "self:TEMPERATURE" and a text file, one of them or both with a plus between. */
+typedef struct fit_calib {
+    char name[64];      /* as reported: the same with "file" for the file's name */
+    bool none, self;
+    double temperature;
+    const char *file;   /* NULL: none */
+    uint64_t file_hash;
+} fit_calib;
 
 /* What calibration says of an input edge's channels. */
 typedef struct fit_edge {
     double *square; /* (cols): mean x^2; NULL: nothing is known of this edge */
     double *left;   /* (cols): D of the factored second moments (solve/hessian.h); NULL: not asked for */
+    const int8_t *exponent; /* (cols): channels are balanced by these powers of two (source.c), the other two already are; NULL: 0 */
 } fit_edge;
 
 /* One measured answer of the model to an error in one weight. */
@@ -66,12 +77,14 @@ typedef struct fit_job {
     store *src;
     int threads;
     meter meter;
+    double mac_s;             /* a thread's seconds per multiply-add */
     int stage_load, stage_sample, stage_stats, stage_sens, stage_menu, stage_encode;
-    char calib[64];           /* "self", "none", "file" ... as reported */
+    fit_calib calib;
     bool run_model;           /* false: no forward pass at all (quick without calibration) */
     bool sensitivities;       /* measured, not from the table */
     bool small;               /* so small that real encodings are measured, not noise alone */
     fit_text text;
+    bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
@@ -86,7 +99,7 @@ typedef struct fit_job {
     uint64_t packed_count, packed_bytes;
     uint64_t budget_bytes, file_bytes;
     double predicted_kl;
-    uint64_t fingerprint, calib_hash; /* of the source; of the calibration text's file, 0 for others */
+    uint64_t fingerprint;     /* of the source */
     bool plain;               /* export: no keys of snug's own */
     fit_journal *journal;
 } fit_job;
@@ -131,17 +144,25 @@ bool menu_native(const comp *c, const store_tensor *t, comp *out);
 /* The composition in which the source stores it. */
 comp menu_source_comp(const store_tensor *t);
 /* Is it stored so in the source, to be copied byte by byte? */
-bool menu_is_copy(const store_tensor *t, const comp *c);
+bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c);
 
 /* ---- pace.c ---- */
 /* Seconds of one thread per multiply-add of f32 dots, and per weight encoded to 4 bits at this effort. */
 typedef struct fit_pace { double mac_s, encode_s; } fit_pace;
 fit_pace pace_measure(int effort);
 
+/* ---- source.c: the model as it is fitted ---- */
+/* As store_read_rows and layer_read, with channels balanced once that is chosen. */
+snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
+snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
+bool source_is_balanced(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
+snug_err source_balance(fit_job *f, snug_error *err); /* chooses, from the edges' statistics */
+
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */
 
 /* ---- calibrate.c, sample.c, measure.c ---- */
+snug_err calibrate_parse(fit_job *f, snug_error *err);      /* fills f->calib from what the user said */
 snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
@@ -149,9 +170,11 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum
 /* Hidden states (all tokens, n_embd) in a slot of the side file, with the hash that the layer's record of this kind will hold as "state". */
 snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err);
 bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x);
-snug_err sample_text(fit_job *f, snug_error *err);          /* "self" */
+snug_err sample_text(fit_job *f, snug_error *err);          /* the first n_self sequences */
 bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);
+/* Multiply-adds that error feedback takes for a tensor, its share of the layer's second moments and runs among them; 0: none. */
+double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t);
 /* Decides on how many tokens; returns the stage's multiply-adds, and how many logits are compared. scale: effort, 1 = normal. */
 double measure_prepare(fit_job *f, double scale, double *n_logits);
 snug_err measure_sensitivities(fit_job *f, snug_error *err);

@@ -45,7 +45,7 @@ snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out,
     snug_err rc = SNUG_OK;
     if (freqs) {
         float *values = arena_calloc(&out->mem, freqs->cols, sizeof *values);
-        rc = values ? store_read_rows(f->src, freqs, 0, 1, values, err) : err_nomem(err, freqs->cols * sizeof *values);
+        rc = values ? source_rows(f, freqs, 0, 1, values, err) : err_nomem(err, freqs->cols * sizeof *values);
         rope = values;
     }
     out->lane = arena_calloc(&out->mem, out->n_lanes, sizeof *out->lane);
@@ -215,7 +215,7 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
     snug_err rc = row ? SNUG_OK : err_nomem(err, d * sizeof *row);
     for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
         if (ids[i] < 0 || (uint64_t)ids[i] >= t->rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", ids[i], (unsigned long long)t->rows);
-        if (rc == SNUG_OK) rc = store_read_rows(f->src, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
+        if (rc == SNUG_OK) rc = source_rows(f, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
         if (rc == SNUG_OK && p) rc = perturb_rows(f, p, (uint64_t)ids[i], 1, row, x + i * d, err);
     }
     free(row);

@@ -136,7 +136,7 @@ static void norm_rows(void *user, size_t begin, size_t end, int worker) {
 
 snug_err head_gain(const fit_job *f, float *gain, snug_error *err) {
     const store_tensor *t = store_find(f->src, ROLE_OUT_NORM, -1);
-    return store_read_rows(f->src, t, 0, 1, gain, err);
+    return source_rows(f, t, 0, 1, gain, err);
 }
 
 typedef struct rows_job { const fit_job *f; const perturb *p; uint64_t row0; size_t d; const float *w; float *out; snug_err rc[128]; } rows_job;
@@ -151,7 +151,7 @@ typedef struct read_job { const fit_job *f; const store_tensor *t; uint64_t row0
 
 static void read_rows(void *user, size_t begin, size_t end, int worker) {
     read_job *j = user;
-    j->rc[begin / DISTURB_ROWS] = store_read_rows(j->f->src, j->t, j->row0 + begin, end - begin, j->w + begin * j->t->cols, NULL);
+    j->rc[begin / DISTURB_ROWS] = source_rows(j->f, j->t, j->row0 + begin, end - begin, j->w + begin * j->t->cols, NULL);
 }
 
 /* Reads head rows [row0, row0 + rows) and makes the disturbed copies that variants ask for; w[set] says which is whose. */

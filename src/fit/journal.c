@@ -222,18 +222,17 @@ static snug_err hash_file(const char *path, json_t *options, const char *key, sn
 
 static snug_err describe_options(const fit_job *f, json_t **out, snug_error *err) {
     const snug_fit_params *p = f->p;
-    bool file = p->calib && strcmp(f->calib, "file") == 0;
     json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:I, s:I, s:s, s:s, s:s, s:I, s:[]}", "snug", snug_version(), "source", f->src->path,
                           "kernels", snug_cpu_level(), "size", (json_int_t)p->size_bytes, "bpw", p->bpw, "ratio", p->ratio, "ram",
                           (json_int_t)p->ram_bytes, "ctx", (json_int_t)p->n_ctx, "for", p->target == SNUG_FOR_GGUF ? "gguf" : "snug", "effort",
-                          p->effort == SNUG_EFFORT_QUICK ? "quick" : p->effort == SNUG_EFFORT_MAX ? "max" : "normal", "calib", f->calib, "seed",
+                          p->effort == SNUG_EFFORT_QUICK ? "quick" : p->effort == SNUG_EFFORT_MAX ? "max" : "normal", "calib", f->calib.name, "seed",
                           (json_int_t)p->seed, "pin");
     *out = o;
     if (!o) return err_nomem(err, 64);
     json_object_set_new(o, "format", json_integer(ARTIFACT_VERSION));
     json_object_set_new(o, "source contents", json_sprintf("%016llx", (unsigned long long)f->fingerprint));
     for (size_t i = 0; i < p->n_pins; i++) json_array_append_new(json_object_get(o, "pin"), json_string(p->pins[i]));
-    snug_err rc = hash_file(file ? p->calib : NULL, o, "calib contents", err);
+    snug_err rc = hash_file(f->calib.file, o, "calib contents", err);
     if (rc == SNUG_OK) rc = hash_file(p->imatrix, o, "imatrix contents", err);
     return rc == SNUG_OK ? hash_file(p->plan_in, o, "plan contents", err) : rc;
 }

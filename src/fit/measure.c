@@ -121,7 +121,7 @@ static snug_err rms_of(const fit_job *f, const store_tensor *t, double *out, snu
     snug_err rc = w ? SNUG_OK : err_nomem(err, t->cols * sizeof *w);
     double sum = 0;
     for (uint64_t i = 0; i < rows && rc == SNUG_OK; i++) {
-        rc = store_read_rows(f->src, t, i * t->rows / rows, 1, w, err);
+        rc = source_rows(f, t, i * t->rows / rows, 1, w, err);
         for (uint64_t j = 0; j < t->cols; j++) sum += (double)w[j] * (double)w[j];
     }
     *out = sqrt(sum / (double)(rows * t->cols));
@@ -175,7 +175,7 @@ static snug_err start_layer(sweep *s, int l, snug_error *err) {
     arena mem = {0};
     layer_weights lw;
     uint64_t most = 0;
-    snug_err rc = layer_read(s->f->src, l, &mem, &lw, err);
+    snug_err rc = source_layer(s->f, l, &mem, &lw, err);
     for (size_t i = 0; i < s->f->n; i++) {
         const fit_tensor *t = &s->f->tensor[i];
         if (t->matrix && t->t->layer == l) most = max_u64(most, t->t->rows * t->t->cols);
@@ -201,7 +201,7 @@ static snug_err through_layers(sweep *s, int first, snug_error *err) {
     for (int l = first; l < (int)s->f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
-        rc = layer_read(s->f->src, l, &mem, &lw, err);
+        rc = source_layer(s->f, l, &mem, &lw, err);
         for (size_t k = 0; k < n_all && rc == SNUG_OK; k += VARIANTS_AT_ONCE) {
             size_t n = n_all - k < VARIANTS_AT_ONCE ? n_all - k : VARIANTS_AT_ONCE;
             rc = forward_layer(&s->fwd, l, &lw, s->f->text.sens_seq, s->f->text.sens_len, all + k, n, NULL, NULL, err);
@@ -218,7 +218,7 @@ static snug_err sampled_error(const sweep *s, variant *v, snug_error *err) {
     uint64_t rows = min_u64(t->rows, 1024);
     float *w = malloc(rows * t->cols * sizeof *w), *out = malloc(rows * t->cols * sizeof *out);
     snug_err rc = w && out ? SNUG_OK : err_nomem(err, rows * t->cols * 8);
-    for (uint64_t i = 0; i < rows && rc == SNUG_OK; i++) rc = store_read_rows(s->f->src, t, i * t->rows / rows, 1, w + i * t->cols, err);
+    for (uint64_t i = 0; i < rows && rc == SNUG_OK; i++) rc = source_rows(s->f, t, i * t->rows / rows, 1, w + i * t->cols, err);
     weight sample = weight_of_f32(w, rows, t->cols);
     if (rc == SNUG_OK) rc = perturb_weight(s->f, &v->p, &sample, out, &v->error, err);
     free(w);
@@ -310,7 +310,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
-        rc = layer_read(f->src, l, &mem, &lw, err);
+        rc = source_layer(f, l, &mem, &lw, err);
         memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
         float *x = clean_at(s, l + 1);
         if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);

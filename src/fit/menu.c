@@ -44,9 +44,9 @@ static bool is_float(const comp *c) {
     return type == GGML_F32 || type == GGML_F16 || type == GGML_BF16;
 }
 
-bool menu_is_copy(const store_tensor *t, const comp *c) {
+bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c) {
     comp src = menu_source_comp(t);
-    if (t->permute_heads || t->n_terms == 0 || !comp_equal(&src, c)) return false;
+    if (source_is_balanced(f, t) || t->permute_heads || t->n_terms == 0 || !comp_equal(&src, c)) return false;
     for (uint32_t k = 0; k < t->n_terms; k++)
         if (t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
     return true;
@@ -72,7 +72,7 @@ static bool wanted(const fit_job *f, const store_tensor *t, const comp *c, uint6
     if (codec->caps & CODEC_WHOLE) return false;
     if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(c, t->cols)) return false;
     comp src = menu_source_comp(t);
-    if (comp_equal(&src, c)) return menu_is_copy(t, c) || is_float(c);
+    if (comp_equal(&src, c)) return menu_is_copy(f, t, c) || is_float(c);
     /* bf16 has f32's range: narrowing it to f16 can overflow, so nobody gets that unasked. */
     if (is_float(&src) && codec->ggml_type == GGML_F16 && src.term[0].codec->ggml_type == GGML_BF16) return false;
     uint64_t bytes = menu_bytes(c, t->name, t->rows, t->cols);
@@ -87,7 +87,7 @@ static snug_err add_candidate(cand *list, size_t *n, const comp *c, const store_
 
 static snug_err list_candidates(const fit_job *f, const store_tensor *t, cand *list, size_t *n, snug_error *err) {
     comp src = menu_source_comp(t);
-    bool exact = (is_float(&src) || menu_is_copy(t, &src)) && (f->p->target != SNUG_FOR_GGUF || artifact_is_native(&src, t->cols));
+    bool exact = (is_float(&src) || menu_is_copy(f, t, &src)) && (f->p->target != SNUG_FOR_GGUF || artifact_is_native(&src, t->cols));
     uint64_t exact_bytes = exact ? menu_bytes(&src, t->name, t->rows, t->cols) : 0;
     *n = 0;
     if (exact && src.n_terms > 1) { /* the registry lists single terms only */
@@ -156,10 +156,10 @@ size_t menu_sample_weights(const fit_job *f) {
 
 /* Reads the sampled rows: all, or n evenly spread ones (one from each n-th part of the matrix, at its middle). */
 static snug_err read_sample(const fit_job *f, const store_tensor *t, size_t n, float *w, snug_error *err) {
-    if (n == t->rows) return store_read_rows(f->src, t, 0, n, w, err);
+    if (n == t->rows) return source_rows(f, t, 0, n, w, err);
     for (size_t i = 0; i < n; i++) {
         uint64_t row = (uint64_t)(((double)i + 0.5) * (double)t->rows / (double)n);
-        snug_err rc = store_read_rows(f->src, t, row, 1, w + i * t->cols, err);
+        snug_err rc = source_rows(f, t, row, 1, w + i * t->cols, err);
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
@@ -200,7 +200,7 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
         }
         list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
         list[k].encode_s = seconds / ((double)rows * (double)s->cols);
-        if (menu_is_copy(s, &list[k].comp)) list[k].rel_error = 0;
+        if (menu_is_copy(f, s, &list[k].comp)) list[k].rel_error = 0;
     }
     free(w);
     free(m.score);

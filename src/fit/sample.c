@@ -1,4 +1,4 @@
-/* Text for calibration without data: sampled from the model itself, temperature 1, fixed seed (as in "LLM-QAT" and later data-free
+/* Text for calibration without data: sampled from the model itself, temperature 1 unless told, fixed seed (as in "LLM-QAT" and later data-free
  * methods). Sequences grow in lockstep, GROUP at a time, from the model's first token (BOS), its end of text or a random token.
  *
  * Small models run as they are. Of a large one an 8-bit (very large: 4-bit) encoding is made and held in memory for the purpose;
@@ -197,9 +197,9 @@ static void close_sampler(sampler *s) {
 
 /* ---- sampling ---- */
 
-typedef struct pick_job { const float *logits; size_t n_vocab; rng *rng; int32_t *out; } pick_job;
+typedef struct pick_job { const float *logits; size_t n_vocab; double colder; rng *rng; int32_t *out; } pick_job; /* colder: 1 / temperature */
 
-/* One token from softmax(logits), by inversion of the cumulative sum in double. -1: the logits hold no distribution. */
+/* One token from softmax(logits / temperature), by inversion of the cumulative sum in double. -1: the logits hold no distribution. */
 static void pick(void *user, size_t begin, size_t end, int worker) {
     pick_job *j = user;
     for (size_t i = begin; i < end; i++) {
@@ -207,12 +207,12 @@ static void pick(void *user, size_t begin, size_t end, int worker) {
         float max = -INFINITY;
         for (size_t v = 0; v < j->n_vocab; v++) max = l[v] > max ? l[v] : max;
         double sum = 0, at = 0;
-        for (size_t v = 0; v < j->n_vocab; v++) sum += exp((double)(l[v] - max));
+        for (size_t v = 0; v < j->n_vocab; v++) sum += exp(j->colder * (double)(l[v] - max));
         double u = rng_uniform(&j->rng[i]) * sum;
         j->out[i] = -1;
         if (!(sum > 0) || !isfinite(sum)) continue;
         for (size_t v = 0; v < j->n_vocab; v++) {
-            double p = exp((double)(l[v] - max));
+            double p = exp(j->colder * (double)(l[v] - max));
             if (p > 0) j->out[i] = (int32_t)v; /* the last possible one, should rounding run past the end */
             at += p;
             if (at > u) break;
@@ -244,14 +244,14 @@ static snug_err step(const sampler *s, lane *l, const int32_t *token, uint32_t p
 }
 
 static uint32_t group_size(const fit_job *f, uint32_t group) {
-    return f->text.n_seq - group * GROUP < GROUP ? f->text.n_seq - group * GROUP : GROUP;
+    return f->text.n_self - group * GROUP < GROUP ? f->text.n_self - group * GROUP : GROUP;
 }
 
 /* Progress as far as the calling thread knows: its own group, and the groups that are whole; other processes are taken to be as far. */
 static snug_err report(sampler *s, uint32_t in_group, snug_error *err) {
     uint64_t here = (uint64_t)__atomic_load_n(&s->done, __ATOMIC_RELAXED) * GROUP * s->f->text.len + in_group;
     uint64_t tokens = (uint64_t)s->begun * GROUP * s->f->text.len + here * (uint64_t)cluster_size();
-    return meter_update(&s->f->meter, min_u64(tokens, (uint64_t)s->f->text.n_seq * s->f->text.len), NULL, err);
+    return meter_update(&s->f->meter, min_u64(tokens, (uint64_t)s->f->text.n_self * s->f->text.len), NULL, err);
 }
 
 static snug_err sample_group(sampler *s, lane *l, uint32_t group, bool reports, snug_error *err) {
@@ -267,7 +267,7 @@ static snug_err sample_group(sampler *s, lane *l, uint32_t group, bool reports, 
     }
     for (uint32_t p = 0; p + 1 < len && rc == SNUG_OK; p++) {
         rc = step(s, l, token, p, n, err);
-        pick_job j = {l->logits, f->src->cfg.n_vocab, r, next};
+        pick_job j = {l->logits, f->src->cfg.n_vocab, 1 / f->calib.temperature, r, next};
         if (rc == SNUG_OK) thread_for(s->packed ? f->threads : 1, n, 1, pick, &j);
         for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) {
             if (next[i] < 0) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: its logits are not numbers; calibrate with --calib none or a text", f->src->path);
@@ -312,7 +312,7 @@ static snug_err save_group(const fit_job *f, uint32_t group, uint32_t n, snug_er
 static snug_err sample_batch(sampler *s, uint32_t first, uint32_t n, snug_error *err) {
     snug_err rc = SNUG_OK;
     const fit_text *t = &s->f->text;
-    const size_t seq_bytes = t->len * sizeof *t->ids, n_seq = min_u64((uint64_t)n * GROUP, t->n_seq - first * GROUP);
+    const size_t seq_bytes = t->len * sizeof *t->ids, n_seq = min_u64((uint64_t)n * GROUP, t->n_self - first * GROUP);
     size_t begin, end;
     cluster_share(n, &begin, &end);
     s->begun = first;
@@ -335,7 +335,7 @@ static snug_err sample_batch(sampler *s, uint32_t first, uint32_t n, snug_error 
 
 snug_err sample_text(fit_job *f, snug_error *err) {
     sampler s = {.f = f};
-    uint32_t n_groups = (f->text.n_seq + GROUP - 1) / GROUP, first = 0;
+    uint32_t n_groups = (f->text.n_self + GROUP - 1) / GROUP, first = 0;
     while (first < n_groups && load_group(f, first, group_size(f, first))) first++;
     if (first == n_groups) return SNUG_OK;
     snug_err rc = open_sampler(&s, err);

@@ -347,6 +347,18 @@ static void calibration_file(void **state) {
     uint64_t file = fit_ok(p);
     p.calib = "none";
     assert_true(fit_ok(p) != file);
+    char mix[160];
+    snprintf(mix, sizeof mix, "self:0.8+%s", at("text.txt"));
+    p.calib = mix;
+    uint64_t mixed = fit_ok(p);
+    assert_true(mixed != file && fit_ok(p) == mixed);
+    static const char *const bad[] = {"self:", "self:hot", "self:9", "self:-1", "self:nan", "self:1x+text"};
+    for (int i = 0; i < 6; i++) {
+        p.calib = bad[i];
+        fit_fails(p, SNUG_ERR_ARG, "temperature");
+    }
+    p.calib = "self+/no/such/file";
+    fit_fails(p, SNUG_ERR_IO, "/no/such/file");
     f = fopen(at("text.txt"), "w");
     fputs("too short", f);
     fclose(f);

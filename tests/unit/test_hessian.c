@@ -147,6 +147,40 @@ static void test_ldlq_codecs(void **state) {
     }
 }
 
+/* Whatever the inputs are like, few or many, correlated or not: with feedback the loss of a matrix is not above that without. */
+static void test_ldlq_never_worse(void **state) {
+    static const char *const names[] = {"int2g32", "int3g64", "int5g128", "q2_k", "q3_k", "q4_k", "iq4_xs", "q4_0", "terng64", "sp16b3g64"};
+    rng r;
+    rng_seed(&r, 77, 0);
+    double worst = 0;
+    for (int k = 0; k < 150; k++) {
+        enum { ROWS = 16 };
+        const char *name = names[k % 10];
+        size_t cols = 8 + rng_below(&r, 200), n_tokens = 4 + rng_below(&r, 600);
+        float *x = activations(n_tokens, cols, 1000 + (uint64_t)k), *w = malloc(ROWS * cols * 4), *hat = malloc(ROWS * cols * 4), *rtn = malloc(ROWS * cols * 4), *diagonal = malloc(cols * 4);
+        float mix = k % 3 == 0 ? 0 : 1; /* a third of them: independent inputs */
+        for (size_t i = 0; i < n_tokens * cols; i++) x[i] = mix * x[i] + (mix > 0 ? 0 : rng_normal(&r));
+        for (size_t i = 0; i < ROWS * cols; i++) w[i] = rng_normal(&r) * (rng_below(&r, 50) ? 0.02f : 0.3f);
+        hessian_sum s = sums_of(x, n_tokens, cols, 1);
+        hessian h;
+        comp c;
+        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
+        assert_true(comp_parse(name, &c));
+        uint8_t *dst = malloc((size_t)c.term[0].codec->bytes(c.term[0].params, ROWS, cols));
+        assert_int_equal(solve_rtn(c.term[0].codec, c.term[0].params, w, cols, ROWS, cols, diagonal, SNUG_EFFORT_NORMAL, dst, rtn, NULL), SNUG_OK);
+        assert_int_equal(solve_ldlq(WT_ROWS, c.term[0].codec, c.term[0].params, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
+        double ratio = total_loss(&h, w, hat, ROWS) / total_loss(&h, w, rtn, ROWS);
+        if (ratio > worst) worst = ratio;
+        if (ratio > 1) print_message("%s, %zu inputs, %zu tokens: %.4f of the loss without feedback\n", name, cols, n_tokens, ratio);
+        hessian_close(&h);
+        hessian_sum_close(&s);
+        free(x), free(w), free(hat), free(rtn), free(diagonal), free(dst);
+    }
+    print_message("largest share of the loss without feedback: %.4f\n", worst);
+    assert_true(worst <= 1);
+}
+
 /* One row, one scale, few columns: the exact minimum over all codes is at most a little below what feedback and sweeps find. */
 static void test_ldlq_brute(void **state) {
     enum { N = 32, FREE = 5, T = 400 };
@@ -195,6 +229,7 @@ int main(void) {
         cmocka_unit_test(test_factor_hard),
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_ldlq_codecs),
+        cmocka_unit_test(test_ldlq_never_worse),
         cmocka_unit_test(test_ldlq_brute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,8 +7,7 @@ static const char *const unlisted[] = {
     "sp16b4g64",    "sp20b2g64",    "sp20b3g64",    "sp20b4g64",    "sp24b2g64",    "sp24b3g64",    "sp24b4g64",    "sp16b3g32",
     "sp16b3g128",   "sp20b5g128",   "sp16b5g64",    "sp16b6g32",    "sp16b8g64",    "sp2of4b2g64",  "sp2of4b3g32",  "sp2of4b3g64",
     "sp2of4b3g128", "sp2of4b4g64",  "sp2of4b5g64",  "sp2of4b6g64",  "sp2of4b8g64",  "sp3of4b2g64",  "sp3of4b3g64",  "sp3of4b4g64",  "sp3of4b5g32",
-    "sp3of4b6g128", "sp3of4b8g64",  "tern34g32",    "tern34g64",    "tern34g128",
-    "terng32",      "terng64",      "terng128",     "out1",         "out10",        "out100",
+    "sp3of4b6g128", "sp3of4b8g64",  "out1",         "out10",        "out100",
 };
 enum { N_UNLISTED = sizeof unlisted / sizeof *unlisted };
 #endif

@@ -1,0 +1,223 @@
+/* The model that is fitted: the source's, with the channels between its matrices balanced.
+ *
+ * Where y = B (A x) with nothing but scale-invariant arithmetic between, channel j of A may shrink by 2^k while column j of B grows by
+ * 2^k: the function keeps every bit (powers of two), but codes with shared scales get columns that deserve the same precision. With D_j what
+ * an error in column j costs and m_j the mean square of its weights, a scale shared by columns is used best when s_j^4 is
+ * proportional to D_j / m_j: it minimises (sum D_j / s_j^2) (sum s_j^2 m_j), by Cauchy and Schwarz. (AWQ searches for such scales; this
+ * is their optimum for a common step.)
+ *
+ *     norm gain / s   ->  columns of q k v;  gate up;  an untied head
+ *     rows of v / s   ->  columns of o, the same for all query heads of a group
+ *     rows of up / s  ->  columns of down
+ *
+ * Nothing of it shows in the artifact: the scales are folded. Only float sources are balanced; encoded ones are copied as they are. */
+#include "fit/forward.h"
+
+#include "base/err.h"
+#include "base/f16.h"
+#include "base/thread.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_EXPONENT = 12, SAMPLE_ROWS = 128 };
+
+/* ---- what balance a tensor takes part in ---- */
+
+static const int8_t *balance_of(const fit_job *f, int layer, graph_edge e) {
+    size_t l = e == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)layer;
+    return f->edge && f->balanced && e != EDGE_COUNT && (e == EDGE_HEAD_IN || layer >= 0) ? f->edge[l * EDGE_COUNT + e].exponent : NULL;
+}
+
+/* Exponents that a tensor's columns grow by. */
+static const int8_t *grows(const fit_job *f, const store_tensor *t) {
+    return (int)t->role < (int)ROLE_MATRICES && t->role != ROLE_EMBD ? balance_of(f, t->layer, role_edge(t->role)) : NULL;
+}
+
+/* Exponents that a tensor's rows (a vector's columns) shrink by; *per_group: they are counted per query head, of which several share a row. */
+static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *per_group) {
+    *per_group = t->role == ROLE_V || t->role == ROLE_V_BIAS;
+    switch (t->role) {
+    case ROLE_ATTN_NORM: return balance_of(f, t->layer, EDGE_ATTN_IN);
+    case ROLE_FFN_NORM: return balance_of(f, t->layer, EDGE_FFN_IN);
+    case ROLE_OUT_NORM: return balance_of(f, -1, EDGE_HEAD_IN);
+    case ROLE_UP: return balance_of(f, t->layer, EDGE_FFN_MID);
+    case ROLE_V: case ROLE_V_BIAS: return balance_of(f, t->layer, EDGE_ATTN_OUT);
+    default: return NULL;
+    }
+}
+
+/* Row i of v is what the first query head of its group multiplies. */
+static size_t first_of_group(const config *c, size_t i) {
+    size_t heads = c->n_heads / c->n_kv_heads;
+    return i / c->head_dim * heads * c->head_dim + i % c->head_dim;
+}
+
+static int row_exponent(const fit_job *f, const int8_t *shrink, bool per_group, size_t row) {
+    return shrink ? -shrink[per_group ? first_of_group(&f->src->cfg, row) : row] : 0;
+}
+
+bool source_is_balanced(const fit_job *f, const store_tensor *t) {
+    bool per_group;
+    return grows(f, t) || shrinks(f, t, &per_group);
+}
+
+/* ---- reading ---- */
+
+static void balance_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *w) {
+    bool per_group, vector = (int)t->role >= (int)ROLE_MATRICES;
+    const int8_t *grow = grows(f, t), *shrink = shrinks(f, t, &per_group);
+    if (!grow && !shrink) return;
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < t->cols; c++) {
+            int e = (grow ? grow[c] : 0) + row_exponent(f, shrink, per_group, vector ? c : row0 + r);
+            w[r * t->cols + c] *= f32_from_bits((uint32_t)(127 + e) << 23); /* 2^e, |e| <= 2 MAX_EXPONENT */
+        }
+}
+
+snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err) {
+    snug_err rc = store_read_rows(f->src, t, row0, n, dst, err);
+    if (rc == SNUG_OK) balance_rows(f, t, row0, n, dst);
+    return rc;
+}
+
+typedef struct balance_job { const fit_job *f; const store_tensor *t; const weight *w; float *out; uint16_t *bf16; } balance_job;
+
+static void balance_tile(void *user, size_t begin, size_t end, int worker) {
+    const balance_job *j = user;
+    const size_t cols = j->t->cols;
+    for (size_t r = begin; r < end; r++) {
+        float *row = j->out + (j->bf16 ? (size_t)worker : r) * cols;
+        weight_decode(j->w, r, 1, row, cols);
+        balance_rows(j->f, j->t, r, 1, row); /* where rows are permuted (q, k) they have no exponents of their own */
+        for (size_t c = 0; j->bf16 && c < cols; c++) j->bf16[r * cols + c] = f32_to_bf16(row[c]);
+    }
+}
+
+/* A matrix as the layer holds it. bf16 stays bf16, in its place; others become f32. */
+static snug_err balance_matrix(const fit_job *f, const store_tensor *t, arena *mem, weight *w, snug_error *err) {
+    const bool bf16 = t->term[0].codec->ggml_type == GGML_BF16;
+    const uint64_t floats = (bf16 ? (uint64_t)f->threads : t->rows) * t->cols;
+    balance_job j = {.f = f, .t = t, .w = w, .out = arena_alloc(mem, floats * sizeof(float)), .bf16 = bf16 ? (uint16_t *)(uintptr_t)w->term[0].wt.data : NULL};
+    if (!j.out) return err_nomem(err, floats * sizeof(float));
+    thread_for(f->threads, t->rows, 16, balance_tile, &j);
+    if (!bf16) {
+        weight out = {.rows = t->rows, .cols = t->cols, .n_terms = 1};
+        out.term[0].wt = (wt){.codec = codec_by_ggml_type(GGML_F32), .rows = t->rows, .cols = t->cols, .data = (const uint8_t *)j.out, .bytes = floats * sizeof(float)};
+        *w = out;
+    }
+    return SNUG_OK;
+}
+
+snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = layer_read(f->src, layer, mem, out, err);
+    for (size_t i = 0; i < f->src->n_tensors && rc == SNUG_OK; i++) {
+        const store_tensor *t = &f->src->tensors[i];
+        if (t->layer != layer || !source_is_balanced(f, t)) continue;
+        if ((int)t->role < (int)ROLE_MATRICES) rc = balance_matrix(f, t, mem, &out->w[t->role], err);
+        else {
+            float *v = arena_alloc(mem, t->cols * sizeof *v);
+            if (!v) return err_nomem(err, t->cols * sizeof *v);
+            memcpy(v, out->vec[t->role], t->cols * sizeof *v);
+            balance_rows(f, t, 0, 1, v);
+            out->vec[t->role] = v;
+        }
+    }
+    return rc;
+}
+
+/* ---- choosing ---- */
+
+static bool is_float_source(const store_tensor *t) {
+    int type = t->n_terms == 1 ? t->term[0].codec->ggml_type : -1;
+    return type == GGML_F32 || type == GGML_BF16 || type == GGML_F16;
+}
+
+/* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? */
+static bool can_balance(const fit_job *f, int layer, graph_edge e) {
+    static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM};
+    const int l = e == EDGE_HEAD_IN ? -1 : layer;
+    const store_tensor *from = store_find(f->src, feeds[e], l);
+    if (!from || !is_float_source(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
+    for (size_t i = 0; i < f->n; i++) {
+        const store_tensor *t = f->tensor[i].t;
+        if (f->tensor[i].matrix && t->layer == l && role_edge(t->role) == e && !is_float_source(t)) return false;
+    }
+    return true;
+}
+
+/* m (cols): sums of squares of each column over a spread of rows of all matrices that read the edge. */
+static snug_err column_squares(const fit_job *f, int layer, graph_edge e, double *m, snug_error *err) {
+    const int l = e == EDGE_HEAD_IN ? -1 : layer;
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        const store_tensor *t = f->tensor[i].t;
+        if (!f->tensor[i].matrix || t->layer != l || role_edge(t->role) != e) continue;
+        size_t n = t->rows < SAMPLE_ROWS ? t->rows : SAMPLE_ROWS;
+        float *w = malloc(t->cols * sizeof *w);
+        if (!w) rc = err_nomem(err, t->cols * sizeof *w);
+        for (size_t r = 0; r < n && rc == SNUG_OK; r++) {
+            rc = store_read_rows(f->src, t, r * t->rows / n, 1, w, err);
+            for (size_t c = 0; c < t->cols; c++) m[c] += (double)w[c] * w[c];
+        }
+        free(w);
+    }
+    return rc;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* log2 of the best scales beside their median, in whole steps: channels within a factor of two of it stay, so do those without weights or
+ * activations. (Moving the others by the nearest power makes 2 and 3 bits worse on models without outliers.) */
+static snug_err choose_exponents(const config *c, const fit_edge *edge, const double *squares, graph_edge e, size_t cols, int8_t *out, snug_error *err) {
+    const size_t share = e == EDGE_ATTN_OUT ? c->n_heads / c->n_kv_heads : 1; /* query heads that one row of v feeds */
+    double *want = calloc(2 * cols, sizeof *want), *sorted = want + cols;
+    if (!want) return err_nomem(err, 2 * cols * sizeof *want);
+    size_t n = 0;
+    for (size_t j = 0; j < cols; j++) {
+        double d = 0, m = 0;
+        size_t first = share > 1 ? j / c->head_dim / share * share * c->head_dim + j % c->head_dim : j;
+        for (size_t k = 0; k < share; k++) {
+            d += edge->left[first + k * c->head_dim];
+            m += squares[first + k * c->head_dim];
+        }
+        want[j] = d > 0 && m > 0 ? log2(d / m) / 4 : NAN;
+        if (!isnan(want[j])) sorted[n++] = want[j];
+    }
+    qsort(sorted, n, sizeof *sorted, compare);
+    for (size_t j = 0; j < cols; j++) {
+        double k = n && !isnan(want[j]) ? trunc(want[j] - sorted[n / 2]) : 0;
+        out[j] = (int8_t)fmin(fmax(k, -MAX_EXPONENT), MAX_EXPONENT);
+    }
+    free(want);
+    return SNUG_OK;
+}
+
+snug_err source_balance(fit_job *f, snug_error *err) {
+    const config *c = &f->src->cfg;
+    for (int l = 0; f->feedback && l <= (int)c->n_layers; l++)
+        for (int e = 0; e < EDGE_COUNT; e++) {
+            fit_edge *edge = &f->edge[(size_t)l * EDGE_COUNT + (size_t)e];
+            if (!edge->square || !edge->left || !can_balance(f, l, (graph_edge)e)) continue;
+            const size_t cols = edge_cols(c, (graph_edge)e);
+            int8_t *k = arena_calloc(&f->mem, cols, sizeof *k);
+            double *squares = calloc(cols, sizeof *squares);
+            snug_err rc = k && squares ? column_squares(f, l, (graph_edge)e, squares, err) : err_nomem(err, cols * sizeof *squares);
+            if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, (graph_edge)e, cols, k, err);
+            free(squares);
+            if (rc != SNUG_OK) return rc;
+            bool any = false;
+            for (size_t j = 0; j < cols; j++) {
+                any |= k[j] != 0;
+                edge->square[j] = ldexp(edge->square[j], -2 * k[j]);
+                edge->left[j] = ldexp(edge->left[j], -2 * k[j]);
+            }
+            edge->exponent = any ? k : NULL;
+        }
+    f->balanced = f->feedback;
+    return SNUG_OK;
+}
