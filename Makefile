@@ -6,10 +6,11 @@ JOBS       ?= $(shell nproc 2>/dev/null || echo 2)
 SNUG        = $(BUILD)/snug
 ASAN_BUILD  = $(BUILD)-asan
 TSAN_BUILD  = $(BUILD)-tsan
+MPI_BUILD   = $(BUILD)-mpi
 NEON_BUILD  = $(BUILD)-neon
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test-deps configure lib demo test test-build asan tsan neon install examples bench clean
+.PHONY: all help deps test-deps configure lib demo test test-build asan tsan mpi neon install examples bench clean
 
 all: configure ## build the program (build/snug) and the library
 	@cmake --build $(BUILD) -j $(JOBS) --target snug_cli snug
@@ -55,6 +56,12 @@ tsan: ## run what has threads under ThreadSanitizer, in build-tsan (installs cla
 	@cmake --build $(TSAN_BUILD) -j $(JOBS)
 	@tests/tsan/run.sh $(TSAN_BUILD)
 
+mpi: ## build with MPI and test that several processes share a fit, in build-mpi (installs OpenMPI)
+	@tools/debian-packages.sh mpi
+	@cmake -S . -B $(MPI_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DSNUG_MPI=ON $(CMAKE_ARGS)
+	@cmake --build $(MPI_BUILD) -j $(JOBS) --target snug_cli
+	@cd $(MPI_BUILD) && ctest --output-on-failure -R '^cli_mpi$$' $(CTEST_ARGS)
+
 neon: ## check the NEON kernels against the reference under qemu, in build-neon (installs an AArch64 compiler and qemu-user)
 	@tools/debian-packages.sh neon
 	@cmake -S tests/neon -B $(NEON_BUILD) -G Ninja -DCMAKE_TOOLCHAIN_FILE=$(abspath cmake/aarch64-linux-gnu.cmake)
@@ -68,4 +75,4 @@ install: all examples ## install into PREFIX (default /usr/local); DESTDIR is ho
 	@cmake --install $(BUILD)
 
 clean: ## remove the build folders
-	@rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(NEON_BUILD)
+	@rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(MPI_BUILD) $(NEON_BUILD)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the house's shape: which room may include which, that cli/ and examples/ see the public header alone, and that libsnug
-exports names that begin with snug_ and no others.
+"""Holds the house's shape: which room may include which, that OpenMP and MPI stand in one file each, that cli/ and examples/ see the
+public header alone, and that libsnug exports names that begin with snug_ and no others.
 
 Usage: rooms_check.py SOURCE-FOLDER [LIBSNUG]      (libsnug.a or libsnug.so)
 """
@@ -28,6 +28,8 @@ ROOMS = {
 }
 # base holds the pieces that everything may use; format knows ggml's type numbers, which codecs name.
 
+ONLY_IN = {"omp.h": "base/thread.c", "mpi.h": "base/cluster.c"}
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 
 
@@ -52,6 +54,8 @@ def check_src(src):
             faults.append(f"{path}: '{room}' is no room; name it in tests/rooms_check.py")
             continue
         for number, kind, name in includes(path):
+            if ONLY_IN.get(name, path.relative_to(src).as_posix()) != path.relative_to(src).as_posix():
+                faults.append(f"{path}:{number}: <{name}> is {ONLY_IN[name]}'s alone")
             if kind == "<" or name == "snug.h":
                 continue
             if (src / name).exists():

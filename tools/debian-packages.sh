@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a build (or the tests) need and that are missing. Does nothing when all are there, and only
-# names what is needed where there is no dpkg. Usage: tools/debian-packages.sh build|test|tsan|neon
+# names what is needed where there is no dpkg. Usage: tools/debian-packages.sh build|test|tsan|mpi|neon
 set -eu
 build="cmake ninja-build gcc libc6-dev pkg-config libjansson-dev libpcre2-dev libxxhash-dev libzstd-dev libopenblas-dev
        liblapacke-dev libutf8proc-dev libcmocka-dev"
@@ -9,8 +9,9 @@ case "${1:-}" in
 build) wanted=$build ;;
 test) wanted=$test ;;
 tsan) wanted="$build clang libomp-14-dev" ;;
+mpi) wanted="$build libopenmpi-dev openmpi-bin python3" ;;
 neon) wanted="cmake ninja-build gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
-*) echo "usage: $0 build|test|tsan|neon" >&2; exit 2 ;;
+*) echo "usage: $0 build|test|tsan|mpi|neon" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then

@@ -11,7 +11,8 @@ import harness
 from harness import FAILED, OK, USAGE, Result, Skip
 
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"] + (["--allow-run-as-root"] if os.geteuid() == 0 else [])
-FIT = ["--ratio", "60%", "--calib", "self", "--threads", "1"] # error feedback, sensitivities, menus: all that is shared
+# Error feedback, sensitivities, menus: all that is shared.
+FIT = ["--ratio", "60%", "--calib", "self", "--threads", "1", "--pin", "blk.1.ffn_down.weight=int3g32+lowrank4"]
 made = {}
 
 
@@ -70,7 +71,7 @@ def test_same_bytes(t):
 
 
 def test_same_bytes_of_sums(t):
-    """Compositions and other codecs, without statistics; what each process adds to its part of a window, and to a plan alone."""
+    """Sums of terms and other codecs, without statistics; and the plan."""
     needs_mpi(t)
     options = ["--effort", "quick", "--calib", "none", "--pin", "*.ffn_down.weight=int2g64+lowrank8", "--pin", "blk.0.attn_q.weight=q4_k", "--ratio", "60%"]
     plans = []
