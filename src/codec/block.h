@@ -31,6 +31,7 @@ typedef struct block_format {
     bool has_min;
     int lo, hi;           /* range of q                                        */
     const int8_t *table;  /* q is one of these 16 ascending values; or NULL    */
+    int16_t ls_lo, ls_hi, lm_hi; /* ranges of the sub-scales and, from 0, sub-minima; 0 and 0: d alone is the scale */
     void (*fit)(const block_in *in, block_scales *out); /* chooses the stored scales */
     /* The f32 scale and offset of each group, exactly as unpack computes them. */
     void (*expand)(const block_scales *sc, float *s, float *m);
@@ -62,6 +63,8 @@ size_t block_enc_bytes(const block_format *f, size_t n_rows, size_t cols);
 void block_enc_init(void *enc, const block_format *f, size_t n_rows, size_t cols, int effort);
 void block_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a);
 void block_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
+size_t block_neighbour(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales);
+void block_rescale(void *enc, size_t row, size_t col, uint32_t scales);
 void block_pack(const void *enc, uint8_t *dst);
 bool block_menu(uint32_t i, codec_params *out); /* one entry without parameters */
 bool block_params_ok(codec_params p);
@@ -89,11 +92,13 @@ static inline float block_f16(float d, float unit) { return f16_to_f32(block_f16
     static void stem##_enc_init(void *enc, codec_params p, size_t rows, size_t cols, int effort) {                       \
         block_enc_init(enc, &stem##_format, rows, cols, effort);                                                         \
     }                                                                                                                    \
+    static uint16_t stem##_scale_cols(codec_params p) { return stem##_format.group; }                                    \
     const snug_codec codec_##stem = {                                                                                    \
         .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = cols_,               \
         .act = CODEC_ACT_Q8, .caps = CODEC_GGUF_NATIVE, .ggml_type = ggml_, .impl = &stem##_format,                      \
         .menu = block_menu, .params_ok = block_params_ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes,          \
         .group_cols = stem##_group_cols, .enc_init = stem##_enc_init, .group = block_group, .round = block_round,        \
+        .scale_cols = stem##_scale_cols, .neighbour = block_neighbour, .rescale = block_rescale,                         \
         .pack = block_pack, .decode = block_decode, .decode_add = block_decode_add,                    \
         .panel_bytes = block_panel_bytes, .relay = block_relay, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,        \
     }

@@ -141,6 +141,47 @@ void block_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, f
     }
 }
 
+/* Of the k-th neighbour: one step up or down for ls, for lm, for both; or for d by some hundredths. False: out of range. */
+static bool step_scales(const block_format *f, block_scales *sc, size_t j, int k) {
+    static const int8_t step[CODEC_NEIGHBOURS][2] = {{1, 0}, {-1, 0}, {0, 1}, {0, -1}, {1, 1}, {-1, -1}, {1, -1}, {-1, 1}};
+    static const int8_t ulps[CODEC_NEIGHBOURS] = {8, -8, 24, -24, 64, -64, 120, -120};
+    if (f->ls_hi == 0) { /* d's 10 bits of mantissa: a hundredth is about 14 units */
+        const int d = (sc->d & 0x7fff) + ulps[k];
+        sc->d = (uint16_t)((sc->d & 0x8000) | d);
+        return d > 0 && d < 0x7c00;
+    }
+    if (f->lm_hi == 0 && step[k][1] != 0) return false;
+    const int ls = (f->ls_lo < 0 ? (int8_t)sc->ls[j] : sc->ls[j]) + step[k][0], lm = sc->lm[j] + step[k][1];
+    sc->ls[j] = (uint8_t)ls;
+    sc->lm[j] = (uint8_t)lm;
+    return ls >= f->ls_lo && ls <= f->ls_hi && lm >= 0 && lm <= f->lm_hi;
+}
+
+size_t block_neighbour(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales) {
+    const block_enc *e = enc;
+    const block_format *f = e->f;
+    const size_t j = col % f->cols / f->group, n = e->cols - col < f->group ? e->cols - col : f->group;
+    const int8_t *q = e->q + row * e->n_blocks * f->cols + col;
+    float s[BLOCK_MAX / 16], m[BLOCK_MAX / 16];
+    block_scales sc = e->sc[row * e->n_blocks + col / f->cols];
+    if (!step_scales(f, &sc, j, k)) return 0;
+    f->expand(&sc, s, m);
+    for (size_t i = 0; i < n; i++) w_hat[i] = f->has_min ? s[j] * (float)q[i] + m[j] : s[j] * (float)q[i];
+    *scales = (uint32_t)sc.d << 16 | (uint32_t)sc.lm[j] << 8 | sc.ls[j];
+    return n;
+}
+
+void block_rescale(void *enc, size_t row, size_t col, uint32_t scales) {
+    block_enc *e = enc;
+    const block_format *f = e->f;
+    const size_t j = col % f->cols / f->group, block = row * e->n_blocks + col / f->cols, per_block = f->cols / f->group;
+    block_scales *sc = &e->sc[block];
+    sc->d = (uint16_t)(scales >> 16);
+    sc->lm[j] = (uint8_t)(scales >> 8);
+    sc->ls[j] = (uint8_t)scales;
+    f->expand(sc, e->s + block * per_block, e->m + block * per_block);
+}
+
 void block_pack(const void *enc, uint8_t *dst) {
     const block_enc *e = enc;
     const block_format *f = e->f;

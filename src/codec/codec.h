@@ -26,6 +26,8 @@ typedef struct act {
     kern_q8 q8;                                                /* q8.q NULL: not available; q8.ld = cols_padded           */
 } act;
 
+enum { CODEC_NEIGHBOURS = 8 }; /* scales that `neighbour` offers beside a group's own */
+
 /* How a payload's rows stand: one after the other, as encoders pack them and GGUF has them; or interleaved in panels of 16 (kern/panel.h),
  * as they are multiplied and snug files have them, with the rows that do not fill a panel one after the other behind the last.
  * Either way as many bytes. Codecs without panels know rows only. */
@@ -85,6 +87,12 @@ struct snug_codec {
     /* The same for w and w_hat; col0 and n multiples of tile_cols (n may be short at the end). w_hat may be NULL; it is what
      * `decode` will give, bit for bit. */
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
+    /* Other scales for codes that stay, for solvers that know better than the columns' importances; NULL: none. The group that begins at
+     * column col (a multiple of scale_cols) of a row, under the k-th of its neighbouring scales (k < CODEC_NEIGHBOURS): what it would decode
+     * to in w_hat, and in *scales what `rescale` takes to make it so. Returns the group's columns; 0: there is no such neighbour. */
+    uint16_t (*scale_cols)(codec_params p);
+    size_t (*neighbour)(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales);
+    void (*rescale)(void *enc, size_t row, size_t col, uint32_t scales);
     void (*pack)(const void *enc, uint8_t *dst); /* bytes(p, n_rows, cols) bytes */
 
     /* Reading. `check` sees parameters and shape, after wt_open compared the size (NULL: nothing more to check). Payloads are

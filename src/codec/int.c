@@ -215,9 +215,33 @@ static void pack(const void *enc, uint8_t *dst) {
     }
 }
 
+static uint16_t scale_cols(codec_params p) { return p.group; }
+
+static float scale_of(const int_enc *e, size_t row, uint8_t meta) { return bf16_to_f32(e->d[row]) * kern_int_scale[meta >> 3]; }
+
+static size_t neighbour(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales) {
+    static const int8_t step[CODEC_NEIGHBOURS][2] = {{1, 0}, {-1, 0}, {0, 1}, {0, -1}, {1, 1}, {-1, -1}, {1, -1}, {-1, 1}};
+    const int_enc *e = enc;
+    const uint8_t meta = e->meta[row * e->n_groups + col / e->p.group];
+    const int at = (meta >> 3) + step[k][0], z = (meta & 7) + step[k][1];
+    const size_t n = e->cols - col < e->p.group ? e->cols - col : e->p.group;
+    if (meta >> 3 == N_E || at < 0 || at >= N_E || z < 0 || z >= N_Z) return 0;
+    const float s = scale_of(e, row, (uint8_t)(at << 3)), m = s * z_offset(z, e->p.bits);
+    const int8_t *q = e->q + row * e->n_chunks * 32 + col;
+    for (size_t i = 0; i < n; i++) w_hat[i] = s * (float)q[i] + m;
+    *scales = (uint32_t)(at << 3 | z);
+    return n;
+}
+
+static void rescale(void *enc, size_t row, size_t col, uint32_t scales) {
+    int_enc *e = enc;
+    e->meta[row * e->n_groups + col / e->p.group] = (uint8_t)scales;
+}
+
 const snug_codec codec_int = {
     .family = "int", .id = CODEC_ID_INT, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1,
     .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = enc_bytes, .group_cols = group_cols, .enc_init = enc_init,
-    .begin = begin, .group = group, .round = round_cols, .pack = pack,
+    .begin = begin, .group = group, .round = round_cols,
+    .scale_cols = scale_cols, .neighbour = neighbour, .rescale = rescale, .pack = pack,
     .decode = block_decode, .decode_add = block_decode_add, .panel_bytes = block_panel_bytes, .relay = block_relay, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,
 };

@@ -52,7 +52,7 @@ static void iq4_xs_pack(const int8_t *q, const block_scales *sc, uint8_t *dst) {
 
 static const block_format iq4_nl_format = {.kern = KERN_IQ4_NL, .cols = 32, .bytes = IQ4_NL_BYTES, .group = 32,
                                            .table = kern_iq4_values, .fit = iq4_nl_fit, .expand = expand_nl, .pack = iq4_nl_pack};
-static const block_format iq4_xs_format = {.kern = KERN_IQ4_XS, .cols = 256, .bytes = IQ4_XS_BYTES, .group = 32,
+static const block_format iq4_xs_format = {.kern = KERN_IQ4_XS, .cols = 256, .bytes = IQ4_XS_BYTES, .group = 32, .ls_lo = -32, .ls_hi = 31,
                                            .table = kern_iq4_values, .fit = iq4_xs_fit, .expand = expand_xs, .pack = iq4_xs_pack};
 
 BLOCK_CODEC(iq4_nl, "iq4_nl", CODEC_ID_IQ4_NL, CODEC_GGML_IQ4_NL, 32);

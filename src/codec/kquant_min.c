@@ -66,11 +66,11 @@ static void q5_k_pack(const int8_t *q, const block_scales *sc, uint8_t *dst) {
     }
 }
 
-static const block_format q2_k_format = {.kern = KERN_Q2_K, .cols = 256, .bytes = Q2_K_BYTES, .group = 16, .has_min = true,
+static const block_format q2_k_format = {.kern = KERN_Q2_K, .cols = 256, .bytes = Q2_K_BYTES, .group = 16, .ls_hi = 15, .lm_hi = 15, .has_min = true,
                                          .lo = 0, .hi = 3, .fit = q2_k_fit, .expand = expand16, .pack = q2_k_pack};
-static const block_format q4_k_format = {.kern = KERN_Q4_K, .cols = 256, .bytes = Q4_K_BYTES, .group = 32, .has_min = true,
+static const block_format q4_k_format = {.kern = KERN_Q4_K, .cols = 256, .bytes = Q4_K_BYTES, .group = 32, .ls_hi = 63, .lm_hi = 63, .has_min = true,
                                          .lo = 0, .hi = 15, .fit = q4_k_fit, .expand = expand8, .pack = q4_k_pack};
-static const block_format q5_k_format = {.kern = KERN_Q5_K, .cols = 256, .bytes = Q5_K_BYTES, .group = 32, .has_min = true,
+static const block_format q5_k_format = {.kern = KERN_Q5_K, .cols = 256, .bytes = Q5_K_BYTES, .group = 32, .ls_hi = 63, .lm_hi = 63, .has_min = true,
                                          .lo = 0, .hi = 31, .fit = q5_k_fit, .expand = expand8, .pack = q5_k_pack};
 
 BLOCK_CODEC(q2_k, "q2_k", CODEC_ID_Q2_K, CODEC_GGML_Q2_K, 256);

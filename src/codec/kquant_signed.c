@@ -44,9 +44,9 @@ static void q6_k_pack(const int8_t *q, const block_scales *sc, uint8_t *dst) {
     write_u16(dst + Q6_K_D, sc->d);
 }
 
-static const block_format q3_k_format = {.kern = KERN_Q3_K, .cols = 256, .bytes = Q3_K_BYTES, .group = 16, .lo = -4, .hi = 3,
+static const block_format q3_k_format = {.kern = KERN_Q3_K, .cols = 256, .bytes = Q3_K_BYTES, .group = 16, .ls_lo = -32, .ls_hi = 31, .lo = -4, .hi = 3,
                                          .fit = q3_k_fit, .expand = expand, .pack = q3_k_pack};
-static const block_format q6_k_format = {.kern = KERN_Q6_K, .cols = 256, .bytes = Q6_K_BYTES, .group = 16, .lo = -32, .hi = 31,
+static const block_format q6_k_format = {.kern = KERN_Q6_K, .cols = 256, .bytes = Q6_K_BYTES, .group = 16, .ls_lo = -128, .ls_hi = 127, .lo = -32, .hi = 31,
                                          .fit = q6_k_fit, .expand = expand, .pack = q6_k_pack};
 
 BLOCK_CODEC(q3_k, "q3_k", CODEC_ID_Q3_K, CODEC_GGML_Q3_K, 256);

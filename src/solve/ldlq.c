@@ -17,6 +17,7 @@
 #include "linalg/linalg.h"
 #include "solve/internal.h"
 
+enum { MAX_MOVES = 3 };
 enum { SUB_ROWS = 64, BLOCK = 128, STEP = 32 }; /* columns that are taken up together; ... and between feedback to the rest of those */
 
 typedef struct panel {
@@ -90,11 +91,59 @@ static void gradient(const panel *q, size_t c, size_t n) {
         linalg_gemm(false, false, q->n_rows, n, q->cols - below, 1, q->e + below, q->cols, m + below * ldh + c, ldh, 1, q->t, q->width);
 }
 
+/* v H v^T - 2 v t for a change v of n columns from k on of a row: of the row's loss. */
+static double gain(const panel *q, const float *t, size_t k, size_t n, const float *v) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float *row = q->block + (k + i) * BLOCK + k;
+        float part = 0;
+        for (size_t j = 0; j < n; j++) part += row[j] * v[j];
+        sum += (double)v[i] * (part - 2 * t[k + i]);
+    }
+    return sum;
+}
+
+/* The row's columns from k of the block at c on become w_hat: new codes or scales. */
+static void change(const panel *q, size_t r, size_t c, size_t k, size_t n, size_t block, const float *v, const float *w_hat) {
+    float *t = q->t + r * q->width;
+    for (size_t i = 0; i < n; i++) {
+        const float *row = q->block + (k + i) * BLOCK;
+        q->hat[r * q->cols + c + k + i] = w_hat[i];
+        q->e[r * q->cols + c + k + i] = q->w[r * q->ldw + c + k + i] - q->hat[r * q->cols + c + k + i];
+        for (size_t j = 0; j < block; j++) t[j] -= v[i] * row[j];
+    }
+}
+
+/* Scales of the block's groups move to a neighbour while that lowers the loss with the codes as they are. */
+static void rescale(const panel *q, size_t c, size_t n) {
+    const size_t width = q->codec->scale_cols(q->p);
+    float w_hat[CODEC_NEIGHBOURS][BLOCK], v[CODEC_NEIGHBOURS][BLOCK];
+    uint32_t scales[CODEC_NEIGHBOURS];
+    for (size_t r = 0; r < q->n_rows; r++)
+        for (size_t k = 0; k < n; k += width)
+            for (int moves = 0; moves < MAX_MOVES; moves++) {
+                double best = 0;
+                int at = -1;
+                size_t m = 0;
+                for (int i = 0; i < CODEC_NEIGHBOURS; i++) {
+                    const size_t len = q->codec->neighbour(q->enc, r, c + k, i, w_hat[i], &scales[i]);
+                    if (len == 0) continue;
+                    for (size_t j = 0; j < len; j++) v[i][j] = w_hat[i][j] - q->hat[r * q->cols + c + k + j];
+                    const double now = gain(q, q->t + r * q->width, k, len, v[i]);
+                    if (now < best) best = now, at = i, m = len;
+                }
+                if (at < 0) break;
+                q->codec->rescale(q->enc, r, c + k, scales[at]);
+                change(q, r, c, k, m, n, v[at], w_hat[at]);
+            }
+}
+
 /* One sweep of coordinate descent over tiles of one column. */
 static void sweep(const panel *q, float *want, float *got) {
     for (size_t c = 0; c < q->cols; c += BLOCK) {
         size_t n = q->cols - c < BLOCK ? q->cols - c : BLOCK;
         gradient(q, c, n);
+        if (q->codec->neighbour) rescale(q, c, n);
         for (size_t k = 0; k < n; k++) {
             const float hkk = q->block[k * BLOCK + k], *row = q->block + k * BLOCK;
             for (size_t r = 0; r < q->n_rows; r++)
