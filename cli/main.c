@@ -84,7 +84,8 @@ static int dispatch(int argc, char **argv) {
     return unknown_command(word);
 }
 
-/* Of the processes that mpirun started, number 0 speaks and its exit code is the program's; the others share the work of a fit in silence. */
+/* Of the processes that mpirun started, number 0 speaks and its exit code is the program's; the others share the work of a fit in
+ * silence. */
 int main(int argc, char **argv) {
     set_up_threads(argv);
     if (snug_process() == 0) return dispatch(argc, argv);

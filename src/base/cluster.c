@@ -84,7 +84,7 @@ static snug_err agree(call c, uint64_t value, snug_err rc, snug_error *err) {
     MPI_Allreduce(mine, all, 3, MPI_INT64_T, MPI_MAX, cluster.comm);
     if (all[0]) return take_failure(cluster.size - (int)all[0], rc, err);
     if (all[1] == -all[2]) return SNUG_OK;
-    err_set(&cluster.failure, SNUG_ERR_MISMATCH, "the processes came to different results: they need the same program and CPUs of one kind");
+    err_set(&cluster.failure, SNUG_ERR_MISMATCH, "the processes came to different results: they need one program and CPUs of one kind");
     if (err) *err = cluster.failure;
     return SNUG_ERR_MISMATCH;
 }

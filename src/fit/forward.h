@@ -79,7 +79,8 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
  * tokens, so nothing of the vocabulary's size is held. Chunks are cut for n_all >= n_variants, so that variants that processes share come out
  * as if together. */
 typedef struct head_variant { const float *x; const perturb *head; } head_variant; /* x (n, n_embd) before the final norm */
-snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl, snug_error *err);
+snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl,
+                 snug_error *err);
 /* The gain of the norm before the head: (n_embd). */
 snug_err head_gain(const fit_job *f, float *gain, snug_error *err);
 const store_tensor *head_tensor(const fit_job *f);

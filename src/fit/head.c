@@ -208,7 +208,8 @@ static snug_err chunk_kl(head_job *j, const head_variant *variant, size_t max_ro
     return rc;
 }
 
-snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl, snug_error *err) {
+snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl,
+                 snug_error *err) {
     const store_tensor *t = head_tensor(f);
     arena mem = {0};
     size_t tokens, rows, copies = 0;

@@ -50,8 +50,9 @@ static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
 
 static snug_err gather_rows(term_job *j, size_t n_tiles, size_t tile, snug_error *err) {
     const snug_codec *codec = j->term->codec;
+    const codec_params p = j->term->params;
     const size_t row = j->cols * sizeof *j->w;
-    snug_err e = cluster_gather(j->dst, n_tiles, codec->bytes(j->term->params, tile, j->cols), codec->bytes(j->term->params, j->rows, j->cols), err);
+    snug_err e = cluster_gather(j->dst, n_tiles, codec->bytes(p, tile, j->cols), codec->bytes(p, j->rows, j->cols), err);
     return e || !j->w ? e : cluster_gather(j->w, n_tiles, tile * row, j->rows * row, err);
 }
 

@@ -73,7 +73,8 @@ def test_same_bytes(t):
 def test_same_bytes_of_sums(t):
     """Sums of terms and other codecs, without statistics; and the plan."""
     needs_mpi(t)
-    options = ["--effort", "quick", "--calib", "none", "--pin", "*.ffn_down.weight=int2g64+lowrank8", "--pin", "blk.0.attn_q.weight=q4_k", "--ratio", "60%"]
+    options = ["--effort", "quick", "--calib", "none", "--ratio", "60%", "--pin", "*.ffn_down.weight=int2g64+lowrank8",
+               "--pin", "blk.0.attn_q.weight=q4_k"]
     plans = []
     for n in (1, 3):
         out, plan = t.path(f"{n}.snug"), t.path(f"{n}.json")
