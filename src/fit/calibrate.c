@@ -70,9 +70,9 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
-/* Second moments of an edge: sums over the tokens and a factorisation. */
+/* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. */
 static double moments_macs(const fit_job *f, double cols) {
-    return (double)f->text.n_seq * f->text.len * cols * cols / 2 + cols * cols * cols / 6;
+    return GEMM * ((double)f->text.n_seq * f->text.len * cols * cols / 2 + cols * cols * cols / 6);
 }
 
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
@@ -82,7 +82,8 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
     const double sweeps = f->p->effort == SNUG_EFFORT_MAX ? 8 : 4;
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
-    return rows * cols * (cols * (0.5 + sweeps) + 2.1 * n_tokens) + moments_macs(f, cols) / share; /* a layer is run about twice */
+    const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
+    return rows * cols * (GEMM * cols * (0.5 + sweeps) + runs * n_tokens) + moments_macs(f, cols) / share;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
@@ -108,9 +109,9 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
         sampling = macs * t->n_self * t->len * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
         for (int l = 0; f->feedback && l < (int)c->n_layers; l++)
-            for (int e = 0; e < EDGE_HEAD_IN; e++) statistics += GEMM * moments_macs(f, (double)edge_cols(c, (graph_edge)e));
+            for (int e = 0; e < EDGE_HEAD_IN; e++) statistics += moments_macs(f, (double)edge_cols(c, (graph_edge)e));
     }
-    for (size_t i = 0; i < f->n; i++) feedback += GEMM * calibrate_feedback_macs(f, &f->tensor[i]);
+    for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i]);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
     /* Of one thread; the factors are what stages took over what this says, on two cores, demo and 1.2 B. */
     fit_pace pace = pace_measure(f->p->effort);

@@ -31,10 +31,17 @@ static bool all_done(const fit_job *f, int layer) {
     return true;
 }
 
+/* What is kept as it is has no error to feed on. */
+static bool has_error(const fit_job *f, const fit_tensor *t) {
+    const comp *c = &t->menu.cand[t->choice].comp;
+    return !menu_is_copy(f, t->t, c) && !(c->n_terms == 1 && c->term[0].codec->caps & CODEC_LOSSLESS);
+}
+
+/* Does a matrix of this edge wait for second moments? */
 static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
     for (size_t i = 0; i < f->n; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !t->skipped && !is_tied_head(f, t)) return true;
+        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !t->skipped && !is_tied_head(f, t) && has_error(f, t)) return true;
     }
     return false;
 }
@@ -57,7 +64,7 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments
         fit_tensor *t = &f->tensor[i];
         if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
         if (m && !has) t->menu.note = "without feedback: its inputs' second moments cannot be factored";
-        rc = encode_one(p->e, i, has && !is_tied_head(f, t) ? &h : NULL, err);
+        rc = encode_one(p->e, i, has && !is_tied_head(f, t) && has_error(f, t) ? &h : NULL, err);
     }
     if (has) hessian_close(&h);
     return rc;
@@ -123,8 +130,9 @@ static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
  * the head's input. So H is the head's plus its mean on the diagonal; in front of the layers only the source's is known. */
 static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     hessian h = {0};
-    snug_err rc = e->f->tensor[i].skipped ? SNUG_OK : calibrate_head_sum(e->f, err);
-    if (rc != SNUG_OK || e->f->tensor[i].skipped) return rc == SNUG_OK ? encode_one(e, i, NULL, err) : rc;
+    if (e->f->tensor[i].skipped || !has_error(e->f, &e->f->tensor[i])) return encode_one(e, i, NULL, err);
+    snug_err rc = calibrate_head_sum(e->f, err);
+    if (rc != SNUG_OK) return rc;
     rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, e->f->threads, &h, err);
     if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
     rc = encode_one(e, i, rc == SNUG_OK ? &h : NULL, err);
@@ -200,8 +208,12 @@ snug_err encode_layers(encoder *e, snug_error *err) {
     const fit_job *f = e->f;
     prefix p = {.e = e, .cfg = f->src->cfg};
     p.cfg.rope_interleaved = p.cfg.arch->gguf_permutes_qk;
+    bool any = false;
+    for (size_t i = 0; i < f->n; i++) any |= f->tensor[i].matrix && has_error(f, &f->tensor[i]);
     snug_err rc = encode_outer(e, false, err);
-    if (rc != SNUG_OK) return rc;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK && !any; i++) /* nothing to feed on: no layer is run */
+        if (f->tensor[i].t->layer >= 0) rc = encode_one(e, i, NULL, err);
+    if (rc != SNUG_OK || !any) return rc == SNUG_OK ? encode_outer(e, true, err) : rc;
     const size_t floats = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd;
     p.x = malloc(floats * sizeof *p.x);
     rc = p.x ? forward_open(e->f, &p.cfg, f->text.len, &p.fwd, err) : err_nomem(err, floats * sizeof *p.x);
