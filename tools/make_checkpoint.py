@@ -45,7 +45,8 @@ QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_a
          "sliding_window": None, "use_sliding_window": False}
 SHAPES = {
     "llama-50m": {**LLAMA, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10, "num_attention_heads": 8, "num_key_value_heads": 4,
-                  "head_dim": 64, "rope_scaling": None, "max_position_embeddings": 2048, "vocab_size": 32000, "tie_word_embeddings": True},
+                  "head_dim": 64, "rope_scaling": None, "max_position_embeddings": 2048, "vocab_size": 32000, "tie_word_embeddings": True,
+                  "bos_token_id": 31998, "eos_token_id": 31999},
     "llama-3.2-1b": {**LLAMA, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
                      "head_dim": 64, "rope_scaling": LLAMA3_SCALING(32.0), "tie_word_embeddings": True},
     "llama-3-8b": {**LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
