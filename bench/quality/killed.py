@@ -50,7 +50,7 @@ def main():
     rng, kills, resume = random.Random(args.seed), 0, False
     while True:
         process = start(parts, resume)
-        at = rng.uniform(0.02, 0.6) * seconds
+        at = rng.uniform(0.02, 1.6 / max(args.kills, 1)) * seconds
         try:
             code = process.wait(timeout=at if kills < args.kills else None)
             if code:
