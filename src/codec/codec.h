@@ -88,7 +88,7 @@ struct snug_codec {
      * `decode` will give, bit for bit. */
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
     /* Other scales for codes that stay, for solvers that know better than the columns' importances; NULL: none. The group that begins at
-     * column col (a multiple of scale_cols) of a row, under the k-th of its neighbouring scales (k < CODEC_NEIGHBOURS): what it would decode
+     * column col (a multiple of scale_cols, which is at most 128) of a row, under the k-th of its neighbouring scales (k < CODEC_NEIGHBOURS): what it would decode
      * to in w_hat, and in *scales what `rescale` takes to make it so. Returns the group's columns; 0: there is no such neighbour. */
     uint16_t (*scale_cols)(codec_params p);
     size_t (*neighbour)(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/rng.h"
+#include "solve/solve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +80,7 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
     const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
     if (!f->feedback || edge == EDGE_COUNT) return 0;
     const double cols = (double)t->t->cols, rows = (double)t->t->rows, n_tokens = (double)f->text.n_seq * f->text.len;
-    const double sweeps = f->p->effort == SNUG_EFFORT_MAX ? 8 : 4;
+    const double sweeps = solve_ldlq_sweeps(f->p->effort);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
     const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define FEEDBACK_ROUNDS 1.5 /* encoding with sweeps beside without */
-enum { PANEL_WEIGHTS = 16384, FEEDBACK_ROWS = 64 /* share a pass over the second moments */, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
+enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
 
 typedef struct panel_job {
     const fit_job *f;
@@ -56,7 +56,7 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
 
 /* A panel: about PANEL_WEIGHTS weights, whole tiles, and whole heads where reading rows means reading heads. */
 static uint64_t panel_rows_of(const store_tensor *s, uint64_t tile, bool feedback) {
-    uint64_t rows = round_up(max_u64(feedback ? FEEDBACK_ROWS : 1, PANEL_WEIGHTS / s->cols), tile);
+    uint64_t rows = round_up(max_u64(feedback ? SOLVE_LDLQ_ROWS : 1, PANEL_WEIGHTS / s->cols), tile);
     if (s->permute_heads) rows = round_up(rows, s->rows / s->permute_heads);
     return rows;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define TIED_DAMPING 1.0
+static const char *const NOT_FACTORED = "without feedback: its inputs' second moments cannot be factored";
 enum { STATE_SLOT = 2 }; /* 0 and 1 are calibration's */
 
 typedef struct prefix {
@@ -63,7 +64,7 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
-        if (m && !has) t->menu.note = "without feedback: its inputs' second moments cannot be factored";
+        if (m && !has && !t->skipped && has_error(f, t)) t->menu.note = NOT_FACTORED;
         rc = encode_one(p->e, i, has && !is_tied_head(f, t) && has_error(f, t) ? &h : NULL, err);
     }
     if (has) hessian_close(&h);
@@ -135,6 +136,7 @@ static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     if (rc != SNUG_OK) return rc;
     rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, e->f->threads, &h, err);
     if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
+    if (rc != SNUG_OK) e->f->tensor[i].menu.note = NOT_FACTORED;
     rc = encode_one(e, i, rc == SNUG_OK ? &h : NULL, err);
     hessian_close(&h);
     return rc;

@@ -230,6 +230,7 @@ static snug_err describe_options(const fit_job *f, json_t **out, snug_error *err
     *out = o;
     if (!o) return err_nomem(err, 64);
     json_object_set_new(o, "format", json_integer(ARTIFACT_VERSION));
+    json_object_set_new(o, "method", json_integer(FIT_STATS_VERSION));
     json_object_set_new(o, "source contents", json_sprintf("%016llx", (unsigned long long)f->fingerprint));
     for (size_t i = 0; i < p->n_pins; i++) json_array_append_new(json_object_get(o, "pin"), json_string(p->pins[i]));
     snug_err rc = hash_file(f->calib.file, o, "calib contents", err);

@@ -134,11 +134,17 @@ static bool is_float_source(const store_tensor *t) {
     return type == GGML_F32 || type == GGML_BF16 || type == GGML_F16;
 }
 
+/* Vectors are stored in the source's type unasked; f16 would lose small gains and overflow with large ones. */
+static bool is_f16_vector(const store_tensor *t) {
+    return t && (int)t->role >= (int)ROLE_MATRICES && t->n_terms == 1 && t->term[0].codec->ggml_type == GGML_F16;
+}
+
 /* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? */
 static bool can_balance(const fit_job *f, int layer, graph_edge e) {
     static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
     const store_tensor *from = store_find(f->src, feeds[e], l);
+    if (is_f16_vector(from) || (e == EDGE_ATTN_OUT && is_f16_vector(store_find(f->src, ROLE_V_BIAS, l)))) return false;
     if (!from || !is_float_source(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
         const store_tensor *t = f->tensor[i].t;

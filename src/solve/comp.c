@@ -10,7 +10,7 @@
 #include "base/thread.h"
 #include "solve/internal.h"
 
-enum { TILE_ROWS = 16, FEEDBACK_ROWS = 64 };
+enum { TILE_ROWS = 16 };
 
 typedef struct term_job {
     const comp_term *term;
@@ -60,7 +60,7 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
     if (threads < 1) threads = 1;
     j->failed = calloc((size_t)threads, sizeof *j->failed);
     if (!j->failed) return err_nomem(err, (size_t)threads * sizeof *j->failed);
-    const size_t tile = round_up(j->h ? FEEDBACK_ROWS : TILE_ROWS, j->term->codec->tile_rows), n = div_up(j->rows, tile);
+    const size_t tile = round_up(j->h ? SOLVE_LDLQ_ROWS : TILE_ROWS, j->term->codec->tile_rows), n = div_up(j->rows, tile);
     size_t begin = 0, end = n;
     if (j->shared) cluster_share(n, &begin, &end);
     j->row0 = begin * tile;

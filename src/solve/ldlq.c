@@ -4,8 +4,9 @@
  * square of what it misses (hessian.h). A codec's scales are fitted when the feedback reaches their group, to the weights as they
  * are then, each column weighted with its D_k; the codes follow one tile of columns at a time.
  *
- * Then coordinate descent, scales as they are: every column in turn is rounded again to what is best for it given the errors
- * of all others, w_k + sum_{j/=k} e_j H_jk / H_kk. The loss cannot rise.
+ * Then sweeps of coordinate descent, in which the loss cannot rise: where the codec has neighbouring scales, each group of a block moves to
+ * the best of them with its codes as they are; then every column in turn is rounded again to what is best for it given the errors of all
+ * others, w_k + sum_{j/=k} e_j H_jk / H_kk.
  *
  * Work per row: n^2 for the feedback, 2 n^2 for a sweep, in GEMMs over a sub-panel of rows. */
 #include <math.h>
@@ -17,8 +18,10 @@
 #include "linalg/linalg.h"
 #include "solve/internal.h"
 
-enum { MAX_MOVES = 3 };
-enum { SUB_ROWS = 64, BLOCK = 128, STEP = 32 }; /* columns that are taken up together; ... and between feedback to the rest of those */
+enum {
+    BLOCK = 128, STEP = 32, /* columns that are taken up together; and between feedback to the rest of those */
+    MAX_MOVES = 3,          /* of a group's scales per sweep */
+};
 
 typedef struct panel {
     const snug_codec *codec;
@@ -138,7 +141,7 @@ static void rescale(const panel *q, size_t c, size_t n) {
             }
 }
 
-/* One sweep of coordinate descent over tiles of one column. */
+/* One sweep, block by block. */
 static void sweep(const panel *q, float *want, float *got) {
     for (size_t c = 0; c < q->cols; c += BLOCK) {
         size_t n = q->cols - c < BLOCK ? q->cols - c : BLOCK;
@@ -161,7 +164,7 @@ static void sweep(const panel *q, float *want, float *got) {
 }
 
 /* The first sweep gains most (a tenth of the loss at 2 bits), the fourth a hundredth. */
-static int n_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4; }
+int solve_ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4; }
 
 static void solve_panel(panel *q, int sweeps, float *line) {
     feedback_pass(q);
@@ -176,7 +179,7 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
     if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded with the feedback of %zu inputs", name, h->n);
     }
-    size_t sub = round_up(SUB_ROWS, codec->tile_rows);
+    size_t sub = round_up(SOLVE_LDLQ_ROWS, codec->tile_rows);
     if (sub > n_rows) sub = n_rows;
     size_t width = round_up(BLOCK, codec->group_cols(p)), enc_bytes = round_up(codec->enc_bytes(p, sub, cols), 64);
     size_t mat = round_up(sub * cols * sizeof(float), 64), tile = round_up(sub * width * sizeof(float), 64), line = round_up(2 * sub * sizeof(float), 64);
@@ -198,7 +201,7 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
         q.w = w + r * ldw;
         if ((e = check_finite(name, q.w, ldw, q.n_rows, cols, r, err))) break;
         codec->enc_init(room, p, q.n_rows, cols, effort);
-        solve_panel(&q, n_sweeps(effort), lines);
+        solve_panel(&q, solve_ldlq_sweeps(effort), lines);
         uint8_t *place = dst + (r ? codec->bytes(p, r, cols) : 0);
         codec->pack(room, row_bytes ? rows : place);
         if (row_bytes) {

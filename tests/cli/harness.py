@@ -4,6 +4,8 @@ A test script is a set of functions `test_*(t)` and ends with `harness.main(glob
 own, a cache folder that the script's tests share, and the program. Usage of a script: SCRIPT --snug PROGRAM [--source FOLDER] [--only NAME]
 """
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -20,6 +22,19 @@ SKIPPED = 77
 
 class Skip(Exception):
     pass
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of `size` (as mount names it) at a new folder; Skip where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, f"size={size}".encode()) != 0:
+        raise Skip("mounting a small tmpfs is not allowed here")
+    try:
+        yield folder
+    finally:
+        libc.umount(str(folder).encode())
 
 
 class Result:

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import shutil
+import struct
 
 import harness
 from harness import FAILED, OK, TOO_BIG, USAGE
@@ -30,6 +32,28 @@ def test_report(t):
     assert seen["file_bytes"] == size and seen["format"] == "snug"
     assert {x["name"]: x["codec"] for x in seen["tensors"]} == {r["tensor"]: r["codec"] for r in rows}
     assert math.isclose(seen["predicted_kl"], report["predicted_kl"], rel_tol=1e-5)
+
+
+def zero_tensor(path, name):
+    """A tensor of a safetensors file becomes zeros, in place."""
+    with open(path, "r+b") as f:
+        n = struct.unpack("<Q", f.read(8))[0]
+        begin, end = json.loads(f.read(n))[name]["data_offsets"]
+        f.seek(8 + n + begin)
+        f.write(bytes(end - begin))
+
+
+def test_dead_inputs(t):
+    """A layer whose inputs are all zero has no second moments to factor: its matrices are encoded without, and the report says which."""
+    source = t.path("dead")
+    shutil.copytree(t.demo, source)
+    (source / "model.safetensors").chmod(0o644)
+    zero_tensor(source / "model.safetensors", "model.layers.1.input_layernorm.weight")
+    r = t.run("fit", source, "-o", t.path("a.snug"), "--pin", "*=int4g64", "--json", expect=OK)
+    rows = {x["tensor"]: x.get("note", "") for x in r.json()["plan"]}
+    noted = {name for name, note in rows.items() if "cannot be factored" in note}
+    assert {f"blk.1.attn_{m}.weight" for m in "qkv"} <= noted and not any(name.startswith(("blk.0", "blk.2", "blk.1.ffn")) for name in noted), rows
+    assert t.run("run", t.path("a.snug"), "-p", "Once", "-n", "5", "--temp", "0", expect=OK).stdout.strip()
 
 
 def test_table(t):

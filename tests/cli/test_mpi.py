@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Several processes share a fit (builds with SNUG_MPI): the bytes of one, whatever is killed on the way, and no process waits for one
 that is gone."""
-import ctypes
 import os
 import shutil
 import signal
@@ -142,17 +141,10 @@ def test_one_that_fails_ends_all(t):
 
 def test_full_disk(t):
     needs_mpi(t)
-    libc = ctypes.CDLL(None, use_errno=True)
-    disk = t.path("disk")
-    disk.mkdir()
-    if libc.mount(b"tmpfs", str(disk).encode(), b"tmpfs", 0, b"size=100k") != 0:
-        raise Skip("mounting a small tmpfs is not allowed here")
-    try:
+    with harness.small_disk(t.path("disk"), "100k") as disk:
         out = disk / "a.snug"
         r = mpirun(t, (3, ["fit", source(t), "-o", out, *FIT]), expect=FAILED)
         assert not out.exists() and "a.snug" in r.stderr and "space" in r.stderr, r
-    finally:
-        libc.umount(str(disk).encode())
 
 
 if __name__ == "__main__":
