@@ -151,12 +151,41 @@ class Artifact:
         return more
 
     def weight(self, name):
-        """The sum of its terms, in float32 (each term's own numbers exact; the sum in the order of the terms)."""
+        """The sum of its terms, in float32 (each term's own numbers exact; the sum in the order of the terms, transformed ones first)."""
         terms = self.weights[name]
         total = np.zeros(terms[0][5:7], np.float32)
-        for codec, rows, cols, row0, col0, _, _, raw in terms:
-            total[row0:row0 + rows, col0:col0 + cols] += decode(codec, rows, cols, raw)
+        for turned in (True, False):
+            for codec, rows, cols, row0, col0, _, _, raw in terms:
+                if codec.startswith("had:") == turned:
+                    total[row0:row0 + rows, col0:col0 + cols] += decode(codec.removeprefix("had:"), rows, cols, raw)
+            if turned and any(t[0].startswith("had:") for t in terms):
+                total = turn_back(total)
         return total
+
+
+# ----------------------------------------------------------- transforms ----
+def signs(cols):
+    """Section 3.7: +1 or -1 of each column."""
+    out, mask = [], (1 << 64) - 1
+    for k in range(-(-cols // 64)):
+        z = (k + 1) * 0x9E3779B97F4A7C15 & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        z ^= z >> 31
+        out += [-1.0 if z >> i & 1 else 1.0 for i in range(64)]
+    return np.array(out[:cols], np.float32)
+
+
+def turn_back(rows):
+    """Section 3.7: rows of W T^T to rows of W, in the order of float32 operations that the page gives."""
+    cols = rows.shape[1]
+    block = next(b for b in (128, 64, 32, 16) if cols % b == 0)
+    x, h = rows.astype(np.float32).reshape(-1, block), 1
+    while h < block:
+        pairs = x.reshape(-1, block // (2 * h), 2, h)
+        x = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2).reshape(-1, block)
+        h *= 2
+    return (x * np.float32(1 / np.sqrt(block))).reshape(rows.shape) * signs(cols)
 
 
 # --------------------------------------------------------------- codecs ----
@@ -217,6 +246,7 @@ def ggml_block(codec, fields, code):
 
 def rows_of(codec, rows, cols, raw):
     """Section 3.0: a payload's rows one after the other, (rows, bytes of a row)."""
+    codec = codec.removeprefix("had:")
     if not codec.startswith("int") and codec not in PANELS:
         return raw
     raw, full = np.ascontiguousarray(raw).reshape(rows, -1), rows // 16 * 16

@@ -9,13 +9,17 @@
 #include "base/arena.h"
 #include "kern/kern.h"
 
-typedef struct codec_params { uint16_t bits, group, rank; } codec_params; /* those that the family uses; the rest 0 */
+typedef struct codec_params {
+    uint16_t bits, group, rank; /* those that the family uses; the rest 0 */
+    uint16_t in;                /* the transform of the input (codec/transform.h), which no family sees: its columns are W T^T's */
+} codec_params;
 
 typedef enum codec_act { CODEC_ACT_F32, CODEC_ACT_Q8 } codec_act; /* the form of activation it prefers */
 enum {
     CODEC_LOSSLESS = 1,     /* decodes to exactly what was stored (given a source of that type)   */
     CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
     CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
+    CODEC_TURNS = 8,        /* also offered behind a transform of the columns (codec/transform.h)      */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the
@@ -25,6 +29,9 @@ typedef struct act {
     const float *f32;                                          /* (n_tokens, cols_padded)                              */
     kern_q8 q8;                                                /* q8.q NULL: not available; q8.ld = cols_padded           */
 } act;
+/* The same activations in the basis of each transform (codec/transform.h); f32 NULL: not there, because no weight reads it. */
+enum { TRANSFORM_COUNT = 2 };
+typedef struct act_set { act in[TRANSFORM_COUNT]; } act_set;
 
 enum { CODEC_NEIGHBOURS = 8 }; /* scales that `neighbour` offers beside a group's own */
 
@@ -118,9 +125,9 @@ size_t codec_count(void);
 const snug_codec *codec_at(size_t i);
 const snug_codec *codec_by_id(uint16_t id);
 const snug_codec *codec_by_ggml_type(uint32_t type); /* NULL: not known */
-/* "int3g64" -> codec and params. False: no such codec. */
+/* "int3g64", "had:int3g64" -> codec and params. False: no such codec, or none that takes a transform. */
 bool codec_parse(const char *name, const snug_codec **codec, codec_params *params);
-enum { CODEC_NAME_MAX = 24 };
+enum { CODEC_NAME_MAX = 28 };
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]);
 /* Tests register codecs of their own (at most 4). */
 void codec_register_for_test(const snug_codec *codec);

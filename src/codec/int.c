@@ -239,7 +239,7 @@ static void rescale(void *enc, size_t row, size_t col, uint32_t scales) {
 }
 
 const snug_codec codec_int = {
-    .family = "int", .id = CODEC_ID_INT, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1,
+    .family = "int", .id = CODEC_ID_INT, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS, .ggml_type = -1,
     .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = enc_bytes, .group_cols = group_cols, .enc_init = enc_init,
     .begin = begin, .group = group, .round = round_cols,
     .scale_cols = scale_cols, .neighbour = neighbour, .rescale = rescale, .pack = pack,

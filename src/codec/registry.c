@@ -1,10 +1,11 @@
 /* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits, "g" group,
- * as many as it has. */
+ * as many as it has; before them the transform of its input, if it has one. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "codec/codecs.h"
+#include "codec/transform.h"
 
 static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
@@ -40,7 +41,7 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
 }
 
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
-    int n = snprintf(name, CODEC_NAME_MAX, "%s", codec->family);
+    int n = snprintf(name, CODEC_NAME_MAX, "%s%s", transform_prefix(params.in), codec->family);
     if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
     if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), params.rank ? "b%u" : "%u", params.bits);
     if (params.group) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
@@ -75,10 +76,13 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
 }
 
 bool codec_parse(const char *name, const snug_codec **codec, codec_params *params) {
+    const uint16_t in = transform_parse(&name);
     for (size_t i = 0; i < codec_count(); i++) {
         const snug_codec *c = codec_at(i);
         size_t n = strlen(c->family);
+        if (in && c->caps & (CODEC_WHOLE | CODEC_LOSSLESS)) continue;
         if (strncmp(name, c->family, n) == 0 && parse_params(c, name + n, params)) {
+            params->in = in;
             *codec = c;
             return true;
         }
@@ -91,7 +95,7 @@ snug_err wt_open(const snug_codec *codec, codec_params params, uint64_t rows, ui
     *out = (wt){.codec = codec, .params = params, .rows = rows, .cols = cols, .data = data, .bytes = bytes};
     char name[CODEC_NAME_MAX];
     codec_format(codec, params, name);
-    if (!codec->params_ok(params)) return err_set(err, SNUG_ERR_FORMAT, "codec %s: parameters out of range", name);
+    if (!codec->params_ok(params) || params.in >= TRANSFORM_COUNT) return err_set(err, SNUG_ERR_FORMAT, "codec %s: parameters out of range", name);
     if (rows == 0 || cols == 0) return err_set(err, SNUG_ERR_FORMAT, "codec %s: a shape of %llu x %llu", name,
                                                (unsigned long long)rows, (unsigned long long)cols);
     uint64_t need = codec->bytes(params, rows, cols);

@@ -191,7 +191,7 @@ static uint32_t group_cols(codec_params p) { return p.group; }
         enc_init(enc, &f, rows, cols, effort);                                                                           \
     }                                                                                                                    \
     const snug_codec codec_##stem = {                                                                                    \
-        .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .ggml_type = -1, \
+        .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS, .ggml_type = -1, \
         .menu = menu_, .params_ok = ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes, .group_cols = group_cols, \
         .enc_init = stem##_enc_init, .begin = begin, .group = group, .round = round_cols, .pack = pack,                   \
         .decode = block_decode, .decode_add = block_decode_add, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul, \

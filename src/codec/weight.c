@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "codec/transform.h"
 
 enum { SLICE_TOKENS = 16 };
 
@@ -21,22 +22,31 @@ static bool overlap(const term *t, uint64_t row0, size_t n, uint64_t *first, siz
     return true;
 }
 
-void weight_decode(const weight *w, uint64_t row0, size_t n, float *dst, size_t stride) {
+/* dst (n, stride) += the terms of one basis; *fresh: nothing is there yet, and dst need not be cleared first. */
+static void decode_terms(const weight *w, int transform, uint64_t row0, size_t n, float *dst, size_t stride, bool *fresh) {
     uint64_t first;
     size_t skip, count;
-    /* The first term usually is all of it: decoded in place. */
-    uint32_t i = 0;
-    if (w->n_terms && covers_columns(w, &w->term[0]) && overlap(&w->term[0], row0, n, &first, &skip, &count) && count == n) {
-        w->term[0].wt.codec->decode(&w->term[0].wt, first, n, dst, stride);
-        i = 1;
-    } else {
-        for (size_t r = 0; r < n; r++) memset(dst + r * stride, 0, (size_t)w->cols * sizeof(float));
-    }
-    for (; i < w->n_terms; i++) {
+    for (uint32_t i = 0; i < w->n_terms; i++) {
         const term *t = &w->term[i];
-        if (!overlap(t, row0, n, &first, &skip, &count)) continue;
-        t->wt.codec->decode_add(&t->wt, first, count, dst + skip * stride + t->col0, stride);
+        if (t->wt.params.in != transform || !overlap(t, row0, n, &first, &skip, &count)) continue;
+        if (*fresh && covers_columns(w, t) && count == n) { /* usually all of it: decoded in place */
+            t->wt.codec->decode(&t->wt, first, n, dst, stride);
+        } else {
+            for (size_t r = 0; *fresh && r < n; r++) memset(dst + r * stride, 0, (size_t)w->cols * sizeof(float));
+            t->wt.codec->decode_add(&t->wt, first, count, dst + skip * stride + t->col0, stride);
+        }
+        *fresh = false;
     }
+}
+
+/* Terms in a transform's basis first: they are turned back together. */
+void weight_decode(const weight *w, uint64_t row0, size_t n, float *dst, size_t stride) {
+    bool fresh = true;
+    for (int transform = TRANSFORM_COUNT - 1; transform >= 0; transform--) {
+        decode_terms(w, transform, row0, n, dst, stride, &fresh);
+        for (size_t r = 0; transform && !fresh && r < n; r++) transform_undo(transform, (size_t)w->cols, dst + r * stride);
+    }
+    for (size_t r = 0; fresh && r < n; r++) memset(dst + r * stride, 0, (size_t)w->cols * sizeof(float));
 }
 
 /* ---- multiply ---- */
@@ -93,11 +103,12 @@ static act slice(const act *from, size_t t0, size_t n_tokens, size_t col0, size_
                  .q8 = {.ld = n, .q = from->q8.q ? q8 : NULL, .scale = scale, .sum32 = sum32, .sum16 = sum16}};
 }
 
-void weight_matmul(const weight *w, uint64_t row0, size_t n, const act *x, bool allow_q8, float *y, size_t ldy, void *scratch) {
-    for (size_t t = 0; t < x->n_tokens; t++) memset(y + t * ldy, 0, n * sizeof(float));
+void weight_matmul(const weight *w, uint64_t row0, size_t n, const act_set *set, bool allow_q8, float *y, size_t ldy, void *scratch) {
+    for (size_t t = 0; t < set->in[TRANSFORM_NONE].n_tokens; t++) memset(y + t * ldy, 0, n * sizeof(float));
     for (uint32_t i = 0; i < w->n_terms; i++) {
         const term *t = &w->term[i];
         const snug_codec *codec = t->wt.codec;
+        const act *x = &set->in[t->wt.params.in];
         bool use_q8 = allow_q8 && codec->act == CODEC_ACT_Q8 && x->q8.q;
         uint64_t first;
         size_t skip, count;
@@ -122,8 +133,14 @@ uint64_t weight_bytes(const weight *w) {
     return n;
 }
 
-bool weight_wants_q8(const weight *w) {
+bool weight_reads(const weight *w, int transform) {
     for (uint32_t i = 0; i < w->n_terms; i++)
-        if (w->term[i].wt.codec->act == CODEC_ACT_Q8) return true;
+        if (w->term[i].wt.params.in == transform) return true;
+    return false;
+}
+
+bool weight_wants_q8(const weight *w, int transform) {
+    for (uint32_t i = 0; i < w->n_terms; i++)
+        if (w->term[i].wt.params.in == transform && w->term[i].wt.codec->act == CODEC_ACT_Q8) return true;
     return false;
 }

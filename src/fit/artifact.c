@@ -5,6 +5,8 @@
  * kept to the byte), and written last, in its place, when the checksums are known. */
 #include "fit/fit.h"
 
+#include "codec/transform.h"
+
 #include "base/checked.h"
 #include "base/err.h"
 
@@ -15,7 +17,7 @@
 enum { ALIGNMENT = 32, ZSTD_LEVEL = 19, MAX_CODECS = 256 };
 
 bool artifact_is_native(const comp *c, uint64_t cols) {
-    return c->n_terms == 1 && c->term[0].codec->ggml_type >= 0 && cols % c->term[0].codec->block_cols == 0;
+    return c->n_terms == 1 && c->term[0].codec->ggml_type >= 0 && c->term[0].params.in == TRANSFORM_NONE && cols % c->term[0].codec->block_cols == 0;
 }
 
 wt_layout artifact_layout(const fit_job *f, const snug_codec *codec) {

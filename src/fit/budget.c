@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/err.h"
+#include "codec/transform.h"
 #include "run/run.h"
 
 #include <math.h>
@@ -49,6 +50,13 @@ static size_t matmul_scratch(const fit_job *f, uint32_t batch) {
     return most;
 }
 
+static bool reads_transforms(const fit_job *f) {
+    for (size_t i = 0; i < f->n; i++)
+        for (size_t k = 0; k < f->tensor[i].menu.n; k++)
+            if (comp_reads(&f->tensor[i].menu.cand[k].comp, TRANSFORM_HADAMARD)) return true;
+    return false;
+}
+
 /* By the same sums as snug_context_memory, for a context of one sequence with this machine's default threads (not the fit's own:
  * the output must not depend on those). */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err) {
@@ -57,7 +65,7 @@ snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *o
     for (size_t i = 0; i < f->n; i++) n_partial += f->tensor[i].matrix && f->tensor[i].t->rows % KERN_PANEL_ROWS;
     uint64_t slack = f->p->target == SNUG_FOR_GGUF ? loaded_slack(file_bytes, n_partial) : 0; /* snug's own files are mapped and stay so */
     run_sizes sizes = {.weights_bytes = round_up(file_bytes, 4096) + slack, .metadata_bytes = f->kvs.bytes.len + f->packed_kvs.len + f->packed_bytes + f->n * 160,
-                       .matmul_scratch_bytes = matmul_scratch(f, p.max_batch)};
+                       .transforms = reads_transforms(f), .matmul_scratch_bytes = matmul_scratch(f, p.max_batch)};
     return run_memory(&f->src->cfg, &sizes, &p, out, err);
 }
 

@@ -40,6 +40,7 @@ snug_err calibrate_parse(fit_job *f, snug_error *err) {
     } else if (!c->none) c->file = text;
     const int n = self == 4 || !c->self ? 4 : (int)(self < sizeof c->name - 8 ? self : sizeof c->name - 8);
     snprintf(c->name, sizeof c->name, "%.*s%s%s", c->self || c->none ? n : 0, text, c->self && c->file ? "+" : "", c->file ? "file" : "");
+    f->feedback = f->p->effort != SNUG_EFFORT_QUICK && !c->none && !f->p->imatrix;
     return c->file ? journal_hash_file(c->file, &c->file_hash, err) : SNUG_OK;
 }
 
@@ -98,7 +99,6 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     }
     f->run_model = !(quick && none);
     f->sensitivities = f->run_model && !quick && !f->p->plan_in;
-    f->feedback = !quick && !none && !f->imatrix;
     fit_text *t = &f->text;
     t->len = c->n_ctx_train < MAX_LEN ? c->n_ctx_train : MAX_LEN;
     if (t->len == 0) t->len = MAX_LEN;

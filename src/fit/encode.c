@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/thread.h"
+#include "codec/transform.h"
 #include "solve/solve.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ typedef struct panel_job {
     const fit_job *f;
     const fit_tensor *t;
     comp_term term;
-    const hessian *h;
+    const hessian *h; /* in the term's basis */
     uint64_t row0, n_rows, panel_rows; /* the window */
     uint64_t first_panel; /* of this process */
     uint8_t *dst;
@@ -46,10 +47,12 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
             if (!isfinite(w[k])) rc = SNUG_ERR_NUMERIC;
         const wt_layout layout = artifact_layout(j->f, j->term.codec);
+        const int in = j->term.params.in;
+        for (size_t r = 0; in && r < n && rc == SNUG_OK; r++) transform_apply(in, s->cols, w + r * s->cols, w + r * s->cols);
         if (rc == SNUG_OK && j->h)
             rc = solve_ldlq(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->h, j->f->p->effort, dst, NULL, NULL);
         else if (rc == SNUG_OK)
-            rc = solve_rtn_to(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->t->importance, j->f->p->effort, dst, NULL, NULL);
+            rc = solve_rtn_to(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, importance_in(j->t, in), j->f->p->effort, dst, NULL, NULL);
         j->rc[i] = rc;
     }
 }
@@ -117,7 +120,8 @@ static snug_err encode_window(panel_job *j, uint64_t n_panels, snug_error *err) 
 static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, uint64_t at, hash_state *h, snug_error *err) {
     fit_job *f = e->f;
     const store_tensor *s = t->t;
-    panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0], .h = moments};
+    panel_job j = {.f = f, .t = t, .term = t->menu.cand[t->choice].comp.term[0]};
+    j.h = moments ? &moments[j.term.params.in] : NULL;
     j.panel_rows = panel_rows_of(s, artifact_layout(f, j.term.codec) == WT_PANELS ? KERN_PANEL_ROWS : j.term.codec->tile_rows, moments);
     uint64_t window = min_u64(s->rows, round_up(max_u64(1, WINDOW_WEIGHTS / s->cols), j.panel_rows) * (uint64_t)cluster_size());
     uint64_t n_panels = div_up(window, j.panel_rows);
@@ -168,7 +172,9 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const 
         if (!isfinite(w[i])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", s->name);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++)
         if (!(dst[k] = malloc(comp_term_bytes(c, k, s->rows, s->cols)))) rc = err_nomem(err, comp_term_bytes(c, k, s->rows, s->cols));
-    if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, t->importance, h, e->f->p->effort, e->f->threads, dst, err);
+    solve_input in[TRANSFORM_COUNT];
+    for (int b = 0; b < TRANSFORM_COUNT; b++) in[b] = (solve_input){importance_in(t, b), h ? &h[b] : NULL};
+    if (rc == SNUG_OK) rc = solve_comp(c, w, s->rows, s->cols, in, e->f->p->effort, e->f->threads, dst, err);
     for (uint32_t k = 0; k < c->n_terms && rc == SNUG_OK; k++) {
         uint64_t bytes = comp_term_bytes(c, k, s->rows, s->cols);
         if (artifact_layout(e->f, c->term[k].codec) == WT_PANELS) rc = interleave(&c->term[k], s->rows, s->cols, &dst[k], err);

@@ -14,7 +14,8 @@ typedef struct encoder {
     double mean_s;     /* a thread's seconds per weight; 0: not known of all */
 } encoder;
 
-/* Tensor i, unless an earlier run did it: into the file, and into the journal. h: the second moments of its input, or NULL. */
+/* Tensor i, unless an earlier run did it: into the file, and into the journal. h: the second moments of its input in each basis that its
+ * terms read, TRANSFORM_COUNT of them, or NULL. */
 snug_err encode_one(encoder *e, size_t i, const hessian *h, snug_error *err);
 /* The terms of tensor i as they stand in the file, read into mem. */
 snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, snug_error *err);

@@ -9,6 +9,7 @@
 #include "fit/forward.h"
 
 #include "base/err.h"
+#include "codec/transform.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,19 @@ static bool all_done(const fit_job *f, int layer) {
     return true;
 }
 
+static const comp *comp_of(const fit_tensor *t) { return &t->menu.cand[t->choice].comp; }
+
 /* What is kept as it is has no error to feed on. */
 static bool has_error(const fit_job *f, const fit_tensor *t) {
-    const comp *c = &t->menu.cand[t->choice].comp;
+    const comp *c = comp_of(t);
     return !menu_is_copy(f, t->t, c) && !(c->n_terms == 1 && c->term[0].codec->caps & CODEC_LOSSLESS);
+}
+
+/* The bases that its terms read, as bits. */
+static unsigned bases_read(const comp *c) {
+    unsigned bits = 0;
+    for (int b = 0; b < TRANSFORM_COUNT; b++) bits |= comp_reads(c, b) * 1u << b;
+    return bits;
 }
 
 /* Does a matrix of this edge wait for second moments? */
@@ -49,25 +59,53 @@ static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
 
 /* ---- one edge ---- */
 
-/* The matrices of an edge, with its moments; where those cannot be factored, without. */
-static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments *m, snug_error *err) {
-    fit_job *f = p->e->f;
-    hessian h = {0};
-    bool has = false;
-    snug_err rc = SNUG_OK;
-    if (m) {
-        rc = hessian_factor(&m->sum[edge], FIT_DAMPING, f->threads, &h, err);
-        if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
-        has = rc == SNUG_OK;
-        rc = SNUG_OK;
+/* The bases of an edge that its matrices read, as bits; with `mixed` only of matrices that read several. */
+static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, bool mixed) {
+    unsigned all = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge || t->skipped || is_tied_head(f, t) || !has_error(f, t)) continue;
+        unsigned own = bases_read(comp_of(t));
+        if (!mixed || own & (own - 1)) all |= own;
     }
+    return all;
+}
+
+/* The matrices whose last basis is b. has: the bases that could be factored. */
+static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int b, const hessian *h, unsigned has, bool watched, snug_error *err) {
+    fit_job *f = p->e->f;
+    snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
-        if (m && !has && !t->skipped && has_error(f, t)) t->menu.note = NOT_FACTORED;
-        rc = encode_one(p->e, i, has && !is_tied_head(f, t) && has_error(f, t) ? &h : NULL, err);
+        const unsigned own = bases_read(comp_of(t));
+        if (own >> b != 1) continue;
+        const bool wanted = watched && !is_tied_head(f, t) && has_error(f, t), fed = wanted && (own & ~has) == 0;
+        if (wanted && !fed && !t->skipped) t->menu.note = NOT_FACTORED;
+        rc = encode_one(p->e, i, fed ? h : NULL, err);
     }
-    if (has) hessian_close(&h);
+    return rc;
+}
+
+/* The matrices of an edge, with its moments; where those cannot be factored, without. One basis after the other, so that there is one
+ * factor at a time unless a matrix wants several. */
+static snug_err encode_edge(prefix *p, int layer, graph_edge edge, moments *m, snug_error *err) {
+    fit_job *f = p->e->f;
+    const unsigned read = m ? bases_of(f, layer, edge, false) : 0, mixed = m ? bases_of(f, layer, edge, true) : 0;
+    hessian h[TRANSFORM_COUNT] = {{0}};
+    unsigned has = 0;
+    snug_err rc = SNUG_OK;
+    for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
+        if (read >> b & 1) {
+            hessian_sum_transform(&m->sum[edge], b, f->threads);
+            rc = hessian_factor(&m->sum[edge], FIT_DAMPING, f->threads, &h[b], err);
+            if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) break;
+            has |= (rc == SNUG_OK) * 1u << b;
+        }
+        rc = encode_basis(p, layer, edge, b, h, has, m, err);
+        if (has >> b & 1 && !mixed) hessian_close(&h[b]);
+    }
+    for (int b = 0; b < TRANSFORM_COUNT; b++) hessian_close(&h[b]);
     return rc;
 }
 
@@ -130,15 +168,21 @@ static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
 /* An embedding that is the head as well: as much the one as the other. Its rows are added to x one at a time, all columns alike, and multiply
  * the head's input. So H is the head's plus its mean on the diagonal; in front of the layers only the source's is known. */
 static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
-    hessian h = {0};
-    if (e->f->tensor[i].skipped || !has_error(e->f, &e->f->tensor[i])) return encode_one(e, i, NULL, err);
-    snug_err rc = calibrate_head_sum(e->f, err);
+    fit_job *f = e->f;
+    hessian h[TRANSFORM_COUNT] = {{0}};
+    if (f->tensor[i].skipped || !has_error(f, &f->tensor[i])) return encode_one(e, i, NULL, err);
+    snug_err rc = calibrate_head_sum(f, err);
     if (rc != SNUG_OK) return rc;
-    rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, e->f->threads, &h, err);
-    if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
-    if (rc != SNUG_OK) e->f->tensor[i].menu.note = NOT_FACTORED;
-    rc = encode_one(e, i, rc == SNUG_OK ? &h : NULL, err);
-    hessian_close(&h);
+    bool has = true;
+    for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
+        if (!comp_reads(comp_of(&f->tensor[i]), b)) continue;
+        hessian_sum_transform(&f->head_sum, b, f->threads); /* nobody reads the sums after this */
+        rc = hessian_factor(&f->head_sum, TIED_DAMPING, f->threads, &h[b], err);
+        if (rc == SNUG_ERR_NUMERIC) has = false, rc = SNUG_OK;
+    }
+    if (!has) f->tensor[i].menu.note = NOT_FACTORED;
+    if (rc == SNUG_OK) rc = encode_one(e, i, has ? h : NULL, err);
+    for (int b = 0; b < TRANSFORM_COUNT; b++) hessian_close(&h[b]);
     return rc;
 }
 

@@ -57,6 +57,7 @@ typedef struct fit_tensor {
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
+    const float *spread_importance, *spread_unexplained; /* the same of transformed channels (importance.c); NULL: no transform, or as above */
     double alpha;             /* nats per unit of relative error */
     size_t n_points;
     fit_point point[FIT_MAX_POINTS]; /* rising error: the curve of loss on error, where it was measured */
@@ -160,9 +161,11 @@ snug_err source_balance(fit_job *f, snug_error *err); /* chooses, from the edges
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */
+const float *importance_in(const fit_tensor *t, int transform);  /* of a basis' channels; NULL: all equal */
+const float *unexplained_in(const fit_tensor *t, int transform); /* what errors cost there: with feedback what it leaves of the importance */
 
 /* ---- calibrate.c, sample.c, measure.c ---- */
-snug_err calibrate_parse(fit_job *f, snug_error *err);      /* fills f->calib from what the user said */
+snug_err calibrate_parse(fit_job *f, snug_error *err);      /* fills f->calib and f->feedback from what the user said */
 snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */

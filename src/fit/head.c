@@ -74,7 +74,7 @@ static void multiply(void *user, size_t begin, size_t end, int worker) {
         size_t t0 = tt * TOKEN_TILE, nt = j->n - t0 < TOKEN_TILE ? j->n - t0 : TOKEN_TILE;
         size_t r0 = rt * ROW_TILE, nr = j->rows - r0 < ROW_TILE ? j->rows - r0 : ROW_TILE;
         weight w = weight_of_f32(j->w[set], j->rows, j->d);
-        act x = {.n_tokens = nt, .cols = j->d, .cols_padded = j->ld, .f32 = j->x + (set * j->n + t0) * j->ld};
+        act_set x = {.in = {{.n_tokens = nt, .cols = j->d, .cols_padded = j->ld, .f32 = j->x + (set * j->n + t0) * j->ld}}};
         weight_matmul(&w, r0, nr, &x, false, j->logits + (set * j->n + t0) * j->rows + r0, j->rows, j->scratch[worker]);
     }
 }

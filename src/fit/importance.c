@@ -9,6 +9,8 @@
 #include "fit/fit.h"
 
 #include "base/err.h"
+#include "codec/transform.h"
+#include "solve/solve.h"
 
 #include <math.h>
 
@@ -30,7 +32,28 @@ static snug_err from_edge(fit_job *f, fit_tensor *t, const fit_edge *edge, doubl
     return SNUG_OK;
 }
 
-snug_err importance_set(fit_job *f, snug_error *err) {
+/* Of transformed channels nothing is kept; what is known of the plain ones says enough (solve_spread). */
+static snug_err spread(fit_job *f, fit_tensor *t, snug_error *err) {
+    const uint64_t cols = t->t->cols;
+    if (!t->importance || !transform_takes(TRANSFORM_HADAMARD, cols)) return SNUG_OK;
+    float *a = arena_alloc(&f->mem, cols * sizeof *a), *left = arena_alloc(&f->mem, cols * sizeof *left);
+    if (!a || !left) return err_nomem(err, 2 * cols * sizeof *a);
+    solve_spread(cols, t->importance, false, a);
+    t->spread_importance = a;
+    if (!t->unexplained) return SNUG_OK;
+    solve_spread(cols, t->unexplained, true, left);
+    t->spread_unexplained = left;
+    return SNUG_OK;
+}
+
+const float *importance_in(const fit_tensor *t, int transform) { return transform ? t->spread_importance : t->importance; }
+
+const float *unexplained_in(const fit_tensor *t, int transform) {
+    const float *left = transform ? t->spread_unexplained : t->unexplained;
+    return left ? left : importance_in(t, transform);
+}
+
+static snug_err set_plain(fit_job *f, snug_error *err) {
     for (size_t i = 0; i < f->n; i++) {
         fit_tensor *t = &f->tensor[i];
         if (!t->matrix) continue;
@@ -49,4 +72,11 @@ snug_err importance_set(fit_job *f, snug_error *err) {
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
+}
+
+snug_err importance_set(fit_job *f, snug_error *err) {
+    snug_err rc = set_plain(f, err);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
+        if (f->tensor[i].matrix) rc = spread(f, &f->tensor[i], err);
+    return rc;
 }

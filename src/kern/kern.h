@@ -16,6 +16,8 @@
  *   softmax    e_i = exp(x_i - max); lane[i mod 16] += e_i, sum = tree16; x_i = e_i * (1 / sum);
  *              returns (float)((double)max + log((double)sum)). All -inf, an inf or a NaN gives NaN everywhere; n = 0: -inf.
  *   rmsnorm    k = 1 / sqrt((f32 dot of x and x) / n + eps);  out = (x * k) * gain.   out may be x.
+ *   hadamard   in each block of b numbers, for h = 1, 2, 4 .. b/2: pairs (i, i + h), i's bit h clear: a, b -> a + b, a - b; then each times
+ *              (float)(1 / sqrt(b)).
  *   silu_mul   gate = (gate / (1 + exp(-gate))) * up
  *   rope       a' = fma(a, cos, -(b * sin)),  b' = fma(a, sin, b * cos)
  *   attention  the positions of a sequence are cut into blocks at the multiples of KERN_BLOCK, whatever the query sees of
@@ -148,6 +150,7 @@ typedef struct kern_table {
     void (*rmsnorm)(const float *x, const float *gain, float eps, size_t n, float *out);
     void (*add)(float *y, const float *x, size_t n);               /* y += x */
     void (*silu_mul)(float *gate, const float *up, size_t n);      /* gate = silu(gate) * up */
+    void (*hadamard)(float *x, size_t n, size_t block);            /* block: 16, 32, 64 or 128, a divisor of n */
     float (*softmax)(float *x, size_t n);                          /* in place; returns log-sum-exp of the input */
     /* Rotates one head in place. half: number of pairs; cs: cos[half] then sin[half]. interleaved: pairs (2i, 2i+1), else
      * (i, i+half). */

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/thread.h"
+#include "codec/transform.h"
 #include "kern/kern.h"
 
 #include <errno.h>
@@ -55,11 +56,14 @@ static void carve_all(graph *g, carver *c) {
     g->gate = carve(c, n, 4 * g->ff_ld);
     g->up = carve(c, n, 4ull * f->n_ff);
     g->delta = carve(c, n, 4ull * f->n_embd);
-    if (g->p.allow_q8) {
-        g->q8 = carve(c, n, widest);
-        g->q8_scale = carve(c, n, 4 * (widest / 32));
-        g->q8_sum32 = carve(c, n, 4 * (widest / 32));
-        g->q8_sum16 = carve(c, n, 4 * (widest / 16));
+    for (int i = 0; i < TRANSFORM_COUNT && (i == TRANSFORM_NONE || g->p.transforms); i++) {
+        graph_basis *b = &g->basis[i];
+        if (i != TRANSFORM_NONE) b->f32 = carve(c, n, 4 * widest);
+        if (!g->p.allow_q8) continue;
+        b->q8 = carve(c, n, widest);
+        b->scale = carve(c, n, 4 * (widest / 32));
+        b->sum32 = carve(c, n, 4 * (widest / 32));
+        b->sum16 = carve(c, n, 4 * (widest / 16));
     }
     g->cs = carve(c, n, 4ull * f->rope_dims);
     g->cs_pos = carve(c, n, 4);
@@ -162,19 +166,46 @@ static snug_err ensure_scratch(graph *g, const graph_job *jobs, size_t n_jobs, s
 
 typedef struct matmul_pass {
     graph *g;
-    act x;
+    act_set x;
+    bool read[TRANSFORM_COUNT], wants_q8[TRANSFORM_COUNT]; /* in which forms is x needed? */
     const graph_job *jobs;
     size_t n_jobs, first_tile[GRAPH_MAX_JOBS + 1], tile_rows[GRAPH_MAX_JOBS];
 } matmul_pass;
 
-static void quantize_rows(void *ctx, size_t begin, size_t end, int worker) {
+/* Each token's activations in the bases that weights read, and there rounded to 8 bits. */
+static void prepare_rows(void *ctx, size_t begin, size_t end, int worker) {
     matmul_pass *m = ctx;
-    size_t ld = m->x.cols_padded;
-    for (size_t t = begin; t < end; t++) {
-        kern_q8_place at = kern_q8_place_of(m->x.n_tokens, t);
-        kern()->quantize_q8(m->x.f32 + t * ld, ld, at.width, at.lane, m->g->q8 + at.tile * ld, m->g->q8_scale + at.tile * (ld / 32),
-                            m->g->q8_sum32 + at.tile * (ld / 32), m->g->q8_sum16 + at.tile * (ld / 16));
+    for (int i = 0; i < TRANSFORM_COUNT; i++) {
+        const act *x = &m->x.in[i];
+        const graph_basis *b = &m->g->basis[i];
+        const size_t ld = x->cols_padded;
+        for (size_t t = begin; t < end && m->read[i]; t++) {
+            kern_q8_place at = kern_q8_place_of(x->n_tokens, t);
+            if (i != TRANSFORM_NONE) { /* the last width's columns may stand in the padding */
+                transform_apply(i, x->cols, m->x.in[TRANSFORM_NONE].f32 + t * ld, b->f32 + t * ld);
+                memset(b->f32 + t * ld + x->cols, 0, (ld - x->cols) * sizeof(float));
+            }
+            if (m->wants_q8[i])
+                kern()->quantize_q8(x->f32 + t * ld, ld, at.width, at.lane, b->q8 + at.tile * ld, b->scale + at.tile * (ld / 32),
+                                    b->sum32 + at.tile * (ld / 32), b->sum16 + at.tile * (ld / 16));
+        }
     }
+}
+
+static void prepare(matmul_pass *m, const float *x, size_t n, size_t cols, size_t ld) {
+    graph *g = m->g;
+    double work = 0;
+    for (int i = 0; i < TRANSFORM_COUNT; i++) {
+        const graph_basis *b = &g->basis[i];
+        m->x.in[i] = (act){.n_tokens = n, .cols = cols, .cols_padded = ld, .f32 = i == TRANSFORM_NONE ? x : b->f32};
+        for (size_t j = 0; j < m->n_jobs; j++) {
+            m->read[i] |= weight_reads(m->jobs[j].w, i);
+            m->wants_q8[i] |= g->p.allow_q8 && weight_wants_q8(m->jobs[j].w, i);
+        }
+        if (m->wants_q8[i]) m->x.in[i].q8 = (kern_q8){.ld = ld, .q = b->q8, .scale = b->scale, .sum32 = b->sum32, .sum16 = b->sum16};
+        if (m->wants_q8[i] || (m->read[i] && i != TRANSFORM_NONE)) work += (double)(n * ld) * (i == TRANSFORM_NONE ? 1 : 3);
+    }
+    if (work > 0) thread_for(graph_threads(g, work), n, 8, prepare_rows, m);
 }
 
 static void matmul_tiles(void *ctx, size_t begin, size_t end, int worker) {
@@ -203,20 +234,14 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err) {
     snug_err rc = ensure_scratch(g, jobs, n_jobs, n, err);
     if (rc) return rc;
-    matmul_pass m = {
-        .g = g, .jobs = jobs, .n_jobs = n_jobs, .x = {.n_tokens = n, .cols = cols, .cols_padded = ld, .f32 = x}};
-    bool wants_q8 = false;
+    matmul_pass m = {.g = g, .jobs = jobs, .n_jobs = n_jobs};
     double work = 0;
     for (size_t j = 0; j < n_jobs; j++) {
         m.tile_rows[j] = tile_rows_of(g, jobs[j].w);
         m.first_tile[j + 1] = m.first_tile[j] + div_up(jobs[j].w->rows, m.tile_rows[j]);
-        wants_q8 |= g->p.allow_q8 && weight_wants_q8(jobs[j].w);
         work += (double)jobs[j].w->rows * (double)cols * (double)n;
     }
-    if (wants_q8) {
-        thread_for(graph_threads(g, (double)(n * ld)), n, 8, quantize_rows, &m);
-        m.x.q8 = (kern_q8){.ld = ld, .q = g->q8, .scale = g->q8_scale, .sum32 = g->q8_sum32, .sum16 = g->q8_sum16};
-    }
+    prepare(&m, x, n, cols, ld);
     thread_for(graph_threads(g, work), m.first_tile[n_jobs], 1, matmul_tiles, &m);
     return SNUG_OK;
 }

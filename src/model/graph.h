@@ -31,6 +31,7 @@ typedef struct graph graph; /* scratch for up to max_batch items; not thread-saf
 typedef struct graph_params {
     uint32_t max_batch, n_ctx;
     int threads;
+    bool transforms;              /* some weights have terms in a transformed basis                              */
     bool allow_q8;                /* codecs that prefer q8 activations get them (else everything multiplies f32)  */
     size_t matmul_scratch_bytes;  /* per worker: the largest graph_scratch_bytes of the weights; 0: grown when needed */
 } graph_params;

@@ -4,6 +4,13 @@
 #include "base/checked.h"
 #include "model/graph.h"
 
+/* Activations in a transform's basis (n, widest ld), and their q8 form; NULL where no weight can ask for it. */
+typedef struct graph_basis {
+    float *f32; /* TRANSFORM_NONE: they stand where they were made */
+    int8_t *q8;
+    float *scale, *sum32, *sum16;
+} graph_basis;
+
 /* Activations that weights multiply stand in rows of `ld` columns, a multiple of 256, whose padding is zero from the
  * start and never written. n: max_batch. */
 struct graph {
@@ -19,8 +26,7 @@ struct graph {
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
     float *up;                      /* (n, n_ff)                                                          */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
-    int8_t *q8;                     /* (n, widest ld) q8 form of whichever activation is being multiplied */
-    float *q8_scale, *q8_sum32, *q8_sum16;
+    graph_basis basis[TRANSFORM_COUNT]; /* of whichever activation is being multiplied */
     float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
     uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
     size_t cs_n;

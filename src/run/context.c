@@ -158,6 +158,7 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
     graph_params gp = {.max_batch = p.max_batch,
                        .n_ctx = p.n_ctx,
                        .threads = p.threads,
+                       .transforms = f.sizes.transforms,
                        .allow_q8 = p.act == SNUG_ACT_Q8,
                        .matmul_scratch_bytes = f.sizes.matmul_scratch_bytes};
     if (!(rc = model_weights(model, &c->weights, err)) && !(rc = kv_pool_create(&kv, &c->pool, err)) &&

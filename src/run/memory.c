@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/thread.h"
+#include "codec/transform.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,6 +71,7 @@ run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
         weight w = {.rows = t->rows, .cols = t->cols, .n_terms = t->n_terms};
         for (uint32_t k = 0; k < t->n_terms; k++) {
             const store_term *from = &t->term[k];
+            out.transforms |= from->params.in != TRANSFORM_NONE;
             w.term[k] = (term){.wt = {.codec = from->codec,
                                       .params = from->params,
                                       .rows = from->rows,
@@ -96,6 +98,7 @@ snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_contex
     graph_params gp = {.max_batch = p.max_batch,
                        .n_ctx = p.n_ctx,
                        .threads = p.threads,
+                       .transforms = sizes->transforms,
                        .allow_q8 = p.act == SNUG_ACT_Q8,
                        .matmul_scratch_bytes = sizes->matmul_scratch_bytes};
     uint64_t graph_size = graph_bytes(cfg, &gp);

@@ -49,6 +49,7 @@ struct snug_context {
 typedef struct run_sizes {
     uint64_t weights_bytes;        /* the span of the tensor data, in whole pages (loaded_bytes)                  */
     uint64_t metadata_bytes;       /* the file's header, compressed keys unpacked; for a folder tokenizer.json  */
+    bool transforms;               /* some matrices have terms in a transformed basis                             */
     size_t matmul_scratch_bytes;   /* the largest weight_scratch_bytes of its matrices at max_batch               */
 } run_sizes;
 /* p->draft: the room for its logits is in the result, what a draft takes beside that is not. */

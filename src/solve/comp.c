@@ -8,6 +8,7 @@
 #include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
+#include "codec/transform.h"
 #include "solve/internal.h"
 
 enum { TILE_ROWS = 16 };
@@ -17,7 +18,8 @@ typedef struct term_job {
     float *w; /* (rows, cols): the residual, from which the term's part is taken away; NULL: source is only read */
     const float *source;
     size_t rows, cols, row0;
-    const float *a;
+    int basis; /* w's, source's */
+    const float *a; /* in the term's own basis, as h */
     const hessian *h;
     int effort;
     bool shared; /* by all processes */
@@ -33,13 +35,18 @@ static void solve_tile(void *ctx, size_t begin, size_t end, int worker) {
     end += j->row0;
     size_t n = end - begin, at = begin * j->cols;
     snug_error err = {0};
-    float *hat = j->w ? malloc(n * j->cols * sizeof *hat) : NULL;
-    snug_err e = j->w && !hat ? err_nomem(&err, n * j->cols * sizeof *hat) : SNUG_OK;
+    const int in = p.in == j->basis ? TRANSFORM_NONE : p.in; /* a basis that all terms share is no longer a transform here */
+    float *hat = j->w ? malloc(n * j->cols * sizeof *hat) : NULL, *turned = in ? malloc(n * j->cols * sizeof *turned) : NULL;
+    snug_err e = (j->w && !hat) || (in && !turned) ? err_nomem(&err, n * j->cols * sizeof *hat) : SNUG_OK;
     const float *w = j->w ? j->w + at : j->source + at;
     uint8_t *dst = j->dst + (begin ? codec->bytes(p, begin, j->cols) : 0);
+    for (size_t r = 0; !e && in && r < n; r++) transform_apply(in, j->cols, w + r * j->cols, turned + r * j->cols);
+    if (in) w = turned;
     if (!e && j->h) e = solve_ldlq(WT_ROWS, codec, p, w, j->cols, n, j->cols, j->h, j->effort, dst, hat, &err);
     else if (!e) e = solve_rtn(codec, p, w, j->cols, n, j->cols, j->a, j->effort, dst, hat, &err);
+    for (size_t r = 0; !e && in && hat && r < n; r++) transform_undo(in, j->cols, hat + r * j->cols);
     for (size_t i = 0; !e && j->w && i < n * j->cols; i++) j->w[at + i] -= hat[i];
+    free(turned);
     free(hat);
     if (e && (j->failed[worker].code == SNUG_OK || begin < j->failed[worker].row)) {
         j->failed[worker].code = e;
@@ -83,17 +90,18 @@ snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, si
     return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", codec->family);
 }
 
-/* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
-static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
-                           const hessian *h, int effort, int threads, bool shared, uint8_t *dst, snug_error *err) {
+/* One term. source and residual (rows, cols) are in `basis`; residual may be NULL when nobody asks for what is left. */
+static snug_err solve_term(const comp_term *t, int basis, const float *source, float *residual, size_t rows, size_t cols, solve_input in, int effort,
+                           int threads, bool shared, uint8_t *dst, snug_error *err) {
     if (!(t->codec->caps & CODEC_WHOLE)) {
-        term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .h = h, .effort = effort,
-                      .shared = shared, .dst = dst};
+        term_job j = {.term = t, .basis = basis, .w = residual, .source = source, .rows = rows, .cols = cols, .a = in.a, .h = in.h,
+                      .effort = effort, .shared = shared, .dst = dst};
         return solve_rows(&j, threads, err);
     }
     const float *w = residual ? residual : source;
-    snug_err e = h && strcmp(t->codec->family, "lowrank") == 0 ? solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err)
-                                                               : solve_whole(t->codec, t->params, w, cols, rows, cols, h ? h->d : a, threads, dst, err);
+    snug_err e = in.h && strcmp(t->codec->family, "lowrank") == 0
+                     ? solve_svd_hessian(t->params, w, cols, rows, cols, in.h, threads, dst, err)
+                     : solve_whole(t->codec, t->params, w, cols, rows, cols, in.h ? in.h->d : in.a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);
@@ -107,7 +115,7 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
     return e;
 }
 
-snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const solve_input in[TRANSFORM_COUNT], int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err) {
     float *residual = NULL;
     if (c->n_terms > 1) {
@@ -117,36 +125,63 @@ snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, con
     }
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], w, residual, rows, cols, a, h, effort, threads, true, dst[i], err);
+        e = solve_term(&c->term[i], TRANSFORM_NONE, w, residual, rows, cols, in[c->term[i].params.in], effort, threads, true, dst[i], err);
     free(residual);
     return e;
+}
+
+int solve_basis(const comp *c) {
+    for (uint32_t i = 1; i < c->n_terms; i++)
+        if (c->term[i].params.in != c->term[0].params.in) return TRANSFORM_NONE;
+    return c->n_terms ? c->term[0].params.in : TRANSFORM_NONE;
+}
+
+void solve_spread(size_t cols, const float *a, bool geometric, float *out) {
+    const size_t block = transform_block(cols);
+    for (size_t b = 0; b < cols; b += block) {
+        double sum = 0;
+        for (size_t j = b; j < b + block; j++) sum += geometric ? log((double)a[j]) : (double)a[j];
+        const float mean = (float)(geometric ? exp(sum / (double)block) : sum / (double)block);
+        for (size_t j = b; j < b + block; j++) out[j] = mean;
+    }
+}
+
+/* What `solve_error` has: (rows, cols) in the basis of the terms, the importances there, and spread for terms of another basis. */
+typedef struct error_room { float *residual, *spread; uint8_t *dst; int basis; } error_room;
+
+static snug_err error_terms(const comp *c, const error_room *m, size_t n_rows, size_t cols, const float *a, int effort, snug_error *err) {
+    snug_err e = SNUG_OK;
+    for (uint32_t i = 0; !e && i < c->n_terms; i++) {
+        const bool other = c->term[i].params.in != m->basis;
+        if (other && a) solve_spread(cols, a, false, m->spread);
+        e = solve_term(&c->term[i], m->basis, NULL, m->residual, n_rows, cols, (solve_input){.a = other && a ? m->spread : a}, effort, 1, false, m->dst, err);
+    }
+    return e;
+}
+
+static double weighted(const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a) {
+    double sum = 0;
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t j = 0; j < cols; j++) {
+            double v = w[r * ldw + j];
+            sum += (a ? a[j] : 1) * v * v;
+        }
+    return sum;
 }
 
 snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
                      double *norm2, snug_error *err) {
     uint64_t payload = 0;
     for (uint32_t i = 0; i < c->n_terms; i++) payload = max_u64(payload, comp_term_bytes(c, i, n_rows, cols));
-    float *residual = malloc(n_rows * cols * sizeof *residual);
-    uint8_t *dst = payload && payload < SIZE_MAX ? malloc((size_t)payload) : NULL;
-    snug_err e = residual && dst ? SNUG_OK : err_nomem(err, n_rows * cols * sizeof *residual + (size_t)payload);
-    double norm = 0, sum = 0;
-    for (size_t r = 0; !e && r < n_rows; r++)
-        for (size_t j = 0; j < cols; j++) {
-            double v = w[r * ldw + j];
-            residual[r * cols + j] = w[r * ldw + j];
-            norm += (a ? a[j] : 1) * v * v;
-        }
-    for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, NULL, effort, 1, false, dst, err);
-    for (size_t r = 0; !e && r < n_rows; r++)
-        for (size_t j = 0; j < cols; j++) {
-            double v = residual[r * cols + j];
-            sum += (a ? a[j] : 1) * v * v;
-        }
-    free(residual);
-    free(dst);
-    if (e) return e;
-    *err2 = sum;
-    *norm2 = norm;
-    return SNUG_OK;
+    error_room m = {.residual = malloc(n_rows * cols * sizeof(float)), .spread = malloc(cols * sizeof(float)), .basis = solve_basis(c),
+                    .dst = payload && payload < SIZE_MAX ? malloc((size_t)payload) : NULL};
+    snug_err e = m.residual && m.spread && m.dst ? SNUG_OK : err_nomem(err, n_rows * cols * sizeof(float) + (size_t)payload);
+    for (size_t r = 0; !e && r < n_rows; r++) transform_apply(m.basis, cols, w + r * ldw, m.residual + r * cols);
+    if (!e) *norm2 = weighted(m.residual, cols, n_rows, cols, a);
+    if (!e) e = error_terms(c, &m, n_rows, cols, a, effort, err);
+    if (!e) *err2 = weighted(m.residual, cols, n_rows, cols, a);
+    free(m.residual);
+    free(m.spread);
+    free(m.dst);
+    return e;
 }

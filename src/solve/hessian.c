@@ -10,6 +10,7 @@
 #include "base/cluster.h"
 #include "base/err.h"
 #include "base/thread.h"
+#include "codec/transform.h"
 #include "linalg/linalg.h"
 
 enum { TILE = HESSIAN_TILE, SUM_TOKENS = 512 }; /* tokens whose products are summed in f32 before they go to the doubles */
@@ -75,6 +76,42 @@ snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t
 snug_err hessian_sum_gather(hessian_sum *s, snug_error *err) {
     const size_t t = tiles(s->n), n = t * (t + 1) / 2, bytes = TILE * TILE * sizeof *s->tile;
     return cluster_gather(s->tile, n, bytes, n * bytes, err);
+}
+
+/* Blocks of the transform do not cross tiles, so a tile T_r A T_c^T comes of itself: columns, then rows. */
+typedef struct turn_job { const hessian_sum *s; size_t block; } turn_job;
+
+static void turn(double *v, size_t stride, size_t n, size_t first, size_t block) {
+    for (size_t i = 0; i < n; i++)
+        if (transform_negates(first + i)) v[i * stride] = -v[i * stride];
+    for (size_t b = 0; b < n; b += block)
+        for (size_t h = 1; h < block; h *= 2)
+            for (size_t i = b; i < b + block; i++)
+                if (!(i & h)) {
+                    const double x = v[i * stride], y = v[(i + h) * stride];
+                    v[i * stride] = x + y;
+                    v[(i + h) * stride] = x - y;
+                }
+    for (size_t i = 0; i < n; i++) v[i * stride] /= sqrt((double)block);
+}
+
+static void turn_tiles(void *ctx, size_t begin, size_t end, int worker) {
+    const turn_job *j = ctx;
+    for (size_t t = begin; t < end; t++) {
+        size_t r, c;
+        tile_of(t, &r, &c);
+        double *tile = tile_at(j->s, r, c);
+        const size_t nr = extent(j->s->n, r), nc = extent(j->s->n, c);
+        for (size_t i = 0; i < nr; i++) turn(tile + i * TILE, 1, nc, c * TILE, j->block);
+        for (size_t k = 0; k < nc; k++) turn(tile + k, TILE, nr, r * TILE, j->block);
+    }
+}
+
+void hessian_sum_transform(hessian_sum *s, int transform, int threads) {
+    if (transform == TRANSFORM_NONE) return;
+    turn_job j = {s, transform_block(s->n)};
+    const size_t t = tiles(s->n);
+    thread_for(threads, t * (t + 1) / 2, 1, turn_tiles, &j);
 }
 
 double hessian_sum_diagonal(const hessian_sum *s, size_t j) {

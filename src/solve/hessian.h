@@ -25,6 +25,8 @@ void hessian_sum_close(hessian_sum *s);
 snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t ld, int threads, snug_error *err);
 /* Of several processes (base/cluster.h) each adds to its own tiles; this, once after the last addition, gives all of them all. */
 snug_err hessian_sum_gather(hessian_sum *s, snug_error *err);
+/* H becomes T H T^T, T the transform (codec/transform.h) of its n inputs, which must take n. */
+void hessian_sum_transform(hessian_sum *s, int transform, int threads);
 /* H_jj, j < n. */
 double hessian_sum_diagonal(const hessian_sum *s, size_t j);
 

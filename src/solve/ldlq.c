@@ -15,6 +15,7 @@
 
 #include "base/checked.h"
 #include "base/err.h"
+#include "codec/vec.h"
 #include "linalg/linalg.h"
 #include "solve/internal.h"
 
@@ -94,16 +95,17 @@ static void gradient(const panel *q, size_t c, size_t n) {
         linalg_gemm(false, false, q->n_rows, n, q->cols - below, 1, q->e + below, q->cols, m + below * ldh + c, ldh, 1, q->t, q->width);
 }
 
-/* v H v^T - 2 v t for a change v of n columns from k on of a row: of the row's loss. */
-static double gain(const panel *q, const float *t, size_t k, size_t n, const float *v) {
-    double sum = 0;
+typedef double v8d __attribute__((vector_size(64)));
+
+/* v H v^T - 2 v t for eight changes v of n columns, one a lane: of the row's loss. h: H from these columns on, rows of BLOCK; t likewise. */
+VEC_CLONES static void gains(const float *h, const float *t, size_t n, const v8f *v, double *out) {
+    v8d sum = {0};
     for (size_t i = 0; i < n; i++) {
-        const float *row = q->block + (k + i) * BLOCK + k;
-        float part = 0;
-        for (size_t j = 0; j < n; j++) part += row[j] * v[j];
-        sum += (double)v[i] * (part - 2 * t[k + i]);
+        v8f part = 0.5f * h[i * BLOCK + i] * v[i] - t[i];
+        for (size_t j = 0; j < i; j++) part += h[i * BLOCK + j] * v[j];
+        sum += __builtin_convertvector(v[i] * part, v8d);
     }
-    return sum;
+    for (int k = 0; k < CODEC_NEIGHBOURS; k++) out[k] = 2 * sum[k];
 }
 
 /* The row's columns from k of the block at c on become w_hat: new codes or scales. */
@@ -117,27 +119,39 @@ static void change(const panel *q, size_t r, size_t c, size_t k, size_t n, size_
     }
 }
 
+/* The neighbours of the group at column c + k of row r: what they would decode to, and in lanes what that changes. Returns the group's
+ * columns, 0 where it has no neighbour. */
+static size_t neighbours(const panel *q, size_t r, size_t c, size_t k, float w_hat[CODEC_NEIGHBOURS][BLOCK], v8f *v, uint32_t *scales) {
+    const float *hat = q->hat + r * q->cols + c + k;
+    size_t n = 0;
+    for (int i = 0; i < CODEC_NEIGHBOURS; i++) {
+        const size_t len = q->codec->neighbour(q->enc, r, c + k, i, w_hat[i], &scales[i]);
+        for (size_t j = n; j < len; j++) v[j] = v8_set(0);
+        for (size_t j = 0; j < len; j++) v[j][i] = w_hat[i][j] - hat[j];
+        if (len > n) n = len;
+    }
+    return n;
+}
+
 /* Scales of the block's groups move to a neighbour while that lowers the loss with the codes as they are. */
 static void rescale(const panel *q, size_t c, size_t n) {
     const size_t width = q->codec->scale_cols(q->p);
-    float w_hat[CODEC_NEIGHBOURS][BLOCK], v[CODEC_NEIGHBOURS][BLOCK];
+    float w_hat[CODEC_NEIGHBOURS][BLOCK], own[BLOCK];
+    v8f v[BLOCK];
     uint32_t scales[CODEC_NEIGHBOURS];
+    double by[CODEC_NEIGHBOURS];
     for (size_t r = 0; r < q->n_rows; r++)
         for (size_t k = 0; k < n; k += width)
             for (int moves = 0; moves < MAX_MOVES; moves++) {
-                double best = 0;
-                int at = -1;
-                size_t m = 0;
-                for (int i = 0; i < CODEC_NEIGHBOURS; i++) {
-                    const size_t len = q->codec->neighbour(q->enc, r, c + k, i, w_hat[i], &scales[i]);
-                    if (len == 0) continue;
-                    for (size_t j = 0; j < len; j++) v[i][j] = w_hat[i][j] - q->hat[r * q->cols + c + k + j];
-                    const double now = gain(q, q->t + r * q->width, k, len, v[i]);
-                    if (now < best) best = now, at = i, m = len;
-                }
-                if (at < 0) break;
+                const size_t m = neighbours(q, r, c, k, w_hat, v, scales);
+                int at = 0;
+                gains(q->block + k * (BLOCK + 1), q->t + r * q->width + k, m, v, by);
+                for (int i = 1; i < CODEC_NEIGHBOURS; i++)
+                    if (by[i] < by[at]) at = i;
+                if (!(by[at] < 0)) break;
+                for (size_t j = 0; j < m; j++) own[j] = v[j][at];
                 q->codec->rescale(q->enc, r, c + k, scales[at]);
-                change(q, r, c, k, m, n, v[at], w_hat[at]);
+                change(q, r, c, k, m, n, own, w_hat[at]);
             }
 }
 

@@ -32,13 +32,21 @@ snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows,
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err);
-/* A whole composition of a whole matrix: each term is solved on what the terms before it left: under h with feedback, and low rank in its
- * metric; h NULL: with the importances a. dst[i]: term i's payload. Processes share the rows (base/cluster.h).
+/* What is known of a weight's input in one basis (codec/transform.h): importances a, second moments h; NULL: not known. */
+typedef struct solve_input { const float *a; const hessian *h; } solve_input;
+/* A whole composition of a whole matrix: each term is solved in its basis on what the terms before it left: under h with feedback, and low
+ * rank in its metric; without h with the importances. dst[i]: term i's payload. Processes share the rows (base/cluster.h).
  * Row-separable single-term compositions should be streamed by solve_rtn instead. */
-snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
+snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const solve_input in[TRANSFORM_COUNT], int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err);
-/* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double. A low-rank term of rank r fits
+/* The basis that all terms share, TRANSFORM_NONE where they do not. */
+int solve_basis(const comp *c);
+/* Relative error of a composition on some rows: sum_rj a_j (w - w_hat)^2 and sum_rj a_j w^2, in double and in solve_basis(c), whose
+ * importances a are (terms in others see their mean over a block). A low-rank term of rank r fits
  * r sampled rows exactly: with one, give all rows, or many times r. */
 snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
                      double *norm2, snug_error *err);
+/* Importances of a transform's channels from those of the plain ones (cols), where nothing is known of how these go together: out (cols) is
+ * a block's mean, or with geometric its geometric mean, which a block's share of hessian.d keeps when its basis changes. */
+void solve_spread(size_t cols, const float *a, bool geometric, float *out);
 #endif

@@ -568,6 +568,14 @@ static bool silu_case(rng *r, pool *p, const kern_table *ref, const kern_table *
     t->silu_mul(b, up, n);
     return same_floats("silu_mul", a, b, n);
 }
+static bool hadamard_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    size_t block = (size_t)16 << rng_below(r, 4), n = block * pick(r, 0, 6);
+    float *a = new_floats(p, r, n, any_kind(r));
+    float *b = twin(p, a, n);
+    ref->hadamard(a, n, block);
+    t->hadamard(b, n, block);
+    return same_floats("hadamard", a, b, n);
+}
 static bool softmax_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     size_t n = pick(r, 0, chance(r, 8) ? 3000 : 80);
     float *a = new_floats(p, r, n, any_kind(r));
@@ -591,6 +599,7 @@ static void layers_equal_ref(void **state) {
     check("rmsnorm", 400, rounds, rmsnorm_case);
     check("add", 401, rounds, add_case);
     check("silu_mul", 402, rounds, silu_case);
+    check("hadamard", 406, rounds, hadamard_case);
     check("softmax", 403, 2 * rounds, softmax_case);
     check("rope", 404, rounds, rope_case);
 }

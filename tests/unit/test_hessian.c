@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "activations.h"
+#include "codec/transform.h"
 #include "solve/hessian.h"
 #include "solve/solve.h"
 
@@ -46,6 +47,28 @@ static void test_factor(void **state) {
         hessian_close(&h), hessian_close(&h2);
         hessian_sum_close(&s), hessian_sum_close(&s2);
         free(x);
+    }
+}
+
+/* The sums of transformed activations, from the sums of plain ones. */
+static void test_transform(void **state) {
+    static const size_t sizes[] = {16, 48, 128, 144, 384, 688};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        const size_t n = sizes[k], n_tokens = 300;
+        float *x = activations(n_tokens, n, 30 + k), *y = malloc(n_tokens * n * sizeof *y);
+        for (size_t t = 0; t < n_tokens; t++) transform_apply(TRANSFORM_HADAMARD, n, x + t * n, y + t * n);
+        hessian_sum s = sums_of(x, n_tokens, n, 1), s2 = sums_of(y, n_tokens, n, 1);
+        hessian_sum_transform(&s, TRANSFORM_HADAMARD, 2);
+        hessian h, h2;
+        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        assert_int_equal(hessian_factor(&s2, 0.01, 1, &h2, NULL), SNUG_OK);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j <= i; j++)
+                if (fabsf(h.m[i * n + j] - h2.m[i * n + j]) > 2e-5f * sqrtf(h2.m[i * n + i] * h2.m[j * n + j]))
+                    fail_msg("n %zu: H[%zu][%zu] is %g, expected %g", n, i, j, h.m[i * n + j], h2.m[i * n + j]);
+        hessian_close(&h), hessian_close(&h2);
+        hessian_sum_close(&s), hessian_sum_close(&s2);
+        free(x), free(y);
     }
 }
 
@@ -225,7 +248,7 @@ static void test_ldlq_brute(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_factor),
+        cmocka_unit_test(test_factor), cmocka_unit_test(test_transform),
         cmocka_unit_test(test_factor_hard),
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_ldlq_codecs),

@@ -91,7 +91,7 @@ static void test_composition(void **state) {
         assert_int_equal(solve_error(&c, w, C, R, C, a, 0, &e2[k], &n2, NULL), SNUG_OK);
         for (int threads = 1; threads <= 2; threads++) {
             for (uint32_t i = 0; i < c.n_terms; i++) dst[threads - 1][i] = malloc((size_t)comp_term_bytes(&c, i, R, C));
-            assert_int_equal(solve_comp(&c, w, R, C, a, NULL, 0, threads, dst[threads - 1], NULL), SNUG_OK);
+            assert_int_equal(solve_comp(&c, w, R, C, (solve_input[TRANSFORM_COUNT]){{.a = a}}, 0, threads, dst[threads - 1], NULL), SNUG_OK);
         }
         for (uint32_t i = 0; i < c.n_terms; i++) {
             uint64_t n = comp_term_bytes(&c, i, R, C);

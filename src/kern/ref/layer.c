@@ -18,6 +18,21 @@ void kern_layer_silu_mul_ref(float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++) gate[i] = canon_silu_mul(gate[i], up[i]);
 }
 
+/* Sylvester's construction, unrolled. */
+void kern_layer_hadamard_ref(float *x, size_t n, size_t block) {
+    const float scale = (float)(1 / sqrt((double)block));
+    for (float *end = x + n; x < end; x += block) {
+        for (size_t h = 1; h < block; h *= 2)
+            for (size_t i = 0; i < block; i++)
+                if (!(i & h)) {
+                    const float a = x[i], b = x[i + h];
+                    x[i] = a + b;
+                    x[i + h] = a - b;
+                }
+        for (size_t i = 0; i < block; i++) x[i] *= scale;
+    }
+}
+
 /* A NaN may or may not survive the maximum; it survives the sum, and so reaches every output either way. */
 float kern_layer_softmax_ref(float *x, size_t n) {
     float max = -INFINITY, lane[16] = {0};

@@ -31,6 +31,40 @@ void KERN_ISA(kern_layer_silu_mul)(float *gate, const float *up, size_t n) {
     for (; i < n; i++) gate[i] = canon_silu_mul(gate[i], up[i]);
 }
 
+/* Eight numbers whatever LANES is: distances of 1, 2 and 4 are permutations within, and what the compiler makes of these is as good. */
+typedef float eight __attribute__((vector_size(32), aligned(4)));
+
+KERN_INLINE eight hadamard8(eight v) { /* the second of a pair is subtracted: its sign turns before the other is added */
+    typedef uint32_t bits __attribute__((vector_size(32)));
+    const uint32_t m = 0x80000000u;
+    v = __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6) + (eight)((bits)v ^ (bits){0, m, 0, m, 0, m, 0, m});
+    v = __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5) + (eight)((bits)v ^ (bits){0, 0, m, m, 0, 0, m, m});
+    return __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3) + (eight)((bits)v ^ (bits){0, 0, 0, 0, m, m, m, m});
+}
+
+KERN_INLINE void hadamard_block(float *x, size_t eights) {
+    eight v[16];
+    const float scale = (float)(1 / sqrt((double)(8 * eights)));
+    for (size_t i = 0; i < eights; i++) memcpy(&v[i], x + 8 * i, sizeof v[i]), v[i] = hadamard8(v[i]);
+    for (size_t h = 1; h < eights; h *= 2)
+        for (size_t i = 0; i < eights; i++)
+            if (!(i & h)) {
+                const eight a = v[i], b = v[i + h];
+                v[i] = a + b;
+                v[i + h] = a - b;
+            }
+    for (size_t i = 0; i < eights; i++) v[i] *= scale, memcpy(x + 8 * i, &v[i], sizeof v[i]);
+}
+
+void KERN_ISA(kern_layer_hadamard)(float *x, size_t n, size_t block) {
+    for (float *end = x + n; x < end; x += block) switch (block) {
+        case 16: hadamard_block(x, 2); break;
+        case 32: hadamard_block(x, 4); break;
+        case 64: hadamard_block(x, 8); break;
+        default: hadamard_block(x, 16); break;
+        }
+}
+
 KERN_INLINE float maximum(const float *x, size_t n) { /* two chains; -inf when empty */
     vf a = f_set1(-INFINITY), b = a;
     size_t i = 0;

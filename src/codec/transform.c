@@ -1,0 +1,60 @@
+#include "codec/transform.h"
+
+#include <string.h>
+
+#include "kern/kern.h"
+
+enum { MAX_BLOCK = 128, MIN_BLOCK = 16, WORD = 64 };
+
+size_t transform_block(uint64_t cols) {
+    size_t b = MAX_BLOCK;
+    while (b >= MIN_BLOCK && cols % b) b /= 2;
+    return cols && b >= MIN_BLOCK ? b : 0;
+}
+
+bool transform_takes(int transform, uint64_t cols) {
+    return transform == TRANSFORM_NONE || (transform == TRANSFORM_HADAMARD && transform_block(cols));
+}
+
+/* 64 columns' signs: splitmix64's k-th output from 0. */
+static uint64_t sign_bits(uint64_t k) {
+    uint64_t z = (k + 1) * 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+bool transform_negates(size_t j) { return sign_bits(j / WORD) >> j % WORD & 1; }
+
+static void sign(size_t cols, const float *x, float *y) {
+    for (size_t j = 0; j < cols; j += WORD) {
+        const uint64_t bits = sign_bits(j / WORD);
+        for (size_t i = j; i < cols && i < j + WORD; i++) {
+            uint32_t u;
+            memcpy(&u, x + i, sizeof u);
+            u ^= (uint32_t)(bits >> (i - j) & 1) << 31;
+            memcpy(y + i, &u, sizeof u);
+        }
+    }
+}
+
+void transform_apply(int transform, size_t cols, const float *x, float *y) {
+    if (transform == TRANSFORM_HADAMARD) {
+        sign(cols, x, y);
+        kern()->hadamard(y, cols, transform_block(cols));
+    } else if (y != x) memcpy(y, x, cols * sizeof *y);
+}
+
+void transform_undo(int transform, size_t cols, float *x) {
+    if (transform != TRANSFORM_HADAMARD) return;
+    kern()->hadamard(x, cols, transform_block(cols));
+    sign(cols, x, x);
+}
+
+const char *transform_prefix(int transform) { return transform == TRANSFORM_HADAMARD ? "had:" : ""; }
+
+uint16_t transform_parse(const char **name) {
+    if (strncmp(*name, "had:", 4) != 0) return TRANSFORM_NONE;
+    *name += 4;
+    return TRANSFORM_HADAMARD;
+}
