@@ -205,9 +205,43 @@ static bool load_list(const json_t *list, int e, double *to, size_t n) {
     return !to || journal_get_doubles(json_array_get(list, (size_t)e), to, n);
 }
 
+/* The probes of a layer's matrices, in their order, as one list. */
+static size_t layer_probes(fit_job *f, int layer, double *list, bool set) {
+    const int l = layer == (int)f->src->cfg.n_layers ? -1 : layer;
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (!t->matrix || t->t->layer != l) continue;
+        for (size_t k = 0; k < TRANSFORM_COUNT * FIT_PROBES; k++, n += 2) {
+            fit_probe *p = &t->probe[k / FIT_PROBES][k % FIT_PROBES];
+            if (set) *p = (fit_probe){list[n], list[n + 1]};
+            else if (list) list[n] = p->error, list[n + 1] = p->ratio;
+        }
+    }
+    return n;
+}
+
+static bool load_probes(fit_job *f, int layer, const json_t *from) {
+    const size_t n = layer_probes(f, layer, NULL, false);
+    double *list = calloc(n + 1, sizeof *list);
+    const bool ok = list && journal_get_doubles(from, list, n);
+    if (ok) layer_probes(f, layer, list, true);
+    free(list);
+    return ok;
+}
+
+static json_t *save_probes(fit_job *f, int layer) {
+    const size_t n = layer_probes(f, layer, NULL, false);
+    double *list = calloc(n + 1, sizeof *list);
+    if (list) layer_probes(f, layer, list, false);
+    json_t *out = list ? journal_doubles(list, n) : json_null();
+    free(list);
+    return out;
+}
+
 static bool load_edges(fit_job *f, int layer) {
     const json_t *known = journal_find(f->journal, "edges", layer), *square = json_object_get(known, "square"), *left = json_object_get(known, "left");
-    if (json_array_size(square) != EDGE_COUNT || json_array_size(left) != EDGE_COUNT) return false;
+    if (json_array_size(square) != EDGE_COUNT || json_array_size(left) != EDGE_COUNT || !load_probes(f, layer, json_object_get(known, "probe"))) return false;
     for (int e = 0; e < EDGE_COUNT; e++) {
         const fit_edge *to = edge_at(f, layer, e);
         size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
@@ -224,7 +258,7 @@ static snug_err save_edges(fit_job *f, int layer, uint64_t state_hash, snug_erro
         json_array_append_new(square, from->square ? journal_doubles(from->square, n) : json_string(""));
         json_array_append_new(left, from->left ? journal_doubles(from->left, n) : json_string(""));
     }
-    return journal_put(f->journal, "edges", layer, json_pack("{s:o, s:o, s:o}", "square", square, "left", left, "state",
+    return journal_put(f->journal, "edges", layer, json_pack("{s:o, s:o, s:o, s:o}", "square", square, "left", left, "probe", save_probes(f, layer), "state",
                        json_sprintf("%016llx", (unsigned long long)state_hash)), err);
 }
 
@@ -270,19 +304,51 @@ bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int laye
            cluster_broadcast(x, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x, NULL) == SNUG_OK;
 }
 
-/* What the sums say: mean squares, and what of them the later channels do not explain. Where H cannot be factored (dead or broken
- * channels), nothing is explained. */
-static snug_err take_moments(fit_job *f, int layer, const moments *m, snug_error *err) {
+/* Balances an edge's sums and their factor h by what D asks for (source.c), and takes D from that. Twice, because before the first time damping,
+ * a share of the mean, hides what small channels beside large ones cost. */
+static snug_err balance_moments(fit_job *f, int layer, int e, hessian_sum *sum, hessian *h, int8_t *exponent, snug_error *err) {
+    const fit_edge *to = edge_at(f, layer, e);
+    int8_t *step = malloc(sum->n);
+    snug_err rc = step ? SNUG_OK : err_nomem(err, sum->n);
+    for (int round = 0; round < 2 && rc == SNUG_OK; round++) {
+        if ((rc = source_exponents(f, layer, (graph_edge)e, step, err)) != SNUG_OK) break;
+        for (size_t j = 0; j < sum->n; j++) step[j] = (int8_t)(step[j] - exponent[j]), exponent[j] = (int8_t)(exponent[j] + step[j]);
+        if (!hessian_sum_scale(sum, step)) break;
+        hessian_close(h);
+        rc = hessian_factor(sum, FIT_DAMPING, f->threads, h, err);
+        for (size_t j = 0; j < sum->n && rc == SNUG_OK; j++) to->left[j] = ldexp((double)h->d[j], 2 * exponent[j]);
+    }
+    free(step);
+    return rc;
+}
+
+/* D of an edge's sums, balanced, and probes of its matrices; the sums are changed. Where H cannot be factored (dead or broken channels),
+ * nothing is explained. */
+static snug_err take_unexplained(fit_job *f, int layer, int e, hessian_sum *sum, snug_error *err) {
+    const fit_edge *to = edge_at(f, layer, e);
+    const bool tied = e == EDGE_HEAD_IN && f->src->cfg.tied;
+    hessian h;
+    snug_err rc = hessian_factor(sum, FIT_DAMPING, f->threads, &h, err);
+    if (rc == SNUG_ERR_NUMERIC) memcpy(to->left, to->square, sum->n * sizeof *to->left);
+    if (rc != SNUG_OK) return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
+    for (size_t j = 0; j < sum->n; j++) to->left[j] = (double)h.d[j];
+    int8_t *exponent = calloc(sum->n, 1);
+    if (!exponent) rc = err_nomem(err, sum->n);
+    if (rc == SNUG_OK && !tied) rc = balance_moments(f, layer, e, sum, &h, exponent, err);
+    if (rc == SNUG_OK && !tied) rc = probe_edge(f, layer, (graph_edge)e, sum, &h, exponent, err);
+    hessian_close(&h);
+    free(exponent);
+    return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
+}
+
+/* What the sums say: mean squares, and what of them the later channels do not explain. */
+static snug_err take_moments(fit_job *f, int layer, moments *m, snug_error *err) {
     for (int e = 0; e < EDGE_COUNT; e++) {
         const fit_edge *to = edge_at(f, layer, e);
         if (!m->want[e]) continue;
         for (size_t j = 0; j < m->cols[e]; j++) to->square[j] = moments_square(m, (graph_edge)e, j);
-        if (!to->left) continue;
-        hessian h;
-        snug_err rc = hessian_factor(&m->sum[e], FIT_DAMPING, f->threads, &h, err);
-        if (rc == SNUG_ERR_NOMEM) return rc;
-        for (size_t j = 0; j < m->cols[e]; j++) to->left[j] = rc == SNUG_OK ? (double)h.d[j] : to->square[j];
-        if (rc == SNUG_OK) hessian_close(&h);
+        snug_err rc = to->left ? take_unexplained(f, layer, e, &m->sum[e], err) : SNUG_OK;
+        if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
 }

@@ -20,7 +20,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_STATS_VERSION = 3 };
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 3, FIT_STATS_VERSION = 4 };
 #define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
@@ -52,12 +52,16 @@ typedef struct fit_edge {
 /* One measured answer of the model to an error in one weight. */
 typedef struct fit_point { double error, kl; } fit_point; /* relative error in the importance metric; nats per token */
 
+/* A menu's relative error, and what feedback multiplied it by; ratio 0: not known. */
+typedef struct fit_probe { double error, ratio; } fit_probe;
+
 typedef struct fit_tensor {
     const store_tensor *t;
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
     const float *spread_importance, *spread_unexplained; /* the same of transformed channels (importance.c); NULL: no transform, or as above */
+    fit_probe probe[TRANSFORM_COUNT][FIT_PROBES]; /* in each basis, errors rising (probe.c) */
     double alpha;             /* nats per unit of relative error */
     size_t n_points;
     fit_point point[FIT_MAX_POINTS]; /* rising error: the curve of loss on error, where it was measured */
@@ -157,7 +161,16 @@ fit_pace pace_measure(int effort);
 snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
 snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
 bool source_is_balanced(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
-snug_err source_balance(fit_job *f, snug_error *err); /* chooses, from the edges' statistics */
+/* The exponents (cols) that an edge's statistics, not yet balanced, ask for; the head's: layer n_layers. All 0 where none can be. */
+snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out, snug_error *err);
+snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all edges, and takes them from the statistics */
+
+/* ---- probe.c ---- */
+/* Encodes a few rows of an edge's matrices with feedback, in each basis. sum: its balanced second moments, which are changed; plain: their
+ * factor; exponent (cols): the powers of two that balance them. */
+snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, const hessian *plain, const int8_t *exponent, snug_error *err);
+/* What feedback multiplies a menu's relative error by. */
+double probe_ratio(const fit_tensor *t, int transform, double error);
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */

@@ -203,18 +203,27 @@ static snug_err choose_exponents(const config *c, const fit_edge *edge, const do
     return SNUG_OK;
 }
 
-snug_err source_balance(fit_job *f, snug_error *err) {
+snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out, snug_error *err) {
     const config *c = &f->src->cfg;
-    for (int l = 0; f->feedback && l <= (int)c->n_layers; l++)
+    const fit_edge *edge = &f->edge[(size_t)layer * EDGE_COUNT + e];
+    const size_t cols = edge_cols(c, e);
+    memset(out, 0, cols);
+    if (!edge->square || !edge->left || !can_balance(f, layer, e)) return SNUG_OK;
+    double *squares = calloc(cols, sizeof *squares);
+    snug_err rc = squares ? column_squares(f, layer, e, squares, err) : err_nomem(err, cols * sizeof *squares);
+    if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, e, cols, out, err);
+    free(squares);
+    return rc;
+}
+
+snug_err source_balance(fit_job *f, snug_error *err) {
+    for (int l = 0; f->feedback && l <= (int)f->src->cfg.n_layers; l++)
         for (int e = 0; e < EDGE_COUNT; e++) {
             fit_edge *edge = &f->edge[(size_t)l * EDGE_COUNT + (size_t)e];
-            if (!edge->square || !edge->left || !can_balance(f, l, (graph_edge)e)) continue;
-            const size_t cols = edge_cols(c, (graph_edge)e);
+            if (!edge->square || !edge->left) continue;
+            const size_t cols = edge_cols(&f->src->cfg, (graph_edge)e);
             int8_t *k = arena_calloc(&f->mem, cols, sizeof *k);
-            double *squares = calloc(cols, sizeof *squares);
-            snug_err rc = k && squares ? column_squares(f, l, (graph_edge)e, squares, err) : err_nomem(err, cols * sizeof *squares);
-            if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, (graph_edge)e, cols, k, err);
-            free(squares);
+            snug_err rc = k ? source_exponents(f, l, (graph_edge)e, k, err) : err_nomem(err, cols);
             if (rc != SNUG_OK) return rc;
             bool any = false;
             for (size_t j = 0; j < cols; j++) {

@@ -78,6 +78,17 @@ snug_err hessian_sum_gather(hessian_sum *s, snug_error *err) {
     return cluster_gather(s->tile, n, bytes, n * bytes, err);
 }
 
+bool hessian_sum_scale(hessian_sum *s, const int8_t *k) {
+    bool any = false;
+    for (size_t i = 0; i < s->n; i++) any |= k[i] != 0;
+    for (size_t i = 0; any && i < s->n; i++)
+        for (size_t j = 0; j < round_up(i + 1, TILE) && j < s->n; j++) {
+            double *v = &tile_at(s, i / TILE, j / TILE)[i % TILE * TILE + j % TILE];
+            *v = ldexp(*v, -k[i] - k[j]);
+        }
+    return any;
+}
+
 /* Blocks of the transform do not cross tiles, so a tile T_r A T_c^T comes of itself: columns, then rows. */
 typedef struct turn_job { const hessian_sum *s; size_t block; } turn_job;
 

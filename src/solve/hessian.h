@@ -9,6 +9,8 @@
 #ifndef SOLVE_HESSIAN_H
 #define SOLVE_HESSIAN_H
 #include <snug.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 /* Sums of x x^T in double, the lower triangle in tiles. */
 typedef struct hessian_sum {
@@ -25,6 +27,8 @@ void hessian_sum_close(hessian_sum *s);
 snug_err hessian_sum_add(hessian_sum *s, const float *x, size_t n_tokens, size_t ld, int threads, snug_error *err);
 /* Of several processes (base/cluster.h) each adds to its own tiles; this, once after the last addition, gives all of them all. */
 snug_err hessian_sum_gather(hessian_sum *s, snug_error *err);
+/* Inputs shrink by powers of two: H_ij becomes H_ij 2^-(k_i + k_j). False: all k (n) are 0. */
+bool hessian_sum_scale(hessian_sum *s, const int8_t *k);
 /* H becomes T H T^T, T the transform (codec/transform.h) of its n inputs, which must take n. */
 void hessian_sum_transform(hessian_sum *s, int transform, int threads);
 /* H_jj, j < n. */
