@@ -563,6 +563,7 @@ def oracle_decode(oracle, codec, rows, cols, raw):
 
 def expected_error(codec):
     """Relative error, mean square, that a codec stays under on weights like these (a Gaussian has 2^-2R at best)."""
+    codec = codec.removeprefix("had:")
     if codec in ("f32", "bf16"):
         return 0.0
     if codec == "f16":
@@ -589,12 +590,13 @@ def check(artifact, source, oracle, seen):
             kind, rows, cols, raw = term[0], term[1], term[2], term[7]
             exact = "not compared"
             if oracle:
-                theirs = oracle_decode(oracle, kind, rows, cols, raw)
+                theirs, own = oracle_decode(oracle, kind, rows, cols, raw), decode(kind.removeprefix("had:"), rows, cols, raw)
+                own = turn_back(own) if kind.startswith("had:") else own
                 if theirs is not None and kind.startswith("lowrank"):
-                    assert np.allclose(theirs, decode(kind, rows, cols, raw), rtol=1e-4, atol=1e-6), name
+                    assert np.allclose(theirs, own, rtol=1e-4, atol=1e-6), name
                     exact = "close to the oracle"
                 elif theirs is not None:
-                    assert np.array_equal(theirs.view(np.uint32), decode(kind, rows, cols, raw).view(np.uint32)), (name, kind)
+                    assert np.array_equal(theirs.view(np.uint32), own.view(np.uint32)), (name, kind)
                     exact = "equal to the oracle, bit for bit"
             seen.setdefault(kind, [0, 0.0, exact])
             seen[kind][0] += 1
@@ -626,6 +628,7 @@ def main():
         files.append(["--pin", "*=int3g64", "--pin", "blk.0.*=out10+int2g64", "--pin", "blk.1.*=tern34g64+out100", "--pin", "blk.2.attn_q.weight=out1+sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16", "--pin", "blk.2.attn_q.weight=lowrank64+int4g128"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16b8", "--pin", "blk.2.*=int2g64+lowrank33b3+lowrank8b4"])
+        files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
@@ -638,7 +641,8 @@ def main():
             print(f"file {i}: {len(artifact.weights)} weights, {sums} checksums, {len(more)} compressed keys")
     for kind in sorted(seen):
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
-    missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100"] if c not in seen]
+    missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
+                                          "had:terng64", "had:sp16b3g64"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

@@ -5,7 +5,7 @@
  *     snug-oracle dequantize TYPE ROWS COLS                                               < bytes > f32
  *     snug-oracle logits MODEL [--ctx N] [--act f32|q8] [--kv f32|f16] [--threads N]      < i32 tokens > f32 (tokens, vocabulary)
  *
- * TYPE is any single codec ("q4_k", "int3g64"); lowrank and out are only decoded. Processor seconds of encoding go to standard error. `logits` cuts the
+ * TYPE is any single codec ("q4_k", "int3g64", "had:int3g64"); lowrank and out are only decoded. Processor seconds of encoding go to standard error. `logits` cuts the
  * tokens into windows of N (default: one window), each from an empty cache. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +75,8 @@ static int dequantize(const snug_codec *codec, codec_params p, size_t rows, size
     } else if (wt_open(codec, p, rows, cols, src, n, &t, &err)) {
         fail(err.message);
     } else {
-        codec->decode(&t, 0, rows, w, cols);
+        const weight one = {.rows = rows, .cols = cols, .n_terms = 1, .term = {{.wt = t}}};
+        weight_decode(&one, 0, rows, w, cols);
         rc = fwrite(w, sizeof(float), rows * cols, stdout) == rows * cols ? 0 : fail("cannot write");
     }
     free(src);
