@@ -70,6 +70,7 @@ typedef struct fit_tensor {
 
 typedef struct fit_journal fit_journal;
 typedef struct fit_imatrix fit_imatrix;
+typedef struct fit_states fit_states;
 
 typedef struct fit_job {
     const snug_fit_params *p;
@@ -87,6 +88,7 @@ typedef struct fit_job {
     bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
+    fit_states *states;       /* hidden states that lie in files (states.c) */
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
     fit_imatrix *imatrix;
     size_t n;
@@ -157,6 +159,16 @@ snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, siz
 snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
 bool source_is_balanced(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
 snug_err source_balance(fit_job *f, snug_error *err); /* chooses, from the edges' statistics */
+
+/* ---- states.c: hidden states, in memory or in a folder ---- */
+/* Does the folder, if there is one, take so many? */
+snug_err states_check(const fit_job *f, size_t floats, snug_error *err);
+/* Opened and closed between parallel regions. */
+snug_err states_open(fit_job *f, size_t floats, float **out, snug_error *err);
+void states_close(fit_job *f, float **x); /* x NULL: nothing */
+/* Part of any array of floats: it will be read soon; it will not be touched for a while. Any thread. */
+void states_want(const fit_job *f, const float *x, size_t floats);
+void states_drop(const fit_job *f, const float *x, size_t floats);
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */

@@ -152,12 +152,12 @@ static snug_err list_variants(sweep *s, int group, snug_error *err) {
         if (in_group(s->f, i, group)) rc = add_variants(s, i, err);
     cluster_share(s->n_v, &s->own0, &s->own1);
     for (size_t k = s->own0; k < s->own1 && rc == SNUG_OK; k++)
-        if (!(s->v[k].x = malloc(s->n * s->d * sizeof(float)))) rc = err_nomem(err, s->n * s->d * sizeof(float));
+        rc = states_open(s->f, s->n * s->d, &s->v[k].x, err);
     return rc;
 }
 
 static void drop_variants(sweep *s) {
-    for (size_t k = 0; k < s->n_v; k++) free(s->v[k].x);
+    for (size_t k = 0; k < s->n_v; k++) states_close(s->f, &s->v[k].x);
     s->n_v = s->own0 = s->own1 = 0;
 }
 
@@ -168,6 +168,7 @@ static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, varian
     snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
     changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
     memcpy(v->x, clean_at(s, l), s->n * s->d * sizeof *v->x);
+    states_drop(s->f, clean_at(s, l), s->n * s->d);
     return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err) : rc;
 }
 
@@ -312,6 +313,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
         layer_weights lw;
         rc = source_layer(f, l, &mem, &lw, err);
         memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
+        states_drop(f, clean_at(s, l), s->n * s->d);
         float *x = clean_at(s, l + 1);
         if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
@@ -357,8 +359,8 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
             meter_begin(&f->meter, f->stage_sens);
             for (int k = 0; k < g; k++) s->macs += group_macs(f, k) * (double)s->n;
             meter_skip(&f->meter, (uint64_t)(s->macs / MEASURE_UNIT));
-            s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
-            rc = s->clean ? forward_open(f, NULL, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
+            rc = states_open(f, (size_t)(n_layers + 1) * s->n * s->d, &s->clean, err);
+            if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.sens_len, &s->fwd, err);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
             s->fwd.alone = true; /* variants are shared, not passes */
         }
@@ -368,7 +370,7 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
         if (f->tensor[i].matrix) finish_tensor(&f->tensor[i]);
     if (s->clean) forward_close(&s->fwd);
-    free(s->clean);
+    states_close(f, &s->clean);
     free(s);
     return rc;
 }

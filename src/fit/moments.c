@@ -142,6 +142,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
         uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
         float *from = x + (size_t)q * t->len * d;
         if (keep) memcpy(copy, from, (size_t)n * t->len * d * sizeof *copy);
+        if (keep) states_drop(w->f, from, (size_t)n * t->len * d), states_want(w->f, from + (size_t)n * t->len * d, (size_t)n * t->len * d);
         rc = run_slabs(w, layer, lw, n, keep ? copy : from, &s, err);
     }
     w->discard = false;
@@ -170,6 +171,8 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
         size_t k = n - t < step ? n - t : step;
         norm_job j = {x + t * d, gain, normed, d, f->src->cfg.norm_eps};
         thread_for(f->threads, k, 32, norm_rows, &j);
+        states_drop(f, x + t * d, k * d);
+        states_want(f, x + (t + k) * d, k * d);
         rc = add_edge(f, m, EDGE_HEAD_IN, normed, k, err);
     }
     free(gain);
