@@ -9,7 +9,7 @@
 #include "base/arena.h"
 #include "kern/kern.h"
 
-typedef struct codec_params { uint16_t bits, group, rank; } codec_params; /* those that the family uses; the rest 0 */
+typedef struct codec_params { uint16_t bits, group, rank; } codec_params; /* those that the family uses; the rest 0. Of dict, group is S */
 
 typedef enum codec_act { CODEC_ACT_F32, CODEC_ACT_Q8 } codec_act; /* the form of activation it prefers */
 enum {

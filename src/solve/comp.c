@@ -79,8 +79,18 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err) {
     if (strcmp(codec->family, "lowrank") == 0) return solve_svd(p, w, ldw, rows, cols, a, threads, dst, err);
+    if (strcmp(codec->family, "dict") == 0) return solve_dict(p, w, ldw, rows, cols, a, NULL, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
     if (strcmp(codec->family, "out") == 0) return solve_outliers(p, w, ldw, rows, cols, a, dst, err);
     return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", codec->family);
+}
+
+/* The same under h where its solver knows how, else with what h leaves to pay for each column. */
+static snug_err solve_whole_hessian(const comp_term *t, const float *w, size_t rows, size_t cols, const hessian *h, int threads, uint8_t *dst,
+                                    snug_error *err) {
+    if (strcmp(t->codec->family, "lowrank") == 0) return solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err);
+    if (strcmp(t->codec->family, "dict") == 0)
+        return solve_dict(t->params, w, cols, rows, cols, NULL, h, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
+    return solve_whole(t->codec, t->params, w, cols, rows, cols, h->d, threads, dst, err);
 }
 
 /* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
@@ -92,8 +102,7 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
         return solve_rows(&j, threads, err);
     }
     const float *w = residual ? residual : source;
-    snug_err e = h && strcmp(t->codec->family, "lowrank") == 0 ? solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err)
-                                                               : solve_whole(t->codec, t->params, w, cols, rows, cols, h ? h->d : a, threads, dst, err);
+    snug_err e = h ? solve_whole_hessian(t, w, rows, cols, h, threads, dst, err) : solve_whole(t->codec, t->params, w, cols, rows, cols, a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);

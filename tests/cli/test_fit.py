@@ -158,10 +158,11 @@ def test_a_text_calibrates(t):
 
 
 def calibrated(t, out, spill=(), **kwargs):
-    """A fit at normal effort on a short text."""
+    """A fit on a short text, at normal effort unless that takes minutes."""
     text = t.path("calib.txt")
     text.write_bytes(t.text.read_bytes()[:4000])
-    return t.run("fit", t.demo, "-o", out, "--pin", "*=int4g128", "--calib", text, *spill, **kwargs)
+    return t.run("fit", t.demo, "-o", out, "--pin", "*=int4g128", "--calib", text, *spill,
+                 *(["--effort", "quick"] if t.sanitized else []), **kwargs)
 
 
 def test_spill(t):
