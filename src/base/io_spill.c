@@ -33,12 +33,14 @@ static snug_err open_file(const char *dir, size_t bytes, int *fd, snug_error *er
 
 snug_err io_spill_open(const char *dir, size_t bytes, io_spill *out, snug_error *err) {
     *out = (io_spill){0};
-    int fd;
-    snug_err rc = bytes && bytes <= INT64_MAX ? open_file(dir, bytes, &fd, err) : err_set(err, SNUG_ERR_ARG, "%s: %zu bytes cannot be spilled", dir, bytes);
+    int fd = -1;
+    snug_err rc = bytes && bytes <= INT64_MAX ? open_file(dir, bytes, &fd, err)
+                                              : err_set(err, SNUG_ERR_ARG, "%s: %zu bytes cannot be spilled", dir, bytes);
     if (rc != SNUG_OK) return rc;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED)
-        rc = err_set(err, errno == ENOMEM ? SNUG_ERR_NOMEM : SNUG_ERR_IO, "%s: cannot map %zu bytes of a file in this folder: %s", dir, bytes, strerror(errno));
+        rc = err_set(err, errno == ENOMEM ? SNUG_ERR_NOMEM : SNUG_ERR_IO, "%s: cannot map %zu bytes of a file in this folder: %s", dir, bytes,
+                     strerror(errno));
     else *out = (io_spill){.data = p, .bytes = bytes};
     close(fd); /* the mapping holds the file */
     return rc;

@@ -1,6 +1,6 @@
-/* gsNbBgG: group-sparse rows. Of each eight groups of G = 32, 64, 128 weights N are stored (of fewer at the end that share, rounded up), as groups of an int row (intBgG), the others are 0
- * (docs/format.md 3.7; the form of GQSA, Zeng et al. 2024). A row unpacks to the int row in which absent groups have scale 0, and is decoded and
- * multiplied as that; the encoder is int's, of which groups are left out.
+/* gsNbBgG: group-sparse rows. Of each eight groups of G = 32, 64, 128 weights N are stored (of fewer at the end that share, rounded up), as
+ * groups of an int row (intBgG); the others are 0 (docs/format.md 3.7; the form of GQSA, Zeng et al. 2024). A row unpacks to the int row in
+ * which absent groups have scale 0, and is decoded and multiplied as that; the encoder is int's, of which groups are left out.
  *
  * `group` sees eight groups at once, as feedback has moved their weights: all are fitted, and those stay whose codes save most of sum a w^2.
  * What the others lose is fed to the columns after them like any rounding error. */

@@ -1,8 +1,9 @@
 /* Dictionaries: W ~ A V, at most S of K numbers of each row of A other than 0, so that tr(E H E^T) is small. The metric weighs columns, so rows are
  * independent of each other given V: row w is coded greedily in the inner products G = V H V^T and c = V H w^T alone, each step the atom that
  * lowers the loss most once those taken before it are fitted anew (orthogonal least squares). Given A, the best V does not depend on the metric:
- * V = (A^T A)^-1 A^T W; atom by atom, the others as they are, it is come near to. By turns, as MOD and K-SVD do it (Engan et al. 1999; Aharon et al. 2006). A row
- * keeps its atoms where a new choice is no better, so that the loss falls but for an atom that nobody uses: it becomes the worst row.
+ * V = (A^T A)^-1 A^T W; atom by atom, the others as they are, it is come near to. By turns, as MOD and K-SVD do it (Engan et al. 1999; Aharon
+ * et al. 2006). A row keeps its atoms where a new choice is no better, so that the loss falls but for an atom that nobody uses: it becomes
+ * the worst row.
  *
  * Then the atoms are rounded (svd_round.c), and rows are coded a last time with the atoms that are stored, their numbers rounded each
  * given the others. */

@@ -112,8 +112,10 @@ static void test_turns(void **state) {
             const double all = left_by(&codec_dict, p, zeros, &h, w, rows, cols);
             loss = left_by(&codec_dict, p, payload, &h, w, rows, cols);
             for (int i = 0; i + 1 < ROUNDS; i++)
-                if (!(left[i + 1] <= left[i] * 1.001 + 1e-6 * all)) fail_msg("%zux%zu: turn %d has %g after %g of %g", rows, cols, i + 1, left[i + 1], left[i], all);
-            if (!(loss <= all * 1.0001 && fabs(loss - left[ROUNDS]) <= 1e-3 * loss + 1e-5 * all)) fail_msg("%zux%zu: %g, said %g, of %g", rows, cols, loss, left[ROUNDS], all);
+                if (!(left[i + 1] <= left[i] * 1.001 + 1e-6 * all))
+                    fail_msg("%zux%zu: turn %d has %g after %g of %g", rows, cols, i + 1, left[i + 1], left[i], all);
+            if (!(loss <= all * 1.0001 && fabs(loss - left[ROUNDS]) <= 1e-3 * loss + 1e-5 * all))
+                fail_msg("%zux%zu: %g, said %g, of %g", rows, cols, loss, left[ROUNDS], all);
             free(w), free(payload), free(zeros);
             hessian_close(&h);
         }
