@@ -169,6 +169,7 @@ void states_close(fit_job *f, float **x); /* x NULL: nothing */
 /* Part of any array of floats: it will be read soon; it will not be touched for a while. Any thread. */
 void states_want(const fit_job *f, const float *x, size_t floats);
 void states_drop(const fit_job *f, const float *x, size_t floats);
+void states_copy(const fit_job *f, float *to, const float *from, size_t floats); /* and drops both */
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */

@@ -117,7 +117,9 @@ snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t 
     for (size_t i = 0; i < n && rc == SNUG_OK; i++)
         if (j.rc[i] != SNUG_OK) rc = w->by_pass ? err_set(err, j.rc[i], "layer %d: %s", layer, snug_err_name(j.rc[i])) : j.rc[i];
     free(j.rc);
-    return rc == SNUG_OK && !w->alone && !w->discard ? cluster_gather(x[0], n, w->n_pass * seq_bytes, n_seq * seq_bytes, err) : rc;
+    if (rc == SNUG_OK && !w->alone && !w->discard) rc = cluster_gather(x[0], n, w->n_pass * seq_bytes, n_seq * seq_bytes, err);
+    if (cluster_size() > 1) states_drop(w->f, x[0], n_seq * seq_bytes / sizeof **x);
+    return rc;
 }
 
 weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols) {

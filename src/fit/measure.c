@@ -167,8 +167,7 @@ static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, varian
     layer_weights changed = *lw;
     snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
     changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
-    memcpy(v->x, clean_at(s, l), s->n * s->d * sizeof *v->x);
-    states_drop(s->f, clean_at(s, l), s->n * s->d);
+    states_copy(s->f, v->x, clean_at(s, l), s->n * s->d);
     return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err) : rc;
 }
 
@@ -240,7 +239,7 @@ static snug_err start_outer(sweep *s, snug_error *err) {
         variant *v = &s->v[k];
         rc = sampled_error(s, v, err);
         bool head = f->tensor[v->tensor].t->role == ROLE_HEAD;
-        if (rc == SNUG_OK && head) memcpy(v->x, clean_at(s, n_layers), s->n * s->d * sizeof *v->x);
+        if (rc == SNUG_OK && head) states_copy(f, v->x, clean_at(s, n_layers), s->n * s->d);
         if (rc == SNUG_OK && !head) rc = embed_tokens(f, ids, s->n, &v->p, v->x, err);
     }
     free(ids);
@@ -312,8 +311,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
         arena mem = {0};
         layer_weights lw;
         rc = source_layer(f, l, &mem, &lw, err);
-        memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
-        states_drop(f, clean_at(s, l), s->n * s->d);
+        states_copy(f, clean_at(s, l + 1), clean_at(s, l), s->n * s->d);
         float *x = clean_at(s, l + 1);
         if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);

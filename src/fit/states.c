@@ -5,6 +5,9 @@
 #include "base/err.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+enum { STEP = 1 << 20 };
 
 struct fit_states {
     io_spill file;
@@ -68,4 +71,13 @@ void states_drop(const fit_job *f, const float *x, size_t floats) {
     size_t offset;
     const fit_states *s = find(f, x, &offset);
     if (s) io_spill_drop(&s->file, offset, floats * sizeof *x);
+}
+
+void states_copy(const fit_job *f, float *to, const float *from, size_t floats) {
+    for (size_t i = 0; i < floats; i += STEP) {
+        const size_t n = floats - i < STEP ? floats - i : STEP;
+        memcpy(to + i, from + i, n * sizeof *to);
+        states_drop(f, to + i, n);
+        states_drop(f, from + i, n);
+    }
 }

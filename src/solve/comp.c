@@ -93,8 +93,8 @@ static snug_err solve_whole_hessian(const comp_term *t, const float *w, size_t r
     return solve_whole(t->codec, t->params, w, cols, rows, cols, h->d, threads, dst, err);
 }
 
-/* One term. residual (rows, cols) may be NULL when nobody asks for what is left. */
-static snug_err solve_term(const comp_term *t, const float *source, float *residual, size_t rows, size_t cols, const float *a,
+/* One term, before `next` or as the last (NULL). residual (rows, cols) may be NULL when nobody asks for what is left. */
+static snug_err solve_term(const comp_term *t, const comp_term *next, const float *source, float *residual, size_t rows, size_t cols, const float *a,
                            const hessian *h, int effort, int threads, bool shared, uint8_t *dst, snug_error *err) {
     if (!(t->codec->caps & CODEC_WHOLE)) {
         term_job j = {.term = t, .w = residual, .source = source, .rows = rows, .cols = cols, .a = a, .h = h, .effort = effort,
@@ -102,7 +102,11 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
         return solve_rows(&j, threads, err);
     }
     const float *w = residual ? residual : source;
-    snug_err e = h ? solve_whole_hessian(t, w, rows, cols, h, threads, dst, err) : solve_whole(t->codec, t->params, w, cols, rows, cols, a, threads, dst, err);
+    const bool before = strcmp(t->codec->family, "out") == 0 && next && !(next->codec->caps & CODEC_WHOLE);
+    snug_err e;
+    if (before) e = solve_outliers_before(next, t->params, w, cols, rows, cols, h ? h->d : a, effort, threads, dst, err);
+    else if (h) e = solve_whole_hessian(t, w, rows, cols, h, threads, dst, err);
+    else e = solve_whole(t->codec, t->params, w, cols, rows, cols, a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);
@@ -116,6 +120,8 @@ static snug_err solve_term(const comp_term *t, const float *source, float *resid
     return e;
 }
 
+static const comp_term *after(const comp *c, uint32_t i) { return i + 1 < c->n_terms ? &c->term[i + 1] : NULL; }
+
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const float *a, const hessian *h, int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err) {
     float *residual = NULL;
@@ -126,7 +132,7 @@ snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, con
     }
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], w, residual, rows, cols, a, h, effort, threads, true, dst[i], err);
+        e = solve_term(&c->term[i], after(c, i), w, residual, rows, cols, a, h, effort, threads, true, dst[i], err);
     free(residual);
     return e;
 }
@@ -146,7 +152,7 @@ snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, s
             norm += (a ? a[j] : 1) * v * v;
         }
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], NULL, residual, n_rows, cols, a, NULL, effort, 1, false, dst, err);
+        e = solve_term(&c->term[i], after(c, i), NULL, residual, n_rows, cols, a, NULL, effort, 1, false, dst, err);
     for (size_t r = 0; !e && r < n_rows; r++)
         for (size_t j = 0; j < cols; j++) {
             double v = residual[r * cols + j];
