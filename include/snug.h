@@ -291,6 +291,9 @@ typedef struct snug_fit_params {
     const char *const *pins;      /* "PATTERN=CODEC" (shell pattern on the tensor name), later ones win       */
     size_t n_pins;
     const char *imatrix;          /* llama.cpp importance matrix (.dat or .gguf), or NULL                     */
+    const char *spill;            /* a folder: the hidden states of calibration lie in files there, which have no
+                                     names and are gone with the process, and not in memory; NULL: in memory. The
+                                     result is the same                                                     */
     const char *plan_in;          /* replay this plan, or NULL                                                */
     const char *plan_out;         /* save the plan, or NULL                                                   */
     bool plan_only;               /* stop after planning                                                      */

@@ -165,7 +165,7 @@ class Artifact:
 
 # ----------------------------------------------------------- transforms ----
 def signs(cols):
-    """Section 3.7: +1 or -1 of each column."""
+    """Section 3.9: +1 or -1 of each column."""
     out, mask = [], (1 << 64) - 1
     for k in range(-(-cols // 64)):
         z = (k + 1) * 0x9E3779B97F4A7C15 & mask
@@ -177,7 +177,7 @@ def signs(cols):
 
 
 def turn_back(rows):
-    """Section 3.7: rows of W T^T to rows of W, in the order of float32 operations that the page gives."""
+    """Section 3.9: rows of W T^T to rows of W, in the order of float32 operations that the page gives."""
     cols = rows.shape[1]
     block = next(b for b in (128, 64, 32, 16) if cols % b == 0)
     x, h = rows.astype(np.float32).reshape(-1, block), 1
@@ -430,6 +430,53 @@ def decode_out(codec, rows, cols, raw):
     return out
 
 
+def decode_gs(codec, rows, cols, raw):
+    """Section 3.7: gsNbBgG, brought to rows of intBgG."""
+    kept, bits, group = (int(x) for x in re.findall(r"\d+", codec))
+    groups, chunks = -(-cols // group), -(-cols // 32)
+    spans = [min(8, groups - at) for at in range(0, groups, 8)]
+    most = [-(-kept * n // 8) for n in spans]
+    row = raw.reshape(rows, -1)
+    head, per = 2 + len(spans), 4 * bits * group // 32
+    assert row.shape[1] == head + sum(most) * (1 + per)
+    whole = np.zeros((rows, 2 + groups + groups * per), np.uint8)
+    whole[:, :2] = row[:, :2]
+    whole[:, 2:2 + groups] = 31 << 3 | 4                                       # scale 0
+    for r in range(rows):
+        for g in range(groups):
+            mask = int(row[r, 2 + g // 8])
+            before = bin(mask & (1 << g % 8) - 1).count("1")
+            if mask >> g % 8 & 1 and before < most[g // 8]:
+                number = kept * (g // 8) + before
+                whole[r, 2 + g] = row[r, head + number]
+                at = head + sum(most) + number * per
+                whole[r, 2 + groups + g * per:][:per] = row[r, at:at + per]
+    return decode_int(f"int{bits}g{group}", rows, cols, np.ascontiguousarray(whole[:, :2 + groups + 4 * bits * chunks]))
+
+
+def decode_dict(codec, rows, cols, raw):
+    """Section 3.8: dictKsSbB, W = A V."""
+    atoms, most, bits = (int(x) for x in re.findall(r"\d+", codec))
+    n = atoms * (2 + 4 * bits * -(-cols // 32))
+    v, row = decode_vectors(bits, atoms, cols, raw[:n]), raw[n:].reshape(rows, -1)
+    scale = bf16(np.ascontiguousarray(row[:, :2]).reshape(-1))
+    width = max(1, (atoms - 1).bit_length())
+    stream = np.unpackbits(np.ascontiguousarray(row[:, 2:]), axis=1, bitorder="little").astype(np.int64)
+    places = min(atoms, most * width)
+    assert row.shape[1] == 2 + -(-(places + most * bits) // 8)
+    code = stream[:, places:places + most * bits].reshape(rows, most, bits) @ (1 << np.arange(bits)) - (1 << bits - 1)
+    a = np.zeros((rows, atoms), np.float32)
+    for r in range(rows):
+        if atoms <= most * width:
+            where = np.flatnonzero(stream[r, :atoms])[:most]
+        else:
+            where = stream[r, :places].reshape(most, width) @ (1 << np.arange(width))
+        for t, k in enumerate(where):
+            if k < atoms:
+                a[r, k] += scale[r] * np.float32(code[r, t])
+    return (a.astype(np.float64) @ v.astype(np.float64)).astype(np.float32)
+
+
 def unpack_scales_k4(s):
     """ggml's q4_k and q5_k: eight 6-bit scales and minima in 12 bytes; s (blocks, 12)."""
     scale, least = np.empty((len(s), 8), np.float32), np.empty((len(s), 8), np.float32)
@@ -514,6 +561,10 @@ def decode(codec, rows, cols, raw):
         return decode_sparse(codec, rows, cols, raw)
     if codec.startswith("out"):
         return decode_out(codec, rows, cols, raw)
+    if codec.startswith("gs"):
+        return decode_gs(codec, rows, cols, raw)
+    if codec.startswith("dict"):
+        return decode_dict(codec, rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -571,6 +622,8 @@ def expected_error(codec):
     bits = {"q8_0": 8, "q4_0": 4, "iq4_nl": 4, "iq4_xs": 4, "q2_k": 2, "q3_k": 3, "q4_k": 4, "q5_k": 5, "q6_k": 6}.get(codec)
     if codec.startswith("int"):
         bits = int(codec[3:].split("g")[0])
+    if codec.startswith("gs"):
+        return 0.7
     if codec.startswith("sp"): # what is left out is lost whatever the bits
         return {"sp8": 0.5, "sp12": 0.35}.get(codec.split("b")[0], 0.3)
     return 4.0 ** -(bits - 1) if bits else 1.0 # generous: a uniform step over a range of 7 standard deviations at most
@@ -585,14 +638,14 @@ def check(artifact, source, oracle, seen):
         assert np.isfinite(mine).all(), name
         codec = "+".join(t[0] for t in artifact.weights[name])
         error = float(((mine - true).astype(np.float64) ** 2).sum() / (true.astype(np.float64) ** 2).sum())
-        assert error <= min(expected_error(t[0]) for t in artifact.weights[name] if not t[0].startswith(("lowrank", "out"))), (name, codec, error)
+        assert error <= min(expected_error(t[0]) for t in artifact.weights[name] if not t[0].startswith(("lowrank", "out", "dict"))), (name, codec, error)
         for term in artifact.weights[name]:
             kind, rows, cols, raw = term[0], term[1], term[2], term[7]
             exact = "not compared"
             if oracle:
                 theirs, own = oracle_decode(oracle, kind, rows, cols, raw), decode(kind.removeprefix("had:"), rows, cols, raw)
                 own = turn_back(own) if kind.startswith("had:") else own
-                if theirs is not None and kind.startswith("lowrank"):
+                if theirs is not None and kind.startswith(("lowrank", "dict")):
                     assert np.allclose(theirs, own, rtol=1e-4, atol=1e-6), name
                     exact = "close to the oracle"
                 elif theirs is not None:
@@ -615,6 +668,7 @@ def main():
     plain = ints + native
     sparse = [f"sp{n}b{b}g64" for n in (8, 12, 16, 20, 24) for b in (2, 3, 4)] + ["sp16b5g32", "sp16b6g128", "sp16b8g32", "sp12b5g64"]
     sparse += [f"sp{k}of4b{b}g{g}" for k in (2, 3) for b, g in ((2, 64), (3, 32), (4, 128), (5, 64), (6, 64), (8, 64))]
+    sparse += ["gs4b4g32", "gs6b2g32", "gs7b3g64", "gs5b8g128", "gs3b6g32"]
     sparse += [f"{t}g{g}" for t in ("tern34", "tern") for g in (32, 64, 128)]
     with tempfile.TemporaryDirectory() as folder:
         env = dict(os.environ, XDG_CACHE_HOME=folder)
@@ -629,6 +683,7 @@ def main():
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16", "--pin", "blk.2.attn_q.weight=lowrank64+int4g128"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16b8", "--pin", "blk.2.*=int2g64+lowrank33b3+lowrank8b4"])
         files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
+        files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=dict96s12b4+int2g64", "--pin", "blk.2.*=int3g64+dict40s30b8", "--pin", "blk.3.attn_q.weight=dict300s5b3+int2g32"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
@@ -642,7 +697,7 @@ def main():
     for kind in sorted(seen):
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
-                                          "had:terng64", "had:sp16b3g64"] if c not in seen]
+                                          "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

@@ -37,6 +37,17 @@ snug_err io_writer_pwrite(io_writer *w, uint64_t offset, const void *src, size_t
 snug_err io_writer_commit(io_writer *w, snug_error *err);
 void io_writer_abort(io_writer *w); /* safe on a zeroed or committed writer */
 
+/* Memory, zeroed, that lies in a file without a name in a folder, so that what is not at hand need not be resident. The disk space is reserved at once:
+ * a full disk is an error here, and nothing later. */
+typedef struct io_spill {
+    void *data;
+    size_t bytes;
+} io_spill;
+snug_err io_spill_open(const char *dir, size_t bytes, io_spill *out, snug_error *err);
+void io_spill_want(const io_spill *s, size_t offset, size_t n); /* will be read soon */
+void io_spill_drop(const io_spill *s, size_t offset, size_t n); /* will not; what was written stays. Both may reach beyond the end */
+void io_spill_close(io_spill *s);
+
 uint64_t io_peak_rss(void);    /* bytes, this process */
 uint64_t io_current_rss(void);
 #endif

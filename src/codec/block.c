@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "codec/codecs.h"
+#include "codec/gs.h"
 #include "codec/sparse.h"
 
 #include <stdatomic.h>
@@ -12,11 +13,12 @@ row_form block_row_form(const wt *w) {
     if (codec_is_sparse(w->codec)) {
         const kern_sparse f = sparse_form(w->codec, w->params);
         const uint64_t n = div_up(w->cols, 32);
-        return (row_form){KERN_CODES, 0, n * KERN_CODES_BYTES, n, f, kern_sparse_layout_of(&f, (size_t)n).bytes};
+        return (row_form){KERN_CODES, 0, n * KERN_CODES_BYTES, n, kern_sparse_layout_of(&f, (size_t)n).bytes, f};
     }
-    if (w->codec->impl == NULL) { /* the int family: the format depends on the parameters */
+    if (w->codec->impl == NULL) { /* the int family and what unpacks to it: the format depends on the parameters */
         return (row_form){.kern = (kern_format)(KERN_INT2 + w->params.bits - 2), .stored_group = w->params.group,
-                          .row_bytes = int_row_bytes(w->params, w->cols), .n_chunks = div_up(w->cols, 32)};
+                          .row_bytes = int_row_bytes(w->params, w->cols), .n_chunks = div_up(w->cols, 32),
+                          .stored_bytes = w->codec->id == CODEC_ID_GS ? gs_row_bytes(w->params, w->cols) : 0};
     }
     const block_format *f = w->codec->impl;
     uint64_t n = div_up(w->cols, f->cols);
@@ -60,13 +62,16 @@ static const uint8_t *panel_of(const wt *w, const row_form *r, uint64_t row) {
     return w->panels && atomic_load_explicit(&w->panels->state[i], memory_order_acquire) == WT_READY ? w->panels->data + at : NULL;
 }
 
+static void unpack_row(const wt *w, const row_form *r, const uint8_t *stored, uint8_t *row) {
+    if (r->sparse.group) kern()->unpack_sparse(&r->sparse, stored, (size_t)r->n_chunks, 0, (size_t)r->n_chunks, row);
+    else gs_unpack(w->params, w->cols, stored, row);
+}
+
 /* Rows [row0, row0 + n) one after the other: where they stand, or brought together (or unpacked) in `rows`. */
 static const uint8_t *rows_at(const wt *w, const row_form *r, uint64_t row0, size_t n, uint8_t *rows) {
     bool apart = false;
-    for (size_t i = 0; r->sparse.group && i < n; i++)
-        kern()->unpack_sparse(&r->sparse, w->data + (row0 + i) * r->sparse_bytes, (size_t)r->n_chunks, 0, (size_t)r->n_chunks,
-                              rows + i * r->row_bytes);
-    if (r->sparse.group) return rows;
+    for (size_t i = 0; r->stored_bytes && i < n; i++) unpack_row(w, r, w->data + (row0 + i) * r->stored_bytes, rows + i * r->row_bytes);
+    if (r->stored_bytes) return rows;
     for (size_t i = 0; i < n; i++) apart |= panel_of(w, r, row0 + i) != NULL;
     if (!apart) return w->data + row0 * r->row_bytes;
     for (size_t i = 0; i < n; i++) {
@@ -139,11 +144,24 @@ static void decode_sparse_row(const row_form *r, const uint8_t *row, size_t cols
     }
 }
 
+/* A group-sparse row group by group. */
+static void decode_gs_row(const wt *w, const row_form *r, const uint8_t *row, float *dst, bool add) {
+    const size_t group = r->stored_group, n_groups = (size_t)div_up(w->cols, group);
+    for (size_t g = 0; g < n_groups; g++) {
+        uint8_t piece[GS_PIECE];
+        gs_group(w->params, n_groups, row, g, piece);
+        expand_piece(r, piece, (size_t)min_u64(r->n_chunks - g * (group / 32), group / 32), (size_t)min_u64(w->cols - g * group, group),
+                     dst + g * group, add);
+    }
+}
+
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     row_form r = block_row_form(w);
     for (size_t i = 0; i < n; i++, dst += stride) {
-        if (r.sparse.group) {
-            decode_sparse_row(&r, w->data + (row0 + i) * r.sparse_bytes, (size_t)w->cols, dst, add);
+        if (r.stored_bytes) {
+            const uint8_t *row = w->data + (row0 + i) * r.stored_bytes;
+            if (r.sparse.group) decode_sparse_row(&r, row, (size_t)w->cols, dst, add);
+            else decode_gs_row(w, &r, row, dst, add);
             continue;
         }
         const uint8_t *panel = panel_of(w, &r, row0 + i), *row = w->data + (row0 + i) * r.row_bytes;

@@ -44,8 +44,8 @@ typedef struct row_form {
     kern_format kern;
     uint32_t stored_group; /* for unpack: weights per stored scale (int formats) */
     uint64_t row_bytes, n_chunks;
-    kern_sparse sparse;    /* group > 0: stored rows are of this form, of sparse_bytes, and unpack to rows of KERN_CODES */
-    uint64_t sparse_bytes;
+    uint64_t stored_bytes; /* > 0: rows are stored in another form, of so many bytes, and unpack to this one */
+    kern_sparse sparse;    /* group > 0: in this form; else group-sparse (gs.h) */
 } row_form;
 
 row_form block_row_form(const wt *w);

@@ -10,7 +10,7 @@
 #include "kern/kern.h"
 
 typedef struct codec_params {
-    uint16_t bits, group, rank; /* those that the family uses; the rest 0 */
+    uint16_t bits, group, rank; /* those that the family uses; the rest 0. Of dict, group is S */
     uint16_t in;                /* the transform of the input (codec/transform.h), which no family sees: its columns are W T^T's */
 } codec_params;
 

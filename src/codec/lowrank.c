@@ -5,16 +5,14 @@
  *
  * Multiply: h = V x (R numbers per token), then y += U h. Every call computes h anew: R / n_rows of the work of the rows
  * it asks for, and no state between calls. */
-#include <math.h>
-
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/f16.h"
 #include "codec/codecs.h"
-#include "codec/planes.h"
+#include "codec/vectors.h"
 #include "kern/kern.h"
 
-enum { CHUNK = 32, STEP = 256, RANKS = 64, TILE_ROWS = CHUNK, MAX_RANK = 1024 };
+enum { CHUNK = VECTOR_CHUNK, STEP = 256, RANKS = 64, TILE_ROWS = CHUNK, MAX_RANK = 1024 };
 
 static bool menu(uint32_t i, codec_params *out) {
     *out = (codec_params){.rank = (uint16_t)(8 << i)};
@@ -23,9 +21,6 @@ static bool menu(uint32_t i, codec_params *out) {
 static bool params_ok(codec_params p) {
     return (p.bits == 0 || (p.bits >= 2 && p.bits <= 8)) && p.group == 0 && p.rank >= 1 && p.rank <= MAX_RANK;
 }
-
-/* One vector of n codes: its scale and its chunks. */
-static uint64_t vector_bytes(unsigned bits, uint64_t n) { return 2 + 4 * bits * div_up(n, CHUNK); }
 
 static uint64_t bytes(codec_params p, uint64_t rows, uint64_t cols) {
     uint64_t n;
@@ -36,21 +31,10 @@ static uint64_t bytes(codec_params p, uint64_t rows, uint64_t cols) {
 
 /* ---- writing ---- */
 
-static uint8_t *pack_vector(unsigned bits, uint64_t n, const float *x, float d, uint8_t *dst) {
-    write_u16(dst, f32_to_bf16(d));
-    dst += 2;
-    for (uint64_t i = 0; i < n; i += CHUNK, dst += 4 * bits) {
-        int8_t q[CHUNK] = {0};
-        for (unsigned k = 0; k < CHUNK && i + k < n && d != 0; k++) q[k] = (int8_t)lrintf(x[i + k] / d);
-        planes_pack(q, bits, dst);
-    }
-    return dst;
-}
-
 void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const lowrank_factors *f, uint8_t *dst) {
     if (p.bits) {
-        for (uint64_t k = 0; k < p.rank; k++) dst = pack_vector(p.bits, cols, f->v + k * cols, f->v_scale[k], dst);
-        for (uint64_t k = 0; k < p.rank; k++) dst = pack_vector(p.bits, rows, f->ut + k * rows, f->ut_scale[k], dst);
+        for (uint64_t k = 0; k < p.rank; k++) dst = vector_pack(p.bits, cols, f->v + k * cols, f->v_scale[k], dst);
+        for (uint64_t k = 0; k < p.rank; k++) dst = vector_pack(p.bits, rows, f->ut + k * rows, f->ut_scale[k], dst);
         return;
     }
     for (uint64_t i = 0; i < p.rank * cols; i++, dst += 2) write_u16(dst, f32_to_bf16(f->v[i]));
@@ -62,22 +46,10 @@ void lowrank_pack(codec_params p, uint64_t rows, uint64_t cols, const lowrank_fa
 
 static void convert(const uint8_t *src, size_t n, float *dst) { kern()->bf16_to_f32((const uint16_t *)(const void *)src, n, dst); }
 
-/* n numbers from i on, i a multiple of CHUNK, of the vector at src; each at dst[k * step]. */
-static void unpack_vector(const uint8_t *src, unsigned bits, uint64_t i, size_t n, float *dst, size_t step) {
-    float d = bf16_to_f32(read_u16(src));
-    src += 2 + i / CHUNK * 4 * bits;
-    for (size_t c = 0; c < n; c += CHUNK, src += 4 * bits) {
-        int8_t q[CHUNK];
-        size_t len = n - c < CHUNK ? n - c : CHUNK;
-        planes_unpack(src, bits, q);
-        for (size_t k = 0; k < len; k++) dst[(c + k) * step] = d * (float)q[k];
-    }
-}
-
 /* Columns [c, c + n) of row k of V, c a multiple of CHUNK. */
 static void v_row(const wt *w, size_t k, size_t c, size_t n, float *dst) {
     unsigned bits = w->params.bits;
-    if (bits) unpack_vector(w->data + k * vector_bytes(bits, w->cols), bits, c, n, dst, 1);
+    if (bits) vector_unpack(w->data + k * vector_bytes(bits, w->cols), bits, c, n, dst);
     else convert(w->data + (k * w->cols + c) * 2, n, dst);
 }
 
@@ -97,7 +69,7 @@ static void u_rows(const wt *w, uint64_t row, size_t n, size_t k0, size_t n_k, f
     const uint8_t *ut = w->data + rank * vector_bytes(bits, w->cols);
     for (size_t k = 0; k < n_k; k++) {
         float chunk[CHUNK];
-        unpack_vector(ut + (k0 + k) * vector_bytes(bits, w->rows), bits, row - skip, skip + n, chunk, 1);
+        vector_unpack(ut + (k0 + k) * vector_bytes(bits, w->rows), bits, row - skip, skip + n, chunk);
         for (size_t r = 0; r < n; r++) dst[r * ld + k] = chunk[skip + r];
     }
 }

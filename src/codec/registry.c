@@ -1,5 +1,6 @@
 /* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits, "g" group,
- * as many as it has; before them the transform of its input, if it has one. */
+ * as many as it has; before them the transform of its input, if it has one. Codecs of whole matrices have no groups of columns: there it is "s"
+ * and a number of entries, behind the rank. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs,
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
-    &codec_out,
+    &codec_out, &codec_gs, &codec_dict,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
@@ -43,8 +44,10 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s%s", transform_prefix(params.in), codec->family);
     if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    const bool whole = codec->caps & CODEC_WHOLE;
+    if (params.group && whole) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "s%u", params.group);
     if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), params.rank ? "b%u" : "%u", params.bits);
-    if (params.group) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
+    if (params.group && !whole) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "g%u", params.group);
 }
 
 /* Reads at most four digits without a leading zero; 0 = none there. */
@@ -58,7 +61,13 @@ static uint16_t read_number(const char **p) {
 /* Does text after the family's name spell parameters that the codec takes? Which field a number is, the codec says. */
 static bool parse_params(const snug_codec *codec, const char *text, codec_params *out) {
     codec_params p = {0};
+    const bool whole = codec->caps & CODEC_WHOLE;
     uint16_t number = read_number(&text);
+    if (*text == 's' && whole) {
+        text++;
+        p.group = read_number(&text);
+        if (!p.group || *text != 'b') return false;
+    }
     if (*text == 'b') {
         text++;
         p.rank = number;
@@ -66,7 +75,7 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
         if (!p.rank || !p.bits) return false;
     } else if (*text == 'g') p.bits = number;
     else p.rank = number;
-    if (*text == 'g') {
+    if (*text == 'g' && !whole) {
         text++;
         p.group = read_number(&text);
         if (!p.group) return false;

@@ -3,7 +3,7 @@
  *
  * TRANSFORM_HADAMARD: T = H S. S = diag(+-1), signs from a fixed hash of the column's number; H block diagonal with normalised Hadamard
  * matrices of the largest power of two up to 128 that divides the columns; widths without one of at least 16 have no such transform.
- * It spreads what stands out in a column over the block (QuIP#, QuaRot). docs/format.md 3.7 */
+ * It spreads what stands out in a column over the block (QuIP#, QuaRot). docs/format.md 3.9 */
 #ifndef CODEC_TRANSFORM_H
 #define CODEC_TRANSFORM_H
 #include <stdbool.h>

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define GEMM 0.6 /* what a multiply-add in OpenBLAS takes beside one of our f32 dots */
-enum { MAX_LEN = 256, MAX_TEXT_BYTES = 64 << 20, STATE_FROM_SECONDS = 2 };
+enum { MAX_LEN = 256, MAX_TEXT_BYTES = 64 << 20, STATE_FROM_SECONDS = 2, STATE_STEP = 16 << 20 };
 
 /* ---- what the user said ---- */
 
@@ -274,15 +274,21 @@ snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64
     if (!path || !worth_keeping(f)) return SNUG_OK;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return err_set(err, SNUG_ERR_IO, "%s: %s", path, strerror(errno));
-    snug_err rc = SNUG_OK;
+    hash_state *sum = hash_create();
+    snug_err rc = sum ? SNUG_OK : err_nomem(err, 64);
     for (size_t at = 0; at < bytes && rc == SNUG_OK;) {
-        ssize_t n = pwrite(fd, (const uint8_t *)x + at, bytes - at, (off_t)((uint64_t)slot * bytes + at));
+        const uint8_t *from = (const uint8_t *)x + at;
+        ssize_t n = pwrite(fd, from, min_u64(bytes - at, STATE_STEP), (off_t)((uint64_t)slot * bytes + at));
         if (n < 0 && errno != EINTR) rc = err_set(err, SNUG_ERR_IO, "%s: writing: %s", path, strerror(errno));
-        else if (n > 0) at += (size_t)n;
+        if (n <= 0) continue;
+        hash_update(sum, from, (size_t)n);
+        states_drop(f, x + at / sizeof *x, (size_t)n / sizeof *x + 1);
+        at += (size_t)n;
     }
     if (rc == SNUG_OK && fdatasync(fd) != 0) rc = err_set(err, SNUG_ERR_IO, "%s: fdatasync: %s", path, strerror(errno));
     close(fd);
-    *hash = hash_bytes(x, bytes);
+    if (rc == SNUG_OK) *hash = hash_digest(sum);
+    hash_destroy(sum);
     return rc;
 }
 
@@ -291,8 +297,16 @@ static bool read_state(const fit_job *f, int slot, const char *kind, int layer, 
     const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
     io_file file;
     if (!path || !text || io_open(path, &file, NULL) != SNUG_OK) return false;
-    bool ok = file.bytes >= ((uint64_t)slot + 1) * bytes && io_pread(&file, (uint64_t)slot * bytes, x, bytes, NULL) == SNUG_OK &&
-              hash_bytes(x, bytes) == strtoull(text, NULL, 16);
+    hash_state *sum = hash_create();
+    bool ok = sum && file.bytes >= ((uint64_t)slot + 1) * bytes;
+    for (size_t at = 0, n; at < bytes && ok; at += n) {
+        n = min_u64(bytes - at, STATE_STEP);
+        ok = io_pread(&file, (uint64_t)slot * bytes + at, (uint8_t *)x + at, n, NULL) == SNUG_OK;
+        if (ok) hash_update(sum, (const uint8_t *)x + at, n);
+        states_drop(f, x + at / sizeof *x, n / sizeof *x);
+    }
+    ok = ok && hash_digest(sum) == strtoull(text, NULL, 16);
+    hash_destroy(sum);
     io_close(&file);
     return ok;
 }
@@ -383,8 +397,9 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     const size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
     if (f->head_sum.tokens > 0) return SNUG_OK;
     forward w = {0};
-    float *x = malloc(n * d * sizeof *x);
-    snug_err rc = x ? forward_open(f, NULL, f->text.len, &w, err) : err_nomem(err, n * d * sizeof *x);
+    float *x;
+    snug_err rc = states_open(f, n * d, &x, err);
+    if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.len, &w, err);
     if (rc == SNUG_OK) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
@@ -398,7 +413,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK) f->head_sum = m.sum[EDGE_HEAD_IN], m.sum[EDGE_HEAD_IN] = (hessian_sum){0};
     moments_close(&m);
     forward_close(&w);
-    free(x);
+    states_close(f, &x);
     return rc;
 }
 
@@ -411,8 +426,9 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     if (first > n_layers) return SNUG_OK;
     meter_begin(&f->meter, f->stage_stats);
     forward w = {0};
-    float *x = malloc(n * d * sizeof *x);
-    rc = x ? forward_open(f, NULL, f->text.len, &w, err) : err_nomem(err, n * d * sizeof *x);
+    float *x;
+    rc = states_open(f, n * d, &x, err);
+    if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.len, &w, err);
     if (rc == SNUG_OK && first > 0 && calibrate_load_state(f, (first - 1) & 1, "edges", first - 1, x)) meter_skip(&f->meter, (uint64_t)first);
     else first = 0;
     if (rc == SNUG_OK && first == 0) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
@@ -427,6 +443,6 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK) rc = save_edges(f, n_layers, 0, err);
     if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)n_layers, NULL, err);
     forward_close(&w);
-    free(x);
+    states_close(f, &x);
     return rc;
 }

@@ -3,7 +3,7 @@
  *
  *     embedding -> x;  per layer:  norm -> q k v,  attention -> o,  norm -> gate up,  their product -> down;  x through the layer
  *
- * Memory: the layer as the source has it and as it is compressed, one matrix of second moments and its factor, the hidden states x and
+ * Memory: the layer as the source has it and as it is compressed, one matrix of second moments and its factor, the hidden states x (or a pass of them: states.c) and
  * one slab of activations. After each layer x goes to the side file, so that a killed fit repeats one layer at most. */
 #include "fit/encode.h"
 #include "fit/forward.h"
@@ -16,7 +16,7 @@
 
 #define TIED_DAMPING 1.0
 static const char *const NOT_FACTORED = "without feedback: its inputs' second moments cannot be factored";
-enum { STATE_SLOT = 2 }; /* 0 and 1 are calibration's */
+enum { STATE_SLOT = 2, EMBED_STEP = 1024 }; /* 0 and 1 are calibration's */
 
 typedef struct prefix {
     encoder *e;
@@ -219,6 +219,7 @@ static snug_err embed(prefix *p, snug_error *err) {
         int32_t id = f->text.ids[i];
         if (id < 0 || (uint64_t)id >= w.rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", id, (unsigned long long)w.rows);
         else weight_decode(&w, (uint64_t)id, 1, p->x + i * d, d);
+        if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, p->x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }
     arena_fini(&mem);
     return rc;
@@ -260,11 +261,10 @@ snug_err encode_layers(encoder *e, snug_error *err) {
     for (size_t i = 0; i < f->n && rc == SNUG_OK && !any; i++) /* nothing to feed on: no layer is run */
         if (f->tensor[i].t->layer >= 0) rc = encode_one(e, i, NULL, err);
     if (rc != SNUG_OK || !any) return rc == SNUG_OK ? encode_outer(e, true, err) : rc;
-    const size_t floats = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd;
-    p.x = malloc(floats * sizeof *p.x);
-    rc = p.x ? forward_open(e->f, &p.cfg, f->text.len, &p.fwd, err) : err_nomem(err, floats * sizeof *p.x);
+    rc = states_open(e->f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &p.x, err);
+    if (rc == SNUG_OK) rc = forward_open(e->f, &p.cfg, f->text.len, &p.fwd, err);
     if (rc == SNUG_OK) rc = run_layers(&p, err);
     forward_close(&p.fwd);
-    free(p.x);
+    states_close(e->f, &p.x);
     return rc;
 }

@@ -70,6 +70,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
     f->fingerprint = store_fingerprint(f->src);
     if ((rc = list_tensors(f, err)) != SNUG_OK) return rc;
     if ((rc = calibrate_parse(f, err)) != SNUG_OK) return rc;
+    if ((rc = states_check(f, 1, err)) != SNUG_OK) return rc;
     if (f->p->imatrix && (rc = imatrix_open(f->p->imatrix, &f->imatrix, err)) != SNUG_OK) return rc;
     if ((rc = artifact_prepare(f, err)) != SNUG_OK) return rc;
     if ((rc = menu_pins(f, err)) != SNUG_OK) return rc;
@@ -119,6 +120,7 @@ static snug_err replay(fit_job *f, snug_error *err) {
 /* A replayed plan needs the statistics that encoders use, and no more. */
 static snug_err make_plan(fit_job *f, snug_error *err) {
     snug_err rc = calibrate_prepare(f, err);
+    if (rc == SNUG_OK && f->run_model) rc = states_check(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, err);
     cache_load(f);
     if (rc == SNUG_OK) rc = journal_share(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);

@@ -75,6 +75,7 @@ typedef struct fit_tensor {
 
 typedef struct fit_journal fit_journal;
 typedef struct fit_imatrix fit_imatrix;
+typedef struct fit_states fit_states;
 
 typedef struct fit_job {
     const snug_fit_params *p;
@@ -92,6 +93,7 @@ typedef struct fit_job {
     bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
+    fit_states *states;       /* hidden states that lie in files (states.c) */
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
     fit_imatrix *imatrix;
     size_t n;
@@ -171,6 +173,17 @@ snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all ed
 snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, const hessian *plain, const int8_t *exponent, snug_error *err);
 /* What feedback multiplies a menu's relative error by. */
 double probe_ratio(const fit_tensor *t, int transform, double error);
+
+/* ---- states.c: hidden states, in memory or in a folder ---- */
+/* Does the folder, if there is one, take so many? */
+snug_err states_check(const fit_job *f, size_t floats, snug_error *err);
+/* Opened and closed between parallel regions. */
+snug_err states_open(fit_job *f, size_t floats, float **out, snug_error *err);
+void states_close(fit_job *f, float **x); /* x NULL: nothing */
+/* Part of any array of floats: it will be read soon; it will not be touched for a while. Any thread. */
+void states_want(const fit_job *f, const float *x, size_t floats);
+void states_drop(const fit_job *f, const float *x, size_t floats);
+void states_copy(const fit_job *f, float *to, const float *from, size_t floats); /* and drops both */
 
 /* ---- importance.c ---- */
 snug_err importance_set(fit_job *f, snug_error *err); /* from edge statistics or the imatrix */

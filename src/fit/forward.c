@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASS_TOKENS = 512, SMALL_PASS_TOKENS = 128, SMALL_MATRIX = 1 << 21, PANEL_WEIGHTS = 16384 };
+enum { PASS_TOKENS = 512, SMALL_PASS_TOKENS = 128, SMALL_MATRIX = 1 << 21, PANEL_WEIGHTS = 16384, EMBED_STEP = 1024 };
 
 /* ---- layers ---- */
 
@@ -88,14 +88,16 @@ static void run_passes(void *user, size_t begin, size_t end, int worker) {
     for (size_t pass = j->first_pass + begin; pass < j->first_pass + end; pass++) {
         uint32_t s0 = (uint32_t)(pass % per_x) * w->n_pass, n = j->n_seq - s0 < w->n_pass ? j->n_seq - s0 : w->n_pass;
         snug_error *err = w->by_pass ? NULL : j->err;
+        float *x = j->x[pass / per_x] + (size_t)s0 * j->len * d;
         snug_err rc = SNUG_OK;
+        states_want(w->f, x, 2 * (size_t)n * j->len * d); /* and the next pass */
         for (uint32_t s = 0; s < n && rc == SNUG_OK; s++) {
             rc = kv_reserve(lane->seq[s], j->len, err);
             for (uint32_t p = 0; p < j->len; p++) lane->item[s * j->len + p] = (graph_item){.pos = p, .kv = lane->seq[s]};
         }
         if (j->before) j->before(j->user, lane->g, pass);
-        if (rc == SNUG_OK)
-            rc = graph_layer(lane->g, j->layer, 0, j->lw, lane->item, (size_t)n * j->len, j->x[pass / per_x] + (size_t)s0 * j->len * d, err);
+        if (rc == SNUG_OK) rc = graph_layer(lane->g, j->layer, 0, j->lw, lane->item, (size_t)n * j->len, x, err);
+        states_drop(w->f, x, (size_t)n * j->len * d);
         for (uint32_t s = 0; s < n; s++) (void)kv_truncate(lane->seq[s], 0, NULL);
         j->rc[pass] = rc;
     }
@@ -116,7 +118,9 @@ snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t 
     for (size_t i = 0; i < n && rc == SNUG_OK; i++)
         if (j.rc[i] != SNUG_OK) rc = w->by_pass ? err_set(err, j.rc[i], "layer %d: %s", layer, snug_err_name(j.rc[i])) : j.rc[i];
     free(j.rc);
-    return rc == SNUG_OK && !w->alone && !w->discard ? cluster_gather(x[0], n, w->n_pass * seq_bytes, n_seq * seq_bytes, err) : rc;
+    if (rc == SNUG_OK && !w->alone && !w->discard) rc = cluster_gather(x[0], n, w->n_pass * seq_bytes, n_seq * seq_bytes, err);
+    if (cluster_size() > 1) states_drop(w->f, x[0], n_seq * seq_bytes / sizeof **x);
+    return rc;
 }
 
 weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols) {
@@ -218,6 +222,7 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
         if (ids[i] < 0 || (uint64_t)ids[i] >= t->rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", ids[i], (unsigned long long)t->rows);
         if (rc == SNUG_OK) rc = source_rows(f, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
         if (rc == SNUG_OK && p) rc = perturb_rows(f, p, (uint64_t)ids[i], 1, row, x + i * d, err);
+        if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }
     free(row);
     return rc;

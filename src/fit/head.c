@@ -236,6 +236,7 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
         for (size_t v = 0; v < n_variants; v++) from[v + 1] = variant[v].x;
         norm_job norm = {.f = f, .gain = gain, .from = from, .n = j.n, .t0 = t0, .d = j.d, .ld = j.ld, .x = x};
         thread_for(f->threads, j.n_sets * j.n, 32, norm_rows, &norm);
+        for (size_t v = 0; v < j.n_sets; v++) states_drop(f, from[v] + t0 * t->cols, j.n * t->cols); /* x has them */
         rc = chunk_kl(&j, variant, rows, head, disturbed, w, kl, err);
     }
     for (size_t v = 0; v < n_variants; v++) kl[v] /= (double)n;

@@ -152,12 +152,12 @@ static snug_err list_variants(sweep *s, int group, snug_error *err) {
         if (in_group(s->f, i, group)) rc = add_variants(s, i, err);
     cluster_share(s->n_v, &s->own0, &s->own1);
     for (size_t k = s->own0; k < s->own1 && rc == SNUG_OK; k++)
-        if (!(s->v[k].x = malloc(s->n * s->d * sizeof(float)))) rc = err_nomem(err, s->n * s->d * sizeof(float));
+        rc = states_open(s->f, s->n * s->d, &s->v[k].x, err);
     return rc;
 }
 
 static void drop_variants(sweep *s) {
-    for (size_t k = 0; k < s->n_v; k++) free(s->v[k].x);
+    for (size_t k = 0; k < s->n_v; k++) states_close(s->f, &s->v[k].x);
     s->n_v = s->own0 = s->own1 = 0;
 }
 
@@ -167,7 +167,7 @@ static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, varian
     layer_weights changed = *lw;
     snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
     changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
-    memcpy(v->x, clean_at(s, l), s->n * s->d * sizeof *v->x);
+    states_copy(s->f, v->x, clean_at(s, l), s->n * s->d);
     return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err) : rc;
 }
 
@@ -239,7 +239,7 @@ static snug_err start_outer(sweep *s, snug_error *err) {
         variant *v = &s->v[k];
         rc = sampled_error(s, v, err);
         bool head = f->tensor[v->tensor].t->role == ROLE_HEAD;
-        if (rc == SNUG_OK && head) memcpy(v->x, clean_at(s, n_layers), s->n * s->d * sizeof *v->x);
+        if (rc == SNUG_OK && head) states_copy(f, v->x, clean_at(s, n_layers), s->n * s->d);
         if (rc == SNUG_OK && !head) rc = embed_tokens(f, ids, s->n, &v->p, v->x, err);
     }
     free(ids);
@@ -311,7 +311,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
         arena mem = {0};
         layer_weights lw;
         rc = source_layer(f, l, &mem, &lw, err);
-        memcpy(clean_at(s, l + 1), clean_at(s, l), s->n * s->d * sizeof(float));
+        states_copy(f, clean_at(s, l + 1), clean_at(s, l), s->n * s->d);
         float *x = clean_at(s, l + 1);
         if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &lw, f->text.sens_seq, f->text.sens_len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
@@ -357,8 +357,8 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
             meter_begin(&f->meter, f->stage_sens);
             for (int k = 0; k < g; k++) s->macs += group_macs(f, k) * (double)s->n;
             meter_skip(&f->meter, (uint64_t)(s->macs / MEASURE_UNIT));
-            s->clean = malloc((size_t)(n_layers + 1) * s->n * s->d * sizeof *s->clean);
-            rc = s->clean ? forward_open(f, NULL, f->text.sens_len, &s->fwd, err) : err_nomem(err, (size_t)(n_layers + 1) * s->n * s->d * 4);
+            rc = states_open(f, (size_t)(n_layers + 1) * s->n * s->d, &s->clean, err);
+            if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.sens_len, &s->fwd, err);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
             s->fwd.alone = true; /* variants are shared, not passes */
         }
@@ -368,7 +368,7 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
         if (f->tensor[i].matrix) finish_tensor(&f->tensor[i]);
     if (s->clean) forward_close(&s->fwd);
-    free(s->clean);
+    states_close(f, &s->clean);
     free(s);
     return rc;
 }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SQUARE_COLS = 32 };
+enum { SQUARE_COLS = 32, NORM_STEP = 1024 };
 static const size_t SLAB_FLOATS = 12u << 20; /* 48 MB of activations at a time */
 
 size_t edge_cols(const config *c, graph_edge edge) {
@@ -141,7 +141,8 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     for (uint32_t q = 0; q < t->n_seq && rc == SNUG_OK; q += n_seq) {
         uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
         float *from = x + (size_t)q * t->len * d;
-        if (keep) memcpy(copy, from, (size_t)n * t->len * d * sizeof *copy);
+        if (keep) states_copy(w->f, copy, from, (size_t)n * t->len * d);
+        if (keep) states_want(w->f, from + (size_t)n * t->len * d, (size_t)n * t->len * d);
         rc = run_slabs(w, layer, lw, n, keep ? copy : from, &s, err);
     }
     w->discard = false;
@@ -168,8 +169,12 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
     if (rc == SNUG_OK) rc = open_sums(&f->src->cfg, m, err);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += step) {
         size_t k = n - t < step ? n - t : step;
-        norm_job j = {x + t * d, gain, normed, d, f->src->cfg.norm_eps};
-        thread_for(f->threads, k, 32, norm_rows, &j);
+        for (size_t i = 0; i < k; i += NORM_STEP) {
+            norm_job j = {x + (t + i) * d, gain, normed + i * d, d, f->src->cfg.norm_eps};
+            thread_for(f->threads, k - i < NORM_STEP ? k - i : NORM_STEP, 32, norm_rows, &j);
+            states_drop(f, j.x, NORM_STEP * d);
+            states_want(f, j.x + NORM_STEP * d, NORM_STEP * d);
+        }
         rc = add_edge(f, m, EDGE_HEAD_IN, normed, k, err);
     }
     free(gain);

@@ -86,22 +86,35 @@ static snug_err solve_rows(term_job *j, int threads, snug_error *err) {
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err) {
     if (strcmp(codec->family, "lowrank") == 0) return solve_svd(p, w, ldw, rows, cols, a, threads, dst, err);
+    if (strcmp(codec->family, "dict") == 0) return solve_dict(p, w, ldw, rows, cols, a, NULL, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
     if (strcmp(codec->family, "out") == 0) return solve_outliers(p, w, ldw, rows, cols, a, dst, err);
     return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", codec->family);
 }
 
-/* One term. source and residual (rows, cols) are in `basis`; residual may be NULL when nobody asks for what is left. */
-static snug_err solve_term(const comp_term *t, int basis, const float *source, float *residual, size_t rows, size_t cols, solve_input in, int effort,
-                           int threads, bool shared, uint8_t *dst, snug_error *err) {
+/* The same under h where its solver knows how, else with what h leaves to pay for each column. */
+static snug_err solve_whole_hessian(const comp_term *t, const float *w, size_t rows, size_t cols, const hessian *h, int threads, uint8_t *dst,
+                                    snug_error *err) {
+    if (strcmp(t->codec->family, "lowrank") == 0) return solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err);
+    if (strcmp(t->codec->family, "dict") == 0)
+        return solve_dict(t->params, w, cols, rows, cols, NULL, h, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
+    return solve_whole(t->codec, t->params, w, cols, rows, cols, h->d, threads, dst, err);
+}
+
+/* One term, before `next` or as the last (NULL). source and residual (rows, cols) are in `basis`; residual may be NULL when nobody asks for
+ * what is left. */
+static snug_err solve_term(const comp_term *t, const comp_term *next, int basis, const float *source, float *residual, size_t rows, size_t cols,
+                           solve_input in, int effort, int threads, bool shared, uint8_t *dst, snug_error *err) {
     if (!(t->codec->caps & CODEC_WHOLE)) {
         term_job j = {.term = t, .basis = basis, .w = residual, .source = source, .rows = rows, .cols = cols, .a = in.a, .h = in.h,
                       .effort = effort, .shared = shared, .dst = dst};
         return solve_rows(&j, threads, err);
     }
     const float *w = residual ? residual : source;
-    snug_err e = in.h && strcmp(t->codec->family, "lowrank") == 0
-                     ? solve_svd_hessian(t->params, w, cols, rows, cols, in.h, threads, dst, err)
-                     : solve_whole(t->codec, t->params, w, cols, rows, cols, in.h ? in.h->d : in.a, threads, dst, err);
+    const bool before = strcmp(t->codec->family, "out") == 0 && next && !(next->codec->caps & CODEC_WHOLE) && next->params.in == basis;
+    snug_err e;
+    if (before) e = solve_outliers_before(next, t->params, w, cols, rows, cols, in.h ? in.h->d : in.a, effort, threads, dst, err);
+    else if (in.h) e = solve_whole_hessian(t, w, rows, cols, in.h, threads, dst, err);
+    else e = solve_whole(t->codec, t->params, w, cols, rows, cols, in.a, threads, dst, err);
     if (e || !residual) return e;
     wt part;
     e = wt_open(t->codec, t->params, rows, cols, dst, t->codec->bytes(t->params, rows, cols), &part, err);
@@ -115,6 +128,8 @@ static snug_err solve_term(const comp_term *t, int basis, const float *source, f
     return e;
 }
 
+static const comp_term *after(const comp *c, uint32_t i) { return i + 1 < c->n_terms ? &c->term[i + 1] : NULL; }
+
 snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, const solve_input in[TRANSFORM_COUNT], int effort, int threads,
                     uint8_t *const dst[WEIGHT_MAX_TERMS], snug_error *err) {
     float *residual = NULL;
@@ -125,7 +140,7 @@ snug_err solve_comp(const comp *c, const float *w, size_t rows, size_t cols, con
     }
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; !e && i < c->n_terms; i++)
-        e = solve_term(&c->term[i], TRANSFORM_NONE, w, residual, rows, cols, in[c->term[i].params.in], effort, threads, true, dst[i], err);
+        e = solve_term(&c->term[i], after(c, i), TRANSFORM_NONE, w, residual, rows, cols, in[c->term[i].params.in], effort, threads, true, dst[i], err);
     free(residual);
     return e;
 }
@@ -154,7 +169,7 @@ static snug_err error_terms(const comp *c, const error_room *m, size_t n_rows, s
     for (uint32_t i = 0; !e && i < c->n_terms; i++) {
         const bool other = c->term[i].params.in != m->basis;
         if (other && a) solve_spread(cols, a, false, m->spread);
-        e = solve_term(&c->term[i], m->basis, NULL, m->residual, n_rows, cols, (solve_input){.a = other && a ? m->spread : a}, effort, 1, false, m->dst, err);
+        e = solve_term(&c->term[i], after(c, i), m->basis, NULL, m->residual, n_rows, cols, (solve_input){.a = other && a ? m->spread : a}, effort, 1, false, m->dst, err);
     }
     return e;
 }

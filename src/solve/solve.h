@@ -29,6 +29,16 @@ snug_err solve_svd_hessian(codec_params p, const float *delta, size_t ldw, size_
  * Best before other terms, out10+int3g64: they then see no outliers, and what these round away. */
 snug_err solve_outliers(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, uint8_t *dst,
                         snug_error *err);
+/* The same before a row-separable term: those with the largest a_j e^2, e what that term's rounding misses where it has fitted its scales to all
+ * but a choice so made before, the first by a_j w^2. Beyond w as much memory again. */
+snug_err solve_outliers_before(const comp_term *next, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
+                               int effort, int threads, uint8_t *dst, snug_error *err);
+/* A dictionary and who uses which of its atoms, as a dict payload, in the metric tr(E H E^T), or of a (cols; NULL: all alike) where h is NULL. Atoms and
+ * uses are chosen by turns, `rounds` times. left (rounds + 1), if not NULL: what remains of the loss after each turn, and as it is stored.
+ * Beyond w and h about 8 K cols + 4 K^2 + 5 S rows bytes. Threads change no bit. */
+enum { SOLVE_DICT_ROUNDS = 12 };
+snug_err solve_dict(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, const hessian *h, int rounds,
+                    int threads, double *left, uint8_t *dst, snug_error *err);
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err);

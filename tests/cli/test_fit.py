@@ -157,6 +157,33 @@ def test_a_text_calibrates(t):
     assert out.stat().st_size == report["bytes"] <= report["budget_bytes"]
 
 
+def calibrated(t, out, spill=(), **kwargs):
+    """A fit on a short text, at normal effort unless that takes minutes."""
+    text = t.path("calib.txt")
+    text.write_bytes(t.text.read_bytes()[:4000])
+    return t.run("fit", t.demo, "-o", out, "--pin", "*=int4g128", "--calib", text, *spill,
+                 *(["--effort", "quick"] if t.sanitized else []), **kwargs)
+
+
+def test_spill(t):
+    """Hidden states in files of a folder: the same bytes, and nothing is left there. A folder that cannot be used is named before any work."""
+    folder = t.path("spill")
+    folder.mkdir()
+    for name, spill in (("a.snug", []), ("b.snug", ["--spill", folder])): # each with a cache of its own: statistics are taken twice
+        calibrated(t, t.path(name), spill, env={"XDG_CACHE_HOME": str(t.path("c" + name))}, expect=OK)
+    assert t.path("a.snug").read_bytes() == t.path("b.snug").read_bytes() and list(folder.iterdir()) == []
+    for bad in (t.path("nowhere"), t.path("calib.txt")):
+        r = calibrated(t, t.path("x.snug"), ["--spill", bad], expect=FAILED)
+        assert str(bad) in r.stderr and "cannot make a file" in r.stderr and t.leftovers(t.path("x.snug")) == [], r
+
+
+def test_spill_to_a_full_disk(t):
+    with harness.small_disk(t.path("disk"), "64k") as disk:
+        r = calibrated(t, t.path("x.snug"), ["--spill", disk], expect=FAILED)
+        assert re.search(str(disk) + r": \d+ bytes cannot be reserved in this folder: No space left on device", r.stderr), r
+        assert not t.path("x.snug").exists() and list(disk.iterdir()) == []
+
+
 def test_source_may_be_an_artifact_or_gguf(t):
     a, _ = t.fit("a.snug", "--ratio", "60%")
     b = t.path("b.snug")

@@ -213,6 +213,36 @@ static void memory_is_measured(void **state) {
     assert_true(io_peak_rss() >= N);
 }
 
+/* What is dropped leaves memory and stays as it was written; the folder shows nothing. */
+static void spilled_memory_is_kept(void **state) {
+    enum { BYTES = (64 << 20) + 5, PART = 1 << 20 };
+    io_spill s;
+    snug_error e = {0};
+    char folder[500];
+    snprintf(folder, sizeof folder, "%s", temp_path(dir, "spill"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(io_spill_open(folder, BYTES, &s, &e), SNUG_OK);
+    assert_int_equal(rmdir(folder), 0); /* empty */
+    uint8_t *p = s.data;
+    for (size_t i = 0; i < BYTES; i++) {
+        assert_true(p[i] == 0);
+        p[i] = (uint8_t)(i % 251);
+        if (i % PART == PART - 1) io_spill_drop(&s, i + 1 - PART, PART);
+    }
+    io_spill_drop(&s, 0, BYTES + PART);
+    io_spill_drop(&s, BYTES + PART, 1);
+    io_spill_want(&s, PART + 7, SIZE_MAX);
+    for (size_t i = 0; i < BYTES; i++) assert_true(p[i] == i % 251);
+    const uint64_t resident = io_current_rss();
+    io_spill_drop(&s, 3, BYTES);
+    assert_true(io_current_rss() + BYTES / 2 < resident);
+    io_spill_close(&s);
+    io_spill_close(&s);
+    assert_int_equal(io_spill_open(folder, 10, &s, &e), SNUG_ERR_IO);
+    assert_non_null(strstr(e.message, "spill: cannot make a file in this folder: No such file"));
+    assert_int_equal(io_spill_open(dir, 0, &s, &e), SNUG_ERR_ARG);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_are_exact),
@@ -222,7 +252,7 @@ int main(void) {
         cmocka_unit_test(strange_targets_are_refused),
         cmocka_unit_test(a_full_disk_is_named),
         cmocka_unit_test(a_killed_writer_leaves_nothing),
-        cmocka_unit_test(memory_is_measured),
+        cmocka_unit_test(memory_is_measured),            cmocka_unit_test(spilled_memory_is_kept),
     };
     return cmocka_run_group_tests_name("base io", tests, make_dir, remove_dir);
 }

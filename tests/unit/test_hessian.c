@@ -135,7 +135,8 @@ static double total_loss(const hessian *h, const float *w, const float *hat, siz
 /* For every codec with steps: the payload decodes to w_hat, the loss is below that of rounding to nearest with the diagonal's
  * importances, and rows taken apart give the same bytes. */
 static void test_ldlq_codecs(void **state) {
-    static const char *const names[] = {"int2g64", "int3g32", "int4g128", "int8g64", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0", "iq4_nl"};
+    static const char *const names[] = {"int2g64", "int3g32", "int4g128", "int8g64", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0", "iq4_nl",
+                                        "sp16b3g64", "terng64", "gs5b3g32"};
     static const size_t widths[] = {172, 64, 300, 512};
     enum { ROWS = 70, T = 900 };
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {

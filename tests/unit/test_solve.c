@@ -201,6 +201,33 @@ static void test_outliers(void **state) {
     free(w), free(out);
 }
 
+/* Before a term that rounds the rest, those that its rounding misses most: better than the largest. */
+static void test_outliers_before(void **state) {
+    enum { R = 40, C = 1024 };
+    static const char *const names[] = {"out10+int3g64", "out20+int2g64", "out30+q2_k", "out10+sp16b3g64"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        for (int with = 0; with < 2; with++) {
+            comp c;
+            double now, before = 0, norm;
+            float *w = random_matrix(R, C, 1, 1, 8), a[C], *out = malloc(R * C * sizeof *out), *hat = malloc(R * C * sizeof *hat);
+            for (size_t j = 0; j < C; j++) a[j] = 1 + (float)(j % 5);
+            const float *imp = with ? a : NULL;
+            parse(names[k], &c);
+            assert_int_equal(solve_error(&c, w, C, R, C, imp, SNUG_EFFORT_NORMAL, &now, &norm, NULL), SNUG_OK);
+            uint8_t *dst = malloc((size_t)comp_term_bytes(&c, 0, R, C) + (size_t)comp_term_bytes(&c, 1, R, C));
+            wt t;
+            assert_int_equal(solve_outliers(c.term[0].params, w, C, R, C, imp, dst, NULL), SNUG_OK);
+            assert_int_equal(wt_open(&codec_out, c.term[0].params, R, C, dst, comp_term_bytes(&c, 0, R, C), &t, NULL), SNUG_OK);
+            codec_out.decode(&t, 0, R, out, C);
+            for (size_t i = 0; i < R * C; i++) out[i] = w[i] - out[i];
+            assert_int_equal(solve_rtn(c.term[1].codec, c.term[1].params, out, C, R, C, imp, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
+            for (size_t i = 0; i < R * C; i++) before += (with ? a[i % C] : 1) * ((double)out[i] - hat[i]) * ((double)out[i] - hat[i]);
+            const double share = k < 3 ? 0.998 : 1.001; /* of what is left out the largest cost most anyway */
+            if (!(now < share * before)) fail_msg("%s: %g of what the largest leave", names[k], now / before);
+            free(w), free(out), free(hat), free(dst);
+        }
+}
+
 /* A block counts to 255: the 256th goes elsewhere. */
 static void test_outliers_full_block(void **state) {
     enum { C = 2560 };
@@ -242,6 +269,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_svd_exact), cmocka_unit_test(test_svd_metric),
                                        cmocka_unit_test(test_composition), cmocka_unit_test(test_panels),
                                        cmocka_unit_test(test_effort_and_importance), cmocka_unit_test(test_outliers),
+                                       cmocka_unit_test(test_outliers_before),
                                        cmocka_unit_test(test_outliers_full_block), cmocka_unit_test(test_outliers_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

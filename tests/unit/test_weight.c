@@ -106,7 +106,8 @@ static void check(fixture *f) {
 }
 
 static void test_single(void **state) {
-    static const char *const names[] = {"bf16", "int3g64", "q4_k", "lowrank5", "tile16", "sp16b3g64", "sp3of4b4g32", "terng128", "out30"};
+    static const char *const names[] = {"bf16", "int3g64", "q4_k", "lowrank5", "tile16", "sp16b3g64", "sp3of4b4g32", "terng128", "out30", "gs3b4g32",
+                                        "dict20s4b5"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fixture f;
         fixture_init(&f);
@@ -243,9 +244,9 @@ static void test_transformed_terms(void **state) {
 }
 
 static void test_comp(void **state) {
-    static const char *const good[] = {"bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32",
+    static const char *const good[] = {"dict64s8b4+gs4b4g32", "bf16", "int3g64+lowrank16", "q2_k+int2g64+lowrank8+f32",
                                        "out10+sp16b3g64", "had:int3g64", "out10+had:q2_k+had:int2g64", "out1+sp3of4b8g128+sp2of4b2g32+tern34g128"};
-    static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32", "had:", "had:had:int3g64", "had:lowrank8", "had:bf16", "had:out10", "hadint3g64",
+    static const char *const bad[] = {"", "+", "bf16+", "+bf16", "bf16++f16", "f32+f32+f32+f32+f32", "int3g64 + f32", "had:", "had:had:int3g64", "had:lowrank8", "had:dict64s8b4", "had:bf16", "had:out10", "hadint3g64",
                                       "int3g640000000000000000000000"};
     comp c, d;
     char text[COMP_NAME_MAX];
