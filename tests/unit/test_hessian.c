@@ -223,6 +223,136 @@ static void test_ldlq_brute(void **state) {
     assert_true(sum / tries < 1.05);
 }
 
+/* ---- shared scales ---- */
+
+/* A codec that looks over the solver's shoulder: whenever shared scales are asked for, it works out the row's loss and the best scales in
+ * double from all of H, and compares what the solver then does. */
+typedef struct spy {
+    const snug_codec *codec; /* the true one */
+    codec_params p;
+    const double *h; /* (cols, cols) */
+    const float *w;
+    size_t rows, cols;
+    float *u[CODEC_SHARED];
+    double *before, *wanted, *pending; /* (rows): losses before, at the best scales, after */
+    bool *asked;                       /* (rows) */
+    int n_refits, n_moved;
+} spy;
+static spy sp;
+
+static double exact_loss(const double *e) {
+    double sum = 0;
+    for (size_t i = 0; i < sp.cols; i++)
+        for (size_t j = 0; j < sp.cols; j++) sum += e[i] * sp.h[i * sp.cols + j] * e[j];
+    return sum;
+}
+
+/* e (cols): the row's errors as scales, codes and steps stand. */
+static void spy_errors(const void *enc, size_t row, double *e) {
+    const size_t group = sp.codec->group_cols(sp.p);
+    for (size_t c = 0; c < sp.cols; c += group) {
+        float x[CODEC_SHARED] = {0};
+        const int n = sp.codec->shared(enc, row, c, x, sp.u);
+        for (size_t i = c; i < sp.cols && i < c + group; i++) {
+            e[i] = sp.w[row * sp.cols + i];
+            for (int k = 0; k < n; k++) e[i] -= (double)x[k] * sp.u[k][i - c];
+        }
+    }
+}
+
+/* The least loss that the scales of the group at col can give: e - sum step_k u_k is minimised by one Gram-Schmidt step for each. */
+static double least_loss(size_t col, size_t len, int n, const double *e) {
+    double gram[CODEC_SHARED][CODEC_SHARED] = {{0}}, b[CODEC_SHARED] = {0}, best = exact_loss(e);
+    for (int k = 0; k < n; k++)
+        for (size_t i = 0; i < len; i++) {
+            const double *row = sp.h + (col + i) * sp.cols;
+            for (size_t j = 0; j < sp.cols; j++) b[k] += sp.u[k][i] * row[j] * e[j];
+            for (int m = 0; m < n; m++)
+                for (size_t j = 0; j < len; j++) gram[k][m] += sp.u[k][i] * row[col + j] * sp.u[m][j];
+        }
+    if (gram[0][0] > 0) best -= b[0] * b[0] / gram[0][0];
+    if (n == 2 && gram[0][0] > 0) {
+        const double rest = gram[1][1] - gram[0][1] * gram[0][1] / gram[0][0], left = b[1] - b[0] * gram[0][1] / gram[0][0];
+        if (rest > 1e-4 * gram[1][1]) best -= left * left / rest;
+    }
+    return best;
+}
+
+static void nothing_pending(void) {
+    for (size_t r = 0; r < sp.rows; r++)
+        if (sp.pending[r] > sp.before[r] * (1 + 1e-5)) fail_msg("row %zu: the loss rose from %.9g to %.9g", r, sp.before[r], sp.pending[r]);
+}
+
+static int spy_shared(const void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *const u[CODEC_SHARED]) {
+    double e[600];
+    const size_t group = sp.codec->group_cols(sp.p), len = sp.cols - col < group ? sp.cols - col : group;
+    nothing_pending();
+    spy_errors(enc, row, e);
+    sp.before[row] = sp.pending[row] = exact_loss(e);
+    const int n = sp.codec->shared(enc, row, col, x, sp.u);
+    sp.wanted[row] = least_loss(col, len, n, e);
+    sp.asked[row] = true;
+    sp.n_refits++;
+    return sp.codec->shared(enc, row, col, x, u);
+}
+
+static void spy_reshare(void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *w_hat) {
+    double e[600];
+    const size_t group = sp.codec->group_cols(sp.p), len = sp.cols - col < group ? sp.cols - col : group;
+    if (sp.asked[row]) { /* first the best scales, before they are rounded */
+        float at[CODEC_SHARED] = {0};
+        spy_errors(enc, row, e);
+        const int n = sp.codec->shared(enc, row, col, at, sp.u);
+        for (size_t i = 0; i < len; i++)
+            for (int k = 0; k < n; k++) e[col + i] -= ((double)x[k] - at[k]) * sp.u[k][i];
+        const double loss = exact_loss(e), tolerance = 1e-3 * (sp.before[row] - sp.wanted[row]) + 1e-5 * sp.before[row];
+        if (loss > sp.wanted[row] + tolerance) fail_msg("row %zu: %.9g of %.9g, but %.9g can be had", row, loss, sp.before[row], sp.wanted[row]);
+        sp.n_moved++;
+    }
+    sp.asked[row] = false;
+    sp.codec->reshare(enc, row, col, x, w_hat);
+    spy_errors(enc, row, e);
+    sp.pending[row] = exact_loss(e);
+}
+
+static void spy_pack(const void *enc, uint8_t *dst) {
+    nothing_pending();
+    sp.codec->pack(enc, dst);
+}
+
+/* Shared scales move to the least-squares optimum, are rounded, and never raise the loss: groups within, at and beyond a block. */
+static void test_shared_scales(void **state) {
+    static const char *const names[] = {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q8_0", "q4_0", "iq4_nl"};
+    static const size_t widths[] = {172, 600, 256, 32, 300};
+    enum { ROWS = 6, T = 500 };
+    for (size_t k = 0; k < 2 * sizeof names / sizeof *names; k++) {
+        const size_t cols = widths[k % 5];
+        float *x = activations(T, cols, 500 + k), *w = activations(ROWS, cols, 700 + k), hat[ROWS * 600];
+        double *full = malloc(cols * cols * sizeof *full);
+        hessian_sum s = sums_of(x, T, cols, 1);
+        hessian h;
+        comp c;
+        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        for (size_t i = 0; i < cols; i++)
+            for (size_t j = 0; j <= i; j++) full[i * cols + j] = full[j * cols + i] = h.m[i * cols + j];
+        assert_true(comp_parse(names[k / 2], &c));
+        sp = (spy){.codec = c.term[0].codec, .p = c.term[0].params, .h = full, .w = w, .rows = ROWS, .cols = cols};
+        for (int i = 0; i < CODEC_SHARED; i++) sp.u[i] = malloc(256 * sizeof(float));
+        sp.before = calloc(3 * ROWS, sizeof(double)), sp.wanted = sp.before + ROWS, sp.pending = sp.wanted + ROWS;
+        sp.asked = calloc(ROWS, sizeof(bool));
+        snug_codec spying = *sp.codec;
+        spying.shared = spy_shared, spying.reshare = spy_reshare, spying.pack = spy_pack;
+        uint8_t *dst = malloc((size_t)spying.bytes(sp.p, ROWS, cols)), *plain = malloc((size_t)spying.bytes(sp.p, ROWS, cols));
+        assert_int_equal(solve_ldlq(WT_ROWS, &spying, sp.p, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
+        assert_int_equal(solve_ldlq(WT_ROWS, sp.codec, sp.p, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, plain, NULL, NULL), SNUG_OK);
+        assert_memory_equal(dst, plain, (size_t)spying.bytes(sp.p, ROWS, cols));
+        assert_true(sp.n_moved > 0 && sp.n_moved <= sp.n_refits);
+        hessian_close(&h);
+        hessian_sum_close(&s);
+        free(x), free(w), free(full), free(dst), free(plain), free(sp.u[0]), free(sp.u[1]), free(sp.before), free(sp.asked);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_factor),
@@ -231,6 +361,7 @@ int main(void) {
         cmocka_unit_test(test_ldlq_codecs),
         cmocka_unit_test(test_ldlq_never_worse),
         cmocka_unit_test(test_ldlq_brute),
+        cmocka_unit_test(test_shared_scales),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
