@@ -80,11 +80,11 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
     const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
     if (!f->feedback || edge == EDGE_COUNT) return 0;
     const double cols = (double)t->t->cols, rows = (double)t->t->rows, n_tokens = (double)f->text.n_seq * f->text.len;
-    const double sweeps = solve_ldlq_sweeps(f->p->effort);
+    const double passes = solve_ldlq_sweeps(f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
     const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    return rows * cols * (GEMM * cols * (0.5 + sweeps) + runs * n_tokens) + moments_macs(f, cols) / share;
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols) / share;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
