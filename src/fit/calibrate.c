@@ -279,7 +279,7 @@ static snug_err take_moments(fit_job *f, int layer, const moments *m, snug_error
         for (size_t j = 0; j < m->cols[e]; j++) to->square[j] = moments_square(m, (graph_edge)e, j);
         if (!to->left) continue;
         hessian h;
-        snug_err rc = hessian_factor(&m->sum[e], FIT_DAMPING, f->threads, &h, err);
+        snug_err rc = hessian_factor(&m->sum[e], FIT_DAMPING, 0, f->threads, &h, err);
         if (rc == SNUG_ERR_NOMEM) return rc;
         for (size_t j = 0; j < m->cols[e]; j++) to->left[j] = rc == SNUG_OK ? (double)h.d[j] : to->square[j];
         if (rc == SNUG_OK) hessian_close(&h);

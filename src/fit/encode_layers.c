@@ -49,6 +49,29 @@ static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
 
 /* ---- one edge ---- */
 
+/* Inputs that stay together when the columns of a matrix are ordered: the codecs' largest group, and at least so many. 0: they cannot be, because
+ * groups do not divide each other, or low rank wants them in order. */
+static size_t order_group(const fit_tensor *t, size_t at_least) {
+    const comp *c = &t->menu.cand[t->choice].comp;
+    size_t group = at_least;
+    for (uint32_t i = 0; i < c->n_terms && group; i++) {
+        const snug_codec *codec = c->term[i].codec;
+        const size_t own = codec->caps & CODEC_WHOLE ? 0 : codec->group_cols(c->term[i].params), most = own > group ? own : group;
+        group = own && most % own == 0 && most % group == 0 ? most : 0;
+    }
+    return group;
+}
+
+/* The same for all matrices of an edge, done or not. */
+static size_t edge_group(const fit_job *f, int layer, graph_edge edge) {
+    size_t group = 1;
+    for (size_t i = 0; i < f->n && group; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !is_tied_head(f, t) && has_error(f, t)) group = order_group(t, group);
+    }
+    return group;
+}
+
 /* The matrices of an edge, with its moments; where those cannot be factored, without. */
 static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments *m, snug_error *err) {
     fit_job *f = p->e->f;
@@ -56,7 +79,7 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, const moments
     bool has = false;
     snug_err rc = SNUG_OK;
     if (m) {
-        rc = hessian_factor(&m->sum[edge], FIT_DAMPING, f->threads, &h, err);
+        rc = hessian_factor(&m->sum[edge], FIT_DAMPING, edge_group(f, layer, edge), f->threads, &h, err);
         if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
         has = rc == SNUG_OK;
         rc = SNUG_OK;
@@ -134,7 +157,7 @@ static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     if (e->f->tensor[i].skipped || !has_error(e->f, &e->f->tensor[i])) return encode_one(e, i, NULL, err);
     snug_err rc = calibrate_head_sum(e->f, err);
     if (rc != SNUG_OK) return rc;
-    rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, e->f->threads, &h, err);
+    rc = hessian_factor(&e->f->head_sum, TIED_DAMPING, order_group(&e->f->tensor[i], 1), e->f->threads, &h, err);
     if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
     if (rc != SNUG_OK) e->f->tensor[i].menu.note = NOT_FACTORED;
     rc = encode_one(e, i, rc == SNUG_OK ? &h : NULL, err);

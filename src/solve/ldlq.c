@@ -2,7 +2,8 @@
  *
  * Columns are chosen from left to right. Column k should be near to w_k + sum_{j<k} e_j R_jk, e = w - w_hat, and costs D_k times the
  * square of what it misses (hessian.h). A codec's scales are fitted when the feedback reaches their group, to the weights as they
- * are then, each column weighted with its D_k; the codes follow one tile of columns at a time.
+ * are then, each column weighted with its D_k; the codes follow one tile of columns at a time. Columns stand as the factor has them: whole
+ * groups, perhaps in another order.
  *
  * Then sweeps of coordinate descent, in which the loss cannot rise: where the codec has neighbouring scales, each group of a block moves to
  * the best of them with its codes as they are; then every column in turn is rounded again to what is best for it given the errors of all
@@ -49,20 +50,26 @@ typedef struct panel {
     normal *eq;     /* (n_rows) */
 } panel;
 
+/* The input that R's k-th column belongs to. In the pass with feedback columns are counted as R has them, and e is in that order; whole
+ * groups stay together, so a codec sees what it would see in the inputs' order, only its groups in another. */
+static size_t input(const panel *q, size_t k) { return q->h->order ? q->h->order[k] : k; }
+
 /* t = the columns [c0, c0 + n) of w + e R, with the errors of columns before c0. */
 static void target(const panel *q, size_t c0, size_t n) {
-    for (size_t r = 0; r < q->n_rows; r++) memcpy(q->t + r * q->width, q->w + r * q->ldw + c0, n * sizeof(float));
+    for (size_t r = 0; r < q->n_rows; r++)
+        for (size_t k = 0; k < n; k++) q->t[r * q->width + k] = q->w[r * q->ldw + input(q, c0 + k)];
     if (c0) linalg_gemm(false, false, q->n_rows, n, c0, 1, q->e, q->cols, q->h->m + c0, q->h->n, 1, q->t, q->width);
 }
 
-/* Rounds columns [c, c + n) of the matrix, which are t's at `at`, and takes down what they miss. */
+/* Rounds columns [c, c + n), which are t's at `at`, and takes down what they miss. */
 static void round_tile(const panel *q, size_t c, size_t at, size_t n) {
-    q->codec->round(q->enc, c, n, q->t + at, q->width, q->hat + c, q->cols);
+    const size_t from = input(q, c);
+    q->codec->round(q->enc, from, n, q->t + at, q->width, q->hat + from, q->cols);
     for (size_t r = 0; r < q->n_rows; r++)
-        for (size_t k = 0; k < n; k++) q->e[r * q->cols + c + k] = q->w[r * q->ldw + c + k] - q->hat[r * q->cols + c + k];
+        for (size_t k = 0; k < n; k++) q->e[r * q->cols + c + k] = q->w[r * q->ldw + from + k] - q->hat[r * q->cols + from + k];
 }
 
-/* t's columns [from, to) += the errors of columns [c, c + n) times their R; t's column 0 is the matrix's c0. */
+/* t's columns [from, to) += the errors of columns [c, c + n) times their R; t's column 0 is c0. */
 static void feed(const panel *q, size_t c, size_t n, size_t c0, size_t from, size_t to) {
     for (size_t r = 0; r < q->n_rows; r++) {
         float *t = q->t + r * q->width;
@@ -81,7 +88,7 @@ static void feedback_pass(const panel *q) {
         target(q, c0, n);
         for (size_t s = 0; s < n; s += step) {
             size_t end = s + step < n ? s + step : n;
-            if (s % group == 0) q->codec->group(q->enc, c0 + s, n - s < group ? n - s : group, q->t + s, q->width, q->a + c0 + s);
+            if (s % group == 0) q->codec->group(q->enc, input(q, c0 + s), n - s < group ? n - s : group, q->t + s, q->width, q->a + input(q, c0 + s));
             for (size_t k = s; k < end; k += tile) {
                 size_t m = end - k < tile ? end - k : tile;
                 round_tile(q, c0 + k, k, m);
@@ -92,6 +99,8 @@ static void feedback_pass(const panel *q) {
                             q->t + end, q->width);
         }
     }
+    for (size_t r = 0; r < q->n_rows; r++) /* in the inputs' order again */
+        for (size_t c = 0; c < q->cols; c++) q->e[r * q->cols + c] = q->w[r * q->ldw + c] - q->hat[r * q->cols + c];
 }
 
 /* t (n_rows, width) = E H for the columns [c, c + n), with H's block of these columns in q->block. */
@@ -269,7 +278,7 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
                     const hessian *h, int effort, uint8_t *dst, float *w_hat, snug_error *err) {
     char name[CODEC_NAME_MAX];
     codec_format(codec, p, name);
-    if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols) {
+    if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols || (h->order && h->group % codec->group_cols(p) != 0)) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded with the feedback of %zu inputs", name, h->n);
     }
     size_t sub = round_up(SOLVE_LDLQ_ROWS, codec->tile_rows);

@@ -20,16 +20,36 @@ static hessian_sum sums_of(const float *x, size_t n_tokens, size_t n, int thread
     return s;
 }
 
+/* Whole groups, each as it was, the largest sums of the diagonal first; what is no whole group stays behind them. */
+static void check_order(const hessian *h, size_t group) {
+    double last = INFINITY;
+    bool *seen = calloc(h->n, sizeof *seen);
+    for (size_t k = 0; k < h->n; k++) {
+        if (k % group == 0) {
+            double sum = 0;
+            assert_true(h->order[k] % group == 0);
+            for (size_t i = k; i < h->n && i < k + group; i++) sum += h->m[h->order[i] * (h->n + 1)];
+            assert_true(h->n - k < group || sum <= last * (1 + 1e-6));
+            last = sum;
+        } else assert_true(h->order[k] == h->order[k - 1] + 1);
+        assert_true(h->order[k] < h->n && !seen[h->order[k]]);
+        seen[h->order[k]] = true;
+    }
+    free(seen);
+}
+
 /* H is E[x x^T] + damping, R D R^T gives it back, and threads change no bit. Sizes within, at and beyond a tile. */
 static void test_factor(void **state) {
     static const size_t sizes[] = {1, 7, 64, 128, 129, 172, 300};
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        size_t n = sizes[k], n_tokens = 2 * n + 700;
+    for (size_t k = 0; k < 2 * sizeof sizes / sizeof *sizes; k++) {
+        size_t n = sizes[k / 2], n_tokens = 2 * n + 700, group = k % 2 ? n > 128 ? 32 : 8 : 0;
         float *x = activations(n_tokens, n, 10 + k);
         hessian_sum s = sums_of(x, n_tokens, n, 1), s2 = sums_of(x, n_tokens, n, 3);
         hessian h, h2;
-        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
-        assert_int_equal(hessian_factor(&s2, 0.01, 3, &h2, NULL), SNUG_OK);
+        assert_int_equal(hessian_factor(&s, 0.01, group, 1, &h, NULL), SNUG_OK);
+        assert_int_equal(hessian_factor(&s2, 0.01, group, 3, &h2, NULL), SNUG_OK);
+        if (group) check_order(&h, group);
+        else assert_null(h.order);
         assert_memory_equal(h.m, h2.m, n * n * sizeof(float));
         assert_memory_equal(h.d, h2.d, n * sizeof(float));
         double mean = 0;
@@ -39,8 +59,11 @@ static void test_factor(void **state) {
                 double sum = 0, back = 0, scale = sqrt(hessian_sum_diagonal(&s, i) * hessian_sum_diagonal(&s, j)) + mean;
                 for (size_t t = 0; t < n_tokens; t++) sum += (double)x[t * n + i] * x[t * n + j];
                 sum = sum / (double)n_tokens + (i == j ? 0.01 * mean : 0);
-                for (size_t q = i; q < n; q++) back += (q == i ? 1.0 : h.m[i * n + q]) * h.d[q] * (q == j ? 1.0 : h.m[j * n + q]);
                 if (fabs(h.m[i * n + j] - sum) > 1e-5 * scale) fail_msg("n %zu: H[%zu][%zu] is %g, expected %g", n, i, j, h.m[i * n + j], sum);
+                size_t a = i, b = j; /* where R has them */
+                for (size_t q = 0; h.order && q < n; q++) a = h.order[q] == i ? q : a, b = h.order[q] == j ? q : b;
+                for (size_t q = a > b ? a : b; q < n; q++)
+                    back += (q == a ? 1.0 : h.m[a * n + q]) * h.d[h.order ? h.order[q] : q] * (q == b ? 1.0 : h.m[b * n + q]);
                 if (fabs(back - sum) > 1e-4 * scale) fail_msg("n %zu: (R D R^T)[%zu][%zu] is %g, expected %g", n, i, j, back, sum);
             }
         hessian_close(&h), hessian_close(&h2);
@@ -57,19 +80,19 @@ static void test_factor_hard(void **state) {
     hessian_sum s = sums_of(x, 40, N, 1);
     hessian h;
     snug_error err = {0};
-    assert_int_equal(hessian_factor(&s, 0.01, 1, &h, &err), SNUG_OK);
+    assert_int_equal(hessian_factor(&s, 0.01, 0, 1, &h, &err), SNUG_OK);
     for (size_t k = 0; k < N; k++) assert_true(h.d[k] > 0);
     hessian_close(&h);
-    assert_int_equal(hessian_factor(&s, 0, 1, &h, &err), SNUG_OK); /* singular: damping is raised */
+    assert_int_equal(hessian_factor(&s, 0, 0, 1, &h, &err), SNUG_OK); /* singular: damping is raised */
     assert_true(h.damping > 0);
     hessian_close(&h);
     x[7] = NAN;
     assert_int_equal(hessian_sum_add(&s, x, 40, N, 1, &err), SNUG_OK);
-    assert_int_equal(hessian_factor(&s, 0.01, 1, &h, &err), SNUG_ERR_NUMERIC);
+    assert_int_equal(hessian_factor(&s, 0.01, 0, 1, &h, &err), SNUG_ERR_NUMERIC);
     hessian_sum_close(&s);
     memset(x, 0, 40 * N * sizeof *x);
     s = sums_of(x, 40, N, 1);
-    assert_int_equal(hessian_factor(&s, 0.01, 1, &h, &err), SNUG_ERR_NUMERIC);
+    assert_int_equal(hessian_factor(&s, 0.01, 0, 1, &h, &err), SNUG_ERR_NUMERIC);
     hessian_sum_close(&s);
     free(x);
 }
@@ -81,7 +104,7 @@ static void test_loss(void **state) {
     hessian_sum s = sums_of(x, T, N, 2);
     hessian h;
     double loss[ROWS], ridge = 0;
-    assert_int_equal(hessian_factor(&s, 0.01, 2, &h, NULL), SNUG_OK);
+    assert_int_equal(hessian_factor(&s, 0.01, 0, 2, &h, NULL), SNUG_OK);
     for (size_t j = 0; j < N; j++) ridge += 0.01 * hessian_sum_diagonal(&s, j) / N;
     assert_int_equal(hessian_loss(&h, e, N, ROWS, loss, NULL), SNUG_OK);
     for (size_t r = 0; r < ROWS; r++) {
@@ -114,25 +137,25 @@ static double total_loss(const hessian *h, const float *w, const float *hat, siz
 static void test_ldlq_codecs(void **state) {
     static const char *const names[] = {"int2g64", "int3g32", "int4g128", "int8g64", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0", "iq4_nl"};
     static const size_t widths[] = {172, 64, 300, 512};
-    enum { ROWS = 70, T = 900 };
-    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+    enum { ROWS = 70, T = 900, N_NAMES = sizeof names / sizeof *names };
+    for (size_t k = 0; k < 2 * N_NAMES; k++) { /* columns in order, and by groups */
         size_t cols = widths[k % 4];
-        float *x = activations(T, cols, 20 + k), *w = activations(ROWS, cols, 40 + k), *hat = malloc(ROWS * cols * 4), *rtn = malloc(ROWS * cols * 4), *diagonal = malloc(cols * 4);
+        float *x = activations(T, cols, 20 + k % N_NAMES), *w = activations(ROWS, cols, 40 + k % N_NAMES), *hat = malloc(ROWS * cols * 4), *rtn = malloc(ROWS * cols * 4), *diagonal = malloc(cols * 4);
         hessian_sum s = sums_of(x, T, cols, 1);
         hessian h;
         comp c;
-        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
-        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
-        assert_true(comp_parse(names[k], &c));
+        assert_true(comp_parse(names[k % N_NAMES], &c));
         const snug_codec *codec = c.term[0].codec;
         codec_params p = c.term[0].params;
+        assert_int_equal(hessian_factor(&s, 0.01, k < N_NAMES ? 0 : codec->group_cols(p), 1, &h, NULL), SNUG_OK);
+        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
         size_t n = (size_t)codec->bytes(p, ROWS, cols);
         uint8_t *dst = malloc(n), *apart = malloc(n);
         assert_int_equal(solve_rtn(codec, p, w, cols, ROWS, cols, diagonal, SNUG_EFFORT_NORMAL, apart, rtn, NULL), SNUG_OK);
         assert_int_equal(solve_ldlq(WT_ROWS, codec, p, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
         double before = total_loss(&h, w, rtn, ROWS), after = total_loss(&h, w, hat, ROWS);
-        if (!(after < before)) fail_msg("%s: %g after, %g before", names[k], after, before);
-        print_message("%s %zu: %.3f\n", names[k], cols, after / before);
+        if (!(after < before)) fail_msg("%s: %g after, %g before", names[k % N_NAMES], after, before);
+        print_message("%s %zu%s: %.3f\n", names[k % N_NAMES], cols, k < N_NAMES ? "" : ", groups ordered", after / before);
         wt t;
         assert_int_equal(wt_open(codec, p, ROWS, cols, dst, n, &t, NULL), SNUG_OK);
         codec->decode(&t, 0, ROWS, rtn, cols);
@@ -164,9 +187,10 @@ static void test_ldlq_never_worse(void **state) {
         hessian_sum s = sums_of(x, n_tokens, cols, 1);
         hessian h;
         comp c;
-        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
-        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
         assert_true(comp_parse(name, &c));
+        const size_t group = c.term[0].codec->group_cols(c.term[0].params);
+        assert_int_equal(hessian_factor(&s, 0.01, k / 10 % 2 ? 0 : group > 32 ? group : 32, 1, &h, NULL), SNUG_OK);
+        for (size_t j = 0; j < cols; j++) diagonal[j] = h.m[j * cols + j];
         uint8_t *dst = malloc((size_t)c.term[0].codec->bytes(c.term[0].params, ROWS, cols));
         assert_int_equal(solve_rtn(c.term[0].codec, c.term[0].params, w, cols, ROWS, cols, diagonal, SNUG_EFFORT_NORMAL, dst, rtn, NULL), SNUG_OK);
         assert_int_equal(solve_ldlq(WT_ROWS, c.term[0].codec, c.term[0].params, w, cols, ROWS, cols, &h, SNUG_EFFORT_NORMAL, dst, hat, NULL), SNUG_OK);
@@ -192,7 +216,7 @@ static void test_ldlq_brute(void **state) {
         hessian h;
         comp c;
         uint8_t dst[64];
-        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        assert_int_equal(hessian_factor(&s, 0.01, 0, 1, &h, NULL), SNUG_OK);
         assert_true(comp_parse("int2g32", &c));
         assert_int_equal(solve_ldlq(WT_ROWS, c.term[0].codec, c.term[0].params, w, N, 1, N, &h, SNUG_EFFORT_MAX, dst, hat, NULL), SNUG_OK);
         /* the four levels that the stored scale gives, from all bytes of codes alike */
@@ -332,7 +356,7 @@ static void test_shared_scales(void **state) {
         hessian_sum s = sums_of(x, T, cols, 1);
         hessian h;
         comp c;
-        assert_int_equal(hessian_factor(&s, 0.01, 1, &h, NULL), SNUG_OK);
+        assert_int_equal(hessian_factor(&s, 0.01, 0, 1, &h, NULL), SNUG_OK);
         for (size_t i = 0; i < cols; i++)
             for (size_t j = 0; j <= i; j++) full[i * cols + j] = full[j * cols + i] = h.m[i * cols + j];
         assert_true(comp_parse(names[k / 2], &c));
