@@ -65,6 +65,8 @@ void block_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, c
 void block_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
 size_t block_neighbour(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales);
 void block_rescale(void *enc, size_t row, size_t col, uint32_t scales);
+int block_shared(const void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *const u[CODEC_SHARED]);
+void block_reshare(void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *w_hat);
 void block_pack(const void *enc, uint8_t *dst);
 bool block_menu(uint32_t i, codec_params *out); /* one entry without parameters */
 bool block_params_ok(codec_params p);
@@ -99,7 +101,7 @@ static inline float block_f16(float d, float unit) { return f16_to_f32(block_f16
         .menu = block_menu, .params_ok = block_params_ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes,          \
         .group_cols = stem##_group_cols, .enc_init = stem##_enc_init, .group = block_group, .round = block_round,        \
         .scale_cols = stem##_scale_cols, .neighbour = block_neighbour, .rescale = block_rescale,                         \
-        .pack = block_pack, .decode = block_decode, .decode_add = block_decode_add,                    \
+        .shared = block_shared, .reshare = block_reshare, .pack = block_pack, .decode = block_decode, .decode_add = block_decode_add,                    \
         .panel_bytes = block_panel_bytes, .relay = block_relay, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul,        \
     }
 #endif

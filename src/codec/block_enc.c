@@ -141,20 +141,19 @@ void block_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, f
     }
 }
 
-/* Of the k-th neighbour: one step up or down for ls, for lm, for both; or for d by some hundredths. False: out of range. */
+/* Of the k-th neighbour: one step up or down for ls, for lm, for both. False: out of range, or d alone is the scale. */
 static bool step_scales(const block_format *f, block_scales *sc, size_t j, int k) {
     static const int8_t step[CODEC_NEIGHBOURS][2] = {{1, 0}, {-1, 0}, {0, 1}, {0, -1}, {1, 1}, {-1, -1}, {1, -1}, {-1, 1}};
-    static const int8_t ulps[CODEC_NEIGHBOURS] = {8, -8, 24, -24, 64, -64, 120, -120};
-    if (f->ls_hi == 0) { /* d's 10 bits of mantissa: a hundredth is about 14 units */
-        const int d = (sc->d & 0x7fff) + ulps[k];
-        sc->d = (uint16_t)((sc->d & 0x8000) | d);
-        return d > 0 && d < 0x7c00;
-    }
-    if (f->lm_hi == 0 && step[k][1] != 0) return false;
+    if (f->ls_hi == 0 || (f->lm_hi == 0 && step[k][1] != 0)) return false;
     const int ls = (f->ls_lo < 0 ? (int8_t)sc->ls[j] : sc->ls[j]) + step[k][0], lm = sc->lm[j] + step[k][1];
     sc->ls[j] = (uint8_t)ls;
     sc->lm[j] = (uint8_t)lm;
     return ls >= f->ls_lo && ls <= f->ls_hi && lm >= 0 && lm <= f->lm_hi;
+}
+
+/* What n codes from a group's first on decode to. */
+static void decode_codes(const block_format *f, const int8_t *q, size_t n, const float *s, const float *m, float *w_hat) {
+    for (size_t i = 0; i < n; i++) w_hat[i] = f->has_min ? s[i / f->group] * (float)q[i] + m[i / f->group] : s[i / f->group] * (float)q[i];
 }
 
 size_t block_neighbour(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales) {
@@ -166,7 +165,7 @@ size_t block_neighbour(const void *enc, size_t row, size_t col, int k, float *w_
     block_scales sc = e->sc[row * e->n_blocks + col / f->cols];
     if (!step_scales(f, &sc, j, k)) return 0;
     f->expand(&sc, s, m);
-    for (size_t i = 0; i < n; i++) w_hat[i] = f->has_min ? s[j] * (float)q[i] + m[j] : s[j] * (float)q[i];
+    decode_codes(f, q, n, s + j, m + j, w_hat);
     *scales = (uint32_t)sc.d << 16 | (uint32_t)sc.lm[j] << 8 | sc.ls[j];
     return n;
 }
@@ -180,6 +179,39 @@ void block_rescale(void *enc, size_t row, size_t col, uint32_t scales) {
     sc->lm[j] = (uint8_t)(scales >> 8);
     sc->ls[j] = (uint8_t)scales;
     f->expand(sc, e->s + block * per_block, e->m + block * per_block);
+}
+
+/* d and dmin of a block: u is what it would decode to were the one 1 and the other 0. */
+int block_shared(const void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *const u[CODEC_SHARED]) {
+    enum { F16_ONE = 0x3c00 };
+    const block_enc *e = enc;
+    const block_format *f = e->f;
+    const size_t n = e->cols - col < f->cols ? e->cols - col : f->cols;
+    const int8_t *q = e->q + row * e->n_blocks * f->cols + col;
+    float s[BLOCK_MAX / 16], m[BLOCK_MAX / 16];
+    block_scales sc = e->sc[row * e->n_blocks + col / f->cols];
+    x[0] = f16_to_f32(sc.d);
+    x[1] = f16_to_f32(sc.dmin);
+    sc.d = sc.dmin = F16_ONE;
+    f->expand(&sc, s, m);
+    for (size_t i = 0; i < n; i++) {
+        u[0][i] = s[i / f->group] * (float)q[i];
+        if (f->has_min) u[1][i] = m[i / f->group];
+    }
+    return f->has_min ? 2 : 1;
+}
+
+void block_reshare(void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *w_hat) {
+    block_enc *e = enc;
+    const block_format *f = e->f;
+    const size_t n = e->cols - col < f->cols ? e->cols - col : f->cols, block = row * e->n_blocks + col / f->cols, g = block * (f->cols / f->group);
+    block_scales *sc = &e->sc[block];
+    sc->d = block_f16_bits(x[0], 1);
+    if (f->has_min) sc->dmin = block_f16_bits(x[1], 1);
+    x[0] = f16_to_f32(sc->d);
+    x[1] = f16_to_f32(sc->dmin);
+    f->expand(sc, e->s + g, e->m + g);
+    decode_codes(f, e->q + block * f->cols, n, e->s + g, e->m + g, w_hat);
 }
 
 void block_pack(const void *enc, uint8_t *dst) {

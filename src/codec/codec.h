@@ -34,6 +34,7 @@ enum { TRANSFORM_COUNT = 2 };
 typedef struct act_set { act in[TRANSFORM_COUNT]; } act_set;
 
 enum { CODEC_NEIGHBOURS = 8 }; /* scales that `neighbour` offers beside a group's own */
+enum { CODEC_SHARED = 2 };     /* scales that `shared` gives, at most */
 
 /* How a payload's rows stand: one after the other, as encoders pack them and GGUF has them; or interleaved in panels of 16 (kern/panel.h),
  * as they are multiplied and snug files have them, with the rows that do not fill a panel one after the other behind the last.
@@ -100,6 +101,12 @@ struct snug_codec {
     uint16_t (*scale_cols)(codec_params p);
     size_t (*neighbour)(const void *enc, size_t row, size_t col, int k, float *w_hat, uint32_t *scales);
     void (*rescale)(void *enc, size_t row, size_t col, uint32_t scales);
+    /* Scales that are stored as numbers, not as steps, for the same solvers; NULL: none. A row's columns [col, col + group_cols), col a multiple
+     * of group_cols, decode to x[0] u[0] + ... + x[n-1] u[n-1], up to rounding, with such scales x, and codes and steps as they stand. `shared`
+     * fills x and the u[i] (each at least as many floats as columns) and returns n, which depends on the codec alone. `reshare` stores the
+     * nearest to x that can be stored, gives that in x, and in w_hat what the columns decode to then. What `shared` gave is stored as it was. */
+    int (*shared)(const void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *const u[CODEC_SHARED]);
+    void (*reshare)(void *enc, size_t row, size_t col, float x[CODEC_SHARED], float *w_hat);
     void (*pack)(const void *enc, uint8_t *dst); /* bytes(p, n_rows, cols) bytes */
 
     /* Reading. `check` sees parameters and shape, after wt_open compared the size (NULL: nothing more to check). Payloads are

@@ -81,11 +81,11 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
     const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
     if (!f->feedback || edge == EDGE_COUNT) return 0;
     const double cols = (double)t->t->cols, rows = (double)t->t->rows, n_tokens = (double)f->text.n_seq * f->text.len;
-    const double sweeps = solve_ldlq_sweeps(f->p->effort);
+    const double passes = solve_ldlq_sweeps(f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
     const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    return rows * cols * (GEMM * cols * (0.5 + sweeps) + runs * n_tokens) + moments_macs(f, cols) / share;
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols) / share;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
@@ -329,7 +329,7 @@ static snug_err balance_moments(fit_job *f, int layer, int e, hessian_sum *sum, 
         for (size_t j = 0; j < sum->n; j++) step[j] = (int8_t)(step[j] - exponent[j]), exponent[j] = (int8_t)(exponent[j] + step[j]);
         if (!hessian_sum_scale(sum, step)) break;
         hessian_close(h);
-        rc = hessian_factor(sum, FIT_DAMPING, f->threads, h, err);
+        rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, h, err);
         for (size_t j = 0; j < sum->n && rc == SNUG_OK; j++) to->left[j] = ldexp((double)h->d[j], 2 * exponent[j]);
     }
     free(step);
@@ -342,7 +342,7 @@ static snug_err take_unexplained(fit_job *f, int layer, int e, hessian_sum *sum,
     const fit_edge *to = edge_at(f, layer, e);
     const bool tied = e == EDGE_HEAD_IN && f->src->cfg.tied;
     hessian h;
-    snug_err rc = hessian_factor(sum, FIT_DAMPING, f->threads, &h, err);
+    snug_err rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, &h, err);
     if (rc == SNUG_ERR_NUMERIC) memcpy(to->left, to->square, sum->n * sizeof *to->left);
     if (rc != SNUG_OK) return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
     for (size_t j = 0; j < sum->n; j++) to->left[j] = (double)h.d[j];

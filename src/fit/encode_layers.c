@@ -59,6 +59,29 @@ static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
 
 /* ---- one edge ---- */
 
+/* Inputs that stay together when the columns of a matrix are ordered: the codecs' largest group, and at least so many. 0: they cannot be, because
+ * groups do not divide each other, or low rank wants them in order. */
+static size_t order_group(const fit_tensor *t, size_t at_least) {
+    const comp *c = comp_of(t);
+    size_t group = at_least;
+    for (uint32_t i = 0; i < c->n_terms && group; i++) {
+        const snug_codec *codec = c->term[i].codec;
+        const size_t own = codec->caps & CODEC_WHOLE ? 0 : codec->group_cols(c->term[i].params), most = own > group ? own : group;
+        group = own && most % own == 0 && most % group == 0 ? most : 0;
+    }
+    return group;
+}
+
+/* The same for all matrices of an edge, done or not. */
+static size_t edge_group(const fit_job *f, int layer, graph_edge edge) {
+    size_t group = 1;
+    for (size_t i = 0; i < f->n && group; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !is_tied_head(f, t) && has_error(f, t)) group = order_group(t, group);
+    }
+    return group;
+}
+
 /* The bases of an edge that its matrices read, as bits; with `mixed` only of matrices that read several. */
 static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, bool mixed) {
     unsigned all = 0;
@@ -98,7 +121,7 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, moments *m, s
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
         if (read >> b & 1) {
             hessian_sum_transform(&m->sum[edge], b, f->threads);
-            rc = hessian_factor(&m->sum[edge], FIT_DAMPING, f->threads, &h[b], err);
+            rc = hessian_factor(&m->sum[edge], FIT_DAMPING, edge_group(f, layer, edge), f->threads, &h[b], err);
             if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) break;
             has |= (rc == SNUG_OK) * 1u << b;
         }
@@ -177,7 +200,7 @@ static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
         if (!comp_reads(comp_of(&f->tensor[i]), b)) continue;
         hessian_sum_transform(&f->head_sum, b, f->threads); /* nobody reads the sums after this */
-        rc = hessian_factor(&f->head_sum, TIED_DAMPING, f->threads, &h[b], err);
+        rc = hessian_factor(&f->head_sum, TIED_DAMPING, order_group(&f->tensor[i], 1), f->threads, &h[b], err);
         if (rc == SNUG_ERR_NUMERIC) has = false, rc = SNUG_OK;
     }
     if (!has) f->tensor[i].menu.note = NOT_FACTORED;

@@ -139,7 +139,7 @@ snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, co
         if (!transform_takes(b, n)) continue;
         if (b != TRANSFORM_NONE) {
             hessian_sum_transform(sum, b, f->threads);
-            rc = hessian_factor(sum, FIT_DAMPING, f->threads, &turned, err);
+            rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, &turned, err);
             if (rc == SNUG_ERR_NUMERIC) continue; /* nor will the encoder have feedback in this basis */
             solve_spread(n, cost, true, spread);
         }

@@ -129,6 +129,27 @@ double hessian_sum_diagonal(const hessian_sum *s, size_t j) {
     return s->tokens > 0 ? tile_at(s, j / TILE, j / TILE)[j % TILE * (TILE + 1)] / s->tokens : 0;
 }
 
+/* ---- the order of columns ---- */
+
+typedef struct place { double square; size_t group; } place;
+
+static int most_first(const void *a, const void *b) {
+    const place *x = a, *y = b;
+    return x->square != y->square ? (x->square < y->square) - (x->square > y->square) : (x->group > y->group) - (x->group < y->group);
+}
+
+/* order (n): whole groups by their diagonals' sums. */
+static snug_err choose_order(const hessian_sum *s, size_t group, uint32_t *order, snug_error *err) {
+    const size_t n = s->n / group;
+    place *p = calloc(n + 1, sizeof *p);
+    if (!p) return err_nomem(err, (n + 1) * sizeof *p);
+    for (size_t i = 0; i < n * group; i++) p[i / group] = (place){p[i / group].square + hessian_sum_diagonal(s, i), i / group};
+    qsort(p, n, sizeof *p, most_first);
+    for (size_t i = 0; i < s->n; i++) order[i] = (uint32_t)(i < n * group ? p[i / group].group * group + i % group : i);
+    free(p);
+    return SNUG_OK;
+}
+
 /* ---- the factor ---- */
 
 typedef struct factor_job { const hessian_sum *s; hessian *h; double damp; } factor_job;
@@ -148,6 +169,16 @@ static void copy_tiles(void *ctx, size_t begin, size_t end, int worker) {
                 j->h->m[i * n + k] = j->h->m[k * n + i] = v;
             }
     }
+}
+
+/* Above the diagonal, rows [begin, end) of H in R's order. */
+static void order_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const hessian *h = ((const factor_job *)ctx)->h;
+    for (size_t i = begin; i < end; i++)
+        for (size_t k = i + 1; k < h->n; k++) {
+            const size_t a = h->order[i], b = h->order[k];
+            h->m[i * h->n + k] = h->m[(a > b ? a : b) * h->n + (a > b ? b : a)];
+        }
 }
 
 /* The block's own factor B = U U^T, in double: u (n, n). False: not positive definite. */
@@ -204,7 +235,11 @@ static bool factor_once(factor_job *f, int threads, double *u, float *uf) {
     hessian *h = f->h;
     size_t n = h->n, t = tiles(n);
     thread_for(threads, t * (t + 1) / 2, 1, copy_tiles, f);
-    for (size_t k = 0; k < n; k++) h->d[k] = h->m[k * n + k];
+    if (h->order) thread_for(threads, n, TILE, order_rows, f);
+    for (size_t k = 0; k < n; k++) {
+        const size_t at = h->order ? h->order[k] : k;
+        h->d[k] = h->m[at * n + at];
+    }
     for (size_t b = t; b-- > 0;) {
         size_t nb = extent(n, b), c = b * TILE;
         for (size_t i = 0; i < nb; i++)
@@ -225,14 +260,26 @@ static bool factor_once(factor_job *f, int threads, double *u, float *uf) {
     return true;
 }
 
-snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessian *out, snug_error *err) {
+/* D from R's order to the inputs'. */
+static snug_err order_back(hessian *h, snug_error *err) {
+    float *d = malloc(h->n * sizeof *d);
+    if (!d) return err_nomem(err, h->n * sizeof *d);
+    for (size_t k = 0; k < h->n; k++) d[h->order[k]] = h->d[k];
+    free(h->d);
+    h->d = d;
+    return SNUG_OK;
+}
+
+snug_err hessian_factor(const hessian_sum *s, double damping, size_t group, int threads, hessian *out, snug_error *err) {
     size_t n = s->n;
     double mean = 0, *u = malloc(TILE * TILE * sizeof *u);
     float *uf = calloc(TILE * TILE, sizeof *uf);
-    *out = (hessian){.n = n, .m = n <= SIZE_MAX / 4 / (n ? n : 1) ? malloc(n * n * sizeof *out->m) : NULL, .d = malloc(n * sizeof *out->d)};
-    snug_err rc = out->m && out->d && u && uf ? SNUG_OK : err_nomem(err, n * n * sizeof *out->m);
+    *out = (hessian){.n = n, .m = n <= SIZE_MAX / 4 / (n ? n : 1) ? malloc(n * n * sizeof *out->m) : NULL, .d = malloc(n * sizeof *out->d),
+                     .order = group ? malloc(n * sizeof *out->order) : NULL, .group = group};
+    snug_err rc = out->m && out->d && u && uf && (out->order || !group) ? SNUG_OK : err_nomem(err, n * n * sizeof *out->m);
     for (size_t j = 0; j < n; j++) mean += hessian_sum_diagonal(s, j) / (double)n;
     if (rc == SNUG_OK && !(mean > 1e-30 && mean < 1e30)) rc = err_set(err, SNUG_ERR_NUMERIC, "the inputs' mean square is %g", mean);
+    if (rc == SNUG_OK && group) rc = choose_order(s, group, out->order, err);
     bool done = false;
     for (double share = damping; rc == SNUG_OK && !done && share <= fmax(1, damping); share = share > 0 ? share * 10 : 1e-4) {
         factor_job f = {.s = s, .h = out, .damp = share * mean};
@@ -240,6 +287,7 @@ snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessi
         out->damping = share;
     }
     if (rc == SNUG_OK && !done) rc = err_set(err, SNUG_ERR_NUMERIC, "the inputs' second moments (%zu x %zu) cannot be factored", n, n);
+    if (rc == SNUG_OK && group) rc = order_back(out, err);
     free(u);
     free(uf);
     if (rc != SNUG_OK) hessian_close(out);
@@ -249,6 +297,7 @@ snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessi
 void hessian_close(hessian *h) {
     free(h->m);
     free(h->d);
+    free(h->order);
     *h = (hessian){0};
 }
 

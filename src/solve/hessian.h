@@ -5,7 +5,9 @@
  *
  * So when columns are chosen from left to right, what column k should be near to is w_k + sum_{j<k} e_j R_jk (LDLQ; the same as
  * GPTQ's updates by the inverse's factor), and D_k is what is left to pay for missing it: the variance of input k that the
- * inputs after it do not explain. */
+ * inputs after it do not explain.
+ *
+ * The columns need not stand in the inputs' order: what comes late can make up for more, so what costs most comes first. */
 #ifndef SOLVE_HESSIAN_H
 #define SOLVE_HESSIAN_H
 #include <snug.h>
@@ -37,14 +39,17 @@ double hessian_sum_diagonal(const hessian_sum *s, size_t j);
 typedef struct hessian {
     size_t n;
     float *m;       /* (n, n) row-major: H, damped, on and below the diagonal; R strictly above it */
-    float *d;       /* (n) > 0: D */
+    float *d;       /* (n) > 0: D, in the inputs' order */
+    uint32_t *order; /* (n): R's k-th row and column belong to input order[k]; NULL: to input k */
+    size_t group;   /* of inputs that stay together in that order */
     double damping; /* what stands in H's diagonal beyond the sums, as a share of its mean */
 } hessian;
 
 /* H and its factor from sums, in one matrix of 4 n^2 bytes. damping: share of the mean diagonal that is added to the diagonal, raised
- * tenfold until the factorisation succeeds. SNUG_ERR_NUMERIC: sums that are not finite, all zero, or that cannot be factored even with
+ * tenfold until the factorisation succeeds. group: R takes whole groups of so many inputs, those of the largest mean diagonal first and the
+ * rest of n / group last; 0: in order. SNUG_ERR_NUMERIC: sums that are not finite, all zero, or that cannot be factored even with
  * damping 1. */
-snug_err hessian_factor(const hessian_sum *s, double damping, int threads, hessian *out, snug_error *err);
+snug_err hessian_factor(const hessian_sum *s, double damping, size_t group, int threads, hessian *out, snug_error *err);
 void hessian_close(hessian *h);
 
 /* tr(E H E^T) of n_rows rows of errors e (n_rows, lde), each row's own in loss (n_rows), by H itself. */

@@ -2,13 +2,15 @@
  *
  * Columns are chosen from left to right. Column k should be near to w_k + sum_{j<k} e_j R_jk, e = w - w_hat, and costs D_k times the
  * square of what it misses (hessian.h). A codec's scales are fitted when the feedback reaches their group, to the weights as they
- * are then, each column weighted with its D_k; the codes follow one tile of columns at a time.
+ * are then, each column weighted with its D_k; the codes follow one tile of columns at a time. Columns stand as the factor has them: whole
+ * groups, perhaps in another order.
  *
  * Then sweeps of coordinate descent, in which the loss cannot rise: where the codec has neighbouring scales, each group of a block moves to
  * the best of them with its codes as they are; then every column in turn is rounded again to what is best for it given the errors of all
- * others, w_k + sum_{j/=k} e_j H_jk / H_kk.
+ * others, w_k + sum_{j/=k} e_j H_jk / H_kk. Before the first and after the last of them scales that are stored as numbers (d, dmin) move to
+ * their optimum: the loss is quadratic in them, w_hat = d u, so d + (e H u^T) / (u H u^T), or two such equations.
  *
- * Work per row: n^2 for the feedback, 2 n^2 for a sweep, in GEMMs over a sub-panel of rows. */
+ * Work per row: n^2 for the feedback, 2 n^2 for a sweep or a refit of scales, in GEMMs over a sub-panel of rows. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,12 @@ enum {
     MAX_MOVES = 3,          /* of a group's scales per sweep */
 };
 
+/* The loss of a row when the scales that a group shares are x + step:  step^T a step - 2 b^T step + what it is without. */
+typedef struct normal {
+    float x[CODEC_SHARED];
+    double a[CODEC_SHARED][CODEC_SHARED], b[CODEC_SHARED];
+} normal;
+
 typedef struct panel {
     const snug_codec *codec;
     codec_params p;
@@ -36,22 +44,33 @@ typedef struct panel {
     size_t width;   /* of a block: whole groups, at least BLOCK */
     float *t;       /* (n_rows, width): what the columns of the block at hand should be near to */
     float *block;   /* (BLOCK, BLOCK): H of a sweep's block */
+    size_t group;   /* columns that share scales (codec.h) */
+    int n_shared;   /* how many scales */
+    float *u[CODEC_SHARED]; /* (n_rows, group): what the group's columns decode to per unit of each of them */
+    float *half;    /* (n_rows, BLOCK): a product */
+    normal *eq;     /* (n_rows) */
 } panel;
+
+/* The input that R's k-th column belongs to. In the pass with feedback columns are counted as R has them, and e is in that order; whole
+ * groups stay together, so a codec sees what it would see in the inputs' order, only its groups in another. */
+static size_t input(const panel *q, size_t k) { return q->h->order ? q->h->order[k] : k; }
 
 /* t = the columns [c0, c0 + n) of w + e R, with the errors of columns before c0. */
 static void target(const panel *q, size_t c0, size_t n) {
-    for (size_t r = 0; r < q->n_rows; r++) memcpy(q->t + r * q->width, q->w + r * q->ldw + c0, n * sizeof(float));
+    for (size_t r = 0; r < q->n_rows; r++)
+        for (size_t k = 0; k < n; k++) q->t[r * q->width + k] = q->w[r * q->ldw + input(q, c0 + k)];
     if (c0) linalg_gemm(false, false, q->n_rows, n, c0, 1, q->e, q->cols, q->h->m + c0, q->h->n, 1, q->t, q->width);
 }
 
-/* Rounds columns [c, c + n) of the matrix, which are t's at `at`, and takes down what they miss. */
+/* Rounds columns [c, c + n), which are t's at `at`, and takes down what they miss. */
 static void round_tile(const panel *q, size_t c, size_t at, size_t n) {
-    q->codec->round(q->enc, c, n, q->t + at, q->width, q->hat + c, q->cols);
+    const size_t from = input(q, c);
+    q->codec->round(q->enc, from, n, q->t + at, q->width, q->hat + from, q->cols);
     for (size_t r = 0; r < q->n_rows; r++)
-        for (size_t k = 0; k < n; k++) q->e[r * q->cols + c + k] = q->w[r * q->ldw + c + k] - q->hat[r * q->cols + c + k];
+        for (size_t k = 0; k < n; k++) q->e[r * q->cols + c + k] = q->w[r * q->ldw + from + k] - q->hat[r * q->cols + from + k];
 }
 
-/* t's columns [from, to) += the errors of columns [c, c + n) times their R; t's column 0 is the matrix's c0. */
+/* t's columns [from, to) += the errors of columns [c, c + n) times their R; t's column 0 is c0. */
 static void feed(const panel *q, size_t c, size_t n, size_t c0, size_t from, size_t to) {
     for (size_t r = 0; r < q->n_rows; r++) {
         float *t = q->t + r * q->width;
@@ -70,7 +89,7 @@ static void feedback_pass(const panel *q) {
         target(q, c0, n);
         for (size_t s = 0; s < n; s += step) {
             size_t end = s + step < n ? s + step : n;
-            if (s % group == 0) q->codec->group(q->enc, c0 + s, n - s < group ? n - s : group, q->t + s, q->width, q->a + c0 + s);
+            if (s % group == 0) q->codec->group(q->enc, input(q, c0 + s), n - s < group ? n - s : group, q->t + s, q->width, q->a + input(q, c0 + s));
             for (size_t k = s; k < end; k += tile) {
                 size_t m = end - k < tile ? end - k : tile;
                 round_tile(q, c0 + k, k, m);
@@ -81,6 +100,8 @@ static void feedback_pass(const panel *q) {
                             q->t + end, q->width);
         }
     }
+    for (size_t r = 0; r < q->n_rows; r++) /* in the inputs' order again */
+        for (size_t c = 0; c < q->cols; c++) q->e[r * q->cols + c] = q->w[r * q->ldw + c] - q->hat[r * q->cols + c];
 }
 
 /* t (n_rows, width) = E H for the columns [c, c + n), with H's block of these columns in q->block. */
@@ -155,6 +176,85 @@ static void rescale(const panel *q, size_t c, size_t n) {
             }
 }
 
+/* ---- scales that are stored as numbers ---- */
+
+static double dot(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    return sum;
+}
+
+/* half = the columns [at, at + n) of u times H's upper triangle, with half of its diagonal block (q->block), in the group that begins at column
+ * c: u H u^T is twice what u has in common with it. */
+static void half_product(const panel *q, const float *u, size_t c, size_t at, size_t n) {
+    linalg_gemm(false, false, q->n_rows, n, n, 0.5f, u + at, q->group, q->block, BLOCK, 0, q->half, BLOCK);
+    if (at) linalg_gemm(false, true, q->n_rows, n, at, 1, u, q->group, q->h->m + (c + at) * q->h->n + c, q->h->n, 1, q->half, BLOCK);
+}
+
+/* Adds what columns [at, at + n) of the group at c bring to the rows' equations. */
+static void add_equations(const panel *q, size_t c, size_t at, size_t n) {
+    gradient(q, c + at, n);
+    for (int i = 0; i < q->n_shared; i++) {
+        half_product(q, q->u[i], c, at, n);
+        for (size_t r = 0; r < q->n_rows; r++) {
+            normal *eq = &q->eq[r];
+            eq->b[i] += dot(q->t + r * q->width, q->u[i] + r * q->group + at, n);
+            for (int j = 0; j < q->n_shared; j++) {
+                const double part = dot(q->half + r * BLOCK, q->u[j] + r * q->group + at, n);
+                eq->a[i][j] += part;
+                eq->a[j][i] += part;
+            }
+        }
+    }
+}
+
+/* The best scales; of the first alone where the second has no say of its own. False: there is nothing to be had. */
+static bool best_scales(const normal *eq, float x[CODEC_SHARED]) {
+    const double *b = eq->b, det = eq->a[0][0] * eq->a[1][1] - eq->a[0][1] * eq->a[1][0];
+    double step[CODEC_SHARED] = {b[0] / eq->a[0][0]};
+    if (det > 1e-5 * eq->a[0][0] * eq->a[1][1]) {
+        step[0] = (eq->a[1][1] * b[0] - eq->a[0][1] * b[1]) / det;
+        step[1] = (eq->a[0][0] * b[1] - eq->a[1][0] * b[0]) / det;
+    }
+    for (int i = 0; i < CODEC_SHARED; i++) x[i] = (float)(eq->x[i] + step[i]);
+    return eq->a[0][0] > 0 && isfinite(x[0]) && isfinite(x[1]);
+}
+
+/* By how much scales x lower the loss. */
+static double gained(const normal *eq, const float x[CODEC_SHARED]) {
+    double sum = 0;
+    for (int i = 0; i < CODEC_SHARED; i++) {
+        const double step = (double)x[i] - eq->x[i];
+        sum += 2 * eq->b[i] * step;
+        for (int j = 0; j < CODEC_SHARED; j++) sum -= step * eq->a[i][j] * ((double)x[j] - eq->x[j]);
+    }
+    return sum;
+}
+
+/* The rows' columns [c, c + n), a group, take the best shared scales for codes and steps as they are, unless rounding spoils it. */
+static void refit_group(panel *q, size_t c, size_t n) {
+    memset(q->eq, 0, q->n_rows * sizeof *q->eq);
+    for (size_t r = 0; r < q->n_rows; r++) {
+        float *const u[CODEC_SHARED] = {q->u[0] + r * q->group, q->u[1] + r * q->group};
+        q->n_shared = q->codec->shared(q->enc, r, c, q->eq[r].x, u);
+    }
+    for (size_t at = 0; at < n; at += BLOCK) add_equations(q, c, at, n - at < BLOCK ? n - at : BLOCK);
+    for (size_t r = 0; r < q->n_rows; r++) {
+        float x[CODEC_SHARED], *w_hat = q->u[0] + r * q->group;
+        if (!best_scales(&q->eq[r], x)) continue;
+        q->codec->reshare(q->enc, r, c, x, w_hat);
+        if (!(gained(&q->eq[r], x) > 0)) q->codec->reshare(q->enc, r, c, q->eq[r].x, w_hat);
+        for (size_t k = 0; k < n; k++) {
+            q->hat[r * q->cols + c + k] = w_hat[k];
+            q->e[r * q->cols + c + k] = q->w[r * q->ldw + c + k] - w_hat[k];
+        }
+    }
+}
+
+static void refit(panel *q) {
+    for (size_t c = 0; q->codec->shared && c < q->cols; c += q->group) refit_group(q, c, q->cols - c < q->group ? q->cols - c : q->group);
+}
+
 /* One sweep, block by block. */
 static void sweep(const panel *q, float *want, float *got) {
     for (size_t c = 0; c < q->cols; c += BLOCK) {
@@ -182,15 +282,17 @@ int solve_ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : eff
 
 static void solve_panel(panel *q, int sweeps, float *line) {
     feedback_pass(q);
-    if (q->codec->tile_cols == 1)
-        for (int i = 0; i < sweeps; i++) sweep(q, line, line + q->n_rows);
+    if (q->codec->tile_cols != 1) return;
+    refit(q);
+    for (int i = 0; i < sweeps; i++) sweep(q, line, line + q->n_rows);
+    if (sweeps) refit(q);
 }
 
 snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
                     const hessian *h, int effort, uint8_t *dst, float *w_hat, snug_error *err) {
     char name[CODEC_NAME_MAX];
     codec_format(codec, p, name);
-    if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols) {
+    if (codec->caps & CODEC_WHOLE || !codec->params_ok(p) || h->n != cols || (h->order && h->group % codec->group_cols(p) != 0)) {
         return err_set(err, SNUG_ERR_ARG, "codec %s cannot be rounded with the feedback of %zu inputs", name, h->n);
     }
     size_t sub = round_up(SOLVE_LDLQ_ROWS, codec->tile_rows);
@@ -199,13 +301,20 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
     size_t mat = round_up(sub * cols * sizeof(float), 64), tile = round_up(sub * width * sizeof(float), 64), line = round_up(2 * sub * sizeof(float), 64);
     size_t imp = round_up(cols * sizeof(float), 64), block = BLOCK * BLOCK * sizeof(float), row_bytes = layout == WT_PANELS ? round_up((size_t)codec->bytes(p, sub, cols), 64) : 0;
     if (codec->bytes(p, n_rows, cols) == 0 || enc_bytes == 0) return err_set(err, SNUG_ERR_ARG, "codec %s cannot store %zu x %zu weights", name, n_rows, cols);
-    uint8_t *room = aligned_alloc(64, enc_bytes + 2 * mat + tile + line + imp + block + row_bytes), *at = room + enc_bytes;
-    if (!room) return err_nomem(err, enc_bytes + 2 * mat);
-    panel q = {.codec = codec, .p = p, .h = h, .enc = room, .ldw = ldw, .cols = cols, .width = width};
+    panel q = {.codec = codec, .p = p, .h = h, .ldw = ldw, .cols = cols, .width = width, .group = codec->group_cols(p)};
+    size_t u = codec->shared ? round_up(sub * q.group * sizeof(float), 64) : 0, half = codec->shared ? sub * BLOCK * sizeof(float) : 0;
+    size_t eq = codec->shared ? round_up(sub * sizeof(normal), 64) : 0;
+    size_t total = enc_bytes + 2 * mat + tile + line + imp + block + row_bytes + CODEC_SHARED * u + half + eq;
+    uint8_t *room = aligned_alloc(64, total), *at = room + enc_bytes;
+    if (!room) return err_nomem(err, total);
+    q.enc = room;
     q.hat = (float *)(void *)at, at += mat;
     q.e = (float *)(void *)at, at += mat;
     q.t = (float *)(void *)at, at += tile;
     q.block = (float *)(void *)at, at += block;
+    for (int i = 0; i < CODEC_SHARED; i++) q.u[i] = (float *)(void *)at, at += u;
+    q.half = (float *)(void *)at, at += half;
+    q.eq = (normal *)(void *)at, at += eq;
     float *a = (float *)(void *)at, *lines = (float *)(void *)(at + imp);
     uint8_t *rows = at + imp + line;
     q.a = a;

@@ -460,6 +460,60 @@ static void moved_case(const snug_codec *codec, codec_params p, const char *name
 }
 static void test_moved(void **state) { for_each(moved_case); }
 
+/* ---- scales that solvers choose ---- */
+
+/* What a codec says that its columns decode to under scales of the caller's is what is stored; as they stand, shared scales times what they
+ * scale are the reconstruction. */
+static void scales_case(const snug_codec *codec, codec_params p, const char *name) {
+    enum { R = 5, C = 600 };
+    static const float times[][CODEC_SHARED] = {{1, 1}, {1.013f, 0.97f}, {1e30f, -1e30f}, {-0.5f, 0}, {1e-12f, 1}};
+    if (!codec->shared && !codec->neighbour) return;
+    const size_t bytes = (size_t)codec->bytes(p, R, C), group = codec->group_cols(p);
+    float *w = random_weights(R, C, 13), *a = random_importance(C, 13), *hat = malloc(R * C * sizeof *hat), *out = malloc(R * C * sizeof *out);
+    float *u[CODEC_SHARED] = {malloc(C * sizeof **u), malloc(C * sizeof **u)}, line[C];
+    uint8_t *dst = malloc(bytes);
+    void *enc = aligned_alloc(64, round_up(codec->enc_bytes(p, R, C), 64));
+    for (size_t k = 0; k < sizeof times / sizeof *times; k++) {
+        codec->enc_init(enc, p, R, C, SNUG_EFFORT_NORMAL);
+        if (codec->begin) codec->begin(enc, w, C, a);
+        for (size_t c = 0; c < C; c += group) {
+            const size_t n = C - c < group ? C - c : group;
+            codec->group(enc, c, n, w + c, C, a + c);
+            codec->round(enc, c, n, w + c, C, hat + c, C);
+        }
+        for (size_t r = 0; r < R; r++)
+            for (size_t c = 0; codec->shared && c < C; c += group) {
+                const size_t n = C - c < group ? C - c : group;
+                float x[CODEC_SHARED] = {0}, *const at = hat + r * C + c;
+                const int n_shared = codec->shared(enc, r, c, x, u);
+                for (size_t i = 0; i < n; i++) {
+                    double sum = 0, size = 1e-30;
+                    for (int j = 0; j < n_shared; j++) sum += (double)x[j] * u[j][i], size += fabs((double)x[j] * u[j][i]);
+                    if (fabs(sum - at[i]) > 1e-5 * size) fail_msg("%s: %g, not %g", name, sum, (double)at[i]);
+                }
+                for (int j = 0; j < n_shared; j++) x[j] *= times[k][j];
+                codec->reshare(enc, r, c, x, line);
+                if (k == 0) assert_memory_equal(line, at, n * sizeof *line);
+                memcpy(at, line, n * sizeof *line);
+            }
+        for (size_t r = 0; r < R; r++)
+            for (size_t c = 0; codec->neighbour && c < C; c += codec->scale_cols(p)) {
+                uint32_t scales;
+                const size_t n = codec->neighbour(enc, r, c, (int)(r + c) % CODEC_NEIGHBOURS, line, &scales);
+                if (n) codec->rescale(enc, r, c, scales);
+                memcpy(hat + r * C + c, line, n * sizeof *line);
+            }
+        wt t;
+        codec->pack(enc, dst);
+        assert_int_equal(wt_open(codec, p, R, C, dst, bytes, &t, NULL), SNUG_OK);
+        codec->decode(&t, 0, R, out, C);
+        for (size_t i = 0; i < R * C; i++)
+            if (!(out[i] == hat[i])) fail_msg("%s: %g, not %g", name, (double)out[i], (double)hat[i]);
+    }
+    free(w), free(a), free(hat), free(out), free(u[0]), free(u[1]), free(dst), free(enc);
+}
+static void test_scales(void **state) { for_each(scales_case); }
+
 /* No shape overflows the size into something small. */
 static void overflow_case(const snug_codec *codec, codec_params p, const char *name) {
     uint64_t huge = UINT64_MAX / 2;
@@ -479,7 +533,8 @@ int main(void) {
         cmocka_unit_test(test_matmul),  cmocka_unit_test(test_layouts),    cmocka_unit_test(test_panels_made),
         cmocka_unit_test(test_hostile), cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_mixed),     cmocka_unit_test(test_bad_input),
-        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_moved),   cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_by_columns), cmocka_unit_test(test_moved),   cmocka_unit_test(test_scales),
+        cmocka_unit_test(test_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static hessian moments(size_t n) {
     hessian h;
     assert_int_equal(hessian_sum_open(n, &s, NULL), SNUG_OK);
     assert_int_equal(hessian_sum_add(&s, x, 3 * n + 50, n, 2, NULL), SNUG_OK);
-    assert_int_equal(hessian_factor(&s, 0.01, 2, &h, NULL), SNUG_OK);
+    assert_int_equal(hessian_factor(&s, 0.01, 0, 2, &h, NULL), SNUG_OK);
     hessian_sum_close(&s);
     free(x);
     return h;

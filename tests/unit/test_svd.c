@@ -28,7 +28,7 @@ static hessian moments(size_t n, inputs kind, uint64_t seed) {
     hessian h;
     assert_int_equal(hessian_sum_open(n, &s, NULL), SNUG_OK);
     assert_int_equal(hessian_sum_add(&s, x, n_tokens, n, 2, NULL), SNUG_OK);
-    assert_int_equal(hessian_factor(&s, kind == SINGULAR ? 1e-5 : 0.01, 2, &h, NULL), SNUG_OK);
+    assert_int_equal(hessian_factor(&s, kind == SINGULAR ? 1e-5 : 0.01, 0, 2, &h, NULL), SNUG_OK);
     hessian_sum_close(&s);
     free(x);
     return h;
