@@ -177,7 +177,7 @@ static void pack(const void *enc, uint8_t *dst) {
 
 static uint32_t group_cols(codec_params p) { return p.group; }
 
-#define SPARSE_CODEC(stem, menu_, ok, family_, id_)                                                                                \
+#define SPARSE_CODEC(stem, menu_, ok, caps_, family_, id_)                                                                               \
     static uint64_t stem##_bytes(codec_params p, uint64_t rows, uint64_t cols) {                                         \
         const kern_sparse f = sparse_form(&codec_##stem, p);                                                             \
         return bytes(&f, rows, cols);                                                                                    \
@@ -191,13 +191,13 @@ static uint32_t group_cols(codec_params p) { return p.group; }
         enc_init(enc, &f, rows, cols, effort);                                                                           \
     }                                                                                                                    \
     const snug_codec codec_##stem = {                                                                                    \
-        .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS, .ggml_type = -1, \
+        .family = family_, .id = id_, .tile_rows = 1, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = caps_, .ggml_type = -1, \
         .menu = menu_, .params_ok = ok, .bytes = stem##_bytes, .enc_bytes = stem##_enc_bytes, .group_cols = group_cols, \
         .enc_init = stem##_enc_init, .begin = begin, .group = group, .round = round_cols, .pack = pack,                   \
         .decode = block_decode, .decode_add = block_decode_add, .scratch_bytes = block_scratch_bytes, .matmul = block_matmul, \
     }
-SPARSE_CODEC(sp, no_menu, sp_ok, "sp", CODEC_ID_SP);
-SPARSE_CODEC(sp2of4, no_menu, fours_ok, "sp2of4b", CODEC_ID_SP2OF4);
-SPARSE_CODEC(sp3of4, no_menu, fours_ok, "sp3of4b", CODEC_ID_SP3OF4);
-SPARSE_CODEC(tern34, tern_menu, tern_ok, "tern34", CODEC_ID_TERN34);
-SPARSE_CODEC(tern, tern_menu, tern_ok, "tern", CODEC_ID_TERN);
+SPARSE_CODEC(sp, no_menu, sp_ok, 0, "sp", CODEC_ID_SP);
+SPARSE_CODEC(sp2of4, no_menu, fours_ok, 0, "sp2of4b", CODEC_ID_SP2OF4);
+SPARSE_CODEC(sp3of4, no_menu, fours_ok, 0, "sp3of4b", CODEC_ID_SP3OF4);
+SPARSE_CODEC(tern34, tern_menu, tern_ok, 0, "tern34", CODEC_ID_TERN34);
+SPARSE_CODEC(tern, tern_menu, tern_ok, CODEC_TURNS, "tern", CODEC_ID_TERN);

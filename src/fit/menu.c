@@ -87,8 +87,8 @@ static snug_err add_candidate(cand *list, size_t *n, const comp *c, const store_
 }
 
 /* With feedback the steps of int and ternary codes gain from columns that are spread over blocks, 5 to 14 % of the divergence; K types lose
- * (they fit what varies from block to block), and without feedback nobody gains. */
-static bool turns(const fit_job *f, const snug_codec *codec) { return f->feedback && codec->caps & CODEC_TURNS; }
+ * (they fit what varies from block to block), and without feedback nobody gains. Above 6 bits it is not worth the trials. */
+static bool turns(const fit_job *f, const snug_codec *codec, codec_params p) { return f->feedback && codec->caps & CODEC_TURNS && p.bits <= 6; }
 
 static snug_err list_candidates(const fit_job *f, const store_tensor *t, cand *list, size_t *n, snug_error *err) {
     comp src = menu_source_comp(t);
@@ -106,7 +106,7 @@ static snug_err list_candidates(const fit_job *f, const store_tensor *t, cand *l
             for (uint16_t in = 0; in < TRANSFORM_COUNT; in++) {
                 comp c = {.n_terms = 1, .term = {{codec, params}}};
                 c.term[0].params.in = in;
-                if ((in && !turns(f, codec)) || !wanted(f, t, &c, exact_bytes)) continue;
+                if ((in && !turns(f, codec, params)) || !wanted(f, t, &c, exact_bytes)) continue;
                 snug_err rc = add_candidate(list, n, &c, t, err);
                 if (rc != SNUG_OK) return rc;
             }
@@ -160,7 +160,7 @@ size_t menu_sample_weights(const fit_job *f) {
     switch (f->p->effort) {
     case SNUG_EFFORT_QUICK: return 32768;
     case SNUG_EFFORT_MAX: return 1u << 20;
-    default: return 131072;
+    default: return 65536;
     }
 }
 

@@ -132,8 +132,10 @@ static void same_bytes(void **state) {
     uint64_t one = fit_ok(p);
     p.threads = 3;
     assert_true(fit_ok(p) == one); /* from the cache */
+#ifndef __SANITIZE_ADDRESS__ /* there a calibrated fit takes a minute */
     drop_cache();
     assert_true(fit_ok(p) == one);
+#endif
     p.effort = SNUG_EFFORT_QUICK;
     p.calib = "self";
     one = fit_ok(p);
@@ -152,7 +154,7 @@ static void interrupted(void **state) {
     uint64_t whole = fit_ok(p);
     assert_int_equal(unlink(p.output), 0);
 #ifdef __SANITIZE_ADDRESS__
-    static const int STOPS[] = {1, 11};
+    static const int STOPS[] = {11};
 #else
     static const int STOPS[] = {0, 1, 2, 4, 6, 8, 11};
 #endif
