@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/rng.h"
+#include "fit/fit.h"
 #include "format/gguf.h"
 #include "model/store.h"
 
@@ -124,6 +125,20 @@ static void budgets(void **state) {
     fit_ok(p);
     p.ram_bytes = 1 << 20;
     fit_fails(p, SNUG_ERR_BUDGET, "of memory at 128 positions");
+}
+
+/* Ratios between probes lie on a line of logarithms; beyond them the nearest holds, and without probes nothing changes. */
+static void probes(void **state) {
+    const fit_tensor none = {0}, t = {.probe = {{{0.001, 0.8}, {0.01, 1}, {0.1, 4}}}};
+    assert_true(probe_ratio(&none, 0, 0.01) == 1 && probe_ratio(&t, 1, 0.01) == 1 && probe_ratio(&t, 0, 0) == 1);
+    assert_true(probe_ratio(&t, 0, 1e-6) == 0.8 && probe_ratio(&t, 0, 0.9) == 4);
+    assert_true(fabs(probe_ratio(&t, 0, 0.01) - 1) < 1e-12);
+    assert_true(fabs(probe_ratio(&t, 0, sqrt(0.001)) - 2) < 1e-12);
+    for (double e = 1e-4, last = 0; e < 1; e *= 1.1) {
+        const double now = e * probe_ratio(&t, 0, e); /* a larger error stays a larger one */
+        assert_true(now > last);
+        last = now;
+    }
 }
 
 static void same_bytes(void **state) {
@@ -369,7 +384,7 @@ static void calibration_file(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
                                        cmocka_unit_test(plans),          cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
                                        cmocka_unit_test(there_and_back), cmocka_unit_test(imatrix),    cmocka_unit_test(calibration_file)};
     return cmocka_run_group_tests(tests, setup, teardown);
