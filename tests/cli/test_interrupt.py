@@ -50,8 +50,10 @@ def test_kill_and_resume_give_the_same_bytes(t):
         p, _ = interrupt_when(t, out, SLOW, "encode", number, signal.SIGKILL)
         if p.returncode == OK:
             continue
+        if out.exists(): # the signal came between the file's name and the end: then it is whole
+            assert out.read_bytes() == reference.read_bytes()
+            continue
         hits += 1
-        assert not out.exists()
         report = t.run("fit", t.demo, "-o", out, *SLOW, "--resume", "--json", expect=OK).json()
         assert out.read_bytes() == reference.read_bytes()
         assert t.leftovers(out) == [out.name], t.leftovers(out)
