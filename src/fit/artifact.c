@@ -5,10 +5,9 @@
  * kept to the byte), and written last, in its place, when the checksums are known. */
 #include "fit/fit.h"
 
-#include "codec/transform.h"
-
 #include "base/checked.h"
 #include "base/err.h"
+#include "codec/transform.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -168,9 +168,9 @@ snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out
 snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all edges, and takes them from the statistics */
 
 /* ---- probe.c ---- */
-/* Encodes a few rows of an edge's matrices with feedback, in each basis. sum: its balanced second moments, which are changed; plain: their
- * factor; exponent (cols): the powers of two that balance them. */
-snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, const hessian *plain, const int8_t *exponent, snug_error *err);
+/* Encodes a few rows of an edge's matrices with feedback, in each basis. sum: its balanced second moments, h: their factor, which are both
+ * changed; exponent (cols): the powers of two that balance them; layer: n_layers for the head. */
+snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err);
 /* What feedback multiplies a menu's relative error by. */
 double probe_ratio(const fit_tensor *t, int transform, double error);
 

@@ -79,15 +79,16 @@ static snug_err probe_one(const probe_job *j, const store_tensor *t, const char 
     comp c;
     comp_parse(name, &c);
     const comp_term *ct = &c.term[0];
-    float *w = malloc(2 * n * cols * sizeof *w), *w_hat = w + n * cols;
+    float *w = malloc(n * cols * sizeof *w), *w_hat = malloc(n * cols * sizeof *w_hat);
     uint8_t *dst = malloc(ct->codec->bytes(ct->params, n, cols));
     double whole, nearest, norm2, fed;
-    snug_err rc = w && dst ? read_rows(j, t, n, w, &whole) : SNUG_ERR_NOMEM;
+    snug_err rc = w && w_hat && dst ? read_rows(j, t, n, w, &whole) : SNUG_ERR_NOMEM;
     if (rc == SNUG_OK) rc = solve_error(&c, w, cols, n, cols, j->cost, j->effort, &nearest, &norm2, NULL);
     if (rc == SNUG_OK) rc = solve_ldlq(WT_ROWS, ct->codec, ct->params, w, cols, n, cols, j->h, j->effort, dst, w_hat, NULL);
     if (rc == SNUG_OK) rc = true_loss(j, n, cols, w, w_hat, &fed);
     if (rc == SNUG_OK && whole > 0 && nearest > 0 && fed > 0) *out = (fit_probe){nearest / whole, fed / nearest};
     free(w);
+    free(w_hat);
     free(dst);
     return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc; /* the menus tell of weights that are no numbers */
 }
@@ -124,33 +125,28 @@ static void costs(const hessian_sum *sum, const hessian *h, float *whole, float 
     }
 }
 
-snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, const hessian *plain, const int8_t *exponent, snug_error *err) {
+snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err) {
     const int l = edge == EDGE_HEAD_IN ? -1 : layer;
     const size_t n = sum->n;
-    probe_job j = {.f = f, .effort = f->p->effort, .exponent = exponent};
+    float *whole = malloc(n * sizeof *whole), *cost = malloc(n * sizeof *cost);
+    snug_err rc = whole && cost ? SNUG_OK : err_nomem(err, n * sizeof *whole);
+    probe_job j = {.f = f, .effort = f->p->effort, .exponent = exponent, .whole = whole, .cost = cost, .h = h};
     for (size_t i = 0; i < f->n && j.n < MATRICES; i++)
         if (f->tensor[i].matrix && f->tensor[i].t->layer == l && role_edge(f->tensor[i].t->role) == edge) j.t[j.n++] = &f->tensor[i];
-    float *whole = malloc(3 * n * sizeof *whole), *cost = whole + n, *spread = cost + n;
-    hessian turned = {0};
-    snug_err rc = whole ? SNUG_OK : err_nomem(err, 3 * n * sizeof *whole);
-    if (rc == SNUG_OK) costs(sum, plain, whole, cost);
-    j.whole = whole;
-    for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK && j.n; b++) {
-        if (!transform_takes(b, n)) continue;
-        if (b != TRANSFORM_NONE) {
-            hessian_sum_transform(sum, b, f->threads);
-            rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, &turned, err);
-            if (rc == SNUG_ERR_NUMERIC) continue; /* nor will the encoder have feedback in this basis */
-            solve_spread(n, cost, true, spread);
+    if (rc == SNUG_OK) costs(sum, h, whole, cost);
+    for (; j.transform < TRANSFORM_COUNT && rc == SNUG_OK && j.n; j.transform++) {
+        if (!transform_takes(j.transform, n)) continue;
+        if (j.transform != TRANSFORM_NONE) {
+            hessian_close(h);
+            hessian_sum_transform(sum, j.transform, f->threads);
+            rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, h, err);
+            solve_spread(n, cost, true, cost);
         }
-        j.h = b == TRANSFORM_NONE ? plain : &turned;
         j.damping = 0;
-        for (size_t k = 0; k < n; k++) j.damping += hessian_sum_diagonal(sum, k) / (double)n * j.h->damping;
-        j.transform = b;
-        j.cost = b == TRANSFORM_NONE ? cost : spread;
+        for (size_t k = 0; k < n; k++) j.damping += hessian_sum_diagonal(sum, k) / (double)n * h->damping;
         if (rc == SNUG_OK) rc = probe_basis(&j, err);
-        hessian_close(&turned);
     }
     free(whole);
-    return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
+    free(cost);
+    return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc; /* not to be factored in this basis: the encoder will not have feedback there either */
 }

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "codec/transform.h"
 #include "model/store_impl.h"
 
 #include <stdlib.h>
@@ -43,6 +44,9 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
     if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
         return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path,
                       f->shown);
+    if (!transform_takes(t->params.in, f->cols))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is transformed, expected a multiple of 16 columns, it has %llu", s->path, f->shown,
+                       (unsigned long long)f->cols);
     snug_err rc = wt_open(t->codec, t->params, t->rows, t->cols, (const uint8_t *)"", t->bytes, &unused, err);
     return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
 }

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import harness
-from harness import FAILED, OK
+from harness import FAILED, OK, USAGE
 
 
 def fails(t, path, *words):
@@ -39,6 +39,28 @@ def test_files_that_are_no_models(t):
         path = t.path(name)
         path.write_bytes(content)
         fails(t, path, name)
+
+
+def test_transform_of_columns_that_have_none(t):
+    """An artifact that calls every matrix transformed, among them one of 172 columns, which no block of 16 or more divides."""
+    path, golden = t.path("turned.snug"), Path(__file__).resolve().parents[1] / "golden" / "llama3"
+    t.run("fit", golden, "-o", path, "--pin", "*=int4g64", "--pin", "*attn*=had:int4g64", "--effort", "quick", "--calib", "none", expect=OK)
+    t.run("verify", path, expect=OK)
+    data = bytearray(path.read_bytes())
+    names = data.index(b"snug.codecs") + 11 + 4 + 4 # an array of strings, their number, and the strings
+    n_names, at, codecs = struct.unpack_from("<Q", data, names)[0], names + 8, []
+    for _ in range(n_names):
+        length = struct.unpack_from("<Q", data, at)[0]
+        codecs.append(bytes(data[at + 8:at + 8 + length]))
+        at += 8 + length
+    assert set(codecs) == {b"int4g64", b"had:int4g64"}, codecs
+    index = data.index(b"snug.payload.codec") + 18 + 4 + 4
+    n = struct.unpack_from("<Q", data, index)[0]
+    data[index + 8:index + 8 + n] = bytes([codecs.index(b"had:int4g64")]) * n
+    path.write_bytes(data)
+    fails(t, path, "turned.snug", "is transformed, expected a multiple of 16 columns, it has 172")
+    r = t.run("fit", golden, "-o", t.path("x.snug"), "--pin", "*=had:int4g64", "--effort", "quick", "--calib", "none", expect=USAGE)
+    assert "cannot be stored so" in r.stderr and "172" in r.stderr, r
 
 
 def test_truncated_safetensors(t):
