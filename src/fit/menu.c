@@ -86,8 +86,8 @@ static snug_err add_candidate(cand *list, size_t *n, const comp *c, const store_
     return SNUG_OK;
 }
 
-/* With feedback the steps of int and ternary codes gain from columns that are spread over blocks, 5 to 14 % of the divergence; K types lose
- * (they fit what varies from block to block), and without feedback nobody gains. Above 6 bits it is not worth the trials. */
+/* With feedback the steps of int and ternary codes gain from columns that are spread over blocks, 5 to 14 % of the divergence; without it
+ * 2 bits do and 3 lose. Above 6 bits it is not worth the trials. */
 static bool turns(const fit_job *f, const snug_codec *codec, codec_params p) { return f->feedback && codec->caps & CODEC_TURNS && p.bits <= 6; }
 
 static snug_err list_candidates(const fit_job *f, const store_tensor *t, cand *list, size_t *n, snug_error *err) {

@@ -57,7 +57,7 @@ int solve_basis(const comp *c);
  * r sampled rows exactly: with one, give all rows, or many times r. */
 snug_err solve_error(const comp *c, const float *w, size_t ldw, size_t n_rows, size_t cols, const float *a, int effort, double *err2,
                      double *norm2, snug_error *err);
-/* Importances of a transform's channels from those of the plain ones (cols), where nothing is known of how these go together: out (cols) is
+/* Importances of a transform's channels from those of the plain ones (cols), where nothing is known of how these go together: out (cols), which may be a, is
  * a block's mean, or with geometric its geometric mean, which a block's share of hessian.d keeps when its basis changes. */
 void solve_spread(size_t cols, const float *a, bool geometric, float *out);
 #endif
