@@ -133,6 +133,12 @@ typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
     kern_sparse_unpack_fn unpack_sparse;
     void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
+    /* The same for a panel of trellis codes (kern/trellis.h), and a step of the search for them: of each byte b that may come next the least
+     * sum over the bytes a before it,
+     *     next[b] = min over a of  m[a] + (min(255, sum over i of cost[i][nibble[i][a][b]]) << shift),   saturated at 65535,
+     * less the least of all, which is subtracted from every next[b]. nibble: (4, 256, 256), values below 16; aligned to 64. */
+    void (*tcq2_dot)(const kern_panel_args *a);
+    void (*tcq2_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                     float *y, size_t ldy);

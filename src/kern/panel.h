@@ -15,6 +15,7 @@
 #ifndef KERN_PANEL_H
 #define KERN_PANEL_H
 #include "kern/kern.h"
+#include "kern/trellis.h"
 
 typedef struct panel_form {
     uint8_t bits, zero;   /* of a stored code; q = u - zero                                      */
@@ -22,6 +23,7 @@ typedef struct panel_form {
     bool has_min, table;  /* table: u indexes kern_iq4_values, and stands for value + 128        */
     uint8_t block_chunks; /* 0: the block is the row (int family)                                */
     uint8_t head;         /* header bytes of a row's block; the int family: 2 + its groups       */
+    bool trellis;         /* kern/trellis.h: no planes, but states of a stream that decode to such codes */
 } panel_form;
 
 static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
@@ -35,6 +37,14 @@ static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
     [KERN_INT5] = {5, 0, 32, true, false, 0, 0},     [KERN_INT6] = {6, 0, 32, true, false, 0, 0},
     [KERN_INT7] = {7, 0, 32, true, false, 0, 0},     [KERN_INT8] = {8, 0, 32, true, false, 0, 0},
 };
+
+/* Trellis codes in the same terms: bits of the codes that their states decode to. */
+static const panel_form panel_form_tcq2 = {.bits = 6, .zero = TCQ2_ZERO, .group = 32, .head = 2, .trellis = true};
+enum { PANEL_TCQ2 = KERN_FORMAT_COUNT }; /* where a kern_format is asked for */
+
+/* Bytes of a chunk of all rows, and of a row within its words. */
+static inline size_t panel_chunk_bytes(const panel_form f) { return f.trellis ? TCQ2_CHUNK : 64u * f.bits; }
+static inline size_t panel_row_step(const panel_form f) { return f.trellis ? 2 : 4; }
 
 /* Offset of field byte `at` in a panel's header: elements of `size` bytes, 16 rows of each. */
 static inline size_t panel_field(size_t at) { return at * KERN_PANEL_ROWS; }

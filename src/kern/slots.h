@@ -41,6 +41,9 @@ void KERN_ISA(kern_int6_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int7_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int8_panel_dot)(const kern_panel_args *a);
 
+void KERN_ISA(kern_tcq2_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_tcq2_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
+
 void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, float *y,
                             size_t ldy);
 
@@ -87,6 +90,8 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->panel_dot[KERN_INT6] = KERN_ISA(kern_int6_panel_dot);
     t->panel_dot[KERN_INT7] = KERN_ISA(kern_int7_panel_dot);
     t->panel_dot[KERN_INT8] = KERN_ISA(kern_int8_panel_dot);
+    t->tcq2_dot = KERN_ISA(kern_tcq2_panel_dot);
+    t->tcq2_step = KERN_ISA(kern_tcq2_step);
     t->dot_f32 = KERN_ISA(kern_dot_f32);
     t->expand = KERN_ISA(kern_float_expand);
     t->quantize_q8 = KERN_ISA(kern_float_quantize_q8);

@@ -20,6 +20,7 @@
 #include "kern/canon.h"
 #include "kern/kern.h"
 #include "kern/sparse.h"
+#include "kern/trellis.h"
 
 static uint64_t seed = 1;
 static size_t rounds = 200;
@@ -389,6 +390,90 @@ static void panel_dot_equals_formula(void **state) {
             }
             assert_true(pool_free(&p));
         }
+}
+
+/* ----------------------------------------------------------- trellis codes ---- */
+
+static kern_panel_args new_tcq2(pool *p, rng *r, bool tame) {
+    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12)};
+    const size_t n = TCQ2_HEAD + TCQ2_CHUNK * a.n_chunks;
+    uint8_t *panel = pool_new(p, n);
+    fill_bytes(r, panel, n);
+    for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
+    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
+    a.panel = panel;
+    a.x = new_q8(p, r, a.n_tokens, 32 * a.n_chunks, tame ? V_NORMAL : any_kind(r));
+    a.ldy = a.n_rows + pick(r, 0, 3);
+    a.scratch = pool_new(p, kern_panel_scratch_bytes(a.n_chunks));
+    return a;
+}
+
+static bool tcq2_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    kern_panel_args a = new_tcq2(p, r, chance(r, 2)), b = a;
+    const size_t n_y = a.n_tokens ? (a.n_tokens - 1) * a.ldy + a.n_rows : 0;
+    a.y = new_floats(p, r, n_y, V_NORMAL);
+    b.y = twin(p, a.y, n_y);
+    ref->tcq2_dot(&a);
+    t->tcq2_dot(&b);
+    return same_floats("y", a.y, b.y, n_y);
+}
+
+static bool tcq2_step_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    uint8_t *nibble = pool_new(p, 4 * 65536), (*cost)[16] = pool_new(p, 4 * sizeof *cost);
+    uint16_t *m = pool_new(p, 512), *a = pool_new(p, 512), *b = pool_new(p, 512);
+    fill_bytes(r, nibble, 4 * 65536);
+    for (size_t i = 0; i < 4 * 65536; i++) nibble[i] &= 15;
+    fill_bytes(r, (uint8_t *)cost, 4 * sizeof *cost);
+    const unsigned calm = (unsigned)pick(r, 0, 3), top = chance(r, 3) ? 65535 : 9000;
+    for (size_t i = 0; i < 64; i++) cost[i / 16][i % 16] >>= calm;
+    for (size_t i = 0; i < 256; i++) m[i] = (uint16_t)pick(r, 0, top);
+    const int shift = (int)pick(r, 0, 6);
+    ref->tcq2_step(nibble, cost, shift, m, a);
+    t->tcq2_step(nibble, cost, shift, m, b);
+    return same_bytes("next", a, b, 512);
+}
+
+static void trellis_equals_ref(void **state) {
+    check("tcq2_dot", 230, rounds, tcq2_dot_case);
+    check("tcq2_step", 231, 1 + rounds / 20, tcq2_step_case);
+}
+
+/* The weights of a panel by the page of the format (docs/format.md 3.10), with nothing of kern/trellis.h. */
+static double tcq2_weight(const uint8_t *panel, size_t r, size_t c) {
+    static const int level[16] = {-25, -16, -12, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 12, 16, 25};
+    static const int place[8][2] = {{0, 0}, {0, 2}, {1, 0}, {1, 2}, {0, 1}, {0, 3}, {1, 1}, {1, 3}}; /* of a column of 8: state, nibble */
+    const uint8_t *newer = panel + 32 + 32 * (c / 8) + 2 * r + (size_t)place[c % 8][0];
+    const uint32_t x = newer[-1] + 256u * newer[0], code = (x ^ x / 512) * 46193u % 65536;
+    const uint32_t d = (panel[2 * r] + 256u * panel[2 * r + 1]) << 16;
+    float scale;
+    memcpy(&scale, &d, sizeof scale);
+    return (double)scale * level[code >> 4 * place[c % 8][1] & 15];
+}
+
+static void trellis_equals_formula(void **state) {
+    for (uint64_t i = 0; i < rounds / 4; i++) {
+        rng r;
+        rng_seed(&r, seed, 232ull << 32 | i);
+        pool p = {.at_end = true};
+        kern_panel_args a = new_tcq2(&p, &r, true);
+        const size_t n_y = a.n_tokens * a.ldy;
+        a.y = pool_new(&p, n_y * sizeof *a.y);
+        memset(a.y, 0, n_y * sizeof *a.y);
+        kern()->tcq2_dot(&a);
+        for (size_t t = 0; t < a.n_tokens; t++)
+            for (size_t row = 0; row < a.n_rows; row++) {
+                const kern_q8_place at = kern_q8_place_of(a.n_tokens, t);
+                double want = 0, size = 1e-30;
+                for (size_t c = 0; c < 32 * a.n_chunks; c++) {
+                    const double x = a.x.q[at.tile * a.x.ld + 4 * ((c / 4) * at.width + at.lane) + c % 4],
+                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = tcq2_weight(a.panel, row, c) * x * s;
+                    want += term;
+                    size += fabs(term);
+                }
+                assert_true(near("tcq2_dot", want, (double)a.y[t * a.ldy + row], size, 1e-6));
+            }
+        assert_true(pool_free(&p));
+    }
 }
 
 static bool dot_f32_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
@@ -805,6 +890,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(unpack_equals_ggml),       cmocka_unit_test(int_unpack_undoes_the_format),
         cmocka_unit_test(unpack_sparse_equals_ref), cmocka_unit_test(unpack_sparse_undoes_the_format),
         cmocka_unit_test(panel_dot_equals_ref),     cmocka_unit_test(panel_dot_equals_formula),
+        cmocka_unit_test(trellis_equals_ref),       cmocka_unit_test(trellis_equals_formula),
         cmocka_unit_test(dot_f32_equals_ref),       cmocka_unit_test(dot_f32_equals_formula),
         cmocka_unit_test(number_formats_equal_ref), cmocka_unit_test(f16_is_exhaustive),
         cmocka_unit_test(quantize_obeys_its_bound), cmocka_unit_test(layers_equal_ref),

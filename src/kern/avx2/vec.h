@@ -3,6 +3,7 @@
 #define KERN_AVX2_VEC_H
 #include "kern/avx2/avx2.h"
 #include "kern/blocks.h"
+#include "kern/trellis.h"
 
 typedef __m256i vi;
 typedef __m256 vf;
@@ -80,6 +81,13 @@ KERN_INLINE vf f_table32(const float *t, vi i) {
 enum { BIAS = 128 };
 KERN_INLINE vi v_code8(vi u) { return _mm256_xor_si256(u, bytes(-128)); }
 KERN_INLINE vi v_iq4(vi u) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(kern_iq4_values)), u); }
+/* States 0 .. 15 from p on, each with the byte before it. */
+KERN_INLINE vi v_tcq2(const uint8_t *p) {
+    const vi pairs = _mm256_setr_epi8(0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15);
+    const vi x = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(load_i128(p - 1)), load_i128(p), 1), pairs);
+    return _mm256_mullo_epi16(_mm256_xor_si256(x, _mm256_srli_epi16(x, TCQ2_SHIFT)), _mm256_set1_epi16((short)TCQ2_FACTOR));
+}
+KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(t)), i); }
 KERN_INLINE vi v_plane4(const uint8_t *p) {
     const vi shift = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
     return v_and(_mm256_srlv_epi32(_mm256_broadcastsi128_si256(load_i128(p)), shift), 15);

@@ -4,6 +4,7 @@
 #include "kern/avx512/avx512.h"
 #include "kern/blocks.h"
 #include "kern/canon.h"
+#include "kern/trellis.h"
 
 typedef __m512i vi;
 typedef __m512 vf;
@@ -84,4 +85,12 @@ KERN_INLINE vi v_iq4(vi u) {
     const __m128i t = _mm_xor_si128(load_i128(kern_iq4_values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);
 }
+/* States 0 .. 31 from p on, each with the byte before it. */
+KERN_INLINE vi v_tcq2(const uint8_t *p) {
+    const vi words = _mm512_setr_epi32(0, 1, 2, 0, 2, 3, 4, 0, 4, 5, 6, 0, 6, 7, 8, 0);
+    const vi pairs = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8));
+    const vi x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, _mm512_maskz_loadu_epi8(0x1ffffffffu, p - 1)), pairs);
+    return _mm512_mullo_epi16(_mm512_xor_si512(x, _mm512_srli_epi16(x, TCQ2_SHIFT)), _mm512_set1_epi16((short)TCQ2_FACTOR));
+}
+KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_i128(t)), i); }
 #endif

@@ -3,6 +3,7 @@
 #define KERN_NEON_VEC_H
 #include "kern/blocks.h"
 #include "kern/neon/neon.h"
+#include "kern/trellis.h"
 
 typedef struct vi { uint8x16_t lo, hi; } vi;
 typedef struct vf { float32x4_t lo, hi; } vf;
@@ -136,6 +137,19 @@ KERN_INLINE vi v_code8(vi u) {
 KERN_INLINE vi v_iq4(vi u) {
     const uint8x16_t t = vreinterpretq_u8_s8(vld1q_s8(kern_iq4_values));
     return (vi){vqtbl1q_u8(t, u.lo), vqtbl1q_u8(t, u.hi)};
+}
+/* States 0 .. 15 from p on, each with the byte before it. */
+KERN_INLINE uint8x16_t tcq2_codes(uint8x16_t states) {
+    const uint16x8_t x = vreinterpretq_u16_u8(states);
+    return vreinterpretq_u8_u16(vmulq_u16(veorq_u16(x, vshrq_n_u16(x, TCQ2_SHIFT)), vdupq_n_u16(TCQ2_FACTOR)));
+}
+KERN_INLINE vi v_tcq2(const uint8_t *p) {
+    const uint8x16_t older = vld1q_u8(p - 1), newer = vld1q_u8(p);
+    return (vi){tcq2_codes(vzip1q_u8(older, newer)), tcq2_codes(vzip2q_u8(older, newer))};
+}
+KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) {
+    const uint8x16_t table = vld1q_u8(t);
+    return (vi){vqtbl1q_u8(table, i.lo), vqtbl1q_u8(table, i.hi)};
 }
 KERN_INLINE vi v_plane4(const uint8_t *p) {
     const uint8x16_t v = vld1q_u8(p);

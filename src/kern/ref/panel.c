@@ -113,3 +113,23 @@ PANEL_DOT(int5, KERN_INT5)
 PANEL_DOT(int6, KERN_INT6)
 PANEL_DOT(int7, KERN_INT7)
 PANEL_DOT(int8, KERN_INT8)
+
+/* ---- trellis codes ---- */
+
+void kern_tcq2_panel_dot_ref(const kern_panel_args *a) {
+    for (size_t r = 0; r < a->n_rows; r++)
+        for (size_t t = 0; t < a->n_tokens; t++) {
+            const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
+            const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
+            const float *xs = a->x.scale + at.tile * (a->x.ld / 32) + at.lane;
+            float acc = 0;
+            for (size_t c = 0; c < a->n_chunks; c++) {
+                int8_t q[32];
+                const float d = kern_tcq2_chunk(a->panel, c, r, q);
+                int i = 0;
+                for (size_t k = 0; k < 32; k++) i += q[k] * x[4 * at.width * (8 * c + k / 4) + k % 4];
+                acc = fmaf(d * xs[c * at.width], (float)i, acc);
+            }
+            a->y[t * a->ldy + r] += acc;
+        }
+}

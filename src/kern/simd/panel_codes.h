@@ -2,13 +2,20 @@
 #include "kern/panel.h"
 
 /* The order of a chunk's words: of planes 0 4 1 5 2 6 3 7, which takes each set of the 4-bit one once. */
-KERN_INLINE int word_at_turn(const panel_form f, int i) { return f.bits % 8 ? i / 2 + 4 * (i % 2) : i; }
+KERN_INLINE int word_at_turn(const panel_form f, int i) { return f.bits % 8 && !f.trellis ? i / 2 + 4 * (i % 2) : i; }
 
 /* Loads what sets word j of the chunk at p (already at this pass's rows) is the first to need: those of the 4-bit plane, then of the
  * 2-bit and the 1-bit ones. bits = 0: bytes, the words of these rows alone, one after the other. Each is loaded once: loads are what
  * a few tokens wait for. */
 KERN_INLINE void load_sets(const panel_form f, const uint8_t *p, int j, vi *set) {
     const int n4 = f.bits & 4 ? 4 : 0, n2 = f.bits & 2 ? 2 : 0;
+    if (f.trellis) { /* a state has columns of two words */
+        if (j % 2) return;
+        const vi codes = v_tcq2(p + 2 * KERN_PANEL_ROWS * (j / 2));
+        set[j] = v_stay(v_lookup(kern_tcq2_stored, v_and(codes, 15)));
+        set[j + 1] = v_stay(v_lookup(kern_tcq2_stored, v_and(v_shr(codes, 4), 15)));
+        return;
+    }
     if (f.bits == 0) set[j] = v_load(p + 4 * LANES * j);
     if (f.bits == 8) set[j] = v_code8(v_load(p + 64 * j));
     if (j < n4) set[j] = v_stay(v_load(p + 64 * j));
@@ -30,7 +37,7 @@ KERN_INLINE vi three_bits(const vi *set, int j, int up) {
 /* Codes of word j: those of 8 bits and the table's values less BIAS, of the others the stored ones. */
 KERN_INLINE vi code_of(const panel_form f, const vi *set, int j) {
     const int n4 = f.bits & 4 ? 4 : 0;
-    if (f.bits == 0 || f.bits == 8) return set[j];
+    if (f.bits == 0 || f.bits == 8 || f.trellis) return set[j];
     if ((f.bits & 3) == 3) return n4 ? v_or(nibble(set, j), three_bits(set + 4, j, 4)) : three_bits(set, j, 0);
     vi u = n4 ? nibble(set, j) : set[0];
     if (f.bits & 2) {

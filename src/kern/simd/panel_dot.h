@@ -187,8 +187,8 @@ typedef struct spans {
     float offset[8];
 } spans;
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
-    spans s = {.head = f.head, .stride = 64u * f.bits};
-    if (f.block_chunks == 0) {
+    spans s = {.head = f.head, .stride = panel_chunk_bytes(f)};
+    if (f.block_chunks == 0 && !f.trellis) {
         s.head = 2 + div_up(32 * a->n_chunks, a->group);
         s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
         for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
@@ -203,7 +203,11 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
                              float *s, float *m, const uint8_t **codes, size_t *stride) {
     size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
     *stride = w->stride;
-    if (f.block_chunks == 0) {
+    if (f.trellis) {
+        const vf d = f_of_bf16(a->panel + 2 * row0);
+        for (size_t i = 0; i < n; i++) f_store(s + i * LANES, d);
+        *codes = a->panel + ROWS * w->head + c * w->stride + panel_row_step(f) * (size_t)row0;
+    } else if (f.block_chunks == 0) {
         int_scales(a->panel, row0, c, n, w->log_cpg, w->offset, s, m);
         *codes = a->panel + ROWS * w->head + c * w->stride + 4 * row0;
     } else if (f.block_chunks == 1) {
@@ -247,7 +251,7 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
             const uint8_t *codes, *unused;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
             if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
-            dot_chunks(f, class_of(f), H, T, width, codes, stride, 4 * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
+            dot_chunks(f, class_of(f), H, T, width, codes, stride, panel_row_step(f) * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
                        acc + h, off + h);
         }
     }
@@ -356,3 +360,4 @@ PANEL_DOT(int5, KERN_INT5)
 PANEL_DOT(int6, KERN_INT6)
 PANEL_DOT(int7, KERN_INT7)
 PANEL_DOT(int8, KERN_INT8)
+void KERN_ISA(kern_tcq2_panel_dot)(const kern_panel_args *a) { panel_dot((kern_format)PANEL_TCQ2, panel_form_tcq2, a); }
