@@ -95,6 +95,8 @@ struct snug_codec {
     /* The same for w and w_hat; col0 and n multiples of tile_cols (n may be short at the end). w_hat may be NULL; it is what
      * `decode` will give, bit for bit. */
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
+    /* The next `round` may look at n more columns of w, to the right of its own, which are rounded later; NULL: it has no use for them. */
+    void (*ahead)(void *enc, size_t n);
     /* Other scales for codes that stay, for solvers that know better than the columns' importances; NULL: none. The group that begins at
      * column col (a multiple of scale_cols, which is at most 128) of a row, under the k-th of its neighbouring scales (k < CODEC_NEIGHBOURS): what it would decode
      * to in w_hat, and in *scales what `rescale` takes to make it so. Returns the group's columns; 0: there is no such neighbour. */

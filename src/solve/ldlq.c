@@ -92,6 +92,7 @@ static void feedback_pass(const panel *q) {
             if (s % group == 0) q->codec->group(q->enc, input(q, c0 + s), n - s < group ? n - s : group, q->t + s, q->width, q->a + input(q, c0 + s));
             for (size_t k = s; k < end; k += tile) {
                 size_t m = end - k < tile ? end - k : tile;
+                if (q->codec->ahead) q->codec->ahead(q->enc, (size_t)min_u64(n, (k / group + 1) * group) - k - m);
                 round_tile(q, c0 + k, k, m);
                 feed(q, c0 + k, m, c0, k + m, end);
             }

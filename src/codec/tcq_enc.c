@@ -1,0 +1,218 @@
+/* The search for trellis codes: Viterbi's algorithm over the bytes of a tile of columns, each step the exact least cost of every byte that may
+ * come next (kern's tcq2_step), and the way back found by asking again, on the path alone, which byte came before.
+ *
+ * A tile's first state has the byte before it, which is settled; its end is free, but chosen with a look at some columns to the right,
+ * so that what follows starts well. Groups of 128 columns may be taken in any order (solve/ldlq.c): each begins as if the byte before it
+ * were 0 and ends with a byte that is 0.
+ *
+ * Costs are squares of what a level misses, in units of the row's d, times the row's d^2 and the column's importance, relative to the panel's
+ * mean; a step's are scaled by a power of two so that 255 stands for 4 sigma^2 or more, beyond which all are alike bad. */
+#include <math.h>
+
+#include "base/f16.h"
+#include "codec/tcq.h"
+
+enum { GROUP = 128, WORD = 8, WORD_STEPS = 2 * KERN_PANEL_ROWS, MAX_STEPS = GROUP / WORD * WORD_STEPS, MAX_SHIFT = 6, UNREACHABLE = 40000 };
+static const float LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f; /* weights of errors */
+
+typedef struct tcq_enc { /* followed by the arrays */
+    size_t n_rows, n_panels, cols, n_chunks, ahead, most_ahead;
+    uint16_t *d;     /* (n_panels, 16), bf16                                        */
+    float *inverse;  /* (n_panels, 16): 1 / d; 0: the row is 0, or padding           */
+    float *row;      /* (n_panels, 16): weight of the row's errors                  */
+    float *col;      /* (32 n_chunks): of the columns'; 0: padding                  */
+    uint8_t *stream; /* (n_panels, 128 n_chunks)                                    */
+    uint8_t *nibble; /* (4, 256, 256) as tcq2_step has it                           */
+    uint16_t (*m)[256];       /* (MAX_STEPS + 1): least costs before each step, by the byte before it */
+    uint8_t (*cost)[4][16];   /* (MAX_STEPS): of the levels, for each weight of the step */
+    uint8_t *shift;           /* (MAX_STEPS)                                         */
+} tcq_enc;
+
+/* Takes the next n bytes from *at on. */
+static void *take(uintptr_t *at, size_t n) {
+    void *p = (void *)*at;
+    *at += round_up(n, 64);
+    return p;
+}
+
+/* Gives each array its place from `base` on; returns where they end. */
+static uintptr_t lay_out(tcq_enc *e, uintptr_t base, size_t n_rows, size_t cols) {
+    const size_t panels = div_up(n_rows, KERN_PANEL_ROWS), chunks = div_up(cols, 32), rows = panels * KERN_PANEL_ROWS;
+    uintptr_t at = base;
+    e->nibble = take(&at, 4 * 65536);
+    e->m = take(&at, (MAX_STEPS + 1) * sizeof *e->m);
+    e->cost = take(&at, MAX_STEPS * sizeof *e->cost);
+    e->shift = take(&at, MAX_STEPS);
+    e->d = take(&at, rows * sizeof *e->d);
+    e->inverse = take(&at, rows * sizeof *e->inverse);
+    e->row = take(&at, rows * sizeof *e->row);
+    e->col = take(&at, 32 * chunks * sizeof *e->col);
+    e->stream = take(&at, panels * chunks * TCQ2_CHUNK);
+    return at;
+}
+static size_t head_bytes(void) { return round_up(sizeof(tcq_enc), 64); }
+
+size_t tcq_enc_bytes(codec_params p, size_t n_rows, size_t cols) {
+    uint64_t weights;
+    tcq_enc none;
+    if (n_rows > SIZE_MAX / 64 || cols > SIZE_MAX / 64) return 0;
+    if (!checked_mul(round_up(n_rows, KERN_PANEL_ROWS), round_up(cols, 32), &weights) || weights > SIZE_MAX / 64) return 0;
+    return head_bytes() + lay_out(&none, 0, n_rows, cols);
+}
+uint32_t tcq_group_cols(codec_params p) { return GROUP; }
+
+void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int effort) {
+    tcq_enc *e = enc;
+    lay_out(e, (uintptr_t)enc + head_bytes(), n_rows, cols);
+    e->n_rows = n_rows, e->cols = cols;
+    e->n_panels = div_up(n_rows, KERN_PANEL_ROWS), e->n_chunks = div_up(cols, 32);
+    e->ahead = 0;
+    e->most_ahead = effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 2 * WORD : WORD;
+    memset(e->d, 0, e->n_panels * KERN_PANEL_ROWS * sizeof *e->d);
+    memset(e->col, 0, 32 * e->n_chunks * sizeof *e->col);
+    for (unsigned a = 0; a < 256; a++)
+        for (unsigned b = 0; b < 256; b++)
+            for (int i = 0; i < 4; i++) e->nibble[65536 * i + 256 * a + b] = kern_tcq2_code(a, b) >> 4 * i & 15;
+}
+
+/* The scale that makes a row's weights what the levels were made for. */
+static uint16_t scale_of(const float *w, const float *a, size_t n) {
+    double sum = 0, all = 0;
+    for (size_t i = 0; i < n; i++) sum += (a ? a[i] : 1) * (double)w[i] * w[i], all += a ? a[i] : 1;
+    return f32_to_bf16((float)(sqrt(sum / all) / TCQ2_SIGMA));
+}
+
+void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
+    tcq_enc *e = enc;
+    for (size_t r = 0; r < e->n_rows; r++) e->d[r] = scale_of(w + r * ldw, a, e->cols);
+    for (size_t panel = 0; panel < e->n_panels; panel++) {
+        double mean = 0;
+        for (size_t r = panel * KERN_PANEL_ROWS; r < (panel + 1) * KERN_PANEL_ROWS; r++) {
+            const double d = bf16_to_f32(e->d[r]);
+            mean += d * d / KERN_PANEL_ROWS;
+        }
+        for (size_t r = panel * KERN_PANEL_ROWS; r < (panel + 1) * KERN_PANEL_ROWS; r++) {
+            const double d = bf16_to_f32(e->d[r]);
+            e->inverse[r] = d > 1e-37 ? (float)(1 / d) : 0;
+            e->row[r] = d > 1e-37 ? (float)(d * d / mean) : 0;
+        }
+    }
+}
+
+void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
+    tcq_enc *e = enc;
+    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a ? a[i] : 1;
+}
+
+void tcq_ahead(void *enc, size_t n) {
+    tcq_enc *e = enc;
+    e->ahead = n < e->most_ahead ? n / WORD * WORD : e->most_ahead;
+}
+
+/* A weight's costs of the levels, relative to the best of them. */
+static void level_costs(float x, float per_square, uint8_t cost[16]) {
+    float square[16], least = INFINITY;
+    for (unsigned i = 0; i < 16; i++) {
+        const float miss = x - (float)kern_tcq2_level(i);
+        square[i] = miss * miss;
+        least = fminf(least, square[i]);
+    }
+    for (unsigned i = 0; i < 16; i++) cost[i] = (uint8_t)fminf((square[i] - least) * per_square + 0.5f, 255);
+}
+
+typedef struct tile { size_t panel, col0, words; const float *w; size_t ldw; } tile; /* w: column col0 of the panel's first row */
+
+static void step_costs(const tcq_enc *e, const tile *t, size_t step) {
+    const size_t row = step % WORD_STEPS / 2, r = t->panel * KERN_PANEL_ROWS + row;
+    float x[4], weight[4], heaviest = LIGHTEST;
+    for (int i = 0; i < 4; i++) {
+        const size_t c = step / WORD_STEPS * WORD + (size_t)kern_tcq2_column((int)(step % 2), i);
+        const bool there = t->col0 + c < e->cols && e->inverse[r] > 0;
+        x[i] = there ? t->w[row * t->ldw + c] * e->inverse[r] : 0;
+        weight[i] = there ? fminf(fmaxf(e->row[r] * e->col[t->col0 + c], LIGHTEST), HEAVIEST) : 0;
+        heaviest = fmaxf(heaviest, weight[i]);
+    }
+    int up; /* of a weight of 1: 2 */
+    frexpf(heaviest * 0.999f, &up);
+    up = up + 2 < 0 ? 0 : up + 2 > MAX_SHIFT ? MAX_SHIFT : up + 2;
+    e->shift[step] = (uint8_t)up;
+    const float unit = ldexpf(255.0f / (4 * TCQ2_SIGMA * TCQ2_SIGMA), 2 - up);
+    for (int i = 0; i < 4; i++) level_costs(x[i], weight[i] * unit, e->cost[step][i]);
+}
+
+/* Which byte stood before byte b of a step, on the cheapest way to it. */
+static uint8_t before(const tcq_enc *e, size_t step, unsigned b) {
+    unsigned best = UINT32_MAX, at = 0;
+    for (unsigned a = 0; a < 256; a++) {
+        unsigned sum = 0;
+        for (size_t i = 0; i < 4; i++) sum += e->cost[step][i][e->nibble[65536 * i + 256 * a + b]];
+        sum = e->m[step][a] + ((sum < 255 ? sum : 255) << e->shift[step]);
+        if (sum < best) best = sum, at = a;
+    }
+    return (uint8_t)at;
+}
+
+/* The bytes of a tile; those of its first `keep` words are stored. to_zero: the last is 0. */
+static void search(tcq_enc *e, const tile *t, size_t keep, bool to_zero) {
+    const size_t steps = t->words * WORD_STEPS, at = t->col0 / WORD * WORD_STEPS;
+    uint8_t *stream = e->stream + t->panel * e->n_chunks * TCQ2_CHUNK;
+    const uint8_t head = (uint8_t)(e->d[(t->panel + 1) * KERN_PANEL_ROWS - 1] >> 8); /* as it is packed */
+    const uint8_t first = t->col0 == 0 ? head : t->col0 % GROUP == 0 ? 0 : stream[at - 1];
+    for (size_t a = 0; a < 256; a++) e->m[0][a] = a == first ? 0 : UNREACHABLE;
+    for (size_t s = 0; s < steps; s++) {
+        step_costs(e, t, s);
+        kern()->tcq2_step(e->nibble, e->cost[s], e->shift[s], e->m[s], e->m[s + 1]);
+    }
+    unsigned b = 0;
+    for (unsigned i = 1; i < 256 && !to_zero; i++)
+        if (e->m[steps][i] < e->m[steps][b]) b = i;
+    for (size_t s = steps; s-- > 0; b = before(e, s, b))
+        if (s < keep * WORD_STEPS) stream[at + s] = (uint8_t)b;
+}
+
+static void put_head(const tcq_enc *e, size_t panel, uint8_t *dst) {
+    for (size_t r = 0; r < KERN_PANEL_ROWS; r++) {
+        const uint16_t d = e->d[panel * KERN_PANEL_ROWS + r];
+        dst[2 * r] = (uint8_t)d;
+        dst[2 * r + 1] = (uint8_t)(d >> 8);
+    }
+}
+
+/* What the stored words from col0 on decode to: columns [col0, col0 + n) of a row. */
+static void decode_words(const tcq_enc *e, size_t panel, size_t row, size_t col0, size_t n, float *w_hat) {
+    const float d = bf16_to_f32(e->d[panel * KERN_PANEL_ROWS + row]);
+    const uint8_t *stream = e->stream + panel * e->n_chunks * TCQ2_CHUNK;
+    for (size_t c = 0; c < n; c++) {
+        const size_t word = (col0 + c) / WORD;
+        for (int h = 0; h < 2; h++)
+            for (int i = 0; i < 4; i++) {
+                if ((size_t)kern_tcq2_column(h, i) != (col0 + c) % WORD) continue;
+                const size_t at = word * WORD_STEPS + 2 * row + (size_t)h;
+                /* a group that is taken before its left neighbour: as that will end */
+                const unsigned older = at == 0 ? e->d[(panel + 1) * KERN_PANEL_ROWS - 1] >> 8 : at % MAX_STEPS == 0 ? 0 : stream[at - 1];
+                w_hat[c] = d * (float)kern_tcq2_level(kern_tcq2_code(older, stream[at]) >> 4 * i & 15);
+            }
+    }
+}
+
+void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
+    tcq_enc *e = enc;
+    const bool last = col0 + n == e->cols;
+    const size_t keep = last ? 32 / WORD * e->n_chunks - col0 / WORD : n / WORD, ahead = last ? 0 : e->ahead / WORD;
+    for (size_t panel = 0; panel < e->n_panels; panel++) {
+        const size_t row0 = panel * KERN_PANEL_ROWS;
+        tile t = {.panel = panel, .col0 = col0, .words = keep + ahead, .w = w + row0 * ldw, .ldw = ldw};
+        search(e, &t, keep, !last && (col0 + n) % GROUP == 0);
+        for (size_t r = row0; w_hat && r < e->n_rows && r < row0 + KERN_PANEL_ROWS; r++) decode_words(e, panel, r - row0, col0, n, w_hat + r * ldh);
+    }
+    e->ahead = 0;
+}
+
+void tcq_pack(const void *enc, uint8_t *dst) {
+    const tcq_enc *e = enc;
+    const size_t stream = e->n_chunks * TCQ2_CHUNK;
+    for (size_t panel = 0; panel < e->n_panels; panel++, dst += TCQ2_HEAD + stream) {
+        put_head(e, panel, dst);
+        memcpy(dst + TCQ2_HEAD, e->stream + panel * stream, stream);
+    }
+}
