@@ -205,6 +205,7 @@ static json_t *report_json(const snug_fit_report *report, const snug_fit_params 
         json_put_int(row, "bytes", r->bytes);
         json_put_real(row, "bpw", r->bpw);
         json_put_real(row, "rel_error", r->rel_error);
+        if (r->measured_error >= 0) json_put_real(row, "measured_error", r->measured_error);
         json_put_real(row, "predicted_loss", r->predicted_loss);
         if (*r->note) json_put_text(row, "note", r->note);
         json_array_append_new(plan, row);

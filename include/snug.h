@@ -67,6 +67,7 @@ typedef struct snug_event {
     double elapsed_s;      /* since the whole call started                                      */
     double eta_s;          /* estimate for the whole call, < 0 = not known yet                  */
     double fraction;       /* share of the whole call that is done, 0..1                        */
+    const char *note;      /* what has been found out just now, worth a line of its own, or ""   */
 } snug_event;
 
 /* Called at most about ten times a second from the calling thread. Return true to cancel (SNUG_ERR_CANCELLED). */
@@ -307,6 +308,7 @@ typedef struct snug_plan_row {
     const char *tensor, *codec, *note; /* note: why ("pinned", "falls back from q4_k: 172 columns"), or ""    */
     uint64_t rows, cols, bytes;
     double bpw, rel_error, predicted_loss;
+    double measured_error;             /* what rel_error came to where error feedback shows it, else < 0      */
     bool skipped;                      /* encoded by an earlier, interrupted run                              */
 } snug_plan_row;
 

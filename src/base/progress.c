@@ -90,15 +90,17 @@ static double eta(const meter *m, double now) {
     return rest + (coming_cost > 0 ? coming_cost * seconds_per_cost : 0);
 }
 
-static void send(meter *m, const char *detail, double now) {
+static void send_note(meter *m, const char *detail, const char *note, double now) {
     m->last_event_s = now;
     if (!m->to.fn || m->cancelled) return;
     double elapsed = now - m->started_s;
     snug_event e = {.stage = m->stage[m->current].name, .detail = detail ? detail : "", .done = m->stage[m->current].done,
                     .total = m->stage[m->current].total, .unit = m->stage[m->current].unit, .elapsed_s = elapsed,
-                    .eta_s = elapsed < FIRST_ETA_AFTER_S ? -1 : eta(m, now), .fraction = fraction(m)};
+                    .eta_s = elapsed < FIRST_ETA_AFTER_S ? -1 : eta(m, now), .fraction = fraction(m), .note = note};
     if (m->to.fn(m->to.user, &e)) m->cancelled = true;
 }
+
+static void send(meter *m, const char *detail, double now) { send_note(m, detail, "", now); }
 
 /* Ends the current stage's clock; its last state goes out if it has not yet. */
 static void close_stage(meter *m, double now) {
@@ -119,6 +121,15 @@ void meter_begin(meter *m, int stage) {
     send(m, "", now);
 }
 
+static snug_err cancelled(const meter *m, snug_error *err) {
+    return m->cancelled ? err_set(err, SNUG_ERR_CANCELLED, "cancelled during %s", m->current >= 0 ? m->stage[m->current].name : "the start") : SNUG_OK;
+}
+
+snug_err meter_note(meter *m, const char *note, snug_error *err) {
+    if (m->current >= 0) send_note(m, "", note, clock_seconds());
+    return cancelled(m, err);
+}
+
 snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *err) {
     int c = m->current;
     if (c >= 0) {
@@ -128,7 +139,7 @@ snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *e
         if (last) m->stage[c].said_last = true;
         if (last || now - m->last_event_s >= EVENT_INTERVAL_S) send(m, detail, now);
     }
-    return m->cancelled ? err_set(err, SNUG_ERR_CANCELLED, "cancelled during %s", c >= 0 ? m->stage[c].name : "the start") : SNUG_OK;
+    return cancelled(m, err);
 }
 
 void meter_skip(meter *m, uint64_t done) {

@@ -29,6 +29,8 @@ void meter_begin(meter *m, int stage);
 /* Sets the stage's progress. Returns SNUG_ERR_CANCELLED when the user wants to stop. From the calling thread alone (inside
  * thread_for that is worker 0). `detail` may be NULL. */
 snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *err);
+/* A line of its own for the user, at once. */
+snug_err meter_note(meter *m, const char *note, snug_error *err);
 /* The current stage's first `done` units are there already (resume): they are shown as done but say nothing about speed. */
 void meter_skip(meter *m, uint64_t done);
 /* The current stage's size became known, or changed. */

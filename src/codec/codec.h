@@ -19,6 +19,7 @@ enum {
     CODEC_LOSSLESS = 1,     /* decodes to exactly what was stored (given a source of that type)   */
     CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
     CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
+    CODEC_SLOW = 16,        /* takes a microsecond per weight: offered where time is spent on feedback anyway */
     CODEC_TURNS = 8,        /* also offered behind a transform of the columns (codec/transform.h)      */
 };
 
@@ -97,6 +98,11 @@ struct snug_codec {
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
     /* The next `round` may look at n more columns of w, to the right of its own, which are rounded later; NULL: it has no use for them. */
     void (*ahead)(void *enc, size_t n);
+    /* For codecs whose tiles are rounded jointly, the same solvers' way to round one again; NULL: none. The tile of columns [col0, col0 + n) of the
+     * rows from row0 on, tile_rows of them or what is left, n at most tile_cols; what stands around it stays as it is. a: importances (n). w_hat is
+     * what it would decode to; `accept` makes it so, until the next `propose`. */
+    void (*propose)(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh);
+    void (*accept)(void *enc);
     /* Other scales for codes that stay, for solvers that know better than the columns' importances; NULL: none. The group that begins at
      * column col (a multiple of scale_cols, which is at most 128) of a row, under the k-th of its neighbouring scales (k < CODEC_NEIGHBOURS): what it would decode
      * to in w_hat, and in *scales what `rescale` takes to make it so. Returns the group's columns; 0: there is no such neighbour. */

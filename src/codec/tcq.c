@@ -81,8 +81,9 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_
 }
 
 const snug_codec codec_tcq = {
-    .family = "tcq", .id = CODEC_ID_TCQ, .tile_rows = KERN_PANEL_ROWS, .tile_cols = 16, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS,
+    .family = "tcq", .id = CODEC_ID_TCQ, .tile_rows = KERN_PANEL_ROWS, .tile_cols = TCQ2_WORD, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW,
     .ggml_type = -1, .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = tcq_enc_bytes, .group_cols = tcq_group_cols,
-    .enc_init = tcq_enc_init, .begin = tcq_begin, .group = tcq_group, .ahead = tcq_ahead, .round = tcq_round, .pack = tcq_pack,
+    .enc_init = tcq_enc_init, .begin = tcq_begin, .group = tcq_group, .ahead = tcq_ahead, .round = tcq_round,
+    .propose = tcq_propose, .accept = tcq_accept, .pack = tcq_pack,
     .decode = decode, .decode_add = decode_add, .scratch_bytes = scratch_bytes, .matmul = matmul,
 };

@@ -16,5 +16,7 @@ void tcq_begin(void *enc, const float *w, size_t ldw, const float *a);
 void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a);
 void tcq_ahead(void *enc, size_t n);
 void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
+void tcq_propose(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh);
+void tcq_accept(void *enc);
 void tcq_pack(const void *enc, uint8_t *dst);
 #endif

@@ -11,8 +11,9 @@
 
 #include "base/f16.h"
 #include "codec/tcq.h"
+#include "codec/vec.h"
 
-enum { GROUP = 128, WORD = 8, WORD_STEPS = 2 * KERN_PANEL_ROWS, MAX_STEPS = GROUP / WORD * WORD_STEPS, MAX_SHIFT = 6, UNREACHABLE = 40000 };
+enum { GROUP = 128, WORD = TCQ2_WORD, WORD_STEPS = 2 * KERN_PANEL_ROWS, MAX_STEPS = GROUP / WORD * WORD_STEPS, MAX_SHIFT = 6, UNREACHABLE = 40000 };
 static const float LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f; /* weights of errors */
 
 typedef struct tcq_enc { /* followed by the arrays */
@@ -26,6 +27,8 @@ typedef struct tcq_enc { /* followed by the arrays */
     uint16_t (*m)[256];       /* (MAX_STEPS + 1): least costs before each step, by the byte before it */
     uint8_t (*cost)[4][16];   /* (MAX_STEPS): of the levels, for each weight of the step */
     uint8_t *shift;           /* (MAX_STEPS)                                         */
+    size_t proposed_at;       /* in stream: what `proposed` would replace             */
+    uint8_t proposed[WORD_STEPS];
 } tcq_enc;
 
 /* Takes the next n bytes from *at on. */
@@ -75,11 +78,24 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
             for (int i = 0; i < 4; i++) e->nibble[65536 * i + 256 * a + b] = kern_tcq2_code(a, b) >> 4 * i & 15;
 }
 
-/* The scale that makes a row's weights what the levels were made for. */
+/* A row's scale: what makes its weights those that the levels were made for, and more where many are too large for it: the least of what a
+ * larger scale costs all of them, GRAIN s^2, and what those beyond EDGE s do, TAIL for each square; constants that put a Gaussian's best where it was
+ * measured to be. Feedback adds some variance to what is rounded. */
 static uint16_t scale_of(const float *w, const float *a, size_t n) {
-    double sum = 0, all = 0;
+    static const double GRAIN = 0.07, TAIL = 3.3, EDGE = 2.1, FED = 1.06;
+    double sum = 0, all = 0, best = INFINITY, at = 1;
     for (size_t i = 0; i < n; i++) sum += (a ? a[i] : 1) * (double)w[i] * w[i], all += a ? a[i] : 1;
-    return f32_to_bf16((float)(sqrt(sum / all) / TCQ2_SIGMA));
+    const double rms = sqrt(sum / all);
+    for (double s = 1; s < 1.5 && rms > 0; s += 0.04) {
+        double beyond = 0;
+        for (size_t i = 0; i < n; i++) {
+            const double x = fabs((double)w[i]) / rms - EDGE * s;
+            if (x > 0) beyond += (a ? a[i] : 1) * x * x;
+        }
+        const double cost = GRAIN * s * s + TAIL * beyond / all;
+        if (cost < best) best = cost, at = s;
+    }
+    return f32_to_bf16((float)(rms * at * FED / TCQ2_SIGMA));
 }
 
 void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
@@ -109,15 +125,23 @@ void tcq_ahead(void *enc, size_t n) {
     e->ahead = n < e->most_ahead ? n / WORD * WORD : e->most_ahead;
 }
 
-/* A weight's costs of the levels, relative to the best of them. */
-static void level_costs(float x, float per_square, uint8_t cost[16]) {
-    float square[16], least = INFINITY;
-    for (unsigned i = 0; i < 16; i++) {
-        const float miss = x - (float)kern_tcq2_level(i);
-        square[i] = miss * miss;
-        least = fminf(least, square[i]);
+/* Of the weights of a step: what the levels cost, relative to the best of them. */
+VEC_CLONES static void level_costs(const float x[4], const float per_square[4], uint8_t cost[4][16]) {
+    v8f level[2];
+    for (unsigned k = 0; k < 16; k++) level[k / 8][k % 8] = (float)kern_tcq2_level(k);
+    for (int i = 0; i < 4; i++) {
+        v8f square[2], least;
+        for (int h = 0; h < 2; h++) square[h] = (v8_set(x[i]) - level[h]) * (v8_set(x[i]) - level[h]);
+        least = v8_min(square[0], square[1]);
+        least = v8_min(least, v8_permute(least, (v8i){4, 5, 6, 7, 0, 1, 2, 3}));
+        least = v8_min(least, v8_permute(least, (v8i){2, 3, 0, 1, 6, 7, 4, 5}));
+        least = v8_min(least, v8_permute(least, (v8i){1, 0, 3, 2, 5, 4, 7, 6}));
+        for (int h = 0; h < 2; h++) {
+            const v8f scaled = v8_min((square[h] - least) * v8_set(per_square[i]) + v8_set(0.5f), v8_set(255));
+            const v8i whole = __builtin_convertvector(scaled, v8i);
+            for (int k = 0; k < 8; k++) cost[i][8 * h + k] = (uint8_t)whole[k];
+        }
     }
-    for (unsigned i = 0; i < 16; i++) cost[i] = (uint8_t)fminf((square[i] - least) * per_square + 0.5f, 255);
 }
 
 typedef struct tile { size_t panel, col0, words; const float *w; size_t ldw; } tile; /* w: column col0 of the panel's first row */
@@ -137,7 +161,8 @@ static void step_costs(const tcq_enc *e, const tile *t, size_t step) {
     up = up + 2 < 0 ? 0 : up + 2 > MAX_SHIFT ? MAX_SHIFT : up + 2;
     e->shift[step] = (uint8_t)up;
     const float unit = ldexpf(255.0f / (4 * TCQ2_SIGMA * TCQ2_SIGMA), 2 - up);
-    for (int i = 0; i < 4; i++) level_costs(x[i], weight[i] * unit, e->cost[step][i]);
+    for (int i = 0; i < 4; i++) weight[i] *= unit;
+    level_costs(x, weight, e->cost[step]);
 }
 
 /* Which byte stood before byte b of a step, on the cheapest way to it. */
@@ -152,22 +177,28 @@ static uint8_t before(const tcq_enc *e, size_t step, unsigned b) {
     return (uint8_t)at;
 }
 
-/* The bytes of a tile; those of its first `keep` words are stored. to_zero: the last is 0. */
-static void search(tcq_enc *e, const tile *t, size_t keep, bool to_zero) {
-    const size_t steps = t->words * WORD_STEPS, at = t->col0 / WORD * WORD_STEPS;
-    uint8_t *stream = e->stream + t->panel * e->n_chunks * TCQ2_CHUNK;
-    const uint8_t head = (uint8_t)(e->d[(t->panel + 1) * KERN_PANEL_ROWS - 1] >> 8); /* as it is packed */
-    const uint8_t first = t->col0 == 0 ? head : t->col0 % GROUP == 0 ? 0 : stream[at - 1];
+static uint8_t *stream_of(const tcq_enc *e, size_t panel) { return e->stream + panel * e->n_chunks * TCQ2_CHUNK; }
+
+/* The byte before place `at` of a panel's stream; where a group begins, what the one before it ends with or will end with. */
+static uint8_t older_byte(const tcq_enc *e, size_t panel, size_t at) {
+    if (at == 0) return (uint8_t)(e->d[(panel + 1) * KERN_PANEL_ROWS - 1] >> 8); /* the header's last, as it is packed */
+    return at % MAX_STEPS == 0 ? 0 : stream_of(e, panel)[at - 1];
+}
+
+/* The bytes of a tile, the first `keep` of them to dst. last: what they must end with, or -1. */
+static void search(tcq_enc *e, const tile *t, size_t keep, int last, uint8_t *dst) {
+    const size_t steps = t->words * WORD_STEPS;
+    const uint8_t first = older_byte(e, t->panel, t->col0 / WORD * WORD_STEPS);
     for (size_t a = 0; a < 256; a++) e->m[0][a] = a == first ? 0 : UNREACHABLE;
     for (size_t s = 0; s < steps; s++) {
         step_costs(e, t, s);
         kern()->tcq2_step(e->nibble, e->cost[s], e->shift[s], e->m[s], e->m[s + 1]);
     }
-    unsigned b = 0;
-    for (unsigned i = 1; i < 256 && !to_zero; i++)
+    unsigned b = last < 0 ? 0 : (unsigned)last;
+    for (unsigned i = 1; i < 256 && last < 0; i++)
         if (e->m[steps][i] < e->m[steps][b]) b = i;
     for (size_t s = steps; s-- > 0; b = before(e, s, b))
-        if (s < keep * WORD_STEPS) stream[at + s] = (uint8_t)b;
+        if (s < keep) dst[s] = (uint8_t)b;
 }
 
 static void put_head(const tcq_enc *e, size_t panel, uint8_t *dst) {
@@ -178,34 +209,57 @@ static void put_head(const tcq_enc *e, size_t panel, uint8_t *dst) {
     }
 }
 
-/* What the stored words from col0 on decode to: columns [col0, col0 + n) of a row. */
-static void decode_words(const tcq_enc *e, size_t panel, size_t row, size_t col0, size_t n, float *w_hat) {
+/* What a row of a word decodes to, `bytes` being the word's and `older` what stands before them. */
+static void decode_word(const tcq_enc *e, size_t panel, size_t row, const uint8_t *bytes, uint8_t older, float w[WORD]) {
     const float d = bf16_to_f32(e->d[panel * KERN_PANEL_ROWS + row]);
-    const uint8_t *stream = e->stream + panel * e->n_chunks * TCQ2_CHUNK;
-    for (size_t c = 0; c < n; c++) {
-        const size_t word = (col0 + c) / WORD;
-        for (int h = 0; h < 2; h++)
-            for (int i = 0; i < 4; i++) {
-                if ((size_t)kern_tcq2_column(h, i) != (col0 + c) % WORD) continue;
-                const size_t at = word * WORD_STEPS + 2 * row + (size_t)h;
-                /* a group that is taken before its left neighbour: as that will end */
-                const unsigned older = at == 0 ? e->d[(panel + 1) * KERN_PANEL_ROWS - 1] >> 8 : at % MAX_STEPS == 0 ? 0 : stream[at - 1];
-                w_hat[c] = d * (float)kern_tcq2_level(kern_tcq2_code(older, stream[at]) >> 4 * i & 15);
-            }
+    for (size_t h = 0; h < 2; h++) {
+        const size_t at = 2 * row + h;
+        const unsigned code = kern_tcq2_code(at ? bytes[at - 1] : older, bytes[at]);
+        for (int i = 0; i < 4; i++) w[kern_tcq2_column((int)h, i)] = d * (float)kern_tcq2_level(code >> 4 * i & 15);
+    }
+}
+
+/* Columns [col0, col0 + n) of the panel's rows, w_hat's first row being the panel's; a word's bytes stand at `bytes`, the next one's after them. */
+static void decode_tile(const tcq_enc *e, size_t panel, size_t col0, size_t n, const uint8_t *bytes, float *w_hat, size_t ldh) {
+    const size_t rows = e->n_rows - panel * KERN_PANEL_ROWS;
+    for (size_t c = 0; c < n; c += WORD) {
+        const size_t at = (col0 + c) / WORD * WORD_STEPS, len = n - c < WORD ? n - c : WORD;
+        const uint8_t older = c ? bytes[c / WORD * WORD_STEPS - 1] : older_byte(e, panel, at);
+        for (size_t r = 0; r < rows && r < KERN_PANEL_ROWS; r++) {
+            float w[WORD];
+            decode_word(e, panel, r, bytes + c / WORD * WORD_STEPS, older, w);
+            memcpy(w_hat + r * ldh + c, w, len * sizeof *w);
+        }
     }
 }
 
 void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
     tcq_enc *e = enc;
-    const bool last = col0 + n == e->cols;
+    const bool last = col0 + n == e->cols, group_ends = !last && (col0 + n) % GROUP == 0;
     const size_t keep = last ? 32 / WORD * e->n_chunks - col0 / WORD : n / WORD, ahead = last ? 0 : e->ahead / WORD;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         const size_t row0 = panel * KERN_PANEL_ROWS;
-        tile t = {.panel = panel, .col0 = col0, .words = keep + ahead, .w = w + row0 * ldw, .ldw = ldw};
-        search(e, &t, keep, !last && (col0 + n) % GROUP == 0);
-        for (size_t r = row0; w_hat && r < e->n_rows && r < row0 + KERN_PANEL_ROWS; r++) decode_words(e, panel, r - row0, col0, n, w_hat + r * ldh);
+        const tile t = {.panel = panel, .col0 = col0, .words = keep + ahead, .w = w + row0 * ldw, .ldw = ldw};
+        uint8_t *bytes = stream_of(e, panel) + col0 / WORD * WORD_STEPS;
+        search(e, &t, keep * WORD_STEPS, group_ends ? 0 : -1, bytes);
+        if (w_hat) decode_tile(e, panel, col0, n, bytes, w_hat + row0 * ldh, ldh);
     }
     e->ahead = 0;
+}
+
+void tcq_propose(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh) {
+    tcq_enc *e = enc;
+    const size_t panel = row0 / KERN_PANEL_ROWS, at = col0 / WORD * WORD_STEPS;
+    const tile t = {.panel = panel, .col0 = col0, .words = 1, .w = w, .ldw = ldw};
+    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a[i];
+    e->proposed_at = panel * e->n_chunks * TCQ2_CHUNK + at;
+    search(e, &t, WORD_STEPS, stream_of(e, panel)[at + WORD_STEPS - 1], e->proposed);
+    decode_tile(e, panel, col0, n, e->proposed, w_hat, ldh);
+}
+
+void tcq_accept(void *enc) {
+    tcq_enc *e = enc;
+    memcpy(e->stream + e->proposed_at, e->proposed, WORD_STEPS);
 }
 
 void tcq_pack(const void *enc, uint8_t *dst) {
@@ -213,6 +267,6 @@ void tcq_pack(const void *enc, uint8_t *dst) {
     const size_t stream = e->n_chunks * TCQ2_CHUNK;
     for (size_t panel = 0; panel < e->n_panels; panel++, dst += TCQ2_HEAD + stream) {
         put_head(e, panel, dst);
-        memcpy(dst + TCQ2_HEAD, e->stream + panel * stream, stream);
+        memcpy(dst + TCQ2_HEAD, stream_of(e, panel), stream);
     }
 }

@@ -22,7 +22,9 @@
 #include <unistd.h>
 
 #define FEEDBACK_ROUNDS 1.5 /* encoding with sweeps beside without */
-enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32 };
+enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32, MEASURED_ROWS = 16 };
+
+typedef struct relative { double err2, norm2; } relative;
 
 typedef struct panel_job {
     const fit_job *f;
@@ -32,16 +34,32 @@ typedef struct panel_job {
     uint64_t row0, n_rows, panel_rows; /* the window */
     uint64_t first_panel; /* of this process */
     uint8_t *dst;
-    float **rows; /* per worker */
+    float **rows; /* per worker: a panel, and with h what it decodes to */
     snug_err *rc; /* per panel */
+    relative *error; /* per panel, under h */
 } panel_job;
+
+/* Errors of a panel's first rows, as many as MEASURED_ROWS: tr(E H E^T) beside sum_rj H_jj w_rj^2. w_hat becomes E. */
+static relative panel_error(const hessian *h, const float *w, float *w_hat, size_t n_rows, size_t cols) {
+    double loss[MEASURED_ROWS];
+    relative sum = {0};
+    if (n_rows > MEASURED_ROWS) n_rows = MEASURED_ROWS;
+    for (size_t i = 0; i < n_rows * cols; i++) {
+        const double x = w[i];
+        sum.norm2 += h->m[(i % cols) * (h->n + 1)] * x * x;
+        w_hat[i] = w[i] - w_hat[i];
+    }
+    if (hessian_loss(h, w_hat, cols, n_rows, loss, NULL) != SNUG_OK) return (relative){0};
+    for (size_t r = 0; r < n_rows; r++) sum.err2 += loss[r];
+    return sum;
+}
 
 static void encode_panels(void *user, size_t begin, size_t end, int worker) {
     panel_job *j = user;
     const store_tensor *s = j->t->t;
     for (size_t i = j->first_panel + begin; i < j->first_panel + end; i++) {
         uint64_t first = i * j->panel_rows, n = min_u64(j->panel_rows, j->n_rows - first);
-        float *w = j->rows[worker];
+        float *w = j->rows[worker], *w_hat = j->h ? w + j->panel_rows * s->cols : NULL;
         uint8_t *dst = j->dst + (first ? j->term.codec->bytes(j->term.params, first, s->cols) : 0);
         snug_err rc = source_rows(j->f, s, j->row0 + first, n, w, NULL);
         for (size_t k = 0; k < n * s->cols && rc == SNUG_OK; k++)
@@ -50,9 +68,10 @@ static void encode_panels(void *user, size_t begin, size_t end, int worker) {
         const int in = j->term.params.in;
         for (size_t r = 0; in && r < n && rc == SNUG_OK; r++) transform_apply(in, s->cols, w + r * s->cols, w + r * s->cols);
         if (rc == SNUG_OK && j->h)
-            rc = solve_ldlq(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->h, j->f->p->effort, dst, NULL, NULL);
+            rc = solve_ldlq(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, j->h, j->f->p->effort, dst, w_hat, NULL);
         else if (rc == SNUG_OK)
             rc = solve_rtn_to(layout, j->term.codec, j->term.params, w, s->cols, n, s->cols, importance_in(j->t, in), j->f->p->effort, dst, NULL, NULL);
+        if (rc == SNUG_OK && j->h) j->error[i] = panel_error(j->h, w, w_hat, n, s->cols);
         j->rc[i] = rc;
     }
 }
@@ -114,7 +133,8 @@ static snug_err encode_window(panel_job *j, uint64_t n_panels, snug_error *err) 
         if (j->rc[i] == SNUG_ERR_NUMERIC) rc = err_set(err, j->rc[i], "%s: holds a weight that is not a finite number", s->name);
         else if (j->rc[i] != SNUG_OK) rc = err_set(err, j->rc[i], "%s: encoding rows from %llu on: %s", s->name,
                                                   (unsigned long long)(j->row0 + i * j->panel_rows), snug_err_name(j->rc[i]));
-    return rc == SNUG_OK ? cluster_gather(j->dst, n_panels, j->term.codec->bytes(j->term.params, j->panel_rows, s->cols), bytes, err) : rc;
+    if (rc == SNUG_OK) rc = cluster_gather(j->dst, n_panels, j->term.codec->bytes(j->term.params, j->panel_rows, s->cols), bytes, err);
+    return rc == SNUG_OK && j->h ? cluster_gather(j->error, n_panels, sizeof *j->error, n_panels * sizeof *j->error, err) : rc;
 }
 
 static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, uint64_t at, hash_state *h, snug_error *err) {
@@ -128,10 +148,12 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, u
     uint64_t bytes = j.term.codec->bytes(j.term.params, window, s->cols);
     j.dst = malloc(bytes);
     j.rc = calloc(n_panels, sizeof *j.rc);
+    j.error = calloc(n_panels, sizeof *j.error);
     j.rows = calloc((size_t)f->threads, sizeof *j.rows);
-    snug_err rc = j.dst && j.rc && j.rows ? SNUG_OK : err_nomem(err, bytes);
+    snug_err rc = j.dst && j.rc && j.error && j.rows ? SNUG_OK : err_nomem(err, bytes);
     for (int i = 0; i < f->threads && rc == SNUG_OK; i++)
-        if (!(j.rows[i] = malloc(min_u64(j.panel_rows, s->rows) * s->cols * sizeof(float)))) rc = err_nomem(err, j.panel_rows * s->cols * 4);
+        if (!(j.rows[i] = malloc((j.h ? 2 : 1) * j.panel_rows * s->cols * sizeof(float)))) rc = err_nomem(err, 2 * j.panel_rows * s->cols * 4);
+    relative all = {0};
     for (; j.row0 < s->rows && rc == SNUG_OK; j.row0 += window) {
         rc = meter_update(&f->meter, (uint64_t)fmin(e->done + worth(e, t) * (double)(j.row0 * s->cols), 0.999 * e->all), s->name, err);
         if (rc != SNUG_OK) break;
@@ -140,12 +162,15 @@ static snug_err encode_rows(encoder *e, fit_tensor *t, const hessian *moments, u
         rc = encode_window(&j, n_panels, err);
         bytes = j.term.codec->bytes(j.term.params, j.n_rows, s->cols);
         if (rc == SNUG_OK) rc = put(e, at, j.dst, bytes, h, err);
+        for (uint64_t i = 0; i < n_panels; i++) all.err2 += j.error[i].err2, all.norm2 += j.error[i].norm2;
         at += bytes;
     }
+    t->measured = rc == SNUG_OK && all.norm2 > 0 ? all.err2 / all.norm2 : -1;
     for (int i = 0; j.rows && i < f->threads; i++) free(j.rows[i]);
     free(j.rows);
     free(j.dst);
     free(j.rc);
+    free(j.error);
     return rc;
 }
 
@@ -334,6 +359,23 @@ snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, s
     return SNUG_OK;
 }
 
+snug_err encode_tell(encoder *e, int layer, snug_error *err) {
+    const fit_job *f = e->f;
+    double loss = 0, planned = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (!t->matrix || t->t->layer != layer || !(t->measured >= 0)) continue;
+        loss += menu_loss(t, t->measured);
+        planned += chosen(t)->loss;
+        n++;
+    }
+    char note[160];
+    if (n == 0) return SNUG_OK;
+    snprintf(note, sizeof note, "layer %d of %u: loss %.2g nats per token, planned %.2g (%zu matrices)", layer + 1, f->src->cfg.n_layers, loss, planned, n);
+    return meter_note(&e->f->meter, note, err);
+}
+
 static snug_err encode_tensors(encoder *e, snug_error *err) {
     fit_job *f = e->f;
     snug_err rc = SNUG_OK;
@@ -342,6 +384,7 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         e->all += (double)t->t->rows * (double)t->t->cols;
+        t->measured = -1;
         t->skipped = t->matrix && has_file() && journal_is_resumed(f->journal) && is_done(e, i);
         rc = cluster_broadcast(&t->skipped, sizeof t->skipped, err);
     }

@@ -20,6 +20,9 @@ snug_err encode_one(encoder *e, size_t i, const hessian *h, snug_error *err);
 /* The terms of tensor i as they stand in the file, read into mem. */
 snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, snug_error *err);
 
+/* Tells the user what a layer's errors came to. */
+snug_err encode_tell(encoder *e, int layer, snug_error *err);
+
 /* All tensors, each matrix with what the layers before it, compressed, feed into it. */
 snug_err encode_layers(encoder *e, snug_error *err);
 #endif

@@ -269,6 +269,7 @@ static snug_err run_layers(prefix *p, snug_error *err) {
         if (f->tensor[i].t->layer >= 0 && f->tensor[i].t->layer < first) rc = encode_one(p->e, i, NULL, err);
     for (int l = first; l < n_layers && rc == SNUG_OK; l++) {
         rc = encode_layer(p, l, err);
+        if (rc == SNUG_OK) rc = encode_tell(p->e, l, err);
         if (rc == SNUG_OK && l + 1 < n_layers) rc = save_layer(p, l, err);
     }
     return rc == SNUG_OK ? encode_head(p, err) : rc;

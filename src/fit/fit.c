@@ -47,6 +47,7 @@ static snug_err list_tensors(fit_job *f, snug_error *err) {
         ft->t = t;
         ft->matrix = (int)t->role < (int)ROLE_MATRICES;
         ft->pin = -1;
+        ft->measured = -1;
         if (ft->matrix) ft->alpha = sensitivity_prior(role_name(t->role), t->layer, (int)f->src->cfg.n_layers);
     }
     return add_rope(f, err);
@@ -156,7 +157,7 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
         snug_plan_row *row = &r->row[i];
         *row = (snug_plan_row){.tensor = arena_strdup(&r->mem, t->t->name), .codec = arena_strdup(&r->mem, name),
                                .note = arena_strdup(&r->mem, t->menu.note ? t->menu.note : ""), .rows = t->t->rows, .cols = t->t->cols,
-                               .rel_error = c->rel_error, .predicted_loss = c->loss, .skipped = t->skipped};
+                               .rel_error = c->rel_error, .predicted_loss = c->loss, .measured_error = t->measured, .skipped = t->skipped};
         if (!row->tensor || !row->codec || !row->note) return err_nomem(err, 64);
         for (uint32_t k = 0; k < c->comp.n_terms; k++) row->bytes += comp_term_bytes(&c->comp, k, t->t->rows, t->t->cols);
         row->bpw = 8.0 * (double)row->bytes / ((double)row->rows * (double)row->cols);

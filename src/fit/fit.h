@@ -71,6 +71,7 @@ typedef struct fit_tensor {
     uint32_t choice;          /* candidate of the menu */
     uint64_t checksum[WEIGHT_MAX_TERMS];
     bool skipped;
+    double measured;          /* the relative error that encoding with feedback came to; < 0: not known */
 } fit_tensor;
 
 typedef struct fit_journal fit_journal;

@@ -21,6 +21,7 @@ enum {
     TCQ2_SIGMA = 12,            /* the standard deviation that levels were made for */
     TCQ2_CHUNK = 128,           /* bytes of 16 rows by 32 columns */
     TCQ2_HEAD = 2 * KERN_PANEL_ROWS,
+    TCQ2_WORD = 8,              /* columns of a word */
 };
 /* Levels + 32. They are what the code makes of a unit Gaussian times TCQ2_SIGMA: means of the weights that choose each (Lloyd's condition),
  * +-1 3 5 7 9 12 16 25. */

@@ -24,6 +24,7 @@
 enum {
     BLOCK = 128, STEP = 32, /* columns that are taken up together; and between feedback to the rest of those */
     MAX_MOVES = 3,          /* of a group's scales per sweep */
+    MAX_TILE = 16, MAX_TILE_ROWS = 16, /* that are rounded again together */
 };
 
 /* The loss of a row when the scales that a group shares are x + step:  step^T a step - 2 b^T step + what it is without. */
@@ -49,6 +50,8 @@ typedef struct panel {
     float *u[CODEC_SHARED]; /* (n_rows, group): what the group's columns decode to per unit of each of them */
     float *half;    /* (n_rows, BLOCK): a product */
     normal *eq;     /* (n_rows) */
+    size_t block_cols; /* of a sweep's block */
+    double mean;    /* of H's diagonal */
 } panel;
 
 /* The input that R's k-th column belongs to. In the pass with feedback columns are counted as R has them, and e is in that order; whole
@@ -278,11 +281,76 @@ static void sweep(const panel *q, float *want, float *got) {
     }
 }
 
+/* t's tile of columns [k, k + n) times the inverse of H's block of them, from row `row` on: where the tile's errors would be best, beyond
+ * what w_hat is. m: room for the factor. */
+static void best_changes(const panel *q, size_t row, size_t rows, size_t k, size_t n, double m[MAX_TILE][MAX_TILE], float *out) {
+    for (size_t i = 0; i < n; i++) /* Cholesky's L; H is damped */
+        for (size_t j = 0; j <= i; j++) {
+            double sum = q->block[(k + i) * BLOCK + k + j];
+            for (size_t l = 0; l < j; l++) sum -= m[i][l] * m[j][l];
+            m[i][j] = i == j ? sqrt(sum > 0 ? sum : 1e-30) : sum / m[j][j];
+        }
+    for (size_t r = 0; r < rows; r++) {
+        double x[MAX_TILE];
+        for (size_t i = 0; i < n; i++) {
+            x[i] = q->t[(row + r) * q->width + k + i];
+            for (size_t j = 0; j < i; j++) x[i] -= m[i][j] * x[j];
+            x[i] /= m[i][i];
+        }
+        for (size_t i = n; i-- > 0;) {
+            for (size_t j = i + 1; j < n; j++) x[i] -= m[j][i] * x[j];
+            x[i] /= m[i][i];
+        }
+        for (size_t i = 0; i < n; i++) out[r * MAX_TILE + i] = (float)x[i];
+    }
+}
+
+/* The tile of `rows` rows from `row` on and columns [k, k + n) of the block at c is rounded again; where that lowers the loss, it stays so. */
+static void retry_tile(const panel *q, size_t row, size_t rows, size_t c, size_t k, size_t n) {
+    double m[MAX_TILE][MAX_TILE], by = 0;
+    float want[MAX_TILE_ROWS * MAX_TILE], got[MAX_TILE_ROWS * MAX_TILE], a[MAX_TILE];
+    best_changes(q, row, rows, k, n, m, want);
+    for (size_t i = 0; i < n; i++) a[i] = (float)(q->block[(k + i) * BLOCK + k + i] / q->mean);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) want[r * MAX_TILE + i] += q->hat[(row + r) * q->cols + c + k + i];
+    q->codec->propose(q->enc, row, c + k, n, want, MAX_TILE, a, got, MAX_TILE);
+    for (size_t r = 0; r < rows; r++) {
+        const float *hat = q->hat + (row + r) * q->cols + c + k, *t = q->t + (row + r) * q->width + k;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)got[r * MAX_TILE + i] - hat[i];
+            double part = 0;
+            for (size_t j = 0; j < n; j++) part += q->block[(k + i) * BLOCK + k + j] * ((double)got[r * MAX_TILE + j] - hat[j]);
+            by += v * (part - 2 * t[i]);
+        }
+    }
+    if (!(by < 0)) return;
+    q->codec->accept(q->enc);
+    for (size_t r = 0; r < rows; r++) {
+        const float *hat = q->hat + (row + r) * q->cols + c + k;
+        float v[MAX_TILE];
+        for (size_t i = 0; i < n; i++) v[i] = got[r * MAX_TILE + i] - hat[i];
+        change(q, row + r, c, k, n, q->block_cols, v, got + r * MAX_TILE);
+    }
+}
+
+/* A sweep for codecs whose tiles are rounded jointly. */
+static void sweep_tiles(panel *q) {
+    const size_t rows = q->codec->tile_rows, cols = q->codec->tile_cols;
+    for (size_t c = 0; c < q->cols; c += BLOCK) {
+        q->block_cols = q->cols - c < BLOCK ? q->cols - c : BLOCK;
+        gradient(q, c, q->block_cols);
+        for (size_t k = 0; k < q->block_cols; k += cols)
+            for (size_t r = 0; r < q->n_rows; r += rows)
+                retry_tile(q, r, q->n_rows - r < rows ? q->n_rows - r : rows, c, k, q->block_cols - k < cols ? q->block_cols - k : cols);
+    }
+}
+
 /* The first sweep gains most (a tenth of the loss at 2 bits), the fourth a hundredth. */
 int solve_ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4; }
 
 static void solve_panel(panel *q, int sweeps, float *line) {
     feedback_pass(q);
+    for (int i = 0; q->codec->propose && i < sweeps / 2; i++) sweep_tiles(q);
     if (q->codec->tile_cols != 1) return;
     refit(q);
     for (int i = 0; i < sweeps; i++) sweep(q, line, line + q->n_rows);
@@ -319,6 +387,7 @@ snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, c
     float *a = (float *)(void *)at, *lines = (float *)(void *)(at + imp);
     uint8_t *rows = at + imp + line;
     q.a = a;
+    for (size_t i = 0; i < cols; i++) q.mean += h->m[i * (cols + 1)] / (double)cols;
     snug_err e = importance_normalise(h->d, cols, a, err);
     for (size_t r = 0; e == SNUG_OK && r < n_rows; r += sub) {
         q.n_rows = n_rows - r < sub ? n_rows - r : sub;
