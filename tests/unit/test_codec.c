@@ -328,10 +328,10 @@ static void zeros_case(const snug_codec *codec, codec_params p, const char *name
     for (int c = 0; c < 300; c++)
         if (codec->id != TILE16_ID && (out[c] != 0 || out[600 + c] != 0))
             fail_msg("%s: a row of zeros became %g, %g", name, (double)out[c], (double)out[600 + c]);
-    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), nor has what sparse codecs keep, tile16 rounds badly: there the many
-     * zeros beside it win */
+    /* int4 .. int8 have no grid with an exact 0 (int4 comes near), nor has what sparse codecs keep, tile16 rounds badly, a trellis has no
+     * level that far out: there the many zeros beside it win */
     const bool sparse = codec->id >= CODEC_ID_SP && codec->id < CODEC_ID_TERN;
-    if (codec->id != TILE16_ID && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f)
+    if (codec->id != TILE16_ID && codec->id != CODEC_ID_TCQ && !sparse && p.bits < 5 && fabsf(out[307] - 1) > 0.02f)
         fail_msg("%s: a lone 1 became %g", name, (double)out[307]);
     encoded_fini(&e);
 }
@@ -407,7 +407,7 @@ static void test_bad_input(void **state) { for_each(bad_input_case); }
 
 /* Columns rounded one tile at a time, as error feedback does it, give what a whole group gives. */
 static void by_columns_case(const snug_codec *codec, codec_params p, const char *name) {
-    if (codec->caps & CODEC_WHOLE) return;
+    if (codec->caps & CODEC_WHOLE || codec->ahead) return; /* a code that is chosen with what follows depends on the tile */
     size_t rows = 5, cols = 300, bytes = (size_t)codec->bytes(p, rows, cols), step = codec->group_cols(p);
     float *w = random_weights(rows, cols, 12), *hat = malloc(rows * cols * sizeof *hat);
     encoded e = encode(codec, p, w, rows, cols, NULL, 0);
