@@ -169,6 +169,7 @@ static snug_err run_job(fit_job *f, snug_error *err) {
     snug_err rc = open_job(f, err);
     if (rc == SNUG_OK && f->p->plan_in) rc = replay(f, err);
     if (rc == SNUG_OK) rc = budget_check_least(f, err);
+    if (rc == SNUG_OK) rc = order_choose(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);
     if (rc == SNUG_OK) rc = make_plan(f, err);
     if (rc == SNUG_OK && f->p->plan_out && cluster_rank() == 0) rc = save_plan(f, err);

@@ -53,7 +53,7 @@ static snug_err read_rows(const probe_job *j, const store_tensor *t, size_t n, f
     *w2 = 0;
     for (size_t r = 0; r < n; r++) {
         float *row = w + r * t->cols;
-        snug_err rc = store_read_rows(j->f->src, t, (uint64_t)(((double)r + 0.5) * (double)t->rows / (double)n), 1, row, NULL);
+        snug_err rc = order_rows(j->f, t, (uint64_t)(((double)r + 0.5) * (double)t->rows / (double)n), 1, row, NULL);
         if (rc != SNUG_OK) return rc;
         for (size_t c = 0; c < t->cols; c++) {
             row[c] = j->exponent ? ldexpf(row[c], j->exponent[c]) : row[c];
