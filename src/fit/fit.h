@@ -124,6 +124,10 @@ typedef struct fit_job {
 snug_err budget_resolve(fit_job *f, snug_error *err);
 /* What a run of the file takes: the file's own bytes, KV, scratch, the rest. */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err);
+/* A candidate's loss as plans are chosen by it: with what it takes of run time (budget.c). */
+double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c);
+/* What a token takes, by the choices. */
+snug_work budget_run_work(const fit_job *f);
 snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *err);
 /* SNUG_ERR_BUDGET when even the smallest candidates do not fit. Needs menus with bytes only. */
 snug_err budget_check_least(fit_job *f, snug_error *err);
