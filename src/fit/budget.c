@@ -15,7 +15,8 @@
 #include <stdlib.h>
 
 enum { MAX_ROUNDS = 32 };
-#define TRANSFORM_ADD 1.0 /* an addition of a transform beside a multiply-add of a matrix, in time (bench/RESULTS.md) */
+#define TRANSFORM_ADD 3.0 /* an addition of a transform beside a multiply-add of a matrix, in time (bench/RESULTS.md) */
+#define TIME_PRICE 0.25   /* loss, as a share of it, for a share of a matrix' time */
 /* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
 enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 
@@ -165,14 +166,15 @@ snug_err budget_check_least(fit_job *f, snug_error *err) {
     return rc;
 }
 
-/* Time has a price: a candidate with which a matrix takes x % longer has to be x % better. So of two that lose nearly the same the faster is
+/* Time has a price: a candidate with which a matrix takes 4 % longer has to be 1 % better. So of two that lose nearly the same the faster is
  * taken, and what a transform gains (5 to 14 %) stays worth its time. All matrices that read an edge share its transform. */
 double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c) {
     if (!t->matrix || !comp_reads(&c->comp, TRANSFORM_HADAMARD)) return c->loss;
     double rows = 0;
     for (size_t i = 0; i < f->n; i++)
         if (f->tensor[i].matrix && edge_of(f, f->tensor[i].t) == edge_of(f, t->t)) rows += (double)f->tensor[i].t->rows;
-    return c->loss * (1 + TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows * (double)t->t->cols));
+    const double time = TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows * (double)t->t->cols);
+    return c->loss * (1 + TIME_PRICE * time);
 }
 
 /* menus (n): copies of all menus, with priced losses. Their candidates are in one piece: free menus[0].cand. */
