@@ -143,6 +143,11 @@ static double mean_error(const snug_fit_report *report) {
     return weights > 0 ? sum / weights : 0;
 }
 
+static const char *millions_text(char out[TEXT_MAX], uint64_t n) {
+    snprintf(out, TEXT_MAX, "%.*f M", n < 10000000 ? 2 : 0, 1e-6 * (double)n);
+    return out;
+}
+
 static void print_summary(const snug_fit_report *report, const snug_fit_params *p) {
     const snug_fit_summary *s = snug_fit_report_summary(report);
     char a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
@@ -156,6 +161,10 @@ static void print_summary(const snug_fit_report *report, const snug_fit_params *
     printf("to run     %s: weights %s, cache %s", size_text(a, s->run_memory.total_bytes),
            size_text(b, s->run_memory.weights_bytes), size_text(c, s->run_memory.kv_bytes));
     printf(", scratch %s\n", size_text(a, s->run_memory.scratch_bytes + s->run_memory.other_bytes));
+    printf("           %s multiply-adds a token", millions_text(a, s->run_work.multiply_adds));
+    if (s->run_work.transform_adds)
+        printf(", and %s additions in transforms", millions_text(b, s->run_work.transform_adds));
+    putchar('\n');
     printf("made in    %s, peak memory %s", duration_text(a, s->seconds), size_text(b, s->peak_rss_bytes));
     if (s->calib_tokens)
         printf(", calibrated on %s tokens (%s)", count_text(c, s->calib_tokens), s->calib ? s->calib : "?");
@@ -191,6 +200,10 @@ static json_t *report_json(const snug_fit_report *report, const snug_fit_params 
     json_put_real(o, "predicted_kl", s->predicted_kl);
     json_put_real(o, "mean_rel_error", mean_error(report));
     json_object_set_new(o, "run_memory", memory_json(&s->run_memory));
+    json_t *work = json_object();
+    json_put_int(work, "multiply_adds", s->run_work.multiply_adds);
+    json_put_int(work, "transform_adds", s->run_work.transform_adds);
+    json_object_set_new(o, "run_work", work);
     json_put_real(o, "seconds", s->seconds);
     json_put_int(o, "peak_rss_bytes", s->peak_rss_bytes);
     json_put_text(o, "calib", s->calib);

@@ -312,12 +312,19 @@ typedef struct snug_plan_row {
     bool skipped;                      /* encoded by an earlier, interrupted run                              */
 } snug_plan_row;
 
+/* What a token takes beside attention. The matrices that read the same activations share their transform. */
+typedef struct snug_work {
+    uint64_t multiply_adds;           /* in matrices                                                          */
+    uint64_t transform_adds;          /* additions that take activations into the bases of had: codecs        */
+} snug_work;
+
 typedef struct snug_fit_report snug_fit_report;
 typedef struct snug_fit_summary {
     uint64_t bytes, budget_bytes, source_tensor_bytes, n_weights;
     double bpw, ratio, predicted_kl;
     uint64_t n_rows;                  /* plan rows                                                            */
     snug_memory run_memory;           /* at n_ctx (or the training context)                                   */
+    snug_work run_work;
     double seconds;
     uint64_t peak_rss_bytes;
     uint64_t skipped_tensors;         /* by resume                                                            */

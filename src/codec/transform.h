@@ -14,6 +14,7 @@ enum { TRANSFORM_NONE, TRANSFORM_HADAMARD };
 
 size_t transform_block(uint64_t cols); /* of the Hadamard matrices; 0: none */
 bool transform_takes(int transform, uint64_t cols);
+uint64_t transform_adds(int transform, uint64_t cols); /* additions that T x takes */
 /* y (cols) = T x; y may be x. */
 void transform_apply(int transform, size_t cols, const float *x, float *y);
 /* x (cols) = T^T x */

@@ -152,7 +152,7 @@ static bool put_keys(const fit_job *f, gguf_kvs *k) {
     if (f->p->target == SNUG_FOR_GGUF)
         ok = ok && gguf_put_u32(k, "general.file_type", file_type(f)) && gguf_put_u32(k, "general.quantization_version", 2);
     if (f->plain) return ok;
-    ok = ok && gguf_put_u32(k, "snug.version", ARTIFACT_VERSION) && gguf_put_f32(k, "snug.predicted_kl", (float)f->predicted_kl) &&
+    ok = ok && gguf_put_u32(k, "snug.version", ARTIFACT_VERSION) && gguf_put_u32(k, "snug.order", order_kinds(f)) && gguf_put_f32(k, "snug.predicted_kl", (float)f->predicted_kl) &&
          gguf_put_str(k, "snug.source", source, strlen(source)) && gguf_put_str(k, "snug.calib", calib, strlen(calib));
     if (f->packed_kvs.len)
         ok = ok && gguf_put_u32(k, "snug.kv.count", (uint32_t)f->packed_count) && gguf_put_u64(k, "snug.kv.bytes", f->packed_bytes) &&

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 
 enum { MAX_ROUNDS = 32 };
+#define TRANSFORM_ADD 3.0 /* an addition of a transform beside a multiply-add of a matrix, in time (bench/RESULTS.md) */
+#define TIME_PRICE 0.25   /* loss, as a share of it, for a share of a matrix' time */
 /* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
 enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 
@@ -67,6 +69,31 @@ snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *o
     run_sizes sizes = {.weights_bytes = round_up(file_bytes, 4096) + slack, .metadata_bytes = f->kvs.bytes.len + f->packed_kvs.len + f->packed_bytes + f->n * 160,
                        .transforms = reads_transforms(f), .matmul_scratch_bytes = matmul_scratch(f, p.max_batch)};
     return run_memory(&f->src->cfg, &sizes, &p, out, err);
+}
+
+/* Whose activations a matrix reads. The embedding's are those of a tied head. */
+static size_t edge_of(const fit_job *f, const store_tensor *t) {
+    const graph_edge e = t->role == ROLE_EMBD && f->src->cfg.tied ? EDGE_HEAD_IN : role_edge(t->role);
+    return (e == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)(t->layer < 0 ? 0 : t->layer)) * (EDGE_COUNT + 1) + e;
+}
+
+/* A row of an embedding that is transformed comes back as it goes. */
+snug_work budget_run_work(const fit_job *f) {
+    snug_work w = {0};
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (!t->matrix) continue;
+        const bool turned = comp_reads(&t->menu.cand[t->choice].comp, TRANSFORM_HADAMARD), looked_up = t->t->role == ROLE_EMBD;
+        const bool multiplied = looked_up ? f->src->cfg.tied : t->t->role != ROLE_HEAD || !f->src->cfg.tied;
+        bool first = turned && multiplied; /* of its edge */
+        for (size_t k = 0; k < i && first; k++) {
+            const fit_tensor *u = &f->tensor[k];
+            first = !(u->matrix && edge_of(f, u->t) == edge_of(f, t->t) && comp_reads(&u->menu.cand[u->choice].comp, TRANSFORM_HADAMARD));
+        }
+        w.multiply_adds += multiplied ? t->t->rows * t->t->cols : 0;
+        w.transform_adds += (first + (turned && looked_up)) * transform_adds(TRANSFORM_HADAMARD, t->t->cols);
+    }
+    return w;
 }
 
 snug_err budget_resolve(fit_job *f, snug_error *err) {
@@ -139,12 +166,41 @@ snug_err budget_check_least(fit_job *f, snug_error *err) {
     return rc;
 }
 
+/* Time has a price: a candidate with which a matrix takes 4 % longer has to be 1 % better. So of two that lose nearly the same the faster is
+ * taken, and what a transform gains (5 to 14 %) stays worth its time. All matrices that read an edge share its transform. */
+double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c) {
+    if (!t->matrix || !comp_reads(&c->comp, TRANSFORM_HADAMARD)) return c->loss;
+    double rows = 0;
+    for (size_t i = 0; i < f->n; i++)
+        if (f->tensor[i].matrix && edge_of(f, f->tensor[i].t) == edge_of(f, t->t)) rows += (double)f->tensor[i].t->rows;
+    const double time = TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows * (double)t->t->cols);
+    return c->loss * (1 + TIME_PRICE * time);
+}
+
+/* menus (n): copies of all menus, with priced losses. Their candidates are in one piece: free menus[0].cand. */
+static snug_err price_menus(const fit_job *f, menu *menus, snug_error *err) {
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) n += f->tensor[i].menu.n;
+    cand *at = calloc(n, sizeof *at);
+    if (!at) return err_nomem(err, n * sizeof *at);
+    for (size_t i = 0; i < f->n; i++) {
+        const menu *m = &f->tensor[i].menu;
+        menus[i] = *m;
+        menus[i].cand = at;
+        for (size_t k = 0; k < m->n; k++, at++) {
+            *at = m->cand[k];
+            at->loss = budget_priced_loss(f, &f->tensor[i], &m->cand[k]);
+        }
+    }
+    return SNUG_OK;
+}
+
 snug_err budget_choose(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
     menu *menus = calloc(f->n, sizeof *menus);
     uint64_t overhead, least;
     snug_err rc = choice && menus ? SNUG_OK : err_nomem(err, f->n * sizeof *menus);
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) menus[i] = f->tensor[i].menu;
+    if (rc == SNUG_OK) rc = price_menus(f, menus, err);
     if (rc == SNUG_OK) rc = take_least(f, choice, &overhead, err);
     for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
         uint64_t room = min_u64(f->budget_bytes - overhead, UINT64_MAX / 2);
@@ -159,6 +215,7 @@ snug_err budget_choose(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, choice, &overhead, err); /* known to fit */
 done:
     free(choice);
+    if (menus) free(menus[0].cand);
     free(menus);
     return rc;
 }

@@ -30,7 +30,7 @@ static char *cache_path(const fit_job *f, bool create) {
     if (strlen(base) + 64 > sizeof base) return NULL;
     strcat(base, "/snug");
     if (create && !make_folder(base)) return NULL;
-    int n = snprintf(key, sizeof key, "%d|%s|%016llx|%s|%016llx|%016llx|%d|%llu|%s", FIT_STATS_VERSION, snug_version(), (unsigned long long)f->fingerprint,
+    int n = snprintf(key, sizeof key, "%d|%u|%s|%016llx|%s|%016llx|%016llx|%d|%llu|%s", FIT_STATS_VERSION, order_kinds(f), snug_version(), (unsigned long long)f->fingerprint,
                      f->calib.name, (unsigned long long)f->calib.file_hash,
                      (unsigned long long)(f->imatrix ? imatrix_hash(f->imatrix) : 0), (int)f->p->effort, (unsigned long long)f->p->seed, snug_cpu_level());
     char *path = NULL;

@@ -372,7 +372,7 @@ static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_erro
     layer_weights lw;
     moments m = {.full = f->feedback};
     for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = true;
-    snug_err rc = layer_read(f->src, layer, &mem, &lw, err);
+    snug_err rc = source_layer(f, layer, &mem, &lw, err);
     if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, false, &m, err);
     arena_fini(&mem);
     if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);

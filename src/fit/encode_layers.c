@@ -82,27 +82,42 @@ static size_t edge_group(const fit_job *f, int layer, graph_edge edge) {
     return group;
 }
 
-/* The bases of an edge that its matrices read, as bits; with `mixed` only of matrices that read several. */
-static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, bool mixed) {
+/* Feedback tells later columns to make up for what was missed, which presumes that this is small beside them. Ternary codes with a sign for three
+ * of four miss half of the weights; so much damping keeps them from following what they cannot (bench/RESULTS.md: from two bits on it does not pay). */
+static const double dampings[] = {FIT_DAMPING, FIT_DAMPING_COARSE};
+enum { FINE, COARSE, GRAINS };
+#define COARSE_BITS 1.6 /* tern34g32 has 1.4 bits, terng128 more than 1.6 */
+
+/* By the last term that feedback goes through. */
+static int grain_of(const fit_tensor *t) {
+    const comp *c = comp_of(t);
+    double bits = 32;
+    for (uint32_t i = 0; i < c->n_terms; i++)
+        if (!(c->term[i].codec->caps & CODEC_WHOLE)) bits = 8.0 * (double)comp_term_bytes(c, i, t->t->rows, t->t->cols) / ((double)t->t->rows * (double)t->t->cols);
+    return bits < COARSE_BITS ? COARSE : FINE;
+}
+
+/* The bases of an edge that its matrices of a grain read, as bits; with `mixed` only of matrices that read several. */
+static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, int grain, bool mixed) {
     unsigned all = 0;
     for (size_t i = 0; i < f->n; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge || t->skipped || is_tied_head(f, t) || !has_error(f, t)) continue;
+        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge || t->skipped || is_tied_head(f, t) || !has_error(f, t) || grain_of(t) != grain) continue;
         unsigned own = bases_read(comp_of(t));
         if (!mixed || own & (own - 1)) all |= own;
     }
     return all;
 }
 
-/* The matrices whose last basis is b. has: the bases that could be factored. */
-static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int b, const hessian *h, unsigned has, bool watched, snug_error *err) {
+/* The matrices of a grain whose last basis is b. has: the bases that could be factored. */
+static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int grain, int b, const hessian *h, unsigned has, bool watched, snug_error *err) {
     fit_job *f = p->e->f;
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
         const unsigned own = bases_read(comp_of(t));
-        if (own >> b != 1) continue;
+        if (own >> b != 1 || grain_of(t) != grain) continue;
         const bool wanted = watched && !is_tied_head(f, t) && has_error(f, t), fed = wanted && (own & ~has) == 0;
         if (wanted && !fed && !t->skipped) t->menu.note = NOT_FACTORED;
         rc = encode_one(p->e, i, fed ? h : NULL, err);
@@ -110,25 +125,33 @@ static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int b, const
     return rc;
 }
 
-/* The matrices of an edge, with its moments; where those cannot be factored, without. One basis after the other, so that there is one
- * factor at a time unless a matrix wants several. */
+/* h[b], unless the sums, in basis b, cannot be factored, for those of a grain that read it; then their encoding. */
+static snug_err encode_grain(prefix *p, int layer, graph_edge edge, int grain, int b, moments *m, hessian *h, unsigned *has, snug_error *err) {
+    fit_job *f = p->e->f;
+    if (m && bases_of(f, layer, edge, grain, false) >> b & 1) {
+        snug_err rc = hessian_factor(&m->sum[edge], dampings[grain], edge_group(f, layer, edge), f->threads, &h[b], err);
+        if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
+        *has |= (rc == SNUG_OK) * 1u << b;
+    }
+    snug_err rc = encode_basis(p, layer, edge, grain, b, h, *has, m, err);
+    if (*has >> b & 1 && !bases_of(f, layer, edge, grain, true)) hessian_close(&h[b]);
+    return rc;
+}
+
+/* The matrices of an edge, with its moments; where those cannot be factored, without. One basis and grain after the other, so that there is
+ * one factor at a time unless a matrix wants several. */
 static snug_err encode_edge(prefix *p, int layer, graph_edge edge, moments *m, snug_error *err) {
     fit_job *f = p->e->f;
-    const unsigned read = m ? bases_of(f, layer, edge, false) : 0, mixed = m ? bases_of(f, layer, edge, true) : 0;
-    hessian h[TRANSFORM_COUNT] = {{0}};
-    unsigned has = 0;
+    hessian h[GRAINS][TRANSFORM_COUNT] = {{{0}}};
+    unsigned has[GRAINS] = {0};
     snug_err rc = SNUG_OK;
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
-        if (read >> b & 1) {
+        if (m && (bases_of(f, layer, edge, FINE, false) | bases_of(f, layer, edge, COARSE, false)) >> b & 1)
             hessian_sum_transform(&m->sum[edge], b, f->threads);
-            rc = hessian_factor(&m->sum[edge], FIT_DAMPING, edge_group(f, layer, edge), f->threads, &h[b], err);
-            if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) break;
-            has |= (rc == SNUG_OK) * 1u << b;
-        }
-        rc = encode_basis(p, layer, edge, b, h, has, m, err);
-        if (has >> b & 1 && !mixed) hessian_close(&h[b]);
+        for (int g = 0; g < GRAINS && rc == SNUG_OK; g++) rc = encode_grain(p, layer, edge, g, b, m, h[g], &has[g], err);
     }
-    for (int b = 0; b < TRANSFORM_COUNT; b++) hessian_close(&h[b]);
+    for (int g = 0; g < GRAINS; g++)
+        for (int b = 0; b < TRANSFORM_COUNT; b++) hessian_close(&h[g][b]);
     return rc;
 }
 

@@ -93,7 +93,7 @@ static void close_job(fit_job *f) {
 
 static snug_err save_plan(const fit_job *f, snug_error *err) {
     plan p = {.n = f->n, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
-              .predicted_kl = f->predicted_kl, .source_fingerprint = f->fingerprint, .seed = f->p->seed};
+              .predicted_kl = f->predicted_kl, .run_work = budget_run_work(f), .source_fingerprint = f->fingerprint, .seed = f->p->seed};
     snprintf(p.target, sizeof p.target, "%s", f->p->target == SNUG_FOR_GGUF ? "gguf" : "snug");
     snprintf(p.calib, sizeof p.calib, "%s", f->calib.name);
     p.entry = calloc(f->n, sizeof *p.entry);
@@ -163,6 +163,7 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
         row->bpw = 8.0 * (double)row->bytes / ((double)row->rows * (double)row->cols);
         s->skipped_tensors += t->skipped;
     }
+    s->run_work = budget_run_work(f);
     return budget_run_memory(f, f->file_bytes, &s->run_memory, err);
 }
 
@@ -170,6 +171,7 @@ static snug_err run_job(fit_job *f, snug_error *err) {
     snug_err rc = open_job(f, err);
     if (rc == SNUG_OK && f->p->plan_in) rc = replay(f, err);
     if (rc == SNUG_OK) rc = budget_check_least(f, err);
+    if (rc == SNUG_OK) rc = order_choose(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);
     if (rc == SNUG_OK) rc = make_plan(f, err);
     if (rc == SNUG_OK && f->p->plan_out && cluster_rank() == 0) rc = save_plan(f, err);

@@ -20,8 +20,9 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_PROBES = 3, FIT_STATS_VERSION = 5 };
-#define FIT_DAMPING 0.01 /* share of the second moments' mean diagonal that is added to the diagonal */
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 3, FIT_STATS_VERSION = 7 };
+#define FIT_DAMPING 0.01       /* share of the second moments' mean diagonal that is added to the diagonal */
+#define FIT_DAMPING_COARSE 0.5 /* the same for the coarsest codes (encode_layers.c) */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
 /* The text that statistics are taken on: n_seq sequences of len tokens. The first sens_len tokens of the first sens_seq
@@ -74,6 +75,13 @@ typedef struct fit_tensor {
     double measured;          /* the relative error that encoding with feedback came to; < 0: not known */
 } fit_tensor;
 
+/* The order of the fitted model's channels (order.c): channel j is the source's order[j]. */
+typedef struct fit_order {
+    const uint32_t *stream;    /* (n_embd) of the residual stream; NULL: as it is */
+    uint32_t *const *value;    /* [layer] (n_kv_heads * head_dim): v's rows; NULL: as they are */
+    uint32_t *const *mixed;    /* [layer] (n_heads * head_dim): the same for o's columns */
+} fit_order;
+
 typedef struct fit_journal fit_journal;
 typedef struct fit_imatrix fit_imatrix;
 typedef struct fit_states fit_states;
@@ -91,6 +99,7 @@ typedef struct fit_job {
     bool sensitivities;       /* measured, not from the table */
     bool small;               /* so small that real encodings are measured, not noise alone */
     fit_text text;
+    fit_order order;          /* of channels: everything below is in it */
     bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
@@ -117,6 +126,10 @@ typedef struct fit_job {
 snug_err budget_resolve(fit_job *f, snug_error *err);
 /* What a run of the file takes: the file's own bytes, KV, scratch, the rest. */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err);
+/* A candidate's loss as plans are chosen by it: with what it takes of run time (budget.c). */
+double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c);
+/* What a token takes, by the choices. */
+snug_work budget_run_work(const fit_job *f);
 snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *err);
 /* SNUG_ERR_BUDGET when even the smallest candidates do not fit. Needs menus with bytes only. */
 snug_err budget_check_least(fit_job *f, snug_error *err);
@@ -159,11 +172,22 @@ bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c);
 typedef struct fit_pace { double mac_s, encode_s; } fit_pace;
 fit_pace pace_measure(int effort);
 
+/* ---- order.c: the source with its channels in another order ---- */
+enum { ORDER_STREAM = 1, ORDER_VALUES = 2 }; /* snug.order */
+/* Before anything is measured; needs the candidates. */
+snug_err order_choose(fit_job *f, snug_error *err);
+uint32_t order_kinds(const fit_job *f);
+/* As store_read_rows and layer_read, in that order. */
+snug_err order_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
+snug_err order_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
+bool order_moves(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
+
 /* ---- source.c: the model as it is fitted ---- */
-/* As store_read_rows and layer_read, with channels balanced once that is chosen. */
+/* The same, with channels balanced once that is chosen. */
 snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
 snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
-bool source_is_balanced(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
+bool source_is_changed(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
+bool source_is_float(const store_tensor *t);
 /* The exponents (cols) that an edge's statistics, not yet balanced, ask for; the head's: layer n_layers. All 0 where none can be. */
 snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out, snug_error *err);
 snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all edges, and takes them from the statistics */

@@ -20,6 +20,7 @@
 
 enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */ };
 static const char *const probed[FIT_PROBES] = {"int4g64", "int2g64", "tern34g128"}; /* rising errors */
+enum { FINE_PROBES = 2 }; /* the first; the other has the damping of coarse codes (encode_layers.c) */
 
 /* Relative errors between two probes: logarithms on a line. Beyond them: the nearest probe's. */
 double probe_ratio(const fit_tensor *t, int transform, double error) {
@@ -37,6 +38,7 @@ typedef struct probe_job { /* the matrices of an edge, in one basis */
     fit_job *f;
     fit_tensor *t[MATRICES];
     size_t n, first;
+    size_t probe, n_probes; /* those that are at hand */
     const int8_t *exponent; /* (cols) that columns grow by, or NULL */
     const float *whole;     /* (cols): importances of the plain channels, which errors are compared with */
     const float *cost;      /* (cols): what the menus weigh errors with in this basis */
@@ -44,7 +46,7 @@ typedef struct probe_job { /* the matrices of an edge, in one basis */
     double damping;         /* what stands in h's diagonal beyond the sums */
     int transform;
     int effort;
-    fit_probe *out; /* (n, FIT_PROBES) */
+    fit_probe *out; /* (n, n_probes) */
     snug_err *rc;
 } probe_job;
 
@@ -53,7 +55,7 @@ static snug_err read_rows(const probe_job *j, const store_tensor *t, size_t n, f
     *w2 = 0;
     for (size_t r = 0; r < n; r++) {
         float *row = w + r * t->cols;
-        snug_err rc = store_read_rows(j->f->src, t, (uint64_t)(((double)r + 0.5) * (double)t->rows / (double)n), 1, row, NULL);
+        snug_err rc = order_rows(j->f, t, (uint64_t)(((double)r + 0.5) * (double)t->rows / (double)n), 1, row, NULL);
         if (rc != SNUG_OK) return rc;
         for (size_t c = 0; c < t->cols; c++) {
             row[c] = j->exponent ? ldexpf(row[c], j->exponent[c]) : row[c];
@@ -96,11 +98,11 @@ static snug_err probe_one(const probe_job *j, const store_tensor *t, const char 
 static void probe_tasks(void *user, size_t begin, size_t end, int worker) {
     const probe_job *j = user;
     for (size_t i = j->first + begin; i < j->first + end; i++)
-        j->rc[i] = probe_one(j, j->t[i / FIT_PROBES]->t, probed[i % FIT_PROBES], &j->out[i]);
+        j->rc[i] = probe_one(j, j->t[i / j->n_probes]->t, probed[j->probe + i % j->n_probes], &j->out[i]);
 }
 
-static snug_err probe_basis(probe_job *j, snug_error *err) {
-    const size_t tasks = j->n * FIT_PROBES;
+static snug_err run_probes(probe_job *j, snug_error *err) {
+    const size_t tasks = j->n * j->n_probes;
     size_t end;
     fit_probe out[MATRICES * FIT_PROBES] = {{0}};
     snug_err rc[MATRICES * FIT_PROBES] = {0};
@@ -109,10 +111,30 @@ static snug_err probe_basis(probe_job *j, snug_error *err) {
     cluster_share(tasks, &j->first, &end);
     thread_for(j->f->threads, end - j->first, 1, probe_tasks, j);
     for (size_t i = j->first; i < end; i++)
-        if (rc[i] != SNUG_OK) return err_set(err, rc[i], "%s: probing: %s", j->t[i / FIT_PROBES]->t->name, snug_err_name(rc[i]));
+        if (rc[i] != SNUG_OK) return err_set(err, rc[i], "%s: probing: %s", j->t[i / j->n_probes]->t->name, snug_err_name(rc[i]));
     snug_err e = cluster_gather(out, tasks, sizeof *out, tasks * sizeof *out, err);
-    for (size_t i = 0; i < tasks && e == SNUG_OK; i++) j->t[i / FIT_PROBES]->probe[j->transform][i % FIT_PROBES] = out[i];
+    for (size_t i = 0; i < tasks && e == SNUG_OK; i++) j->t[i / j->n_probes]->probe[j->transform][j->probe + i % j->n_probes] = out[i];
     return e;
+}
+
+static snug_err factor_again(fit_job *f, const hessian_sum *sum, double damping, hessian *h, snug_error *err) {
+    hessian_close(h);
+    return hessian_factor(sum, damping, 0, f->threads, h, err);
+}
+
+/* All probes in the job's basis, which the sums are in; h too, with the damping of fine codes. */
+static snug_err probe_basis(probe_job *j, const hessian_sum *sum, hessian *h, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (size_t probe = 0; probe < FIT_PROBES && rc == SNUG_OK; probe += j->n_probes) {
+        j->probe = probe;
+        j->n_probes = probe < FINE_PROBES ? FINE_PROBES : FIT_PROBES - FINE_PROBES;
+        if (probe) rc = factor_again(j->f, sum, FIT_DAMPING_COARSE, h, err);
+        j->damping = 0;
+        for (size_t k = 0; k < sum->n; k++) j->damping += hessian_sum_diagonal(sum, k) / (double)sum->n * h->damping;
+        if (rc == SNUG_OK) rc = run_probes(j, err);
+    }
+    for (size_t i = 0; i < j->n && rc != SNUG_OK; i++) memset(j->t[i]->probe[j->transform], 0, sizeof j->t[i]->probe[j->transform]); /* all or none */
+    return rc;
 }
 
 /* Importances and D as importance.c gives them to the menus, of one basis. */
@@ -137,14 +159,11 @@ snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, he
     for (; j.transform < TRANSFORM_COUNT && rc == SNUG_OK && j.n; j.transform++) {
         if (!transform_takes(j.transform, n)) continue;
         if (j.transform != TRANSFORM_NONE) {
-            hessian_close(h);
             hessian_sum_transform(sum, j.transform, f->threads);
-            rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, h, err);
+            rc = factor_again(f, sum, FIT_DAMPING, h, err);
             solve_spread(n, cost, true, cost);
         }
-        j.damping = 0;
-        for (size_t k = 0; k < n; k++) j.damping += hessian_sum_diagonal(sum, k) / (double)n * h->damping;
-        if (rc == SNUG_OK) rc = probe_basis(&j, err);
+        if (rc == SNUG_OK) rc = probe_basis(&j, sum, h, err);
     }
     free(whole);
     free(cost);

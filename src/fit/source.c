@@ -1,4 +1,4 @@
-/* The model that is fitted: the source's, with the channels between its matrices balanced.
+/* The model that is fitted: the source's, in the order of order.c, with the channels between its matrices balanced.
  *
  * Where y = B (A x) with nothing but scale-invariant arithmetic between, channel j of A may shrink by 2^k while column j of B grows by
  * 2^k: the function keeps every bit (powers of two), but codes with shared scales get columns that deserve the same precision. With D_j what
@@ -58,10 +58,12 @@ static int row_exponent(const fit_job *f, const int8_t *shrink, bool per_group, 
     return shrink ? -shrink[per_group ? first_of_group(&f->src->cfg, row) : row] : 0;
 }
 
-bool source_is_balanced(const fit_job *f, const store_tensor *t) {
+static bool is_balanced(const fit_job *f, const store_tensor *t) {
     bool per_group;
     return grows(f, t) || shrinks(f, t, &per_group);
 }
+
+bool source_is_changed(const fit_job *f, const store_tensor *t) { return is_balanced(f, t) || order_moves(f, t); }
 
 /* ---- reading ---- */
 
@@ -77,7 +79,7 @@ static void balance_rows(const fit_job *f, const store_tensor *t, uint64_t row0,
 }
 
 snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err) {
-    snug_err rc = store_read_rows(f->src, t, row0, n, dst, err);
+    snug_err rc = order_rows(f, t, row0, n, dst, err);
     if (rc == SNUG_OK) balance_rows(f, t, row0, n, dst);
     return rc;
 }
@@ -111,10 +113,10 @@ static snug_err balance_matrix(const fit_job *f, const store_tensor *t, arena *m
 }
 
 snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
-    snug_err rc = layer_read(f->src, layer, mem, out, err);
+    snug_err rc = order_layer(f, layer, mem, out, err);
     for (size_t i = 0; i < f->src->n_tensors && rc == SNUG_OK; i++) {
         const store_tensor *t = &f->src->tensors[i];
-        if (t->layer != layer || !source_is_balanced(f, t)) continue;
+        if (t->layer != layer || !is_balanced(f, t)) continue;
         if ((int)t->role < (int)ROLE_MATRICES) rc = balance_matrix(f, t, mem, &out->w[t->role], err);
         else {
             float *v = arena_alloc(mem, t->cols * sizeof *v);
@@ -129,8 +131,9 @@ snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *ou
 
 /* ---- choosing ---- */
 
-static bool is_float_source(const store_tensor *t) {
-    int type = t->n_terms == 1 ? t->term[0].codec->ggml_type : -1;
+bool source_is_float(const store_tensor *t) {
+    const bool whole = t->n_terms == 1 && t->term[0].rows == t->rows && t->term[0].cols == t->cols;
+    const int type = whole ? t->term[0].codec->ggml_type : -1;
     return type == GGML_F32 || type == GGML_BF16 || type == GGML_F16;
 }
 
@@ -145,10 +148,10 @@ static bool can_balance(const fit_job *f, int layer, graph_edge e) {
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
     const store_tensor *from = store_find(f->src, feeds[e], l);
     if (is_f16_vector(from) || (e == EDGE_ATTN_OUT && is_f16_vector(store_find(f->src, ROLE_V_BIAS, l)))) return false;
-    if (!from || !is_float_source(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
+    if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
         const store_tensor *t = f->tensor[i].t;
-        if (f->tensor[i].matrix && t->layer == l && role_edge(t->role) == e && !is_float_source(t)) return false;
+        if (f->tensor[i].matrix && t->layer == l && role_edge(t->role) == e && !source_is_float(t)) return false;
     }
     return true;
 }
@@ -164,7 +167,7 @@ static snug_err column_squares(const fit_job *f, int layer, graph_edge e, double
         float *w = malloc(t->cols * sizeof *w);
         if (!w) rc = err_nomem(err, t->cols * sizeof *w);
         for (size_t r = 0; r < n && rc == SNUG_OK; r++) {
-            rc = store_read_rows(f->src, t, r * t->rows / n, 1, w, err);
+            rc = order_rows(f, t, r * t->rows / n, 1, w, err);
             for (size_t c = 0; c < t->cols; c++) m[c] += (double)w[c] * w[c];
         }
         free(w);

@@ -45,6 +45,8 @@ snug_err plan_save(const plan *p, const char *path, snug_error *err) {
               buf_append_str(&b, ",\n  \"calib\": ") && put_string(&b, p->calib) &&
               buf_printf(&b, ",\n  \"seed\": %llu,\n  \"source_fingerprint\": \"%016llx\",\n", (unsigned long long)p->seed,
                          (unsigned long long)p->source_fingerprint) &&
+              buf_printf(&b, "  \"run_work\": {\"multiply_adds\": %llu, \"transform_adds\": %llu},\n", (unsigned long long)p->run_work.multiply_adds,
+                         (unsigned long long)p->run_work.transform_adds) &&
               buf_printf(&b, "  \"budget_bytes\": %llu,\n  \"file_bytes\": %llu,\n  \"predicted_kl\": %.6g,\n  \"tensors\": [\n",
                          (unsigned long long)p->budget_bytes, (unsigned long long)p->file_bytes, p->predicted_kl);
     for (size_t i = 0; i < p->n && ok; i++) ok = put_entry(&b, &p->entry[i], i + 1 == p->n);

@@ -38,6 +38,7 @@ typedef struct plan {
     plan_entry *entry;
     uint64_t budget_bytes, file_bytes;
     double predicted_kl;
+    snug_work run_work; /* told, and not read again */
     char target[8], calib[64];
     uint64_t source_fingerprint, seed;
 } plan;

@@ -23,6 +23,8 @@ def test_report(t):
     assert report["predicted_kl"] > 0 and report["skipped"] == []
     assert report["run_memory"]["total_bytes"] >= size * 0.9
     rows = report["plan"]
+    assert report["run_work"]["multiply_adds"] == sum(r["rows"] * r["cols"] for r in rows if r["rows"] > 1), report["run_work"]
+    assert report["run_work"]["transform_adds"] == 0, report["run_work"]
     assert sum(r["bytes"] for r in rows) <= size
     names = [r["tensor"] for r in rows]
     assert len(set(names)) == len(names) and "token_embd.weight" in names and "blk.3.ffn_down.weight" in names

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/rng.h"
+#include "codec/transform.h"
 #include "fit/fit.h"
 #include "format/gguf.h"
 #include "model/store.h"
@@ -141,6 +142,59 @@ static void probes(void **state) {
     }
 }
 
+/* A job with every matrix of a model, each in one codec or the other. */
+static size_t open_choice(fit_job *f, cand *c, const char *const codec[2]) {
+    *f = (fit_job){0};
+    assert_int_equal(store_open(LLAMA3, false, &f->src, NULL), SNUG_OK);
+    f->tensor = arena_calloc(&f->mem, f->src->n_tensors, sizeof *f->tensor);
+    for (int i = 0; i < 2; i++) {
+        c[i] = (cand){.bytes = 100, .loss = 1};
+        assert_true(comp_parse(codec[i], &c[i].comp));
+    }
+    uint64_t weights = 0;
+    for (size_t i = 0; i < f->src->n_tensors; i++) {
+        const store_tensor *t = &f->src->tensors[i];
+        if ((int)t->role >= (int)ROLE_MATRICES) continue;
+        f->tensor[f->n++] = (fit_tensor){.t = t, .matrix = true, .menu = {.n = 2, .cand = c}};
+        weights += t->rows * t->cols;
+    }
+    return (size_t)weights;
+}
+
+/* Transforms are counted once for each edge, and of two candidates that lose alike the one without is taken. */
+static void time_has_a_price(void **state) {
+    static const char *const codec[2] = {"int4g64", "had:int4g64"};
+    fit_job f;
+    cand c[2];
+    const size_t weights = open_choice(&f, c, codec);
+    const uint64_t adds = 5 * f.src->cfg.n_embd; /* blocks of 32 */
+    assert_int_equal(f.src->cfg.n_embd, 96);
+    assert_true(f.src->cfg.tied);
+    assert_true(budget_run_work(&f).multiply_adds == weights && budget_run_work(&f).transform_adds == 0);
+    for (size_t i = 0; i < f.n; i++) {
+        fit_tensor *t = &f.tensor[i];
+        assert_true(budget_priced_loss(&f, t, &c[0]) == 1);
+        assert_int_equal(budget_priced_loss(&f, t, &c[1]) > 1, transform_takes(TRANSFORM_HADAMARD, t->t->cols)); /* no menu has others */
+        assert_true(budget_priced_loss(&f, t, &c[1]) < 1.2);
+        t->choice = t->t->layer == 0 && (t->t->role == ROLE_Q || t->t->role == ROLE_V);
+    }
+    assert_int_equal(budget_run_work(&f).transform_adds, adds);
+    f.tensor[0].choice = 1; /* the embedding: the head's input, and the rows that are looked up */
+    assert_int_equal(f.tensor[0].t->role, ROLE_EMBD);
+    assert_int_equal(budget_run_work(&f).transform_adds, 3 * adds);
+    store_close(&f.src);
+    arena_fini(&f.mem);
+}
+
+static uint32_t order_of(const char *path) {
+    store *s = NULL;
+    uint64_t kinds = 99;
+    assert_int_equal(store_open(path, false, &s, NULL), SNUG_OK);
+    assert_int_equal(gguf_get_u64_or(s->gguf, "snug.order", 99, &kinds, NULL), SNUG_OK);
+    store_close(&s);
+    return (uint32_t)kinds;
+}
+
 static void same_bytes(void **state) {
     snug_fit_params p = {.source = LLAMA3, .output = at("a.snug"), .size_bytes = 200000, .threads = 1};
     drop_cache();
@@ -150,12 +204,31 @@ static void same_bytes(void **state) {
 #ifndef __SANITIZE_ADDRESS__ /* there a calibrated fit takes a minute */
     drop_cache();
     assert_true(fit_ok(p) == one);
+    assert_int_equal(order_of(p.output), ORDER_STREAM | ORDER_VALUES);
+    static const char *const copy[] = {"*=bf16"}; /* channels stay; nor are statistics of the others taken */
+    snug_fit_params q = {.source = LLAMA3, .output = at("copy.snug"), .pins = copy, .n_pins = 1, .threads = 2};
+    const uint64_t copied = fit_ok(q);
+    assert_int_equal(order_of(q.output), 0);
+    drop_cache();
+    assert_true(fit_ok(q) == copied);
 #endif
     p.effort = SNUG_EFFORT_QUICK;
     p.calib = "self";
     one = fit_ok(p);
     p.seed = 5;
     assert_true(fit_ok(p) != one);
+}
+
+/* Coarse and fine codes of one edge, in both bases and in sums that read both: each with a factor of its own. */
+static void grains(void **state) {
+#ifndef __SANITIZE_ADDRESS__
+    static const char *const pin[] = {"*=int4g32", "blk.*.attn_q.weight=had:tern34g32", "blk.*.attn_k.weight=had:int4g32+int2g32", "blk.0.attn_v.weight=tern34g32",
+                                      "blk.1.attn_v.weight=int2g32+had:tern34g32"};
+    snug_fit_params p = {.source = LLAMA3, .output = at("g.snug"), .pins = pin, .n_pins = 5, .threads = 1};
+    const uint64_t one = fit_ok(p);
+    p.threads = 3;
+    assert_true(fit_ok(p) == one);
+#endif
 }
 
 /* A progress callback that cancels at its n-th event. */
@@ -384,7 +457,7 @@ static void calibration_file(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(same_bytes), cmocka_unit_test(interrupted),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(time_has_a_price), cmocka_unit_test(same_bytes), cmocka_unit_test(grains), cmocka_unit_test(interrupted),
                                        cmocka_unit_test(plans),          cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
                                        cmocka_unit_test(there_and_back), cmocka_unit_test(imatrix),    cmocka_unit_test(calibration_file)};
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -36,7 +36,7 @@ static void round_trip(void **state) {
                        {.tensor = "output.weight", .rows = 9, .cols = 9, .bytes = 1, .rel_error = 0, .loss = 1e-300, .sensitivity = 0, .note = NULL}};
     assert_true(comp_parse("int3g64+lowrank8", &e[0].comp));
     assert_true(comp_parse("q4_k", &e[1].comp));
-    plan p = {.n = 2, .entry = e, .budget_bytes = UINT64_MAX / 4, .file_bytes = 77, .predicted_kl = 0.25, .target = "gguf", .calib = "self",
+    plan p = {.n = 2, .entry = e, .budget_bytes = UINT64_MAX / 4, .file_bytes = 77, .predicted_kl = 0.25, .run_work = {5, 6}, .target = "gguf", .calib = "self",
               .source_fingerprint = 0xfedcba9876543210u, .seed = 9};
     const char *path = temp_path(dir, "saved.json");
     assert_int_equal(plan_save(&p, path, NULL), SNUG_OK);
