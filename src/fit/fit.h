@@ -20,7 +20,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_PROBES = 3, FIT_STATS_VERSION = 7 };
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 4, FIT_STATS_VERSION = 8 };
 #define FIT_DAMPING 0.01       /* share of the second moments' mean diagonal that is added to the diagonal */
 #define FIT_DAMPING_COARSE 0.5 /* the same for the coarsest codes (encode_layers.c) */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
@@ -62,7 +62,7 @@ typedef struct fit_tensor {
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
     const float *spread_importance, *spread_unexplained; /* the same of transformed channels (importance.c); NULL: no transform, or as above */
-    fit_probe probe[TRANSFORM_COUNT][FIT_PROBES]; /* in each basis, errors rising (probe.c) */
+    fit_probe probe[TRANSFORM_COUNT][FIT_PROBES]; /* in each basis (probe.c) */
     double alpha;             /* nats per unit of relative error */
     size_t n_points;
     fit_point point[FIT_MAX_POINTS]; /* rising error: the curve of loss on error, where it was measured */
@@ -197,7 +197,7 @@ snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all ed
  * changed; exponent (cols): the powers of two that balance them; layer: n_layers for the head. */
 snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err);
 /* What feedback multiplies a menu's relative error by. */
-double probe_ratio(const fit_tensor *t, int transform, double error);
+double probe_ratio(const fit_tensor *t, const comp *c, double error);
 
 /* ---- states.c: hidden states, in memory or in a folder ---- */
 /* Does the folder, if there is one, take so many? */

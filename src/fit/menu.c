@@ -211,7 +211,7 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
         list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
         list[k].encode_s = seconds / ((double)rows * (double)s->cols);
         if (menu_is_copy(f, s, &list[k].comp)) list[k].rel_error = 0;
-        else if (t->unexplained) list[k].rel_error *= probe_ratio(t, solve_basis(&list[k].comp), list[k].rel_error);
+        else if (t->unexplained) list[k].rel_error *= probe_ratio(t, &list[k].comp, list[k].rel_error);
     }
     free(w);
     free(m.score);

@@ -19,19 +19,28 @@
 #include <string.h>
 
 enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */ };
-static const char *const probed[FIT_PROBES] = {"int4g64", "int2g64", "tern34g128"}; /* rising errors */
-enum { FINE_PROBES = 2 }; /* the first; the other has the damping of coarse codes (encode_layers.c) */
+/* Of codes that are rounded one by one, errors rising; tiles that are searched jointly gain less from feedback, and have a probe of their own. The
+ * first FINE_PROBES have the damping of fine codes, the other that of coarse ones (encode_layers.c). */
+enum { INT4, INT2, TRELLIS, TERNARY, FINE_PROBES = 3 };
+static const char *const probed[FIT_PROBES] = {[INT4] = "int4g64", [INT2] = "int2g64", [TRELLIS] = "tcq2", [TERNARY] = "tern34g128"};
 
 /* Relative errors between two probes: logarithms on a line. Beyond them: the nearest probe's. */
-double probe_ratio(const fit_tensor *t, int transform, double error) {
-    const fit_probe *p = t->probe[transform];
-    if (!(error > 0) || !(p[0].ratio > 0)) return 1;
+static double between(const fit_probe p[FIT_PROBES], double error) {
+    static const int rising[] = {INT4, INT2, TERNARY};
+    enum { N = sizeof rising / sizeof *rising };
     size_t i = 0;
-    while (i < FIT_PROBES && error > p[i].error) i++;
-    if (i == 0 || i == FIT_PROBES) return p[i ? FIT_PROBES - 1 : 0].ratio;
-    if (!(p[i].error > p[i - 1].error)) return p[i].ratio;
-    const double x = log(error / p[i - 1].error) / log(p[i].error / p[i - 1].error);
-    return exp((1 - x) * log(p[i - 1].ratio) + x * log(p[i].ratio));
+    while (i < N && error > p[rising[i]].error) i++;
+    if (i == 0 || i == N) return p[rising[i ? N - 1 : 0]].ratio;
+    const fit_probe *a = &p[rising[i - 1]], *b = &p[rising[i]];
+    if (!(b->error > a->error)) return b->ratio;
+    const double x = log(error / a->error) / log(b->error / a->error);
+    return exp((1 - x) * log(a->ratio) + x * log(b->ratio));
+}
+
+double probe_ratio(const fit_tensor *t, const comp *c, double error) {
+    const fit_probe *p = t->probe[solve_basis(c)];
+    if (!(error > 0) || !(p[INT4].ratio > 0)) return 1;
+    return c->term[c->n_terms - 1].codec->tile_cols > 1 ? p[TRELLIS].ratio : between(p, error);
 }
 
 typedef struct probe_job { /* the matrices of an edge, in one basis */
