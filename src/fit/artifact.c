@@ -113,9 +113,9 @@ static snug_err add_records(const fit_job *f, records *r, const fit_tensor *t, a
         o->bytes = comp_term_bytes(&c->comp, k, s->rows, s->cols);
         if (native) {
             o->type = (uint32_t)c->comp.term[0].codec->ggml_type;
-            o->n_dims = t->matrix ? 2 : 1;
+            o->n_dims = t->matrix || s->rows > 1 ? 2 : 1;
             o->dims[0] = s->cols;
-            o->dims[1] = t->matrix ? s->rows : 1;
+            o->dims[1] = s->rows;
         } else {
             o->type = GGML_I8;
             o->n_dims = 1;

@@ -32,7 +32,7 @@ static snug_err add_rope(fit_job *f, snug_error *err) {
     if (!factors) return err_nomem(err, n * sizeof *factors);
     if (!rope_freq_factors(c, factors)) return SNUG_OK;
     f->rope_freqs = factors;
-    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .rows = 1, .cols = n, .predicted_loss = 0};
+    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .expert = EXPERT_NONE, .rows = 1, .cols = n, .predicted_loss = 0};
     f->tensor[f->n++].t = &f->rope_tensor;
     return SNUG_OK;
 }
@@ -90,6 +90,21 @@ static void close_job(fit_job *f) {
 
 /* ---- 2. and 3.: statistics and the plan ---- */
 
+/* What was fitted to other experts' tokens for want of its own says so. */
+static snug_err note_experts(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n && f->expert; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (t->t->expert == EXPERT_NONE) continue;
+        const fit_expert *x = &f->expert[(size_t)t->t->layer * f->src->cfg.n_experts + (size_t)t->t->expert];
+        if (x->tokens >= EXPERT_MIN_TOKENS) continue;
+        const char *had = t->menu.note ? t->menu.note : "";
+        t->menu.note = arena_printf(&f->mem, "%s%s%.0f of %u tokens came to this expert: fitted to others'", had, *had ? "; " : "", x->tokens,
+                                    f->text.n_seq * f->text.len);
+        if (!t->menu.note) return err_nomem(err, 64);
+    }
+    return SNUG_OK;
+}
+
 static snug_err save_plan(const fit_job *f, snug_error *err) {
     plan p = {.n = f->n, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
               .predicted_kl = f->predicted_kl, .source_fingerprint = f->fingerprint, .seed = f->p->seed};
@@ -127,7 +142,8 @@ static snug_err make_plan(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
     if (rc == SNUG_OK) rc = source_balance(f, err);
     if (rc == SNUG_OK) rc = importance_set(f, err);
-    if (rc == SNUG_OK && f->sensitivities) rc = measure_sensitivities(f, err);
+    if (rc == SNUG_OK) rc = note_experts(f, err);
+    if (rc == SNUG_OK && !f->p->plan_in) rc = measure_sensitivities(f, err);
     if (rc != SNUG_OK) return rc;
     if (f->run_model) cache_store(f);
     if (!f->p->plan_in && (rc = menu_measure(f, err)) != SNUG_OK) return rc;

@@ -23,7 +23,7 @@ graph_edge role_edge(tensor_role r) {
     switch (r) {
     case ROLE_Q: case ROLE_K: case ROLE_V: return EDGE_ATTN_IN;
     case ROLE_O: return EDGE_ATTN_OUT;
-    case ROLE_GATE: case ROLE_UP: return EDGE_FFN_IN;
+    case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: return EDGE_FFN_IN;
     case ROLE_DOWN: return EDGE_FFN_MID;
     case ROLE_HEAD: return EDGE_HEAD_IN;
     default: return EDGE_COUNT;
