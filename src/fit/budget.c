@@ -91,14 +91,6 @@ snug_err budget_resolve(fit_job *f, snug_error *err) {
     return SNUG_OK;
 }
 
-static void take(fit_job *f, const uint32_t *choice) {
-    f->predicted_kl = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        f->tensor[i].choice = choice[i];
-        f->predicted_kl += f->tensor[i].menu.cand[choice[i]].loss;
-    }
-}
-
 static snug_err lay_out(fit_job *f, snug_error *err) {
     buf header = {0};
     snug_err rc = artifact_header(f, &header, &f->file_bytes, NULL, err);
@@ -106,15 +98,15 @@ static snug_err lay_out(fit_job *f, snug_error *err) {
     return rc;
 }
 
-static uint64_t candidate_bytes(const fit_job *f) {
+static uint64_t candidate_bytes(const fit_items *items, const uint32_t *choice) {
     uint64_t sum = 0;
-    for (size_t i = 0; i < f->n; i++) sum += f->tensor[i].menu.cand[f->tensor[i].choice].bytes;
+    for (size_t i = 0; i < items->n; i++) sum += items->menu[i].cand[choice[i]].bytes;
     return sum;
 }
 
-static void cheapest(const fit_job *f, uint32_t *choice) {
-    for (size_t i = 0; i < f->n; i++) {
-        const menu *m = &f->tensor[i].menu;
+static void cheapest(const fit_items *items, uint32_t *choice) {
+    for (size_t i = 0; i < items->n; i++) {
+        const menu *m = &items->menu[i];
         choice[i] = 0;
         for (size_t k = 1; k < m->n; k++)
             if (m->cand[k].bytes < m->cand[choice[i]].bytes) choice[i] = (uint32_t)k;
@@ -122,43 +114,45 @@ static void cheapest(const fit_job *f, uint32_t *choice) {
 }
 
 /* Sets the cheapest choices; *overhead: what the file has beside their bytes. */
-static snug_err take_least(fit_job *f, uint32_t *choice, uint64_t *overhead, snug_error *err) {
-    cheapest(f, choice);
-    take(f, choice);
+static snug_err take_least(fit_job *f, const fit_items *items, uint32_t *choice, uint64_t *overhead, snug_error *err) {
+    cheapest(items, choice);
+    items_take(f, items, choice);
     snug_err rc = lay_out(f, err);
     if (rc != SNUG_OK) return rc;
-    *overhead = f->file_bytes - candidate_bytes(f);
+    *overhead = f->file_bytes - candidate_bytes(items, choice);
     return f->file_bytes > f->budget_bytes ? budget_too_small(f, f->file_bytes, err) : SNUG_OK;
 }
 
 snug_err budget_check_least(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
     uint64_t overhead;
-    snug_err rc = choice ? take_least(f, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    fit_items items;
+    snug_err rc = items_open(f, &items, err);
+    if (rc == SNUG_OK) rc = choice ? take_least(f, &items, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    items_close(f, &items);
     free(choice);
     return rc;
 }
 
 snug_err budget_choose(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
-    menu *menus = calloc(f->n, sizeof *menus);
     uint64_t overhead, least;
-    snug_err rc = choice && menus ? SNUG_OK : err_nomem(err, f->n * sizeof *menus);
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) menus[i] = f->tensor[i].menu;
-    if (rc == SNUG_OK) rc = take_least(f, choice, &overhead, err);
+    fit_items items;
+    snug_err rc = items_open(f, &items, err);
+    if (rc == SNUG_OK) rc = choice ? take_least(f, &items, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
     for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
         uint64_t room = min_u64(f->budget_bytes - overhead, UINT64_MAX / 2);
         uint64_t unspent = (uint64_t)(f->p->target == SNUG_FOR_GGUF ? MAX_UNSPENT_GGUF : MAX_UNSPENT) * (f->budget_bytes / 1000);
-        rc = knapsack_fill(menus, f->n, room, room > unspent ? room - unspent : 0, choice, &least, err);
+        rc = knapsack_fill(items.menu, items.n, room, room > unspent ? room - unspent : 0, choice, &least, err);
         if (rc != SNUG_OK) break;
-        take(f, choice);
+        items_take(f, &items, choice);
         rc = lay_out(f, err);
         if (rc != SNUG_OK || f->file_bytes <= f->budget_bytes) goto done;
         overhead += f->file_bytes - f->budget_bytes;
     }
-    if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, choice, &overhead, err); /* known to fit */
+    if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, &items, choice, &overhead, err); /* known to fit */
 done:
     free(choice);
-    free(menus);
+    items_close(f, &items);
     return rc;
 }

@@ -66,6 +66,7 @@ typedef struct fit_probe { double error, ratio; } fit_probe;
 
 typedef struct fit_tensor {
     const store_tensor *t;
+    const char *item;         /* the name of what the plan chooses for: the tensor's, or its stack's (items.c) */
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
@@ -79,6 +80,7 @@ typedef struct fit_tensor {
     menu menu;
     uint32_t choice;          /* candidate of the menu */
     uint64_t checksum[WEIGHT_MAX_TERMS];
+    uint64_t stack_checksum;  /* of a stack's first tensor: of all its data */
     bool skipped;
 } fit_tensor;
 
@@ -128,6 +130,10 @@ static inline fit_edge *fit_edge_at(const fit_job *f, int layer, graph_edge e, i
     return e == EDGE_FFN_MID ? &x->mid : &x->in;
 }
 
+static inline const fit_expert *fit_expert_of(const fit_job *f, const store_tensor *t) {
+    return &f->expert[(size_t)t->layer * f->src->cfg.n_experts + (size_t)t->expert];
+}
+
 /* Is t a matrix that reads this edge, of this expert (EXPERT_NONE: of none)? layer: -1 for the head. */
 static inline bool fit_reads(const fit_tensor *t, int layer, graph_edge e, int expert) {
     return t->matrix && t->t->layer == layer && t->t->expert == expert && role_edge(t->t->role) == e;
@@ -138,6 +144,19 @@ static inline double fit_macs(const fit_job *f, const fit_tensor *t) {
     const double weights = t->matrix ? (double)t->t->rows * (double)t->t->cols : 0;
     return t->t->expert == EXPERT_NONE ? weights : weights * f->src->cfg.n_experts_used / f->src->cfg.n_experts;
 }
+
+/* ---- items.c: what the plan chooses for: a tensor, or a stack of experts' ---- */
+/* How many tensors share tensor i's choice, if it is the first of them; 0: it is not. The k-th of them. */
+size_t item_size(const fit_job *f, size_t i);
+size_t item_member(const fit_job *f, size_t first, size_t k);
+snug_err items_name(fit_job *f, snug_error *err); /* every fit_tensor's item */
+/* The items, with menus that hold for all tensors of each; valid while the tensors' menus are not changed. */
+typedef struct fit_items { size_t n; size_t *first; menu *menu; } fit_items;
+snug_err items_open(const fit_job *f, fit_items *out, snug_error *err);
+void items_close(const fit_job *f, fit_items *items);
+void items_take(fit_job *f, const fit_items *items, const uint32_t *choice); /* choices of items; sets predicted_kl */
+/* What was chosen for the item of tensor `first`, as plans and reports have it. */
+snug_err item_of(const fit_job *f, size_t first, arena *mem, plan_entry *out, snug_error *err);
 
 /* ---- budget.c ---- */
 /* The file's byte budget from size, bpw, ratio and ram; UINT64_MAX when there is none (pins or a plan decide). */

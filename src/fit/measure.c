@@ -200,12 +200,6 @@ static void expert_shares(const fit_job *f, int layer, double *share) {
     for (uint32_t e = 0; e < n; e++) share[e] /= sum;
 }
 
-/* Index in f->tensor of another expert's matrix of the same layer and role; they stand as the store has them. */
-static size_t of_expert(const fit_job *f, size_t first, int expert) {
-    const store_tensor *t = f->tensor[first].t;
-    return first + (size_t)(store_expert(f->src, t->role, t->layer, expert) - t);
-}
-
 /* How many experts are disturbed together. */
 static uint32_t experts_in_room(const fit_job *f, const store_tensor *t) {
     return (uint32_t)min_u64(f->src->cfg.n_experts, max_u64(1, ROOM_WEIGHTS / (t->rows * t->cols)));
@@ -228,7 +222,7 @@ static snug_err disturb_experts(sweep *s, const layer_weights *lw, layer_weights
         uint32_t best = 0;
         for (uint32_t e = 1; e < n; e++)
             if (share[e] > share[best]) best = e;
-        rc = perturb_at(f, of_expert(f, v->tensor, (int)best), v->level, &p, err);
+        rc = perturb_at(f, item_member(f, v->tensor, best), v->level, &p, err);
         float *out = room + (size_t)k * t->rows * t->cols;
         weight *w = &changed->experts[best].w[t->role - ROLE_GATE];
         if (rc == SNUG_OK) rc = perturb_weight(f, &p, w, out, &error, err);
@@ -247,7 +241,7 @@ static void share_out(fit_job *f, size_t first, const double *share) {
     const fit_tensor *from = &f->tensor[first];
     const fit_point *point = from->point;
     for (uint32_t e = f->src->cfg.n_experts; e-- > 0;) { /* the first, which they are taken from, last */
-        fit_tensor *t = &f->tensor[of_expert(f, first, (int)e)];
+        fit_tensor *t = &f->tensor[item_member(f, first, e)];
         t->n_points = from->n_points;
         t->alpha = from->alpha * share[e];
         for (size_t k = 0; k < from->n_points; k++) t->point[k] = (fit_point){point[k].error, point[k].kl * share[e]};

@@ -107,10 +107,10 @@ static snug_err read_experts(reader *r, config *c, snug_error *err) {
 }
 
 /* "llama" stands for models with experts and without. */
-static bool has_experts(const gguf_file *g, const char *arch) {
+static bool has_experts(const gguf_file *g, const char *prefix) {
     char key[128];
     uint64_t n = 0;
-    snprintf(key, sizeof key, "%s.expert_count", arch);
+    snprintf(key, sizeof key, "%s.expert_count", prefix);
     return gguf_get_u64_or(g, key, 0, &n, NULL) == SNUG_OK && n > 0;
 }
 

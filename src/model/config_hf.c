@@ -113,7 +113,7 @@ static snug_err read_experts(const json_t *o, const char *where, config *c, snug
     const arch_experts *a = c->arch->experts;
     if (!a) return SNUG_OK;
     const json_t *only = json_object_get(o, "mlp_only_layers");
-    uint32_t step;
+    uint32_t step = 1;
     const char *count = is_null(json_object_get(o, "num_experts")) ? "num_local_experts" : "num_experts"; /* either name is in use */
     snug_err rc = get_u32_or(o, where, "decoder_sparse_step", 1, &step, err);
     if (!rc) rc = get_u32(o, where, count, &c->n_experts, err);
