@@ -84,7 +84,7 @@ MODELS = {
     "olmoe": ("bf16", 1, "qwen2", "qk_norm", {
         "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "hidden_size": 64, "intermediate_size": 60,
         "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "num_key_value_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "rope_scaling": None, "attention_bias": False, "tie_word_embeddings": False}),
 }
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
