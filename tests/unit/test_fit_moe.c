@@ -1,0 +1,227 @@
+// rooms: fit plan eval run solve codec kern model kv token format linalg base
+/* Fits of mixtures of experts: the same bytes for any number of threads, in files or in memory, and after any interruption, as experts of
+ * their own and as stacks; plans replay; an expert that no token comes to is fitted all the same, and said to be; importances from an imatrix. */
+#include "base/io.h"
+#include "fit/fit.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/hash.h"
+
+static char dir[64], text[96];
+static const char *QWEN = SNUG_SOURCE_DIR "/tests/golden/qwen3moe", *MIXTRAL = SNUG_SOURCE_DIR "/tests/golden/mixtral", *OLMOE = SNUG_SOURCE_DIR "/tests/golden/olmoe";
+
+static const char *at(const char *name) {
+    static char path[32][128];
+    static int i;
+    i = (i + 1) % 32;
+    snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
+    return path[i];
+}
+
+static void shell(const char *format, const char *a, const char *b) {
+    char command[512];
+    snprintf(command, sizeof command, format, a, b);
+    assert_int_equal(system(command), 0);
+}
+
+/* A few thousand tokens, so that a fit takes a second. */
+static int setup(void **state) {
+    snprintf(dir, sizeof dir, "/tmp/snug-test-moe-XXXXXX");
+    if (!mkdtemp(dir)) return -1;
+    setenv("XDG_CACHE_HOME", at("cache"), 1);
+    snprintf(text, sizeof text, "%s/text", dir);
+    shell("head -c 5000 '%s' > '%s'", SNUG_SOURCE_DIR "/docs/architecture.md", text);
+    return 0;
+}
+
+static int teardown(void **state) {
+    shell("rm -rf '%s%s'", dir, "");
+    return 0;
+}
+
+static void drop_cache(void) { shell("rm -rf '%s/cache%s'", dir, ""); }
+
+static uint64_t hash_of(const char *path) {
+    char *data;
+    size_t n;
+    assert_int_equal(io_read_all(path, 1 << 30, &data, &n, NULL), SNUG_OK);
+    uint64_t h = hash_bytes(data, n);
+    free(data);
+    return h;
+}
+
+static uint64_t fit_ok(snug_fit_params p, snug_fit_report **report) {
+    snug_fit_report *r = NULL;
+    snug_error err = {0};
+    struct stat st;
+    if (snug_fit(&p, &r, &err) != SNUG_OK) fail_msg("%s", err.message);
+    const snug_fit_summary *s = snug_fit_report_summary(r);
+    assert_int_equal(stat(p.output, &st), 0);
+    assert_int_equal((uint64_t)st.st_size, s->bytes);
+    if (s->budget_bytes) assert_true(s->bytes <= s->budget_bytes);
+    if (snug_model_verify(p.output, 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    if (report) *report = r;
+    else snug_fit_report_destroy(&r);
+    return hash_of(p.output);
+}
+
+static snug_fit_params params(const char *source, bool gguf) {
+    return (snug_fit_params){.source = source, .output = at("out.snug"), .calib = text, .bpw = gguf ? 12 : 5, .threads = 2,
+                             .target = gguf ? SNUG_FOR_GGUF : SNUG_FOR_SNUG};
+}
+
+static void test_same_bytes(void **state) {
+    for (int gguf = 0; gguf < 2; gguf++) {
+        snug_fit_params p = params(gguf ? MIXTRAL : QWEN, gguf);
+        drop_cache();
+        const uint64_t two = fit_ok(p, NULL);
+        assert_true(fit_ok(p, NULL) == two); /* from the cache */
+        drop_cache();
+        p.threads = 3;
+        p.spill = dir;
+        assert_true(fit_ok(p, NULL) == two);
+    }
+}
+
+/* A progress callback that cancels at its n-th event. */
+typedef struct stopper { int left; } stopper;
+static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
+
+static void test_interrupted(void **state) {
+    for (int gguf = 0; gguf < 2; gguf++) {
+        snug_fit_params p = params(gguf ? MIXTRAL : OLMOE, gguf);
+        drop_cache();
+        const uint64_t whole = fit_ok(p, NULL);
+#ifdef __SANITIZE_ADDRESS__
+        static const int STOPS[] = {60, 100};
+#else
+        static const int STOPS[] = {9, 100, 140, 25};
+#endif
+        for (size_t i = (size_t)gguf; i < sizeof STOPS / sizeof *STOPS; i += 2) {
+            drop_cache();
+            stopper s = {STOPS[i]};
+            snug_fit_params q = p;
+            snug_error err = {0};
+            q.progress = (snug_progress){stop, &s};
+            unlink(p.output);
+            snug_err rc = snug_fit(&q, NULL, &err);
+            if (rc == SNUG_OK) break;
+            assert_int_equal(rc, SNUG_ERR_CANCELLED);
+            q = p;
+            q.resume = true;
+            q.threads = 1;
+            assert_true(fit_ok(q, NULL) == whole);
+        }
+    }
+}
+
+static void test_plans(void **state) {
+    for (int gguf = 0; gguf < 2; gguf++) {
+        snug_fit_params p = params(MIXTRAL, gguf);
+        snug_fit_report *r;
+        p.plan_out = at("plan.json");
+        const uint64_t first = fit_ok(p, &r);
+        const snug_fit_summary *s = snug_fit_report_summary(r);
+        assert_int_equal(s->n_experts, 15);
+        assert_int_equal(s->n_experts_missed, 0);
+        uint64_t tokens = 0, rows = 0;
+        for (size_t i = 0; i < s->n_rows; i++) {
+            const snug_plan_row *row = snug_fit_report_row(r, i);
+            if (strncmp(row->tensor, "blk.1.ffn_up", strlen("blk.1.ffn_up"))) continue;
+            assert_int_equal(row->n_experts, gguf ? 5 : 1);
+            for (uint64_t k = 0; k < row->n_experts; k++) tokens += row->tokens[k];
+            rows += row->rows;
+        }
+        assert_int_equal(rows, 5 * 60);
+        assert_int_equal(tokens, 2 * s->calib_tokens); /* each goes to two experts */
+        snug_fit_report_destroy(&r);
+        snug_fit_params q = {.source = MIXTRAL, .output = at("again.snug"), .calib = text, .plan_in = p.plan_out, .target = p.target};
+        assert_true(fit_ok(q, NULL) == first);
+    }
+}
+
+/* The routers of a copy: experts 1 and 3 want the opposite of 0 and 2, so that two of the four always lead 4, whose row is zero. */
+static void oppose_routers(const char *folder) {
+    char path[160];
+    store *s = NULL;
+    snug_error err;
+    if (store_open(folder, false, &s, &err)) fail_msg("%s", err.message);
+    for (int l = 0; l < (int)s->cfg.n_layers; l++) {
+        const store_tensor *t = store_find(s, ROLE_ROUTER, l);
+        const size_t row = 2 * t->cols; /* f16 */
+        uint8_t *w = malloc(5 * row);
+        assert_int_equal(store_read_term(s, &t->term[0], w, &err), SNUG_OK);
+        for (int pair = 0; pair < 4; pair += 2)
+            for (size_t j = 0; j < row; j++) w[(size_t)(pair + 1) * row + j] = (uint8_t)(w[(size_t)pair * row + j] ^ (j % 2 ? 0x80 : 0));
+        memset(w + 4 * row, 0, row);
+        snprintf(path, sizeof path, "%s/model.safetensors", folder);
+        int fd = open(path, O_WRONLY);
+        assert_true(fd >= 0);
+        assert_int_equal(pwrite(fd, w, 5 * row, (off_t)t->term[0].offset), (ssize_t)(5 * row));
+        close(fd);
+        free(w);
+    }
+    store_close(&s);
+}
+
+static void test_missed_expert(void **state) {
+    const char *copy = at("missed");
+    shell("cp -r '%s' '%s'", MIXTRAL, copy);
+    shell("chmod u+w '%s' '%s'/model.safetensors", copy, copy);
+    oppose_routers(copy);
+    for (int gguf = 0; gguf < 2; gguf++) {
+        snug_fit_report *r;
+        snug_fit_params p = params(copy, gguf);
+        (void)fit_ok(p, &r);
+        const snug_fit_summary *s = snug_fit_report_summary(r);
+        assert_int_equal(s->n_experts_missed, 3); /* of each layer one */
+        size_t noted = 0;
+        for (size_t i = 0; i < s->n_rows; i++) {
+            const snug_plan_row *row = snug_fit_report_row(r, i);
+            if (row->n_experts == 0) continue;
+            const bool missed = row->tokens[row->n_experts - 1] == 0;
+            assert_int_equal(missed, strstr(row->note, "fitted to others' tokens") || strstr(row->note, "came to this expert: fitted to others'"));
+            assert_true(row->rel_error < 0.5); /* cheaper than others may be, not thrown away */
+            noted += missed;
+        }
+        assert_int_equal(noted, 3 * 3);
+        snug_fit_report_destroy(&r);
+    }
+}
+
+/* Stacks out, stacks in: an artifact of experts of their own becomes a GGUF whose stacks have one type, and that one an artifact again. */
+static void test_round_trip(void **state) {
+    static const char *const pins[] = {"*=q8_0", "blk.*.ffn_gate.1.weight=iq4_nl", "blk.*.ffn_down*=f16"};
+    snug_error err;
+    store *s = NULL;
+    snug_fit_params p = {.source = MIXTRAL, .output = at("pinned.snug"), .calib = "none", .effort = SNUG_EFFORT_QUICK, .pins = pins, .n_pins = 3};
+    (void)fit_ok(p, NULL);
+    assert_int_equal(snug_export(p.output, at("plain.gguf"), 2, (snug_progress){0}, &err), SNUG_OK);
+    assert_int_equal(store_open(at("plain.gguf"), false, &s, &err), SNUG_OK);
+    assert_int_equal(s->kind, STORE_GGUF);
+    for (int e = 0; e < 5; e++) assert_string_equal(store_expert(s, ROLE_GATE, 2, e)->codec_name, "q8_0");
+    assert_null(gguf_find_tensor(s->gguf, "blk.2.ffn_gate.1.weight"));
+    const gguf_tensor *stack = gguf_find_tensor(s->gguf, "blk.2.ffn_down_exps.weight");
+    assert_non_null(stack);
+    assert_true(stack->n_dims == 3 && stack->dims[0] == 60 && stack->dims[1] == 64 && stack->dims[2] == 5);
+    store_close(&s);
+    p.source = at("plain.gguf");
+    p.output = at("back.snug");
+    p.n_pins = 1;
+    (void)fit_ok(p, NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_interrupted), cmocka_unit_test(test_plans),
+                                       cmocka_unit_test(test_missed_expert), cmocka_unit_test(test_round_trip)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
