@@ -133,7 +133,8 @@ static snug_err replay(fit_job *f, snug_error *err) {
 /* A replayed plan needs the statistics that encoders use, and no more. */
 static snug_err make_plan(fit_job *f, snug_error *err) {
     snug_err rc = calibrate_prepare(f, err);
-    if (rc == SNUG_OK && f->run_model) rc = states_check(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, err);
+    const size_t floats = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd; /* and with experts the inputs of theirs beside them */
+    if (rc == SNUG_OK && f->run_model) rc = states_check(f, floats * (f->src->cfg.n_experts ? 2 : 1), err);
     cache_load(f);
     if (rc == SNUG_OK) rc = journal_share(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);

@@ -62,6 +62,16 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
 double moments_square(const moments *m, graph_edge e, size_t col); /* the mean of x^2 */
 void moments_close(moments *m);
 
+/* ---- edges.c: the statistics of edges, in memory and in the journal ---- */
+snug_err edges_open(fit_job *f, snug_error *err);
+/* Does a layer (n_layers: the head) have this edge for itself? Where there are experts, what one's down multiplies is its own. */
+bool edges_has(const config *c, int layer, graph_edge e);
+/* A layer's, with its experts'; false: not known. state_hash: of the hidden states behind it. */
+bool edges_load(fit_job *f, int layer);
+snug_err edges_save(fit_job *f, int layer, uint64_t state_hash, snug_error *err);
+snug_err edges_save_expert(fit_job *f, int layer, int expert, snug_error *err); /* before its layer's */
+int64_t edges_expert_index(const fit_job *f, int layer, int expert); /* in f->expert, and of the record */
+
 /* ---- experts.c: which tokens a layer's router sends where, and the moments of what comes there ---- */
 typedef struct experts {
     forward *w;

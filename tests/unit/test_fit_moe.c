@@ -220,8 +220,48 @@ static void test_round_trip(void **state) {
     (void)fit_ok(p, NULL);
 }
 
+/* llama.cpp's imatrix of a stack: a row and a count for each expert; one was never used. */
+static void test_imatrix(void **state) {
+    enum { COLS = 64, EXPERTS = 5 };
+    float sums[EXPERTS][COLS], counts[8] = {2, 4, 8, 0, 1}; /* padded to 32 bytes */
+    for (int e = 0; e < EXPERTS; e++)
+        for (int j = 0; j < COLS; j++) sums[e][j] = (float)(e * 100 + j + 1);
+    gguf_out_tensor t[] = {
+        {.name = "blk.1.ffn_up_exps.weight.in_sum2", .type = GGML_F32, .n_dims = 2, .dims = {COLS, EXPERTS, 1, 1}, .bytes = sizeof sums},
+        {.name = "blk.1.ffn_up_exps.weight.counts", .type = GGML_F32, .n_dims = 2, .dims = {1, EXPERTS, 1, 1}, .bytes = EXPERTS * sizeof(float)}};
+    gguf_kvs kvs = {0};
+    buf header = {0};
+    uint64_t bytes;
+    snug_error err;
+    assert_true(gguf_put_str(&kvs, "general.type", "imatrix", 7));
+    assert_int_equal(gguf_layout(&kvs, t, 2, 32, &header, &bytes, &err), SNUG_OK);
+    FILE *f = fopen(at("im.gguf"), "wb");
+    assert_int_equal(fwrite(header.data, 1, header.len, f), header.len);
+    assert_int_equal(fwrite(sums, 1, sizeof sums, f), sizeof sums);
+    assert_int_equal(fwrite(counts, 1, sizeof counts, f), sizeof counts);
+    fclose(f);
+    gguf_kvs_fini(&kvs);
+    buf_fini(&header);
+
+    fit_imatrix *m;
+    const float *mean;
+    if (imatrix_open(at("im.gguf"), &m, &err)) fail_msg("%s", err.message);
+    for (int e = 0; e < EXPERTS; e++) {
+        char name[64];
+        role_tensor_name(ROLE_UP, 1, e, name);
+        assert_int_equal(imatrix_find(m, name, COLS, &mean, &err), SNUG_OK);
+        assert_int_equal(mean == NULL, e == 3);
+        for (int j = 0; mean && j < COLS; j++) assert_true(mean[j] == sums[e][j] / counts[e]);
+    }
+    imatrix_close(&m);
+    snug_fit_params p = {.source = MIXTRAL, .output = at("im.snug"), .calib = "none", .effort = SNUG_EFFORT_QUICK, .bpw = 5};
+    const uint64_t without = fit_ok(p, NULL);
+    p.imatrix = at("im.gguf");
+    assert_true(fit_ok(p, NULL) != without);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_interrupted), cmocka_unit_test(test_plans),
-                                       cmocka_unit_test(test_missed_expert), cmocka_unit_test(test_round_trip)};
+                                       cmocka_unit_test(test_missed_expert), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_imatrix)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
