@@ -181,23 +181,23 @@ static void drop_variants(sweep *s) {
 /* ---- experts ---- */
 
 /* What each of a layer's experts is of all of them: share (n_experts), 1 in all. An error in a matrix of an expert reaches the hidden states in
- * proportion to what the expert adds there: the same relative error costs as much more. Of an expert that calibration did not reach nothing
- * is known: it counts as a quarter of the mean, 1 bit below it; and none for less than a sixteenth, for other texts may want it. */
+ * proportion to what the expert adds there: the same relative error costs as much more. safe: as the plan has it. There an expert that
+ * calibration did not reach, of which nothing is known, counts as a quarter of the mean, 1 bit below it; and none for less than a
+ * sixteenth, for other texts may want it. What they are given is on top of the others'. */
 static const double UNKNOWN_SHARE = 1.0 / 4, LEAST_SHARE = 1.0 / 16;
 
-static void expert_shares(const fit_job *f, int layer, double *share) {
+static bool is_known(const fit_expert *x) { return x->tokens >= EXPERT_MIN_TOKENS && isfinite(x->energy); }
+
+static void expert_shares(const fit_job *f, int layer, bool safe, double *share) {
     const uint32_t n = f->src->cfg.n_experts;
     const fit_expert *x = f->expert ? &f->expert[(size_t)layer * n] : NULL;
-    double sum = 0, mean = 0, known = 0;
+    double sum = 0, n_known = 0;
     for (uint32_t e = 0; x && e < n; e++)
-        if (x[e].tokens >= EXPERT_MIN_TOKENS && isfinite(x[e].energy)) mean += x[e].energy, known++;
-    mean = known > 0 ? mean / known : 0;
+        if (is_known(&x[e])) sum += x[e].energy, n_known++;
     for (uint32_t e = 0; e < n; e++) {
-        const bool is_known = mean > 0 && x[e].tokens >= EXPERT_MIN_TOKENS && isfinite(x[e].energy);
-        share[e] = mean <= 0 ? 1 : !is_known ? UNKNOWN_SHARE * mean : fmax(x[e].energy, LEAST_SHARE * mean);
-        sum += share[e];
+        share[e] = sum > 0 ? is_known(&x[e]) ? x[e].energy / sum : 0 : 1.0 / n;
+        if (safe && sum > 0) share[e] = fmax(share[e], (is_known(&x[e]) ? LEAST_SHARE : UNKNOWN_SHARE) / n_known);
     }
-    for (uint32_t e = 0; e < n; e++) share[e] /= sum;
 }
 
 /* How many experts are disturbed together. */
@@ -213,7 +213,7 @@ static snug_err disturb_experts(sweep *s, const layer_weights *lw, layer_weights
     const store_tensor *t = f->tensor[v->tensor].t;
     const uint32_t n = f->src->cfg.n_experts, n_room = experts_in_room(f, t);
     snug_err rc = SNUG_OK;
-    expert_shares(f, t->layer, share);
+    expert_shares(f, t->layer, false, share);
     memcpy(changed->experts, lw->experts, n * sizeof *lw->experts);
     *part = v->error = 0;
     for (uint32_t k = 0; k < n_room && rc == SNUG_OK; k++) {
@@ -222,6 +222,7 @@ static snug_err disturb_experts(sweep *s, const layer_weights *lw, layer_weights
         uint32_t best = 0;
         for (uint32_t e = 1; e < n; e++)
             if (share[e] > share[best]) best = e;
+        if (share[best] <= 0) break; /* nobody's output has a part of the others' */
         rc = perturb_at(f, item_member(f, v->tensor, best), v->level, &p, err);
         float *out = room + (size_t)k * t->rows * t->cols;
         weight *w = &changed->experts[best].w[t->role - ROLE_GATE];
@@ -254,7 +255,7 @@ static snug_err share_among_experts(fit_job *f, snug_error *err) {
     if (!share) return err_nomem(err, f->src->cfg.n_experts * sizeof *share);
     for (size_t i = 0; i < f->n; i++) {
         if (!f->tensor[i].matrix || f->tensor[i].t->expert != 0) continue;
-        expert_shares(f, f->tensor[i].t->layer, share);
+        expert_shares(f, f->tensor[i].t->layer, true, share);
         share_out(f, i, share);
     }
     free(share);
