@@ -5,6 +5,7 @@
 #include "bandwidth.h"
 #include "cli.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,9 +61,12 @@ static double roofline_share(const speed *s) {
 
 /* ------------------------------------------------------------- the model ---- */
 
-/* Bytes of weights that one written token streams: all matrices, of an untied embedding one row only. */
-static uint64_t weight_bytes_per_token(const snug_model *model) {
-    uint64_t sum = 0, embd = 0, embd_row = 0;
+/* Bytes of weights that a pass streams that writes a token for each of n sequences: all matrices, of an untied embedding one row only, and of
+ * experts the share that somebody wants (for one sequence those that it is sent to; for several as if they were sent at random). */
+static uint64_t weight_bytes_of_pass(const snug_model *model, uint32_t n) {
+    const snug_model_info *info = snug_model_get_info(model);
+    const double wanted = info->n_experts ? 1 - pow(1 - (double)info->n_experts_used / info->n_experts, n) : 1;
+    uint64_t sum = 0, embd = 0, embd_row = 0, experts = 0;
     bool has_head = false;
     for (size_t i = 0; i < snug_model_n_tensors(model); i++) {
         snug_tensor_info t;
@@ -70,12 +74,14 @@ static uint64_t weight_bytes_per_token(const snug_model *model) {
         if (strcmp(t.role, "embd") == 0) {
             embd = t.bytes;
             embd_row = t.rows ? t.bytes / t.rows : 0;
+        } else if (t.expert >= 0) {
+            experts += t.bytes;
         } else {
             sum += t.bytes;
             has_head |= strcmp(t.role, "head") == 0;
         }
     }
-    return sum + (has_head ? embd_row : embd);
+    return sum + (uint64_t)(wanted * (double)experts) + (has_head ? embd_row : embd);
 }
 
 /* Bytes of cached keys and values that one of `n` tokens written from `depth` on reads, on average: at position p the
@@ -333,7 +339,7 @@ static int bench_and_report(bench_run *b, const int_list *threads, const char *p
         code = err->code;
     }
     const snug_model_info *info = snug_model_get_info(b->model);
-    uint64_t weight_bytes = weight_bytes_per_token(b->model);
+    uint64_t weight_bytes = weight_bytes_of_pass(b->model, b->n_seqs);
     for (size_t i = 0; !code && i < n; i++) {
         speed *s = &speeds[i];
         s->depth = (uint32_t)b->depths.item[i % b->depths.n];

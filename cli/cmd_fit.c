@@ -62,9 +62,15 @@ static size_t short_name(const char *name, const char **start) {
     return end && end > p ? (size_t)(end - p) : strlen(p);
 }
 
+/* "blk.0.ffn_gate.7.weight", or a stack, "blk.0.ffn_gate_exps.weight": too many to be listed. */
+static bool is_expert(const char *tensor) {
+    const char *part = strstr(tensor, ".ffn_"), *dot = part ? strchr(part + 1, '.') : NULL;
+    return dot && (strstr(part, "_exps.") || (dot[1] >= '0' && dot[1] <= '9'));
+}
+
 /* One line for a whole layer: its codecs, bytes, rate and loss. */
 static void print_layer(const snug_fit_report *report, size_t begin, size_t end, int layer) {
-    uint64_t bytes = 0, weights = 0;
+    uint64_t bytes = 0, weights = 0, expert_bytes = 0, expert_weights = 0;
     double loss = 0;
     printf("  blk.%-4d", layer);
     const char *before = "";
@@ -76,6 +82,11 @@ static void print_layer(const snug_fit_report *report, size_t begin, size_t end,
         if (r->rows <= 1) continue;
         const char *name;
         size_t len = short_name(r->tensor, &name);
+        if (is_expert(r->tensor)) {
+            expert_bytes += r->bytes;
+            expert_weights += r->rows * r->cols;
+            continue;
+        }
         if (strcmp(before, r->codec) != 0)
             printf(" %s:", r->codec);
         else
@@ -84,6 +95,7 @@ static void print_layer(const snug_fit_report *report, size_t begin, size_t end,
         before = r->codec;
     }
     char size[TEXT_MAX];
+    if (expert_weights) printf(" experts: %.3f bpw", 8.0 * (double)expert_bytes / (double)expert_weights);
     printf("\n           %s, %.3f bpw, predicted loss %.2e\n", size_text(size, bytes),
            weights ? 8.0 * (double)bytes / (double)weights : 0, loss);
 }
@@ -169,6 +181,9 @@ static void print_summary(const snug_fit_report *report, const snug_fit_params *
     if (s->calib_tokens)
         printf(", calibrated on %s tokens (%s)", count_text(c, s->calib_tokens), s->calib ? s->calib : "?");
     if (s->skipped_tensors) printf(", %llu tensors kept from the earlier run", (unsigned long long)s->skipped_tensors);
+    if (s->n_experts_missed)
+        printf("\nexperts    to %llu of %llu fewer than 32 tokens came: they were fitted to tokens of others (--save-plan, --json name them)",
+               (unsigned long long)s->n_experts_missed, (unsigned long long)s->n_experts);
     if (p->plan_only)
         printf("\n\nOnly planned; nothing was written%s%s.\n", p->plan_out ? " but " : "",
                p->plan_out ? p->plan_out : "");
@@ -208,6 +223,8 @@ static json_t *report_json(const snug_fit_report *report, const snug_fit_params 
     json_put_int(o, "peak_rss_bytes", s->peak_rss_bytes);
     json_put_text(o, "calib", s->calib);
     json_put_int(o, "calib_tokens", s->calib_tokens);
+    if (s->n_experts) json_put_int(o, "experts", s->n_experts);
+    if (s->n_experts) json_put_int(o, "experts_missed", s->n_experts_missed);
     for (size_t i = 0; i < s->n_rows; i++) {
         const snug_plan_row *r = snug_fit_report_row(report, i);
         json_t *row = json_object();
@@ -220,6 +237,12 @@ static json_t *report_json(const snug_fit_report *report, const snug_fit_params 
         json_put_real(row, "rel_error", r->rel_error);
         if (r->measured_error >= 0) json_put_real(row, "measured_error", r->measured_error);
         json_put_real(row, "predicted_loss", r->predicted_loss);
+        if (r->n_experts == 1) json_put_int(row, "tokens", r->tokens[0]);
+        if (r->n_experts > 1) {
+            json_t *tokens = json_array();
+            for (uint64_t k = 0; k < r->n_experts; k++) json_array_append_new(tokens, json_integer((json_int_t)r->tokens[k]));
+            json_object_set_new(row, "tokens", tokens);
+        }
         if (*r->note) json_put_text(row, "note", r->note);
         json_array_append_new(plan, row);
         if (r->skipped) json_array_append_new(skipped, json_string(r->tensor));

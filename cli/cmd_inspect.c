@@ -70,6 +70,8 @@ static void print_head(const snug_model_info *m) {
     printf("  format      %s, architecture %s\n", m->format, m->architecture);
     printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers,
            m->n_embd, m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
+    if (m->n_experts)
+        printf("  experts     %u in each layer, %u of them for a token, each a feed-forward of that width\n", m->n_experts, m->n_experts_used);
     printf("  vocabulary  %u tokens, context %u\n", m->n_vocab, m->n_ctx_train);
     printf("  size        %s bytes (%s), %s weights, %.3f bits per weight\n", count_text(a, m->file_bytes),
            size_text((char[TEXT_MAX]){0}, m->file_bytes), count_text(b, m->n_weights), m->bpw);
@@ -111,6 +113,8 @@ static json_t *inspect_json(const snug_model *model, const totals *codecs, const
     json_put_int(o, "n_kv_heads", m->n_kv_heads);
     json_put_int(o, "head_dim", m->head_dim);
     json_put_int(o, "n_ff", m->n_ff);
+    if (m->n_experts) json_put_int(o, "n_experts", m->n_experts);
+    if (m->n_experts) json_put_int(o, "n_experts_used", m->n_experts_used);
     json_put_int(o, "n_vocab", m->n_vocab);
     json_put_int(o, "n_ctx_train", m->n_ctx_train);
     json_put_int(o, "n_weights", m->n_weights);
@@ -128,6 +132,7 @@ static json_t *inspect_json(const snug_model *model, const totals *codecs, const
         json_put_text(one, "codec", t.codec);
         json_put_text(one, "role", t.role);
         json_object_set_new(one, "layer", t.layer >= 0 ? json_integer(t.layer) : json_null());
+        if (t.expert >= 0) json_put_int(one, "expert", (uint64_t)t.expert);
         json_put_int(one, "rows", t.rows);
         json_put_int(one, "cols", t.cols);
         json_put_int(one, "bytes", t.bytes);

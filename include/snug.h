@@ -88,6 +88,8 @@ typedef struct snug_model_info {
     const char *architecture; /* "llama", "qwen2", "qwen3" ... as GGUF names them                           */
     const char *name;         /* the model's own name, or ""                                                */
     uint32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
+    uint32_t n_experts;       /* of each layer, n_ff wide; 0: feed-forwards are not split into experts           */
+    uint32_t n_experts_used;  /* of these, for each token                                                        */
     uint64_t n_weights;       /* distinct weights (tied tensors counted once)                               */
     uint64_t file_bytes;      /* all files together                                                         */
     uint64_t tensor_bytes;    /* tensor data alone                                                          */
@@ -101,7 +103,8 @@ typedef struct snug_tensor_info {
     uint64_t rows, cols;     /* W (rows, cols); a vector has rows = 1 */
     uint64_t bytes;          /* payload bytes                         */
     int layer;               /* -1: not in a layer                    */
-    const char *role;        /* "embd", "head", "q", "k", "v", "o", "gate", "up", "down", "norm", "bias" */
+    int expert;              /* -1: not an expert's                       */
+    const char *role;        /* "embd", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "norm", "bias" */
     double predicted_loss;   /* < 0 when not known */
 } snug_tensor_info;
 
@@ -310,6 +313,8 @@ typedef struct snug_plan_row {
     double bpw, rel_error, predicted_loss;
     double measured_error;             /* what rel_error came to where error feedback shows it, else < 0      */
     bool skipped;                      /* encoded by an earlier, interrupted run                              */
+    uint64_t n_experts;                /* numbers in tokens: 1, of a stack of experts all of them; 0: none      */
+    const uint64_t *tokens;            /* of the calibration text that came to each of its experts              */
 } snug_plan_row;
 
 /* What a token takes beside attention. The matrices that read the same activations share their transform. */
@@ -330,6 +335,8 @@ typedef struct snug_fit_summary {
     uint64_t skipped_tensors;         /* by resume                                                            */
     uint64_t calib_tokens;
     const char *calib;                /* what was used                                                        */
+    uint64_t n_experts;               /* of all layers, where their calibration tokens were counted; else 0   */
+    uint64_t n_experts_missed;        /* of them too few tokens came to: fitted to tokens of others           */
 } snug_fit_summary;
 
 SNUG_API snug_err snug_fit(const snug_fit_params *params, snug_fit_report **out, snug_error *err);

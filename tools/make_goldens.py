@@ -69,7 +69,28 @@ MODELS = {
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256,
         "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None, "attention_bias": False, "sliding_window": None,
         "use_sliding_window": False, "max_window_layers": 3, "tie_word_embeddings": True}),
+    "qwen3moe": ("bf16", 2, "qwen2", "norm_topk_prob", {
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 72, "intermediate_size": 136,
+        "moe_intermediate_size": 44, "num_experts": 7, "num_experts_per_tok": 3, "norm_topk_prob": True, "decoder_sparse_step": 1,
+        "mlp_only_layers": [], "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None,
+        "attention_bias": False, "sliding_window": None, "use_sliding_window": False, "max_window_layers": 3,
+        "tie_word_embeddings": False}),
+    "mixtral": ("f16", 1, "mistral", "router", {
+        "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 64, "intermediate_size": 60,
+        "num_local_experts": 5, "num_experts_per_tok": 2, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": None,
+        "tie_word_embeddings": False}),
+    "olmoe": ("bf16", 1, "qwen2", "qk_norm", {
+        "architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "hidden_size": 64, "intermediate_size": 60,
+        "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "rope_scaling": None, "attention_bias": False, "tie_word_embeddings": False}),
 }
+# Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
+FUSED = ("olmoe",)
+PARTS = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2")}
+ROUTER_MARGIN = 2e-3    # the least lead of the last picked expert's logit over the first that is not
 
 
 def draw_weights(model, seed, dtype):
@@ -85,6 +106,10 @@ def draw_weights(model, seed, dtype):
             w = normal(p.shape, 0.7)
         elif "embed_tokens" in name:
             w = normal(p.shape, 0.25 if tied else 1.0)
+        elif "mlp.gate." in name:  # strong enough that the shares differ
+            w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
+        elif "experts" in name:    # (experts, out, in)
+            w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
             gain = (1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
                     else 1.5 if tied and ("o_proj" in name or "down_proj" in name) else 1.0)
@@ -109,6 +134,46 @@ def greedy(model, prompt):
     return tokens[len(prompt):], lead
 
 
+class Routing:
+    """While it is open, the router logits of a forward pass, layer by layer: (n_tokens, n_experts) each."""
+
+    def __init__(self, model):
+        self.logits, self.hooks = [], [
+            m.register_forward_hook(lambda _, __, out: self.logits.append(out[0].float()))
+            for name, m in model.named_modules() if name.endswith("mlp.gate")]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for h in self.hooks:
+            h.remove()
+
+    def picks(self, k):
+        """(n_layers, n_tokens, k) expert numbers, rising, and the least lead of the last picked over the next."""
+        best = [l.topk(k + 1, dim=-1) for l in self.logits]
+        lead = min((b.values[:, k - 1] - b.values[:, k]).min().item() for b in best)
+        return np.stack([b.indices[:, :k].sort(dim=-1).values.numpy() for b in best]), lead
+
+
+def published(name, stored):
+    """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split."""
+    if name in FUSED:
+        return stored
+    module, *parts = PARTS.get(name, ("mlp", "gate_proj", "up_proj", "down_proj"))
+    out = {}
+    for key, t in stored.items():
+        if ".experts." not in key:
+            out[key.replace(".mlp.gate.", f".{module}.gate.")] = t
+            continue
+        layer, _, kind = key.partition(".mlp.experts.")
+        for e in range(t.shape[0]):
+            halves = t[e].chunk(2) if kind == "gate_up_proj" else [t[e]]
+            for part, half in zip(parts[:2] if kind == "gate_up_proj" else parts[2:], halves):
+                out[f"{layer}.{module}.experts.{e}.{part}.weight"] = half.clone()
+    return out
+
+
 def check(model, config, feature, tokens, ref):
     """The logits must depend on the feature that this golden is there for."""
     if feature is None:
@@ -119,9 +184,11 @@ def check(model, config, feature, tokens, ref):
         config["sliding_window"] = None
     elif feature == "rope_scaling":
         config["rope_scaling"] = None
+    elif feature == "norm_topk_prob":
+        config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight"}[feature]
-        other_weights = {k: (torch.zeros_like(v) if feature == "bias" else torch.ones_like(v)) if k.endswith(part) else v
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight"}[feature]
+        other_weights = {k: (torch.ones_like(v) if feature == "qk_norm" else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
     other.load_state_dict(other_weights)
@@ -176,23 +243,32 @@ def make(name):
     for seed in range(1, 200):
         stored = draw_weights(model, seed, WEIGHTS[dtype])
         tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
+        with Routing(model) as routing:
+            logits_of(model, tokens)
+        if routing.logits and routing.picks(config["num_experts_per_tok"])[1] < ROUTER_MARGIN:
+            continue
         continuation, lead = greedy(model, tokens[:N_PROMPT])
         if lead >= MARGIN and len(set(continuation)) > 12:
             break
     else:
         sys.exit(f"{name}: no seed has a clear enough greedy choice")
-    write_weights(folder, stored, n_shards)
+    write_weights(folder, published(name, stored), n_shards)
     for path in folder.iterdir():
         path.chmod(0o644)
 
     # What counts is what a reader of the folder sees: load it back.
     loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
-    ref = logits_of(loaded, tokens)
+    with Routing(loaded) as routing:
+        ref = logits_of(loaded, tokens)
     assert torch.equal(ref, logits_of(model, tokens))
     with open(folder / "logits.bin", "wb") as f:
         f.write(b"SNGL" + struct.pack("<III", 1, len(tokens), config["vocab_size"]))
         f.write(np.array(tokens, "<i4").tobytes() + ref.numpy().astype("<f4").tobytes())
         f.write(struct.pack("<I", len(continuation)) + np.array(continuation, "<i4").tobytes())
+        if routing.logits:
+            picks, lead_of_picks = routing.picks(config["num_experts_per_tok"])
+            f.write(struct.pack("<II", picks.shape[0], picks.shape[2]) + picks.astype("<i4").tobytes())
+            print(f"    experts: {len(np.unique(picks))} of {routing.logits[0].shape[1]} picked, least lead {lead_of_picks:.2g}")
     size = sum(p.stat().st_size for p in folder.iterdir())
     print(f"{name}: seed {seed}, logits std {ref.std():.2f}, greedy lead {lead:.3f}, {len(set(continuation))} distinct, {size} bytes")
     check(model, config, feature, tokens, ref)

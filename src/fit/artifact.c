@@ -40,8 +40,17 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
     return rc;
 }
 
+/* Of a mixture of experts llama.cpp decides by the architecture whether shares are normalised. */
+static snug_err check_target(const fit_job *f, snug_error *err) {
+    const config *c = &f->src->cfg;
+    if (f->p->target != SNUG_FOR_GGUF || !c->n_experts || c->norm_topk == c->arch->experts->gguf_norm_topk) return SNUG_OK;
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
+                   f->src->path, c->norm_topk ? "made" : "not made", c->arch->gguf_name, c->norm_topk ? " not" : "");
+}
+
 snug_err artifact_prepare(fit_job *f, snug_error *err) {
-    snug_err rc = config_to_gguf(&f->src->cfg, &f->kvs, err);
+    snug_err rc = check_target(f, err);
+    if (rc == SNUG_OK) rc = config_to_gguf(&f->src->cfg, &f->kvs, err);
     if (rc != SNUG_OK) return rc;
     if (f->p->target == SNUG_FOR_GGUF) return tokenizer_to_gguf(f->tok, f->src->cfg.n_vocab, true, &f->kvs, err);
     return pack_tokenizer(f, err);
@@ -100,6 +109,23 @@ static snug_err codec_index(records *r, const comp_term *t, arena *mem, uint8_t 
     return SNUG_OK;
 }
 
+/* A stack of experts: one native tensor of three dimensions. */
+static void add_stack(const fit_job *f, records *r, size_t first) {
+    const fit_tensor *t = &f->tensor[first];
+    const comp *c = &t->menu.cand[t->choice].comp;
+    const uint64_t n = item_size(f, first);
+    gguf_out_tensor *o = &r->out[r->n];
+    *o = (gguf_out_tensor){.name = t->item, .type = (uint32_t)c->term[0].codec->ggml_type, .n_dims = 3, .dims = {t->t->cols, t->t->rows, n, 1}};
+    o->bytes = n * comp_term_bytes(c, 0, t->t->rows, t->t->cols);
+    double loss = 0;
+    for (size_t k = 0; k < n; k++) {
+        const fit_tensor *own = &f->tensor[item_member(f, first, k)];
+        loss += own->menu.cand[own->choice].loss;
+    }
+    r->checksum[r->n] = t->stack_checksum;
+    r->loss[r->n++] = (float)loss;
+}
+
 /* Adds the tensors (one, or one per term) of weight t. */
 static snug_err add_records(const fit_job *f, records *r, const fit_tensor *t, arena *mem, snug_error *err) {
     const cand *c = &t->menu.cand[t->choice];
@@ -113,9 +139,9 @@ static snug_err add_records(const fit_job *f, records *r, const fit_tensor *t, a
         o->bytes = comp_term_bytes(&c->comp, k, s->rows, s->cols);
         if (native) {
             o->type = (uint32_t)c->comp.term[0].codec->ggml_type;
-            o->n_dims = t->matrix ? 2 : 1;
+            o->n_dims = t->matrix || s->rows > 1 ? 2 : 1;
             o->dims[0] = s->cols;
-            o->dims[1] = t->matrix ? s->rows : 1;
+            o->dims[1] = s->rows;
         } else {
             o->type = GGML_I8;
             o->n_dims = 1;
@@ -175,14 +201,23 @@ snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, ui
         r->cols = arena_calloc(&mem, most, sizeof *r->cols);
     }
     if (!r || !r->out || !r->checksum || !r->loss || !r->codec || !r->rows || !r->cols) rc = err_nomem(err, most * sizeof *r->out);
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = add_records(f, r, &f->tensor[i], &mem, err);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        if (f->p->target != SNUG_FOR_GGUF || f->tensor[i].t->expert == EXPERT_NONE) rc = add_records(f, r, &f->tensor[i], &mem, err);
+        else if (item_size(f, i)) add_stack(f, r, i);
+    }
     if (rc == SNUG_OK && !(put_keys(f, &kvs) && (f->plain || put_records(&kvs, r)))) rc = err_nomem(err, kvs.bytes.len);
     if (rc == SNUG_OK) rc = gguf_layout(&kvs, r->out, r->n, ALIGNMENT, header, file_bytes, err);
     if (rc == SNUG_OK && offset) {
         size_t at = 0;
-        for (size_t i = 0; i < f->n; i++)
-            for (uint32_t k = 0; k < f->tensor[i].menu.cand[f->tensor[i].choice].comp.n_terms; k++)
-                offset[i * WEIGHT_MAX_TERMS + k] = r->out[at++].offset;
+        for (size_t i = 0; i < f->n; i++) {
+            const fit_tensor *t = &f->tensor[i];
+            const comp *c = &t->menu.cand[t->choice].comp;
+            const size_t n = item_size(f, i);
+            for (size_t m = 0; m < n; m++)
+                for (uint32_t k = 0; k < c->n_terms; k++)
+                    offset[item_member(f, i, m) * WEIGHT_MAX_TERMS + k] = r->out[at + k].offset + m * comp_term_bytes(c, k, t->t->rows, t->t->cols);
+            at += n ? c->n_terms : 0;
+        }
     }
     gguf_kvs_fini(&kvs);
     arena_fini(&mem);

@@ -72,28 +72,31 @@ snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *o
 }
 
 /* Whose activations a matrix reads. The embedding's are those of a tied head. */
-static size_t edge_of(const fit_job *f, const store_tensor *t) {
-    const graph_edge e = t->role == ROLE_EMBD && f->src->cfg.tied ? EDGE_HEAD_IN : role_edge(t->role);
-    return (e == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)(t->layer < 0 ? 0 : t->layer)) * (EDGE_COUNT + 1) + e;
+static bool same_edge(const fit_job *f, const store_tensor *t, const store_tensor *u) {
+    const graph_edge head = f->src->cfg.tied ? EDGE_HEAD_IN : EDGE_COUNT;
+    const graph_edge e = t->role == ROLE_EMBD ? head : role_edge(t->role), g = u->role == ROLE_EMBD ? head : role_edge(u->role);
+    return e == g && t->layer == u->layer && t->expert == u->expert;
 }
 
-/* A row of an embedding that is transformed comes back as it goes. */
+/* A row of an embedding that is transformed comes back as it goes. A token reads some of a layer's experts. */
 snug_work budget_run_work(const fit_job *f) {
-    snug_work w = {0};
+    const config *c = &f->src->cfg;
+    double multiply = 0, turn = 0;
     for (size_t i = 0; i < f->n; i++) {
         const fit_tensor *t = &f->tensor[i];
         if (!t->matrix) continue;
         const bool turned = comp_reads(&t->menu.cand[t->choice].comp, TRANSFORM_HADAMARD), looked_up = t->t->role == ROLE_EMBD;
-        const bool multiplied = looked_up ? f->src->cfg.tied : t->t->role != ROLE_HEAD || !f->src->cfg.tied;
+        const bool multiplied = looked_up ? c->tied : t->t->role != ROLE_HEAD || !c->tied;
+        const double share = t->t->expert == EXPERT_NONE ? 1 : (double)c->n_experts_used / c->n_experts;
         bool first = turned && multiplied; /* of its edge */
         for (size_t k = 0; k < i && first; k++) {
             const fit_tensor *u = &f->tensor[k];
-            first = !(u->matrix && edge_of(f, u->t) == edge_of(f, t->t) && comp_reads(&u->menu.cand[u->choice].comp, TRANSFORM_HADAMARD));
+            first = !(u->matrix && same_edge(f, u->t, t->t) && comp_reads(&u->menu.cand[u->choice].comp, TRANSFORM_HADAMARD));
         }
-        w.multiply_adds += multiplied ? t->t->rows * t->t->cols : 0;
-        w.transform_adds += (first + (turned && looked_up)) * transform_adds(TRANSFORM_HADAMARD, t->t->cols);
+        multiply += share * (multiplied ? (double)t->t->rows * (double)t->t->cols : 0);
+        turn += share * (double)((first + (turned && looked_up)) * transform_adds(TRANSFORM_HADAMARD, t->t->cols));
     }
-    return w;
+    return (snug_work){.multiply_adds = (uint64_t)(multiply + 0.5), .transform_adds = (uint64_t)(turn + 0.5)};
 }
 
 snug_err budget_resolve(fit_job *f, snug_error *err) {
@@ -118,14 +121,6 @@ snug_err budget_resolve(fit_job *f, snug_error *err) {
     return SNUG_OK;
 }
 
-static void take(fit_job *f, const uint32_t *choice) {
-    f->predicted_kl = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        f->tensor[i].choice = choice[i];
-        f->predicted_kl += f->tensor[i].menu.cand[choice[i]].loss;
-    }
-}
-
 static snug_err lay_out(fit_job *f, snug_error *err) {
     buf header = {0};
     snug_err rc = artifact_header(f, &header, &f->file_bytes, NULL, err);
@@ -133,15 +128,15 @@ static snug_err lay_out(fit_job *f, snug_error *err) {
     return rc;
 }
 
-static uint64_t candidate_bytes(const fit_job *f) {
+static uint64_t candidate_bytes(const fit_items *items, const uint32_t *choice) {
     uint64_t sum = 0;
-    for (size_t i = 0; i < f->n; i++) sum += f->tensor[i].menu.cand[f->tensor[i].choice].bytes;
+    for (size_t i = 0; i < items->n; i++) sum += items->menu[i].cand[choice[i]].bytes;
     return sum;
 }
 
-static void cheapest(const fit_job *f, uint32_t *choice) {
-    for (size_t i = 0; i < f->n; i++) {
-        const menu *m = &f->tensor[i].menu;
+static void cheapest(const fit_items *items, uint32_t *choice) {
+    for (size_t i = 0; i < items->n; i++) {
+        const menu *m = &items->menu[i];
         choice[i] = 0;
         for (size_t k = 1; k < m->n; k++)
             if (m->cand[k].bytes < m->cand[choice[i]].bytes) choice[i] = (uint32_t)k;
@@ -149,47 +144,60 @@ static void cheapest(const fit_job *f, uint32_t *choice) {
 }
 
 /* Sets the cheapest choices; *overhead: what the file has beside their bytes. */
-static snug_err take_least(fit_job *f, uint32_t *choice, uint64_t *overhead, snug_error *err) {
-    cheapest(f, choice);
-    take(f, choice);
+static snug_err take_least(fit_job *f, const fit_items *items, uint32_t *choice, uint64_t *overhead, snug_error *err) {
+    cheapest(items, choice);
+    items_take(f, items, choice);
     snug_err rc = lay_out(f, err);
     if (rc != SNUG_OK) return rc;
-    *overhead = f->file_bytes - candidate_bytes(f);
+    *overhead = f->file_bytes - candidate_bytes(items, choice);
     return f->file_bytes > f->budget_bytes ? budget_too_small(f, f->file_bytes, err) : SNUG_OK;
 }
 
 snug_err budget_check_least(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
     uint64_t overhead;
-    snug_err rc = choice ? take_least(f, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    fit_items items;
+    snug_err rc = items_open(f, &items, err);
+    if (rc == SNUG_OK) rc = choice ? take_least(f, &items, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    items_close(f, &items);
     free(choice);
     return rc;
+}
+
+/* Rows of all matrices that read what tensor i reads; a layer's tensors stand together. */
+static double rows_of_edge(const fit_job *f, size_t i) {
+    const store_tensor *t = f->tensor[i].t;
+    size_t begin = i, end = i + 1;
+    double rows = 0;
+    while (t->layer >= 0 && begin > 0 && f->tensor[begin - 1].t->layer == t->layer) begin--;
+    while (t->layer >= 0 && end < f->n && f->tensor[end].t->layer == t->layer) end++;
+    for (size_t k = t->layer < 0 ? 0 : begin; k < (t->layer < 0 ? f->n : end); k++)
+        if (f->tensor[k].matrix && same_edge(f, f->tensor[k].t, t)) rows += (double)f->tensor[k].t->rows;
+    return rows;
 }
 
 /* Time has a price: a candidate with which a matrix takes 4 % longer has to be 1 % better. So of two that lose nearly the same the faster is
  * taken, and what a transform gains (5 to 14 %) stays worth its time. All matrices that read an edge share its transform. */
 double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c) {
     if (!t->matrix || !comp_reads(&c->comp, TRANSFORM_HADAMARD)) return c->loss;
-    double rows = 0;
-    for (size_t i = 0; i < f->n; i++)
-        if (f->tensor[i].matrix && edge_of(f, f->tensor[i].t) == edge_of(f, t->t)) rows += (double)f->tensor[i].t->rows;
-    const double time = TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows * (double)t->t->cols);
+    const double time = TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows_of_edge(f, (size_t)(t - f->tensor)) * (double)t->t->cols);
     return c->loss * (1 + TIME_PRICE * time);
 }
 
-/* menus (n): copies of all menus, with priced losses. Their candidates are in one piece: free menus[0].cand. */
-static snug_err price_menus(const fit_job *f, menu *menus, snug_error *err) {
+/* The items' menus with priced losses; their candidates are in one piece: free (*out)[0].cand, then *out. */
+static snug_err price_menus(const fit_job *f, const fit_items *items, menu **out, snug_error *err) {
     size_t n = 0;
-    for (size_t i = 0; i < f->n; i++) n += f->tensor[i].menu.n;
+    for (size_t i = 0; i < items->n; i++) n += items->menu[i].n;
+    menu *menus = *out = calloc(items->n, sizeof *menus);
     cand *at = calloc(n, sizeof *at);
-    if (!at) return err_nomem(err, n * sizeof *at);
-    for (size_t i = 0; i < f->n; i++) {
-        const menu *m = &f->tensor[i].menu;
-        menus[i] = *m;
+    if (menus) menus[0].cand = at;
+    if (!at || !menus) return err_nomem(err, n * sizeof *at);
+    for (size_t i = 0; i < items->n; i++) {
+        menus[i] = items->menu[i];
         menus[i].cand = at;
-        for (size_t k = 0; k < m->n; k++, at++) {
-            *at = m->cand[k];
-            at->loss = budget_priced_loss(f, &f->tensor[i], &m->cand[k]);
+        for (size_t k = 0; k < menus[i].n; k++, at++) {
+            *at = items->menu[i].cand[k];
+            at->loss = budget_priced_loss(f, &f->tensor[items->first[i]], at);
         }
     }
     return SNUG_OK;
@@ -197,25 +205,27 @@ static snug_err price_menus(const fit_job *f, menu *menus, snug_error *err) {
 
 snug_err budget_choose(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
-    menu *menus = calloc(f->n, sizeof *menus);
     uint64_t overhead, least;
-    snug_err rc = choice && menus ? SNUG_OK : err_nomem(err, f->n * sizeof *menus);
-    if (rc == SNUG_OK) rc = price_menus(f, menus, err);
-    if (rc == SNUG_OK) rc = take_least(f, choice, &overhead, err);
+    fit_items items;
+    menu *priced = NULL;
+    snug_err rc = items_open(f, &items, err);
+    if (rc == SNUG_OK) rc = choice ? take_least(f, &items, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
+    if (rc == SNUG_OK) rc = price_menus(f, &items, &priced, err);
     for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
         uint64_t room = min_u64(f->budget_bytes - overhead, UINT64_MAX / 2);
         uint64_t unspent = (uint64_t)(f->p->target == SNUG_FOR_GGUF ? MAX_UNSPENT_GGUF : MAX_UNSPENT) * (f->budget_bytes / 1000);
-        rc = knapsack_fill(menus, f->n, room, room > unspent ? room - unspent : 0, choice, &least, err);
+        rc = knapsack_fill(priced, items.n, room, room > unspent ? room - unspent : 0, choice, &least, err);
         if (rc != SNUG_OK) break;
-        take(f, choice);
+        items_take(f, &items, choice);
         rc = lay_out(f, err);
         if (rc != SNUG_OK || f->file_bytes <= f->budget_bytes) goto done;
         overhead += f->file_bytes - f->budget_bytes;
     }
-    if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, choice, &overhead, err); /* known to fit */
+    if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, &items, choice, &overhead, err); /* known to fit */
 done:
     free(choice);
-    if (menus) free(menus[0].cand);
-    free(menus);
+    if (priced) free(priced[0].cand);
+    free(priced);
+    items_close(f, &items);
     return rc;
 }

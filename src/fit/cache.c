@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 static const size_t MAX_CACHE_BYTES = (size_t)1 << 30;
-static const char *const cached_kinds[] = {"sample", "edges", "sens", "curve", NULL};
+static const char *const cached_kinds[] = {"sample", "edges", "expert", "sens", "curve", NULL};
 
 static bool make_folder(const char *path) { return mkdir(path, 0777) == 0 || errno == EEXIST; }
 

@@ -46,10 +46,10 @@ snug_err calibrate_parse(fit_job *f, snug_error *err) {
 
 /* ---- how much ---- */
 
-static uint64_t layer_weights_of(const fit_job *f, int layer) {
-    uint64_t sum = 0;
+static double layer_macs_of(const fit_job *f, int layer) {
+    double sum = 0;
     for (size_t i = 0; i < f->n; i++)
-        if (f->tensor[i].matrix && f->tensor[i].t->layer == layer) sum += f->tensor[i].t->rows * f->tensor[i].t->cols;
+        if (f->tensor[i].t->layer == layer) sum += fit_macs(f, &f->tensor[i]);
     return sum;
 }
 
@@ -60,7 +60,7 @@ static double head_weights_of(const fit_job *f) {
 
 double calibrate_macs_per_token(const fit_job *f) {
     double sum = head_weights_of(f);
-    for (int l = 0; l < (int)f->src->cfg.n_layers; l++) sum += (double)layer_weights_of(f, l);
+    for (int l = 0; l < (int)f->src->cfg.n_layers; l++) sum += layer_macs_of(f, l);
     return sum;
 }
 
@@ -72,20 +72,29 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
-/* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. */
-static double moments_macs(const fit_job *f, double cols) {
-    return GEMM * ((double)f->text.n_seq * f->text.len * cols * cols / 2 + cols * cols * cols / 6);
+/* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. of: experts that share the tokens, or 1. */
+static double moments_macs(const fit_job *f, double cols, double of) {
+    return GEMM * ((double)f->text.n_seq * f->text.len / of * cols * cols / 2 + cols * cols * cols / 6);
+}
+
+static double layer_moments_macs(const fit_job *f) {
+    const config *c = &f->src->cfg;
+    double sum = 0;
+    for (int e = 0; e < EDGE_HEAD_IN; e++)
+        if (!c->n_experts || e != EDGE_FFN_MID) sum += moments_macs(f, (double)edge_cols(c, (graph_edge)e), 1);
+    const double share = c->n_experts ? (double)c->n_experts / c->n_experts_used : 1;
+    return sum + c->n_experts * (moments_macs(f, c->n_embd, share) + moments_macs(f, c->n_ff, share));
 }
 
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
     const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
     if (!f->feedback || edge == EDGE_COUNT) return 0;
-    const double cols = (double)t->t->cols, rows = (double)t->t->rows, n_tokens = (double)f->text.n_seq * f->text.len;
+    const double cols = (double)t->t->cols, rows = (double)t->t->rows, of = rows * cols / fit_macs(f, t), n_tokens = (double)f->text.n_seq * f->text.len / of;
     const double passes = solve_ldlq_sweeps(f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
-    for (size_t i = 0; i < f->n; i++) share += f->tensor[i].matrix && f->tensor[i].t->layer == t->t->layer && role_edge(f->tensor[i].t->role) == edge;
+    for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
     const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols) / share;
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols, of) / share;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
@@ -109,8 +118,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
         statistics = macs * t->n_seq * t->len;
         sampling = macs * t->n_self * t->len * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
-        for (int l = 0; f->feedback && l < (int)c->n_layers; l++)
-            for (int e = 0; e < EDGE_HEAD_IN; e++) statistics += moments_macs(f, (double)edge_cols(c, (graph_edge)e));
+        if (f->feedback) statistics += c->n_layers * layer_moments_macs(f);
     }
     for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i]);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
@@ -184,84 +192,6 @@ snug_err calibrate_text(fit_job *f, snug_error *err) {
 
 /* ---- statistics ---- */
 
-static fit_edge *edge_at(const fit_job *f, int layer, int e) { return &f->edge[(size_t)layer * EDGE_COUNT + (size_t)e]; }
-
-static snug_err alloc_edges(fit_job *f, snug_error *err) {
-    const config *c = &f->src->cfg;
-    f->edge = arena_calloc(&f->mem, (size_t)(c->n_layers + 1) * EDGE_COUNT, sizeof *f->edge);
-    if (!f->edge) return err_nomem(err, 64);
-    for (int l = 0; l <= (int)c->n_layers; l++)
-        for (int e = 0; e < EDGE_COUNT; e++) {
-            if ((l == (int)c->n_layers) != (e == EDGE_HEAD_IN)) continue;
-            size_t cols = edge_cols(c, (graph_edge)e);
-            edge_at(f, l, e)->square = arena_calloc(&f->mem, cols, sizeof(double));
-            edge_at(f, l, e)->left = f->feedback ? arena_calloc(&f->mem, cols, sizeof(double)) : NULL;
-            if (!edge_at(f, l, e)->square || (f->feedback && !edge_at(f, l, e)->left)) return err_nomem(err, 2 * cols * sizeof(double));
-        }
-    return SNUG_OK;
-}
-
-static bool load_list(const json_t *list, int e, double *to, size_t n) {
-    return !to || journal_get_doubles(json_array_get(list, (size_t)e), to, n);
-}
-
-/* The probes of a layer's matrices, in their order, as one list. */
-static size_t layer_probes(fit_job *f, int layer, double *list, bool set) {
-    const int l = layer == (int)f->src->cfg.n_layers ? -1 : layer;
-    size_t n = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        fit_tensor *t = &f->tensor[i];
-        if (!t->matrix || t->t->layer != l) continue;
-        for (size_t k = 0; k < TRANSFORM_COUNT * FIT_PROBES; k++, n += 2) {
-            fit_probe *p = &t->probe[k / FIT_PROBES][k % FIT_PROBES];
-            if (set) *p = (fit_probe){list[n], list[n + 1]};
-            else if (list) list[n] = p->error, list[n + 1] = p->ratio;
-        }
-    }
-    return n;
-}
-
-static bool load_probes(fit_job *f, int layer, const json_t *from) {
-    const size_t n = layer_probes(f, layer, NULL, false);
-    double *list = calloc(n + 1, sizeof *list);
-    const bool ok = list && journal_get_doubles(from, list, n);
-    if (ok) layer_probes(f, layer, list, true);
-    free(list);
-    return ok;
-}
-
-static json_t *save_probes(fit_job *f, int layer) {
-    const size_t n = layer_probes(f, layer, NULL, false);
-    double *list = calloc(n + 1, sizeof *list);
-    if (list) layer_probes(f, layer, list, false);
-    json_t *out = list ? journal_doubles(list, n) : json_null();
-    free(list);
-    return out;
-}
-
-static bool load_edges(fit_job *f, int layer) {
-    const json_t *known = journal_find(f->journal, "edges", layer), *square = json_object_get(known, "square"), *left = json_object_get(known, "left");
-    if (json_array_size(square) != EDGE_COUNT || json_array_size(left) != EDGE_COUNT || !load_probes(f, layer, json_object_get(known, "probe"))) return false;
-    for (int e = 0; e < EDGE_COUNT; e++) {
-        const fit_edge *to = edge_at(f, layer, e);
-        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
-        if (!load_list(square, e, to->square, n) || !load_list(left, e, to->left, n)) return false;
-    }
-    return true;
-}
-
-static snug_err save_edges(fit_job *f, int layer, uint64_t state_hash, snug_error *err) {
-    json_t *square = json_array(), *left = json_array();
-    for (int e = 0; e < EDGE_COUNT; e++) {
-        const fit_edge *from = edge_at(f, layer, e);
-        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
-        json_array_append_new(square, from->square ? journal_doubles(from->square, n) : json_string(""));
-        json_array_append_new(left, from->left ? journal_doubles(from->left, n) : json_string(""));
-    }
-    return journal_put(f->journal, "edges", layer, json_pack("{s:o, s:o, s:o, s:o}", "square", square, "left", left, "probe", save_probes(f, layer), "state",
-                       json_sprintf("%016llx", (unsigned long long)state_hash)), err);
-}
-
 /* Layers whose work is less are done again rather than kept. */
 static bool worth_keeping(const fit_job *f) {
     return calibrate_macs_per_token(f) * f->text.n_seq * f->text.len / f->src->cfg.n_layers >= STATE_FROM_SECONDS * 30e9;
@@ -320,12 +250,12 @@ bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int laye
 
 /* Balances an edge's sums and their factor h by what D asks for (source.c), and takes D from that. Twice, because before the first time damping,
  * a share of the mean, hides what small channels beside large ones cost. */
-static snug_err balance_moments(fit_job *f, int layer, int e, hessian_sum *sum, hessian *h, int8_t *exponent, snug_error *err) {
-    const fit_edge *to = edge_at(f, layer, e);
+static snug_err balance_moments(fit_job *f, int layer, int e, int expert, hessian_sum *sum, hessian *h, int8_t *exponent, snug_error *err) {
+    const fit_edge *to = fit_edge_at(f, layer, (graph_edge)e, expert);
     int8_t *step = malloc(sum->n);
     snug_err rc = step ? SNUG_OK : err_nomem(err, sum->n);
     for (int round = 0; round < 2 && rc == SNUG_OK; round++) {
-        if ((rc = source_exponents(f, layer, (graph_edge)e, step, err)) != SNUG_OK) break;
+        if ((rc = source_exponents(f, layer, (graph_edge)e, expert, step, err)) != SNUG_OK) break;
         for (size_t j = 0; j < sum->n; j++) step[j] = (int8_t)(step[j] - exponent[j]), exponent[j] = (int8_t)(exponent[j] + step[j]);
         if (!hessian_sum_scale(sum, step)) break;
         hessian_close(h);
@@ -338,8 +268,8 @@ static snug_err balance_moments(fit_job *f, int layer, int e, hessian_sum *sum, 
 
 /* D of an edge's sums, balanced, and probes of its matrices; the sums are changed. Where H cannot be factored (dead or broken channels),
  * nothing is explained. */
-static snug_err take_unexplained(fit_job *f, int layer, int e, hessian_sum *sum, snug_error *err) {
-    const fit_edge *to = edge_at(f, layer, e);
+static snug_err take_unexplained(fit_job *f, int layer, int e, int expert, hessian_sum *sum, snug_error *err) {
+    const fit_edge *to = fit_edge_at(f, layer, (graph_edge)e, expert);
     const bool tied = e == EDGE_HEAD_IN && f->src->cfg.tied;
     hessian h;
     snug_err rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, &h, err);
@@ -348,8 +278,8 @@ static snug_err take_unexplained(fit_job *f, int layer, int e, hessian_sum *sum,
     for (size_t j = 0; j < sum->n; j++) to->left[j] = (double)h.d[j];
     int8_t *exponent = calloc(sum->n, 1);
     if (!exponent) rc = err_nomem(err, sum->n);
-    if (rc == SNUG_OK && !tied) rc = balance_moments(f, layer, e, sum, &h, exponent, err);
-    if (rc == SNUG_OK && !tied) rc = probe_edge(f, layer, (graph_edge)e, sum, &h, exponent, err);
+    if (rc == SNUG_OK && !tied) rc = balance_moments(f, layer, e, expert, sum, &h, exponent, err);
+    if (rc == SNUG_OK && !tied) rc = probe_edge(f, layer, (graph_edge)e, expert, sum, &h, exponent, err);
     hessian_close(&h);
     free(exponent);
     return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
@@ -358,25 +288,87 @@ static snug_err take_unexplained(fit_job *f, int layer, int e, hessian_sum *sum,
 /* What the sums say: mean squares, and what of them the later channels do not explain. */
 static snug_err take_moments(fit_job *f, int layer, moments *m, snug_error *err) {
     for (int e = 0; e < EDGE_COUNT; e++) {
-        const fit_edge *to = edge_at(f, layer, e);
+        const fit_edge *to = fit_edge_at(f, layer, (graph_edge)e, EXPERT_NONE);
         if (!m->want[e]) continue;
         for (size_t j = 0; j < m->cols[e]; j++) to->square[j] = moments_square(m, (graph_edge)e, j);
-        snug_err rc = to->left ? take_unexplained(f, layer, e, &m->sum[e], err) : SNUG_OK;
+        snug_err rc = to->left ? take_unexplained(f, layer, e, EXPERT_NONE, &m->sum[e], err) : SNUG_OK;
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
+}
+
+/* ---- experts ---- */
+
+/* D of an expert's inputs, which are balanced as all experts' of the layer are, and probes of its matrices. */
+static snug_err take_expert_in(fit_job *f, int layer, int expert, hessian_sum *sum, snug_error *err) {
+    const fit_edge *to = fit_edge_at(f, layer, EDGE_FFN_IN, expert);
+    hessian h = {0};
+    int8_t *k = malloc(sum->n);
+    snug_err rc = k ? source_exponents(f, layer, EDGE_FFN_IN, EXPERT_NONE, k, err) : err_nomem(err, sum->n);
+    if (rc == SNUG_OK) (void)hessian_sum_scale(sum, k);
+    if (rc == SNUG_OK) rc = hessian_factor(sum, FIT_DAMPING, 0, f->threads, &h, err);
+    if (rc == SNUG_ERR_NUMERIC) memcpy(to->left, to->square, sum->n * sizeof *to->left);
+    for (size_t j = 0; j < sum->n && rc == SNUG_OK; j++) to->left[j] = ldexp((double)h.d[j], 2 * k[j]);
+    if (rc == SNUG_OK) rc = probe_edge(f, layer, EDGE_FFN_IN, expert, sum, &h, k, err);
+    hessian_close(&h);
+    free(k);
+    return rc == SNUG_ERR_NUMERIC ? SNUG_OK : rc;
+}
+
+/* What it adds to the hidden states, as far as the diagonal of its moments tells: tokens times sum_j E[share^2 mid_j^2] |column j of down|^2. */
+static snug_err take_energy(const fit_job *f, const weight *down, fit_expert *x, snug_error *err) {
+    float *row = malloc(down->cols * sizeof *row);
+    double sum = 0;
+    if (!row) return err_nomem(err, down->cols * sizeof *row);
+    for (uint64_t r = 0; r < down->rows; r++) {
+        weight_decode(down, r, 1, row, down->cols);
+        for (uint64_t j = 0; j < down->cols; j++) sum += x->mid.square[j] * row[j] * row[j];
+    }
+    free(row);
+    x->energy = x->tokens * sum;
+    return SNUG_OK;
+}
+
+static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const expert_weights *ew, snug_error *err) {
+    fit_expert *x = &f->expert[edges_expert_index(f, layer, expert)];
+    moments m = {.full = f->feedback, .want[EDGE_FFN_IN] = true, .want[EDGE_FFN_MID] = true};
+    snug_err rc = experts_moments(s, expert, ew, &m, err);
+    x->tokens = (double)experts_tokens(s, expert);
+    for (size_t j = 0; j < m.cols[EDGE_FFN_IN] && rc == SNUG_OK; j++) x->in.square[j] = moments_square(&m, EDGE_FFN_IN, j);
+    for (size_t j = 0; j < m.cols[EDGE_FFN_MID] && rc == SNUG_OK; j++) x->mid.square[j] = moments_square(&m, EDGE_FFN_MID, j);
+    if (rc == SNUG_OK) rc = take_energy(f, &ew->w[2], x, err);
+    if (rc == SNUG_OK && f->feedback) rc = take_expert_in(f, layer, expert, &m.sum[EDGE_FFN_IN], err);
+    if (rc == SNUG_OK && f->feedback) rc = take_unexplained(f, layer, EDGE_FFN_MID, expert, &m.sum[EDGE_FFN_MID], err);
+    moments_close(&m);
+    return rc == SNUG_OK ? edges_save_expert(f, layer, expert, err) : rc;
+}
+
+/* ffn_in: what the layer's router sees. */
+static snug_err all_experts(fit_job *f, forward *w, int layer, const layer_weights *lw, const float *ffn_in, snug_error *err) {
+    experts s;
+    snug_err rc = experts_open(w, lw->vec[ROLE_ROUTER], ffn_in, &s, err);
+    for (int x = 0; x < (int)f->src->cfg.n_experts && rc == SNUG_OK; x++) {
+        rc = one_expert(f, &s, layer, x, &lw->experts[x], err);
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)layer, NULL, err);
+    }
+    experts_close(&s);
+    return rc;
 }
 
 static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_error *err) {
     arena mem = {0};
     layer_weights lw;
     moments m = {.full = f->feedback};
-    for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = true;
+    for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = edges_has(&f->src->cfg, layer, (graph_edge)e);
     snug_err rc = source_layer(f, layer, &mem, &lw, err);
+    if (rc == SNUG_OK && f->expert) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
     if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, false, &m, err);
-    arena_fini(&mem);
     if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);
+    float *ffn_in = m.ffn_in;
     moments_close(&m);
+    if (rc == SNUG_OK && f->expert) rc = all_experts(f, w, layer, &lw, ffn_in, err);
+    states_close(f, &ffn_in);
+    arena_fini(&mem);
     return rc;
 }
 
@@ -420,9 +412,9 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
 snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
     int n_layers = (int)f->src->cfg.n_layers, first = 0;
-    snug_err rc = alloc_edges(f, err);
+    snug_err rc = edges_open(f, err);
     if (rc != SNUG_OK) return rc;
-    while (first <= n_layers && load_edges(f, first)) first++;
+    while (first <= n_layers && edges_load(f, first)) first++;
     if (first > n_layers) return SNUG_OK;
     meter_begin(&f->meter, f->stage_stats);
     forward w = {0};
@@ -437,10 +429,10 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
         rc = meter_update(&f->meter, (uint64_t)l, NULL, err);
         if (rc == SNUG_OK) rc = one_layer(f, &w, l, x, err);
         if (rc == SNUG_OK) rc = calibrate_save_state(f, l & 1, x, &hash, err);
-        if (rc == SNUG_OK) rc = save_edges(f, l, hash, err);
+        if (rc == SNUG_OK) rc = edges_save(f, l, hash, err);
     }
     if (rc == SNUG_OK) rc = head_statistics(f, x, err);
-    if (rc == SNUG_OK) rc = save_edges(f, n_layers, 0, err);
+    if (rc == SNUG_OK) rc = edges_save(f, n_layers, 0, err);
     if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)n_layers, NULL, err);
     forward_close(&w);
     states_close(f, &x);

@@ -311,12 +311,18 @@ static snug_err record_tensor(encoder *e, size_t i, snug_error *err) {
 
 /* ---- all ---- */
 
+/* In a stack the next expert stands where a tensor's padding would: the last one alone has some. */
+static bool is_padded(const fit_job *f, const fit_tensor *t) {
+    return f->p->target != SNUG_FOR_GGUF || t->t->expert == EXPERT_NONE || t->t->expert + 1 == (int)f->src->cfg.n_experts;
+}
+
 static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, snug_error *err) {
     static const uint8_t zeros[ALIGN];
     const comp *c = &t->menu.cand[t->choice].comp;
+    if (!is_padded(e->f, t)) return SNUG_OK;
     for (uint32_t k = 0; k < c->n_terms && has_file(); k++) {
-        uint64_t bytes = comp_term_bytes(c, k, t->t->rows, t->t->cols);
-        snug_err rc = io_writer_pwrite(&e->out, e->data_at + at[k] + bytes, zeros, round_up(bytes, ALIGN) - bytes, err);
+        uint64_t bytes = at[k] + comp_term_bytes(c, k, t->t->rows, t->t->cols);
+        snug_err rc = io_writer_pwrite(&e->out, e->data_at + bytes, zeros, round_up(bytes, ALIGN) - bytes, err);
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
@@ -395,11 +401,26 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
     return rc == SNUG_OK ? meter_update(&f->meter, (uint64_t)e->all, NULL, err) : rc;
 }
 
+/* Checksums of stacks, whose experts are encoded apart, are of what stands in the file. */
+static snug_err check_stacks(encoder *e, snug_error *err) {
+    fit_job *f = e->f;
+    for (size_t i = 0; i < f->n; i++) {
+        fit_tensor *t = &f->tensor[i];
+        const size_t n = item_size(f, i);
+        if (f->plain || f->p->target != SNUG_FOR_GGUF || t->t->expert != 0) continue;
+        const uint64_t bytes = n * comp_term_bytes(&chosen(t)->comp, 0, t->t->rows, t->t->cols);
+        if (!read_back(e, e->offset[i * WEIGHT_MAX_TERMS], bytes, NULL, &t->stack_checksum))
+            return err_set(err, SNUG_ERR_IO, "%s: %s cannot be read back", e->out.part_path, t->item);
+    }
+    return SNUG_OK;
+}
+
 /* The header, now with the checksums, and the file's name. */
 static snug_err finish_file(encoder *e, buf *header, snug_error *err) {
     uint64_t file_bytes;
     const char *name = e->f->p->output;
-    snug_err rc = artifact_header(e->f, header, &file_bytes, NULL, err);
+    snug_err rc = check_stacks(e, err);
+    if (rc == SNUG_OK) rc = artifact_header(e->f, header, &file_bytes, NULL, err);
     if (rc == SNUG_OK && header->len != e->data_at) rc = err_set(err, SNUG_ERR_FORMAT, "%s: the header's size changed while encoding", name);
     if (rc == SNUG_OK) rc = io_writer_pwrite(&e->out, 0, header->data, header->len, err);
     if (rc == SNUG_OK && ftruncate(e->out.fd, (off_t)file_bytes) != 0) rc = err_set(err, SNUG_ERR_IO, "%s: ftruncate: %s", name, strerror(errno));

@@ -3,6 +3,8 @@
  *
  *     embedding -> x;  per layer:  norm -> q k v,  attention -> o,  norm -> gate up,  their product -> down;  x through the layer
  *
+ * Experts are taken one at a time: what the router sends to it -> gate up, their product -> down.
+ *
  * Memory: the layer as the source has it and as it is compressed, one matrix of second moments and its factor, the hidden states x (or a pass of them: states.c) and
  * one slab of activations. After each layer x goes to the side file, so that a killed fit repeats one layer at most. */
 #include "fit/encode.h"
@@ -49,10 +51,10 @@ static unsigned bases_read(const comp *c) {
 }
 
 /* Does a matrix of this edge wait for second moments? */
-static bool edge_open(const fit_job *f, int layer, graph_edge edge) {
+static bool edge_open(const fit_job *f, int layer, graph_edge edge, int expert) {
     for (size_t i = 0; i < f->n; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !t->skipped && !is_tied_head(f, t) && has_error(f, t)) return true;
+        if (fit_reads(t, layer, edge, expert) && !t->skipped && !is_tied_head(f, t) && has_error(f, t)) return true;
     }
     return false;
 }
@@ -73,11 +75,11 @@ static size_t order_group(const fit_tensor *t, size_t at_least) {
 }
 
 /* The same for all matrices of an edge, done or not. */
-static size_t edge_group(const fit_job *f, int layer, graph_edge edge) {
+static size_t edge_group(const fit_job *f, int layer, graph_edge edge, int expert) {
     size_t group = 1;
     for (size_t i = 0; i < f->n && group; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge && !is_tied_head(f, t) && has_error(f, t)) group = order_group(t, group);
+        if (fit_reads(t, layer, edge, expert) && !is_tied_head(f, t) && has_error(f, t)) group = order_group(t, group);
     }
     return group;
 }
@@ -98,11 +100,11 @@ static int grain_of(const fit_tensor *t) {
 }
 
 /* The bases of an edge that its matrices of a grain read, as bits; with `mixed` only of matrices that read several. */
-static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, int grain, bool mixed) {
+static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, int expert, int grain, bool mixed) {
     unsigned all = 0;
     for (size_t i = 0; i < f->n; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge || t->skipped || is_tied_head(f, t) || !has_error(f, t) || grain_of(t) != grain) continue;
+        if (!fit_reads(t, layer, edge, expert) || t->skipped || is_tied_head(f, t) || !has_error(f, t) || grain_of(t) != grain) continue;
         unsigned own = bases_read(comp_of(t));
         if (!mixed || own & (own - 1)) all |= own;
     }
@@ -110,12 +112,12 @@ static unsigned bases_of(const fit_job *f, int layer, graph_edge edge, int grain
 }
 
 /* The matrices of a grain whose last basis is b. has: the bases that could be factored. */
-static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int grain, int b, const hessian *h, unsigned has, bool watched, snug_error *err) {
+static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int expert, int grain, int b, const hessian *h, unsigned has, bool watched, snug_error *err) {
     fit_job *f = p->e->f;
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
-        if (!t->matrix || t->t->layer != layer || role_edge(t->t->role) != edge) continue;
+        if (!fit_reads(t, layer, edge, expert)) continue;
         const unsigned own = bases_read(comp_of(t));
         if (own >> b != 1 || grain_of(t) != grain) continue;
         const bool wanted = watched && !is_tied_head(f, t) && has_error(f, t), fed = wanted && (own & ~has) == 0;
@@ -126,29 +128,29 @@ static snug_err encode_basis(prefix *p, int layer, graph_edge edge, int grain, i
 }
 
 /* h[b], unless the sums, in basis b, cannot be factored, for those of a grain that read it; then their encoding. */
-static snug_err encode_grain(prefix *p, int layer, graph_edge edge, int grain, int b, moments *m, hessian *h, unsigned *has, snug_error *err) {
+static snug_err encode_grain(prefix *p, int layer, graph_edge edge, int expert, int grain, int b, moments *m, hessian *h, unsigned *has, snug_error *err) {
     fit_job *f = p->e->f;
-    if (m && bases_of(f, layer, edge, grain, false) >> b & 1) {
-        snug_err rc = hessian_factor(&m->sum[edge], dampings[grain], edge_group(f, layer, edge), f->threads, &h[b], err);
+    if (m && bases_of(f, layer, edge, expert, grain, false) >> b & 1) {
+        snug_err rc = hessian_factor(&m->sum[edge], dampings[grain], edge_group(f, layer, edge, expert), f->threads, &h[b], err);
         if (rc != SNUG_OK && rc != SNUG_ERR_NUMERIC) return rc;
         *has |= (rc == SNUG_OK) * 1u << b;
     }
-    snug_err rc = encode_basis(p, layer, edge, grain, b, h, *has, m, err);
-    if (*has >> b & 1 && !bases_of(f, layer, edge, grain, true)) hessian_close(&h[b]);
+    snug_err rc = encode_basis(p, layer, edge, expert, grain, b, h, *has, m, err);
+    if (*has >> b & 1 && !bases_of(f, layer, edge, expert, grain, true)) hessian_close(&h[b]);
     return rc;
 }
 
 /* The matrices of an edge, with its moments; where those cannot be factored, without. One basis and grain after the other, so that there is
  * one factor at a time unless a matrix wants several. */
-static snug_err encode_edge(prefix *p, int layer, graph_edge edge, moments *m, snug_error *err) {
+static snug_err encode_edge(prefix *p, int layer, graph_edge edge, int expert, moments *m, snug_error *err) {
     fit_job *f = p->e->f;
     hessian h[GRAINS][TRANSFORM_COUNT] = {{{0}}};
     unsigned has[GRAINS] = {0};
     snug_err rc = SNUG_OK;
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
-        if (m && (bases_of(f, layer, edge, FINE, false) | bases_of(f, layer, edge, COARSE, false)) >> b & 1)
+        if (m && (bases_of(f, layer, edge, expert, FINE, false) | bases_of(f, layer, edge, expert, COARSE, false)) >> b & 1)
             hessian_sum_transform(&m->sum[edge], b, f->threads);
-        for (int g = 0; g < GRAINS && rc == SNUG_OK; g++) rc = encode_grain(p, layer, edge, g, b, m, h[g], &has[g], err);
+        for (int g = 0; g < GRAINS && rc == SNUG_OK; g++) rc = encode_grain(p, layer, edge, expert, g, b, m, h[g], &has[g], err);
     }
     for (int g = 0; g < GRAINS; g++)
         for (int b = 0; b < TRANSFORM_COUNT; b++) hessian_close(&h[g][b]);
@@ -160,7 +162,7 @@ static snug_err encode_edge(prefix *p, int layer, graph_edge edge, moments *m, s
 /* Vectors stay as they are; those of q and k in the artifact's order. */
 static snug_err read_layer(const prefix *p, int layer, arena *mem, layer_weights *lw, snug_error *err) {
     const fit_job *f = p->e->f;
-    snug_err rc = source_layer(f, layer, mem, lw, err);
+    snug_err rc = source_layer_dense(f, layer, mem, lw, err); /* experts are run compressed alone */
     for (int r = ROLE_MATRICES; r < ROLE_COUNT && rc == SNUG_OK; r++) {
         const store_tensor *t = lw->vec[r] ? store_find(f->src, (tensor_role)r, layer) : NULL;
         if (!t || !t->permute_heads) continue;
@@ -171,13 +173,58 @@ static snug_err read_layer(const prefix *p, int layer, arena *mem, layer_weights
     return rc;
 }
 
-static snug_err take_compressed(const prefix *p, int layer, graph_edge edge, arena *mem, layer_weights *lw, snug_error *err) {
+static snug_err take_compressed(const prefix *p, int layer, graph_edge edge, int expert, arena *mem, layer_weights *lw, snug_error *err) {
     const fit_job *f = p->e->f;
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         const fit_tensor *t = &f->tensor[i];
-        if (t->matrix && t->t->layer == layer && role_edge(t->t->role) == edge) rc = encode_read_back(p->e, i, mem, &lw->w[t->t->role], err);
+        if (fit_reads(t, layer, edge, expert)) rc = encode_read_back(p->e, i, mem, layer_weight(lw, t->t), err);
     }
+    return rc;
+}
+
+static snug_err encode_one_edge(prefix *p, int layer, graph_edge edge, arena *mem, layer_weights *lw, snug_error *err) {
+    const bool open = edge_open(p->e->f, layer, edge, EXPERT_NONE);
+    moments m = {.full = true};
+    snug_err rc = SNUG_OK;
+    m.want[edge] = open;
+    if (open) rc = moments_layer(&p->fwd, layer, lw, p->x, true, &m, err);
+    if (rc == SNUG_OK) rc = encode_edge(p, layer, edge, EXPERT_NONE, open ? &m : NULL, err);
+    moments_close(&m);
+    return rc == SNUG_OK ? take_compressed(p, layer, edge, EXPERT_NONE, mem, lw, err) : rc;
+}
+
+/* One expert's edge; s NULL: all experts of the layer are there. */
+static snug_err encode_expert_edge(prefix *p, int layer, graph_edge edge, int expert, experts *s, arena *mem, layer_weights *lw, snug_error *err) {
+    const bool open = s && edge_open(p->e->f, layer, edge, expert);
+    moments m = {.full = true};
+    snug_err rc = SNUG_OK;
+    m.want[edge] = open;
+    if (open) rc = experts_moments(s, expert, &lw->experts[expert], &m, err);
+    if (rc == SNUG_OK) rc = encode_edge(p, layer, edge, expert, open ? &m : NULL, err);
+    moments_close(&m);
+    return rc == SNUG_OK ? take_compressed(p, layer, edge, expert, mem, lw, err) : rc;
+}
+
+static snug_err encode_experts(prefix *p, int layer, arena *mem, layer_weights *lw, snug_error *err) {
+    fit_job *f = p->e->f;
+    const int n = (int)f->src->cfg.n_experts;
+    moments m = {.full = true};
+    experts s = {0};
+    bool open = false;
+    snug_err rc = SNUG_OK;
+    for (int x = 0; x < n; x++) open |= edge_open(f, layer, EDGE_FFN_IN, x) || edge_open(f, layer, EDGE_FFN_MID, x);
+    if (open) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
+    if (rc == SNUG_OK && open) rc = moments_layer(&p->fwd, layer, lw, p->x, true, &m, err);
+    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
+    for (int x = 0; x < n && rc == SNUG_OK; x++) {
+        rc = encode_expert_edge(p, layer, EDGE_FFN_IN, x, open ? &s : NULL, mem, lw, err);
+        if (rc == SNUG_OK) rc = encode_expert_edge(p, layer, EDGE_FFN_MID, x, open ? &s : NULL, mem, lw, err);
+    }
+    experts_close(&s);
+    float *ffn_in = m.ffn_in;
+    moments_close(&m);
+    states_close(f, &ffn_in);
     return rc;
 }
 
@@ -188,15 +235,10 @@ static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
     snug_err rc = read_layer(p, layer, &mem, &lw, err);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
         if (!f->tensor[i].matrix && f->tensor[i].t->layer == layer) rc = encode_one(p->e, i, NULL, err);
-    for (int edge = EDGE_ATTN_IN; edge <= EDGE_FFN_MID && rc == SNUG_OK; edge++) {
-        bool open = edge_open(f, layer, (graph_edge)edge);
-        moments m = {.full = true};
-        m.want[edge] = open;
-        if (open) rc = moments_layer(&p->fwd, layer, &lw, p->x, true, &m, err);
-        if (rc == SNUG_OK) rc = encode_edge(p, layer, (graph_edge)edge, open ? &m : NULL, err);
-        moments_close(&m);
-        if (rc == SNUG_OK) rc = take_compressed(p, layer, (graph_edge)edge, &mem, &lw, err);
-    }
+    const bool split = f->src->cfg.n_experts > 0;
+    for (int edge = EDGE_ATTN_IN; edge <= (split ? EDGE_ATTN_OUT : EDGE_FFN_MID) && rc == SNUG_OK; edge++)
+        rc = encode_one_edge(p, layer, (graph_edge)edge, &mem, &lw, err);
+    if (rc == SNUG_OK && split) rc = encode_experts(p, layer, &mem, &lw, err);
     if (rc == SNUG_OK) rc = forward_layer(&p->fwd, layer, &lw, f->text.n_seq, f->text.len, &p->x, 1, NULL, NULL, err);
     arena_fini(&mem);
     return rc;
@@ -244,10 +286,10 @@ static snug_err encode_outer(encoder *e, bool head, snug_error *err) {
 
 static snug_err encode_head(prefix *p, snug_error *err) {
     fit_job *f = p->e->f;
-    if (!edge_open(f, -1, EDGE_HEAD_IN)) return encode_outer(p->e, true, err);
+    if (!edge_open(f, -1, EDGE_HEAD_IN, EXPERT_NONE)) return encode_outer(p->e, true, err);
     moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
     snug_err rc = moments_head(f, p->x, &m, err);
-    if (rc == SNUG_OK) rc = encode_edge(p, -1, EDGE_HEAD_IN, &m, err);
+    if (rc == SNUG_OK) rc = encode_edge(p, -1, EDGE_HEAD_IN, EXPERT_NONE, &m, err);
     moments_close(&m);
     return rc;
 }

@@ -32,7 +32,7 @@ static snug_err add_rope(fit_job *f, snug_error *err) {
     if (!factors) return err_nomem(err, n * sizeof *factors);
     if (!rope_freq_factors(c, factors)) return SNUG_OK;
     f->rope_freqs = factors;
-    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .rows = 1, .cols = n, .predicted_loss = 0};
+    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .expert = EXPERT_NONE, .rows = 1, .cols = n, .predicted_loss = 0};
     f->tensor[f->n++].t = &f->rope_tensor;
     return SNUG_OK;
 }
@@ -50,7 +50,8 @@ static snug_err list_tensors(fit_job *f, snug_error *err) {
         ft->measured = -1;
         if (ft->matrix) ft->alpha = sensitivity_prior(role_name(t->role), t->layer, (int)f->src->cfg.n_layers);
     }
-    return add_rope(f, err);
+    snug_err rc = add_rope(f, err);
+    return rc == SNUG_OK ? items_name(f, err) : rc;
 }
 
 static snug_err check_params(const snug_fit_params *p, snug_error *err) {
@@ -91,21 +92,33 @@ static void close_job(fit_job *f) {
 
 /* ---- 2. and 3.: statistics and the plan ---- */
 
+/* What was fitted to other experts' tokens for want of its own says so. */
+static snug_err note_experts(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n && f->expert; i++) {
+        fit_tensor *t = &f->tensor[i];
+        if (t->t->expert == EXPERT_NONE) continue;
+        const fit_expert *x = fit_expert_of(f, t->t);
+        if (x->tokens >= EXPERT_MIN_TOKENS) continue;
+        const char *had = t->menu.note ? t->menu.note : "";
+        t->menu.note = arena_printf(&f->mem, "%s%s%.0f of %u tokens came to this expert: fitted to others'", had, *had ? "; " : "", x->tokens,
+                                    f->text.n_seq * f->text.len);
+        if (!t->menu.note) return err_nomem(err, 64);
+    }
+    return SNUG_OK;
+}
+
 static snug_err save_plan(const fit_job *f, snug_error *err) {
-    plan p = {.n = f->n, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
+    plan p = {.budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes, .file_bytes = f->file_bytes,
               .predicted_kl = f->predicted_kl, .run_work = budget_run_work(f), .source_fingerprint = f->fingerprint, .seed = f->p->seed};
     snprintf(p.target, sizeof p.target, "%s", f->p->target == SNUG_FOR_GGUF ? "gguf" : "snug");
     snprintf(p.calib, sizeof p.calib, "%s", f->calib.name);
     p.entry = calloc(f->n, sizeof *p.entry);
     if (!p.entry) return err_nomem(err, f->n * sizeof *p.entry);
-    for (size_t i = 0; i < f->n; i++) {
-        const fit_tensor *t = &f->tensor[i];
-        const cand *c = &t->menu.cand[t->choice];
-        p.entry[i] = (plan_entry){.tensor = t->t->name, .comp = c->comp, .rows = t->t->rows, .cols = t->t->cols, .rel_error = c->rel_error,
-                                  .loss = c->loss, .sensitivity = t->menu.sensitivity, .note = t->menu.note};
-        for (uint32_t k = 0; k < c->comp.n_terms; k++) p.entry[i].bytes += comp_term_bytes(&c->comp, k, t->t->rows, t->t->cols);
-    }
-    snug_err rc = plan_save(&p, f->p->plan_out, err);
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
+        if (item_size(f, i)) rc = item_of(f, i, &p.mem, &p.entry[p.n++], err);
+    if (rc == SNUG_OK) rc = plan_save(&p, f->p->plan_out, err);
+    arena_fini(&p.mem);
     free(p.entry);
     return rc;
 }
@@ -121,14 +134,16 @@ static snug_err replay(fit_job *f, snug_error *err) {
 /* A replayed plan needs the statistics that encoders use, and no more. */
 static snug_err make_plan(fit_job *f, snug_error *err) {
     snug_err rc = calibrate_prepare(f, err);
-    if (rc == SNUG_OK && f->run_model) rc = states_check(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, err);
+    const size_t floats = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd; /* and with experts the inputs of theirs beside them */
+    if (rc == SNUG_OK && f->run_model) rc = states_check(f, floats * (f->src->cfg.n_experts ? 2 : 1), err);
     cache_load(f);
     if (rc == SNUG_OK) rc = journal_share(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_text(f, err);
     if (rc == SNUG_OK && f->run_model) rc = calibrate_statistics(f, err);
     if (rc == SNUG_OK) rc = source_balance(f, err);
     if (rc == SNUG_OK) rc = importance_set(f, err);
-    if (rc == SNUG_OK && f->sensitivities) rc = measure_sensitivities(f, err);
+    if (rc == SNUG_OK) rc = note_experts(f, err);
+    if (rc == SNUG_OK && !f->p->plan_in) rc = measure_sensitivities(f, err);
     if (rc != SNUG_OK) return rc;
     if (f->run_model) cache_store(f);
     if (!f->p->plan_in && (rc = menu_measure(f, err)) != SNUG_OK) return rc;
@@ -136,6 +151,29 @@ static snug_err make_plan(fit_job *f, snug_error *err) {
 }
 
 /* ---- the report ---- */
+
+static snug_err report_item(const fit_job *f, size_t first, arena *mem, snug_plan_row *row, snug_error *err) {
+    plan_entry e;
+    char name[COMP_NAME_MAX];
+    snug_err rc = item_of(f, first, mem, &e, err);
+    if (rc != SNUG_OK) return rc;
+    comp_format(&e.comp, name);
+    *row = (snug_plan_row){.tensor = arena_strdup(mem, e.tensor), .codec = arena_strdup(mem, name), .note = arena_strdup(mem, e.note), .rows = e.rows,
+                           .cols = e.cols, .bytes = e.bytes, .rel_error = e.rel_error, .predicted_loss = e.loss, .skipped = true,
+                           .n_experts = e.n_tokens, .tokens = e.tokens};
+    if (!row->tensor || !row->codec || !row->note) return err_nomem(err, 64);
+    double measured = 0; /* a stack's: the mean, where all are known */
+    bool known = true;
+    for (size_t k = 0; k < item_size(f, first); k++) {
+        const fit_tensor *t = &f->tensor[item_member(f, first, k)];
+        row->skipped &= t->skipped;
+        known &= t->measured >= 0;
+        measured += t->measured / (double)item_size(f, first);
+    }
+    row->measured_error = known ? measured : -1;
+    row->bpw = 8.0 * (double)row->bytes / ((double)row->rows * (double)row->cols);
+    return SNUG_OK;
+}
 
 static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **out, snug_error *err) {
     snug_fit_report *r = calloc(1, sizeof *r);
@@ -145,23 +183,16 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
     *s = (snug_fit_summary){.bytes = f->file_bytes, .budget_bytes = f->budget_bytes == UINT64_MAX ? 0 : f->budget_bytes,
                             .source_tensor_bytes = f->src->tensor_bytes, .n_weights = f->src->n_weights,
                             .bpw = 8.0 * (double)f->file_bytes / (double)f->src->n_weights, .ratio = (double)f->file_bytes / (double)f->src->tensor_bytes,
-                            .predicted_kl = f->predicted_kl, .n_rows = f->n, .seconds = seconds, .peak_rss_bytes = io_peak_rss(),
+                            .predicted_kl = f->predicted_kl, .seconds = seconds, .peak_rss_bytes = io_peak_rss(),
                             .calib_tokens = f->text.ids ? (uint64_t)f->text.n_seq * f->text.len : 0, .calib = arena_strdup(&r->mem, f->calib.name)};
     r->row = arena_calloc(&r->mem, f->n, sizeof *r->row);
     if (!s->calib || !r->row) return err_nomem(err, f->n * sizeof *r->row);
+    s->n_experts = f->expert ? (uint64_t)f->src->cfg.n_layers * f->src->cfg.n_experts : 0;
+    for (size_t i = 0; i < s->n_experts; i++) s->n_experts_missed += f->expert[i].tokens < EXPERT_MIN_TOKENS;
     for (size_t i = 0; i < f->n; i++) {
-        const fit_tensor *t = &f->tensor[i];
-        const cand *c = &t->menu.cand[t->choice];
-        char name[COMP_NAME_MAX];
-        comp_format(&c->comp, name);
-        snug_plan_row *row = &r->row[i];
-        *row = (snug_plan_row){.tensor = arena_strdup(&r->mem, t->t->name), .codec = arena_strdup(&r->mem, name),
-                               .note = arena_strdup(&r->mem, t->menu.note ? t->menu.note : ""), .rows = t->t->rows, .cols = t->t->cols,
-                               .rel_error = c->rel_error, .predicted_loss = c->loss, .measured_error = t->measured, .skipped = t->skipped};
-        if (!row->tensor || !row->codec || !row->note) return err_nomem(err, 64);
-        for (uint32_t k = 0; k < c->comp.n_terms; k++) row->bytes += comp_term_bytes(&c->comp, k, t->t->rows, t->t->cols);
-        row->bpw = 8.0 * (double)row->bytes / ((double)row->rows * (double)row->cols);
-        s->skipped_tensors += t->skipped;
+        snug_err rc = item_size(f, i) ? report_item(f, i, &r->mem, &r->row[s->n_rows++], err) : SNUG_OK;
+        if (rc != SNUG_OK) return rc;
+        s->skipped_tensors += f->tensor[i].skipped;
     }
     s->run_work = budget_run_work(f);
     return budget_run_memory(f, f->file_bytes, &s->run_memory, err);
@@ -210,6 +241,19 @@ void snug_fit_report_destroy(snug_fit_report **report) {
 
 /* ---- export ---- */
 
+/* A stack has one type: the largest that one of its experts needs. */
+static snug_err level_stacks(fit_job *f, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; i < f->n; i++) {
+        size_t most = i;
+        const size_t n = item_size(f, i);
+        for (size_t k = 0; k < n; k++)
+            if (f->tensor[item_member(f, i, k)].menu.cand->bytes > f->tensor[most].menu.cand->bytes) most = item_member(f, i, k);
+        for (size_t k = 0; k < n && n > 1 && rc == SNUG_OK; k++) rc = menu_single(f, item_member(f, i, k), &f->tensor[most].menu.cand->comp, 0, "", err);
+    }
+    return rc;
+}
+
 /* Any model as a plain GGUF: native tensors as they are, others in the smallest native type whose rate is not below theirs. */
 static snug_err export_job(fit_job *f, snug_error *err) {
     uint64_t weights = 0;
@@ -229,6 +273,7 @@ static snug_err export_job(fit_job *f, snug_error *err) {
         else if (artifact_is_native(&c, t->t->cols) || menu_native(&c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
         else rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no GGUF type fits its %llu columns", t->t->name, (unsigned long long)t->t->cols);
     }
+    if (rc == SNUG_OK) rc = level_stacks(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);
     f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, 1);
     if (rc == SNUG_OK) rc = encode_all(f, err);

@@ -50,6 +50,15 @@ typedef struct fit_edge {
     const int8_t *exponent; /* (cols): channels are balanced by these powers of two (source.c), the other two already are; NULL: 0 */
 } fit_edge;
 
+/* What calibration says of one of a layer's experts (experts.c): of the inputs that the router sends to it, each weighted with the share that the
+ * expert's output has, and of what its down multiplies. What is balanced in front of the router is balanced for all of them. */
+typedef struct fit_expert {
+    fit_edge in, mid;
+    double tokens;   /* of the text that came to it; so few that they say nothing: the rest is of a spread of all tokens */
+    double energy;   /* what it adds to the hidden states: the sum of |share * output|^2 over its tokens */
+} fit_expert;
+enum { EXPERT_MIN_TOKENS = 32 };
+
 /* One measured answer of the model to an error in one weight. */
 typedef struct fit_point { double error, kl; } fit_point; /* relative error in the importance metric; nats per token */
 
@@ -58,6 +67,7 @@ typedef struct fit_probe { double error, ratio; } fit_probe;
 
 typedef struct fit_tensor {
     const store_tensor *t;
+    const char *item;         /* the name of what the plan chooses for: the tensor's, or its stack's (items.c) */
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
@@ -71,6 +81,7 @@ typedef struct fit_tensor {
     menu menu;
     uint32_t choice;          /* candidate of the menu */
     uint64_t checksum[WEIGHT_MAX_TERMS];
+    uint64_t stack_checksum;  /* of a stack's first tensor: of all its data */
     bool skipped;
     double measured;          /* the relative error that encoding with feedback came to; < 0: not known */
 } fit_tensor;
@@ -103,6 +114,7 @@ typedef struct fit_job {
     bool balanced;            /* source.c's exponents are chosen */
     bool feedback;            /* matrices are encoded with error feedback (solve_ldlq), behind the compressed layers */
     fit_edge *edge;           /* [layer * EDGE_COUNT + edge]; the head's edge: layer n_layers */
+    fit_expert *expert;       /* [layer * n_experts + expert]; NULL: no experts, or no statistics */
     fit_states *states;       /* hidden states that lie in files (states.c) */
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
     fit_imatrix *imatrix;
@@ -120,6 +132,41 @@ typedef struct fit_job {
     bool plain;               /* export: no keys of snug's own */
     fit_journal *journal;
 } fit_job;
+
+/* The statistics of an edge, of one expert or of all (EXPERT_NONE); the head's: layer n_layers. */
+static inline fit_edge *fit_edge_at(const fit_job *f, int layer, graph_edge e, int expert) {
+    if (expert == EXPERT_NONE) return &f->edge[(size_t)layer * EDGE_COUNT + e];
+    fit_expert *x = &f->expert[(size_t)layer * f->src->cfg.n_experts + (size_t)expert];
+    return e == EDGE_FFN_MID ? &x->mid : &x->in;
+}
+
+static inline const fit_expert *fit_expert_of(const fit_job *f, const store_tensor *t) {
+    return &f->expert[(size_t)t->layer * f->src->cfg.n_experts + (size_t)t->expert];
+}
+
+/* Is t a matrix that reads this edge, of this expert (EXPERT_NONE: of none)? layer: -1 for the head. */
+static inline bool fit_reads(const fit_tensor *t, int layer, graph_edge e, int expert) {
+    return t->matrix && t->t->layer == layer && t->t->expert == expert && role_edge(t->t->role) == e;
+}
+
+/* Multiply-adds of a matrix for each token of a text, most of which pass by an expert. */
+static inline double fit_macs(const fit_job *f, const fit_tensor *t) {
+    const double weights = t->matrix ? (double)t->t->rows * (double)t->t->cols : 0;
+    return t->t->expert == EXPERT_NONE ? weights : weights * f->src->cfg.n_experts_used / f->src->cfg.n_experts;
+}
+
+/* ---- items.c: what the plan chooses for: a tensor, or a stack of experts' ---- */
+/* How many tensors share tensor i's choice, if it is the first of them; 0: it is not. The k-th of them. */
+size_t item_size(const fit_job *f, size_t i);
+size_t item_member(const fit_job *f, size_t first, size_t k);
+snug_err items_name(fit_job *f, snug_error *err); /* every fit_tensor's item */
+/* The items, with menus that hold for all tensors of each; valid while the tensors' menus are not changed. */
+typedef struct fit_items { size_t n; size_t *first; menu *menu; } fit_items;
+snug_err items_open(const fit_job *f, fit_items *out, snug_error *err);
+void items_close(const fit_job *f, fit_items *items);
+void items_take(fit_job *f, const fit_items *items, const uint32_t *choice); /* choices of items; sets predicted_kl */
+/* What was chosen for the item of tensor `first`, as plans and reports have it. */
+snug_err item_of(const fit_job *f, size_t first, arena *mem, plan_entry *out, snug_error *err);
 
 /* ---- budget.c ---- */
 /* The file's byte budget from size, bpw, ratio and ram; UINT64_MAX when there is none (pins or a plan decide). */
@@ -177,9 +224,9 @@ enum { ORDER_STREAM = 1, ORDER_VALUES = 2 }; /* snug.order */
 /* Before anything is measured; needs the candidates. */
 snug_err order_choose(fit_job *f, snug_error *err);
 uint32_t order_kinds(const fit_job *f);
-/* As store_read_rows and layer_read, in that order. */
+/* As store_read_rows and layer_read (or, not whole, layer_read_dense), in that order. */
 snug_err order_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
-snug_err order_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
+snug_err order_layer(const fit_job *f, int layer, bool whole, arena *mem, layer_weights *out, snug_error *err);
 bool order_moves(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
 
 /* ---- source.c: the model as it is fitted ---- */
@@ -188,14 +235,15 @@ snug_err source_rows(const fit_job *f, const store_tensor *t, uint64_t row0, siz
 snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err);
 bool source_is_changed(const fit_job *f, const store_tensor *t); /* does it differ from what is stored? */
 bool source_is_float(const store_tensor *t);
+snug_err source_layer_dense(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err); /* without experts */
 /* The exponents (cols) that an edge's statistics, not yet balanced, ask for; the head's: layer n_layers. All 0 where none can be. */
-snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out, snug_error *err);
+snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int expert, int8_t *out, snug_error *err);
 snug_err source_balance(fit_job *f, snug_error *err); /* chooses them for all edges, and takes them from the statistics */
 
 /* ---- probe.c ---- */
 /* Encodes a few rows of an edge's matrices with feedback, in each basis. sum: its balanced second moments, h: their factor, which are both
  * changed; exponent (cols): the powers of two that balance them; layer: n_layers for the head. */
-snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err);
+snug_err probe_edge(fit_job *f, int layer, graph_edge edge, int expert, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err);
 /* What feedback multiplies a menu's relative error by. */
 double probe_ratio(const fit_tensor *t, const comp *c, double error);
 
@@ -231,7 +279,7 @@ double calibrate_macs_per_token(const fit_job *f);
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t);
 /* Decides on how many tokens; returns the stage's multiply-adds, and how many logits are compared. scale: effort, 1 = normal. */
 double measure_prepare(fit_job *f, double scale, double *n_logits);
-snug_err measure_sensitivities(fit_job *f, snug_error *err);
+snug_err measure_sensitivities(fit_job *f, snug_error *err); /* where they are to be; and shares the experts' among them */
 
 /* ---- encode.c ---- */
 /* Encodes every tensor into the part file at its place, then writes the header and gives the file its name. */

@@ -47,7 +47,12 @@ typedef struct moments {
     size_t cols[EDGE_COUNT];
     hessian_sum sum[EDGE_COUNT];   /* full  */
     double *square[EDGE_COUNT];    /* else: (cols), sums of x^2 */
+    float *ffn_in;                 /* (all tokens, n_embd): is given what EDGE_FFN_IN sees, wanted or not; NULL: nothing */
 } moments;
+/* Empty sums for the wanted edges; tokens added to one of them; and, once after the last addition, all sums for all processes. */
+snug_err moments_open(const config *c, moments *m, snug_error *err);
+snug_err moments_add(const fit_job *f, moments *m, graph_edge e, const float *x, size_t n_tokens, snug_error *err);
+snug_err moments_gather(moments *m, snug_error *err);
 size_t edge_cols(const config *c, graph_edge edge);
 /* Sums for the wanted edges (want, full are given). x (all tokens, n_embd): taken through the layer in place, or (keep) left alone, and then
  * the layer is run no further than needed. Release with moments_close. */
@@ -56,6 +61,31 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
 snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err);
 double moments_square(const moments *m, graph_edge e, size_t col); /* the mean of x^2 */
 void moments_close(moments *m);
+
+/* ---- edges.c: the statistics of edges, in memory and in the journal ---- */
+snug_err edges_open(fit_job *f, snug_error *err);
+/* Does a layer (n_layers: the head) have this edge for itself? Where there are experts, what one's down multiplies is its own. */
+bool edges_has(const config *c, int layer, graph_edge e);
+/* A layer's, with its experts'; false: not known. state_hash: of the hidden states behind it. */
+bool edges_load(fit_job *f, int layer);
+snug_err edges_save(fit_job *f, int layer, uint64_t state_hash, snug_error *err);
+snug_err edges_save_expert(fit_job *f, int layer, int expert, snug_error *err); /* before its layer's */
+int64_t edges_expert_index(const fit_job *f, int layer, int expert); /* in f->expert, and of the record */
+
+/* ---- experts.c: which tokens a layer's router sends where, and the moments of what comes there ---- */
+typedef struct experts {
+    forward *w;
+    const float *x;    /* (all tokens, n_embd): a layer's EDGE_FFN_IN; the caller's */
+    size_t n_tokens;
+    size_t *first;     /* (n_experts + 1): an expert's part of the queue */
+    graph_pick *queue; /* token instead of expert, tokens rising, expert by expert */
+} experts;
+snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err);
+void experts_close(experts *s);
+size_t experts_tokens(const experts *s, int expert); /* that came to it */
+/* Moments of one expert's inputs (m->want[EDGE_FFN_IN]) and of what its down multiplies (EDGE_FFN_MID; ew: its gate and up), each token weighted
+ * with its share. Where fewer than EXPERT_MIN_TOKENS came, a spread of all tokens stands in for them. Opens m; release with moments_close. */
+snug_err experts_moments(experts *s, int expert, const expert_weights *ew, moments *m, snug_error *err);
 
 /* How a weight is disturbed: by noise with independent, uniformly distributed entries (what rounding leaves behind), or by
  * being stored in a codec. Rows are disturbed independently of each other, each from its own random stream. */

@@ -1,10 +1,12 @@
 /* llama.cpp's importance matrices, both forms:
  *   legacy (.dat):  int32 n; n times { int32 name length, name, int32 calls, int32 n values, f32 values }; then trailing facts.
  *                   A value is a sum of mean squares over the calls: mean x^2 = value / calls.
- *   GGUF:           general.type "imatrix"; tensors NAME.in_sum2 (sums of x^2) and NAME.counts (how many rows were summed).
+ *   GGUF:           general.type "imatrix"; tensors NAME.in_sum2 (sums of x^2) and NAME.counts (how many rows were summed). Of a stack of
+ *                   experts both have a row for each expert. (The legacy form does not count experts apart: theirs are passed over.)
  * Source: llama.cpp tools/imatrix. Everything in the file is checked against its size; values must be finite and not negative. */
 #include "fit/fit.h"
 
+#include "base/checked.h"
 #include "base/err.h"
 #include "base/hash.h"
 
@@ -95,9 +97,23 @@ static snug_err read_legacy(fit_imatrix *m, const char *path, snug_error *err) {
 
 /* ---- GGUF ---- */
 
-static snug_err read_f32s(const gguf_file *g, const gguf_tensor *t, float *dst, uint64_t n, snug_error *err) {
-    if (t->type != GGML_F32 || t->bytes != n * 4) return err_set(err, SNUG_ERR_FORMAT, "%s: \"%s\" is not %llu f32", g->file.path, t->name, (unsigned long long)n);
-    return io_pread(&g->file, t->offset, dst, (size_t)n * 4, err);
+/* Row k of n floats, of n_rows. */
+static snug_err read_f32s(const gguf_file *g, const gguf_tensor *t, float *dst, uint64_t n, uint64_t k, uint64_t n_rows, snug_error *err) {
+    if (t->type != GGML_F32 || t->bytes != n * n_rows * 4)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: \"%s\" is not %llu f32", g->file.path, t->name, (unsigned long long)(n * n_rows));
+    return io_pread(&g->file, t->offset + 4 * n * k, dst, (size_t)n * 4, err);
+}
+
+static uint64_t n_rows_of(const gguf_tensor *t) { return t->dims[1] * t->dims[2] * t->dims[3]; }
+
+/* A matrix' importances, or those of matrix k of a stack. */
+static snug_err read_row(fit_imatrix *m, const gguf_file *g, const gguf_tensor *t, const gguf_tensor *c, const char *name, uint64_t k, snug_error *err) {
+    float count, *v;
+    snug_err rc = read_f32s(g, c, &count, 1, k, n_rows_of(t), err);
+    if (rc == SNUG_OK && count == 0) return SNUG_OK; /* never used: as if absent */
+    if (rc == SNUG_OK) rc = add(m, g->file.path, name, t->dims[0], &v, err);
+    if (rc == SNUG_OK) rc = read_f32s(g, t, v, t->dims[0], k, n_rows_of(t), err);
+    return rc == SNUG_OK ? finish(g->file.path, name, v, t->dims[0], count, err) : rc;
 }
 
 static snug_err read_gguf_entry(fit_imatrix *m, const gguf_file *g, const gguf_tensor *t, snug_error *err) {
@@ -108,22 +124,26 @@ static snug_err read_gguf_entry(fit_imatrix *m, const gguf_file *g, const gguf_t
     const gguf_tensor *c = gguf_find_tensor(g, name);
     if (!c) return err_set(err, SNUG_ERR_FORMAT, "%s: \"%s\" is missing", g->file.path, name);
     name[stem] = 0;
-    uint64_t cols = t->dims[0], n_mats = t->dims[1] * t->dims[2] * t->dims[3];
-    if (n_mats != 1 || c->dims[0] * c->dims[1] * c->dims[2] * c->dims[3] != 1) return SNUG_OK; /* experts: not this engine's */
-    float count, *v;
-    snug_err rc = read_f32s(g, c, &count, 1, err);
-    if (rc == SNUG_OK && count == 0) return SNUG_OK; /* never used: as if absent */
-    if (rc == SNUG_OK) rc = add(m, g->file.path, name, cols, &v, err);
-    if (rc == SNUG_OK) rc = read_f32s(g, t, v, cols, err);
-    return rc == SNUG_OK ? finish(g->file.path, name, v, cols, count, err) : rc;
+    int layer, expert = EXPERT_NONE;
+    bool gate_up = false;
+    const tensor_role role = role_from_name(name, &layer, &expert, &gate_up);
+    if (expert != EXPERT_ALL || gate_up) return n_rows_of(t) == 1 ? read_row(m, g, t, c, name, 0, err) : SNUG_OK; /* what else is stacked is not this engine's */
+    snug_err rc = SNUG_OK;
+    for (uint64_t k = 0; k < n_rows_of(t) && k < CONFIG_MAX_EXPERTS && rc == SNUG_OK; k++) {
+        role_tensor_name(role, layer, (int)k, name);
+        rc = read_row(m, g, t, c, name, k, err);
+    }
+    return rc;
 }
 
 static snug_err read_gguf(fit_imatrix *m, const char *path, snug_error *err) {
     gguf_file *g;
     snug_err rc = gguf_open(path, &g, err);
     if (rc != SNUG_OK) return rc;
-    m->entry = arena_calloc(&m->mem, g->n_tensors + 1, sizeof *m->entry);
-    if (!m->entry) rc = err_nomem(err, g->n_tensors * sizeof *m->entry);
+    uint64_t most = 1; /* each row of a tensor has at least a number, so the file's size bounds them */
+    for (size_t i = 0; i < g->n_tensors; i++) most += min_u64(n_rows_of(&g->tensors[i]), g->tensors[i].bytes / 4);
+    if (most > MAX_ENTRIES) rc = err_set(err, SNUG_ERR_FORMAT, "%s: %llu entries, expected at most %d", path, (unsigned long long)most, MAX_ENTRIES);
+    if (rc == SNUG_OK && !(m->entry = arena_calloc(&m->mem, most, sizeof *m->entry))) rc = err_nomem(err, most * sizeof *m->entry);
     for (size_t i = 0; i < g->n_tensors && rc == SNUG_OK; i++) {
         const char *name = g->tensors[i].name;
         size_t n = strlen(name), suffix = strlen(".in_sum2");

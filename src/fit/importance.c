@@ -66,8 +66,7 @@ static snug_err set_plain(fit_job *f, snug_error *err) {
         bool tied = t->t->role == ROLE_EMBD && f->src->cfg.tied;
         graph_edge edge = tied ? EDGE_HEAD_IN : role_edge(t->t->role);
         if (edge == EDGE_COUNT) continue;
-        size_t layer = edge == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)t->t->layer;
-        const fit_edge *e = &f->edge[layer * EDGE_COUNT + edge];
+        const fit_edge *e = fit_edge_at(f, edge == EDGE_HEAD_IN ? (int)f->src->cfg.n_layers : t->t->layer, edge, t->t->expert);
         snug_err rc = e->square ? from_edge(f, t, e, tied ? 0.5 : 1.0, err) : SNUG_OK;
         if (rc != SNUG_OK) return rc;
     }

@@ -7,7 +7,10 @@
  * Layer by layer: the variants of layer l start from the clean hidden states before it, and all of them go together through the
  * layers after it, each of which is read once per l. The last group is the embedding (and the head, which are one weight when
  * tied). Memory: one layer, one disturbed matrix as f32, and the hidden states of one group's variants. Several processes share a group's
- * variants. Each group's results are a record of the journal. */
+ * variants. Each group's results are a record of the journal.
+ *
+ * A layer's experts are too many to be disturbed one by one, and an error in one of them is too small to see: those of one role are
+ * disturbed together, and what that costs is shared among them by what each adds to the hidden states (expert_shares). */
 #include "fit/forward.h"
 
 #include "base/checked.h"
@@ -19,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint64_t ROOM_WEIGHTS = 64u << 20; /* disturbed at a time, as f32, unless one matrix has more */
 enum { VARIANTS_AT_ONCE = 16, MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
 
 /* What is done to each matrix: noise of relative error t2, or a codec. */
@@ -34,15 +38,16 @@ static const level *levels_of(const fit_job *f, size_t *n) {
 static double weights_from(const fit_job *f, int layer) { /* matrix weights of layers >= layer */
     double sum = 0;
     for (size_t i = 0; i < f->n; i++)
-        if (f->tensor[i].matrix && f->tensor[i].t->layer >= layer) sum += (double)f->tensor[i].t->rows * (double)f->tensor[i].t->cols;
+        if (f->tensor[i].t->layer >= layer) sum += fit_macs(f, &f->tensor[i]);
     return sum;
 }
 
 static int group_of(const fit_job *f, const fit_tensor *t) { return t->t->layer >= 0 ? t->t->layer : (int)f->src->cfg.n_layers; }
 
+/* The first expert's matrix stands for all experts'. */
 static bool in_group(const fit_job *f, size_t i, int group) {
     const fit_tensor *t = &f->tensor[i];
-    return t->matrix && group_of(f, t) == group && !(t->t->role == ROLE_HEAD && f->src->cfg.tied);
+    return t->matrix && t->t->expert <= 0 && group_of(f, t) == group && !(t->t->role == ROLE_HEAD && f->src->cfg.tied);
 }
 
 static double head_weights(const fit_job *f) { return (double)head_tensor(f)->rows * (double)head_tensor(f)->cols; }
@@ -78,7 +83,7 @@ double measure_prepare(fit_job *f, double scale, double *n_logits) {
     double n_tokens = (double)f->text.sens_seq * f->text.sens_len;
     size_t n_levels, n_matrices = 0;
     levels_of(f, &n_levels);
-    for (size_t i = 0; i < f->n; i++) n_matrices += f->tensor[i].matrix;
+    for (size_t i = 0; i < f->n; i++) n_matrices += f->tensor[i].matrix && f->tensor[i].t->expert <= 0;
     *n_logits = n_tokens * (double)(n_levels * n_matrices) * f->src->cfg.n_vocab;
     return per_token * n_tokens;
 }
@@ -86,10 +91,12 @@ double measure_prepare(fit_job *f, double scale, double *n_logits) {
 /* ---- variants ---- */
 
 typedef struct variant {
-    size_t tensor;    /* index in f->tensor */
-    perturb p;
+    size_t tensor;    /* index in f->tensor; of an expert's: the first's */
+    size_t level;
+    perturb p;        /* of that tensor */
     float *x;         /* (n, n_embd); only this process' variants have one */
     double error, kl;
+    double part;      /* of all experts that is disturbed; 1: all, or there are none */
 } variant;
 
 typedef struct sweep {
@@ -129,18 +136,28 @@ static snug_err rms_of(const fit_job *f, const store_tensor *t, double *out, snu
     return rc;
 }
 
+/* How tensor i is disturbed at level k. */
+static snug_err perturb_at(const fit_job *f, size_t i, size_t k, perturb *p, snug_error *err) {
+    size_t n_levels;
+    const level *todo = &levels_of(f, &n_levels)[k];
+    const fit_tensor *t = &f->tensor[i];
+    double rms;
+    *p = (perturb){.t = t, .noise = !todo->codec, .stream = hash_bytes(t->t->name, strlen(t->t->name)) + k};
+    if (!p->noise && !codec_parse(todo->codec, &p->term.codec, &p->term.params)) return err_set(err, SNUG_ERR_UNSUPPORTED, "no codec %s", todo->codec);
+    snug_err rc = p->noise ? rms_of(f, t->t, &rms, err) : SNUG_OK;
+    if (p->noise && rc == SNUG_OK) p->sigma = (float)(sqrt(todo->t2) * rms);
+    return rc;
+}
+
 /* The variants of tensor i. */
 static snug_err add_variants(sweep *s, size_t i, snug_error *err) {
     size_t n_levels;
-    const level *todo = levels_of(s->f, &n_levels);
-    const fit_tensor *t = &s->f->tensor[i];
-    double rms;
-    snug_err rc = rms_of(s->f, t->t, &rms, err);
+    snug_err rc = SNUG_OK;
+    levels_of(s->f, &n_levels);
     for (size_t k = 0; k < n_levels && rc == SNUG_OK; k++) {
         variant *v = &s->v[s->n_v++];
-        *v = (variant){.tensor = i, .p = {.t = t, .noise = !todo[k].codec, .stream = hash_bytes(t->t->name, strlen(t->t->name)) + k}};
-        if (v->p.noise) v->p.sigma = (float)(sqrt(todo[k].t2) * rms);
-        else if (!codec_parse(todo[k].codec, &v->p.term.codec, &v->p.term.params)) rc = err_set(err, SNUG_ERR_UNSUPPORTED, "no codec %s", todo[k].codec);
+        *v = (variant){.tensor = i, .level = k};
+        rc = perturb_at(s->f, i, k, &v->p, err);
     }
     return rc;
 }
@@ -161,14 +178,113 @@ static void drop_variants(sweep *s) {
     s->n_v = s->own0 = s->own1 = 0;
 }
 
-/* Through layer l with one matrix disturbed. */
+/* ---- experts ---- */
+
+/* What each of a layer's experts is of all of them: share (n_experts), 1 in all. An error in a matrix of an expert reaches the hidden states in
+ * proportion to what the expert adds there: the same relative error costs as much more. safe: as the plan has it. There an expert that
+ * calibration did not reach, of which nothing is known, counts as a quarter of the mean, 1 bit below it; and none for less than a
+ * sixteenth, for other texts may want it. What they are given is on top of the others'. */
+static const double UNKNOWN_SHARE = 1.0 / 4, LEAST_SHARE = 1.0 / 16;
+
+static bool is_known(const fit_expert *x) { return x->tokens >= EXPERT_MIN_TOKENS && isfinite(x->energy); }
+
+static void expert_shares(const fit_job *f, int layer, bool safe, double *share) {
+    const uint32_t n = f->src->cfg.n_experts;
+    const fit_expert *x = f->expert ? &f->expert[(size_t)layer * n] : NULL;
+    double sum = 0, n_known = 0;
+    for (uint32_t e = 0; x && e < n; e++)
+        if (is_known(&x[e])) sum += x[e].energy, n_known++;
+    for (uint32_t e = 0; e < n; e++) {
+        share[e] = sum > 0 ? is_known(&x[e]) ? x[e].energy / sum : 0 : 1.0 / n;
+        if (safe && sum > 0) share[e] = fmax(share[e], (is_known(&x[e]) ? LEAST_SHARE : UNKNOWN_SHARE) / n_known);
+    }
+}
+
+/* How many experts are disturbed together. */
+static uint32_t experts_in_room(const fit_job *f, const store_tensor *t) {
+    return (uint32_t)min_u64(f->src->cfg.n_experts, max_u64(1, ROOM_WEIGHTS / (t->rows * t->cols)));
+}
+
+/* All experts of v's role, or as many as there is room for, those with the largest shares first. *part: the sum of their shares. changed: has
+ * experts of its own. v->error: as if it were the same in all of them. */
+static snug_err disturb_experts(sweep *s, const layer_weights *lw, layer_weights *changed, variant *v, float *room, double *share, double *part,
+                                snug_error *err) {
+    const fit_job *f = s->f;
+    const store_tensor *t = f->tensor[v->tensor].t;
+    const uint32_t n = f->src->cfg.n_experts, n_room = experts_in_room(f, t);
+    snug_err rc = SNUG_OK;
+    expert_shares(f, t->layer, false, share);
+    memcpy(changed->experts, lw->experts, n * sizeof *lw->experts);
+    *part = v->error = 0;
+    for (uint32_t k = 0; k < n_room && rc == SNUG_OK; k++) {
+        perturb p;
+        double error;
+        uint32_t best = 0;
+        for (uint32_t e = 1; e < n; e++)
+            if (share[e] > share[best]) best = e;
+        if (share[best] <= 0) break; /* nobody's output has a part of the others' */
+        rc = perturb_at(f, item_member(f, v->tensor, best), v->level, &p, err);
+        float *out = room + (size_t)k * t->rows * t->cols;
+        weight *w = &changed->experts[best].w[t->role - ROLE_GATE];
+        if (rc == SNUG_OK) rc = perturb_weight(f, &p, w, out, &error, err);
+        if (rc != SNUG_OK) break;
+        *w = weight_of_f32(out, t->rows, t->cols);
+        v->error += share[best] * error;
+        *part += share[best];
+        share[best] = 0;
+    }
+    v->error /= *part;
+    return rc;
+}
+
+/* Gives all experts the first one's curve, each its share of it. */
+static void share_out(fit_job *f, size_t first, const double *share) {
+    const fit_tensor *from = &f->tensor[first];
+    const fit_point *point = from->point;
+    for (uint32_t e = f->src->cfg.n_experts; e-- > 0;) { /* the first, which they are taken from, last */
+        fit_tensor *t = &f->tensor[item_member(f, first, e)];
+        t->n_points = from->n_points;
+        t->alpha = from->alpha * share[e];
+        for (size_t k = 0; k < from->n_points; k++) t->point[k] = (fit_point){point[k].error, point[k].kl * share[e]};
+    }
+}
+
+/* The roles' curves or, where none is measured, the table's numbers, to the experts. */
+static snug_err share_among_experts(fit_job *f, snug_error *err) {
+    double *share = malloc((f->src->cfg.n_experts + 1) * sizeof *share);
+    if (!share) return err_nomem(err, f->src->cfg.n_experts * sizeof *share);
+    for (size_t i = 0; i < f->n; i++) {
+        if (!f->tensor[i].matrix || f->tensor[i].t->expert != 0) continue;
+        expert_shares(f, f->tensor[i].t->layer, true, share);
+        share_out(f, i, share);
+    }
+    free(share);
+    return SNUG_OK;
+}
+
+/* ---- layers ---- */
+
+/* Through layer l with one matrix disturbed, or one of each expert. */
 static snug_err disturbed_layer(sweep *s, int l, const layer_weights *lw, variant *v, float *room, snug_error *err) {
     const store_tensor *t = s->f->tensor[v->tensor].t;
+    const uint32_t n_experts = s->f->src->cfg.n_experts;
     layer_weights changed = *lw;
-    snug_err rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
-    changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
+    snug_err rc = SNUG_OK;
+    double *share = NULL;
+    v->part = 1;
+    if (t->expert == EXPERT_NONE) {
+        rc = perturb_weight(s->f, &v->p, &lw->w[t->role], room, &v->error, err);
+        changed.w[t->role] = weight_of_f32(room, t->rows, t->cols);
+    } else {
+        share = malloc(n_experts * sizeof *share);
+        changed.experts = malloc(n_experts * sizeof *changed.experts);
+        rc = share && changed.experts ? disturb_experts(s, lw, &changed, v, room, share, &v->part, err) : err_nomem(err, n_experts * sizeof *changed.experts);
+    }
     states_copy(s->f, v->x, clean_at(s, l), s->n * s->d);
-    return rc == SNUG_OK ? forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err) : rc;
+    if (rc == SNUG_OK) rc = forward_layer(&s->fwd, l, &changed, s->f->text.sens_seq, s->f->text.sens_len, &v->x, 1, NULL, NULL, err);
+    if (changed.experts != lw->experts) free(changed.experts);
+    free(share);
+    return rc;
 }
 
 static snug_err start_layer(sweep *s, int l, snug_error *err) {
@@ -178,7 +294,7 @@ static snug_err start_layer(sweep *s, int l, snug_error *err) {
     snug_err rc = source_layer(s->f, l, &mem, &lw, err);
     for (size_t i = 0; i < s->f->n; i++) {
         const fit_tensor *t = &s->f->tensor[i];
-        if (t->matrix && t->t->layer == l) most = max_u64(most, t->t->rows * t->t->cols);
+        if (t->matrix && t->t->layer == l) most = max_u64(most, t->t->rows * t->t->cols * (t->t->expert == EXPERT_NONE ? 1 : experts_in_room(s->f, t->t)));
     }
     float *room = malloc(most * sizeof *room);
     if (rc == SNUG_OK && !room) rc = err_nomem(err, most * sizeof *room);
@@ -255,7 +371,7 @@ static snug_err take_kl(sweep *s, snug_error *err) {
     for (size_t k = 0; k < n; k++) hv[k] = (head_variant){own[k].x, s->f->tensor[own[k].tensor].t == head ? &own[k].p : NULL};
     snug_err rc = n ? head_kl(s->f, clean_at(s, (int)s->f->src->cfg.n_layers), hv, n, s->n_v, s->n, kl, err) : SNUG_OK;
     for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
-        own[k].kl = kl[k];
+        own[k].kl = own[k].part > 0 ? kl[k] / own[k].part : kl[k];
         if (!isfinite(kl[k])) rc = err_set(err, SNUG_ERR_NUMERIC, "%s: disturbed, the model's output is not a number", s->f->tensor[own[k].tensor].t->name);
     }
     return rc;
@@ -343,7 +459,7 @@ static void finish_tensor(fit_tensor *t) {
     if (n) t->alpha = sensitivity_fit(t2, kl, (n + 1) / 2);
 }
 
-snug_err measure_sensitivities(fit_job *f, snug_error *err) {
+static snug_err measure_all(fit_job *f, snug_error *err) {
     int n_layers = (int)f->src->cfg.n_layers, groups = n_layers + 1;
     sweep *s = calloc(1, sizeof *s);
     if (!s) return err_nomem(err, sizeof *s);
@@ -366,9 +482,14 @@ snug_err measure_sensitivities(fit_job *f, snug_error *err) {
         if (rc == SNUG_OK && !load_group(f, g)) rc = err_set(err, SNUG_ERR_NUMERIC, "the sensitivities of group %d are lost", g);
     }
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
-        if (f->tensor[i].matrix) finish_tensor(&f->tensor[i]);
+        if (f->tensor[i].matrix && f->tensor[i].t->expert <= 0) finish_tensor(&f->tensor[i]);
     if (s->clean) forward_close(&s->fwd);
     states_close(f, &s->clean);
     free(s);
     return rc;
+}
+
+snug_err measure_sensitivities(fit_job *f, snug_error *err) {
+    snug_err rc = f->sensitivities ? measure_all(f, err) : SNUG_OK;
+    return rc == SNUG_OK && f->src->cfg.n_experts ? share_among_experts(f, err) : rc;
 }

@@ -23,7 +23,7 @@ size_t edge_cols(const config *c, graph_edge edge) {
     }
 }
 
-static snug_err open_sums(const config *c, moments *m, snug_error *err) {
+snug_err moments_open(const config *c, moments *m, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++) {
         m->cols[e] = edge_cols(c, (graph_edge)e);
@@ -46,7 +46,7 @@ double moments_square(const moments *m, graph_edge e, size_t col) {
     return m->full ? hessian_sum_diagonal(&m->sum[e], col) : m->square[e][col] / m->sum[e].tokens;
 }
 
-static snug_err gather_sums(moments *m, snug_error *err) {
+snug_err moments_gather(moments *m, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++)
         if (m->want[e] && m->full) rc = hessian_sum_gather(&m->sum[e], err);
@@ -58,7 +58,8 @@ static snug_err gather_sums(moments *m, snug_error *err) {
 typedef struct slab {
     moments *m;
     uint32_t pass_tokens, n_seq; /* of one slab */
-    float *x[EDGE_COUNT]; /* (tokens, cols), of all */
+    float *x[EDGE_COUNT]; /* (tokens, cols), of all; NULL: nobody asks */
+    float *ffn_in;        /* where EDGE_FFN_IN's goes as well */
 } slab;
 typedef struct slab_pass { const slab *s; size_t first; } slab_pass; /* the pass' first token in the slabs */
 
@@ -81,7 +82,7 @@ static void add_squares(void *user, size_t begin, size_t end, int worker) {
         for (size_t c = begin; c < end; c++) j->sum[c] += (double)j->x[t * j->cols + c] * (double)j->x[t * j->cols + c];
 }
 
-static snug_err add_edge(const fit_job *f, moments *m, int e, const float *x, size_t n_tokens, snug_error *err) {
+snug_err moments_add(const fit_job *f, moments *m, graph_edge e, const float *x, size_t n_tokens, snug_error *err) {
     if (m->full) return hessian_sum_add(&m->sum[e], x, n_tokens, m->cols[e], f->threads, err);
     square_job j = {m->square[e], x, n_tokens, m->cols[e]};
     thread_for(f->threads, m->cols[e], SQUARE_COLS, add_squares, &j);
@@ -93,9 +94,10 @@ static snug_err add_edge(const fit_job *f, moments *m, int e, const float *x, si
 static snug_err add_slabs(const forward *w, slab *s, int e, size_t n_passes, uint32_t n_seq, snug_error *err) {
     const size_t len = w->f->text.len, token = s->m->cols[e] * sizeof(float);
     snug_err rc = cluster_gather(s->x[e], n_passes, s->pass_tokens * token, n_seq * len * token, err);
-    for (uint32_t q = 0; q < n_seq && rc == SNUG_OK; q += s->n_seq) {
+    if (rc == SNUG_OK && e == EDGE_FFN_IN && s->ffn_in) states_copy(w->f, s->ffn_in, s->x[e], n_seq * len * s->m->cols[e]);
+    for (uint32_t q = 0; q < n_seq && rc == SNUG_OK && s->m->want[e]; q += s->n_seq) {
         size_t n = n_seq - q < s->n_seq ? n_seq - q : s->n_seq;
-        rc = add_edge(w->f, s->m, e, s->x[e] + q * len * s->m->cols[e], n * len, err);
+        rc = moments_add(w->f, s->m, (graph_edge)e, s->x[e] + q * len * s->m->cols[e], n * len, err);
     }
     return rc;
 }
@@ -114,9 +116,11 @@ static snug_err run_slabs(forward *w, int layer, const layer_weights *lw, uint32
 
 /* ---- all tokens ---- */
 
+static bool is_laid_down(const moments *m, int e) { return m->want[e] || (e == EDGE_FFN_IN && m->ffn_in); }
+
 static uint32_t slab_sequences(const forward *w, const moments *m, bool keep) {
     size_t per_token = keep ? w->f->src->cfg.n_embd : 0;
-    for (int e = 0; e < EDGE_COUNT; e++) per_token += m->want[e] ? m->cols[e] : 0;
+    for (int e = 0; e < EDGE_COUNT; e++) per_token += is_laid_down(m, e) ? m->cols[e] : 0;
     uint64_t passes = SLAB_FLOATS / ((uint64_t)per_token * w->n_pass * w->len);
     return (uint32_t)min_u64(w->f->text.n_seq, max_u64(1, passes) * w->n_pass);
 }
@@ -125,12 +129,12 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     const fit_text *t = &w->f->text;
     const size_t d = w->f->src->cfg.n_embd;
     graph_edge last = EDGE_ATTN_IN;
-    snug_err rc = open_sums(&w->f->src->cfg, m, err);
+    snug_err rc = moments_open(&w->f->src->cfg, m, err);
     slab s = {.m = m, .pass_tokens = w->n_pass * w->len, .n_seq = slab_sequences(w, m, keep)};
     const uint32_t n_seq = (uint32_t)min_u64(t->n_seq, (uint64_t)s.n_seq * (uint32_t)cluster_size());
     w->discard = keep;
     for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
-        if (!m->want[e]) continue;
+        if (!is_laid_down(m, e)) continue;
         last = (graph_edge)e;
         s.x[e] = malloc((size_t)n_seq * t->len * m->cols[e] * sizeof(float));
         if (!s.x[e]) rc = err_nomem(err, (size_t)n_seq * t->len * m->cols[e] * sizeof(float));
@@ -143,6 +147,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
         float *from = x + (size_t)q * t->len * d;
         if (keep) states_copy(w->f, copy, from, (size_t)n * t->len * d);
         if (keep) states_want(w->f, from + (size_t)n * t->len * d, (size_t)n * t->len * d);
+        s.ffn_in = m->ffn_in ? m->ffn_in + (size_t)q * t->len * d : NULL;
         rc = run_slabs(w, layer, lw, n, keep ? copy : from, &s, err);
     }
     w->discard = false;
@@ -152,7 +157,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     }
     free(copy);
     for (int e = 0; e < EDGE_COUNT; e++) free(s.x[e]);
-    return rc == SNUG_OK ? gather_sums(m, err) : rc;
+    return rc == SNUG_OK ? moments_gather(m, err) : rc;
 }
 
 typedef struct norm_job { const float *x, *gain; float *out; size_t d; float eps; } norm_job;
@@ -166,7 +171,7 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
     const size_t d = f->src->cfg.n_embd, n = (size_t)f->text.n_seq * f->text.len, step = max_u64(1, SLAB_FLOATS / d);
     float *gain = malloc(d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
     snug_err rc = gain && normed ? head_gain(f, gain, err) : err_nomem(err, step * d * sizeof *normed);
-    if (rc == SNUG_OK) rc = open_sums(&f->src->cfg, m, err);
+    if (rc == SNUG_OK) rc = moments_open(&f->src->cfg, m, err);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += step) {
         size_t k = n - t < step ? n - t : step;
         for (size_t i = 0; i < k; i += NORM_STEP) {
@@ -175,9 +180,9 @@ snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *
             states_drop(f, j.x, NORM_STEP * d);
             states_want(f, j.x + NORM_STEP * d, NORM_STEP * d);
         }
-        rc = add_edge(f, m, EDGE_HEAD_IN, normed, k, err);
+        rc = moments_add(f, m, EDGE_HEAD_IN, normed, k, err);
     }
     free(gain);
     free(normed);
-    return rc == SNUG_OK ? gather_sums(m, err) : rc;
+    return rc == SNUG_OK ? moments_gather(m, err) : rc;
 }

@@ -97,8 +97,8 @@ static snug_err order_matrix(const fit_job *f, const store_tensor *t, size_t byt
     return rc;
 }
 
-snug_err order_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
-    snug_err rc = layer_read(f->src, layer, mem, out, err);
+snug_err order_layer(const fit_job *f, int layer, bool whole, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = (whole ? layer_read : layer_read_dense)(f->src, layer, mem, out, err);
     for (size_t i = 0; i < f->src->n_tensors && rc == SNUG_OK; i++) {
         const store_tensor *t = &f->src->tensors[i];
         if (t->layer != layer || !order_moves(f, t)) continue;
@@ -231,7 +231,7 @@ static bool any_lossy(const fit_job *f) {
 snug_err order_choose(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     const size_t n_values = (size_t)c->n_kv_heads * c->head_dim, n_mixed = (size_t)c->n_heads * c->head_dim;
-    if (!f->feedback || !any_lossy(f)) return SNUG_OK;
+    if (!f->feedback || !any_lossy(f) || c->n_experts) return SNUG_OK; /* experts and their router: not yet */
     snug_err rc = all_float(f, false) ? choose_stream(f, err) : SNUG_OK;
     if (rc != SNUG_OK || !all_float(f, true)) return rc;
     uint32_t **value = arena_calloc(&f->mem, c->n_layers, sizeof *value), **mixed = arena_calloc(&f->mem, c->n_layers, sizeof *mixed);

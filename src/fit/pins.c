@@ -58,7 +58,7 @@ static snug_err apply_pin(fit_job *f, size_t k, snug_error *err) {
     bool matched = false, vector = false;
     for (size_t i = 0; i < f->n; i++) {
         fit_tensor *t = &f->tensor[i];
-        if (fnmatch(pattern, t->t->name, 0) != 0) continue;
+        if (fnmatch(pattern, t->item, 0) != 0) continue;
         vector |= !t->matrix;
         if (!t->matrix) continue; /* vectors are always exact */
         matched = true;
@@ -81,27 +81,32 @@ snug_err menu_pins(fit_job *f, snug_error *err) {
 snug_err menu_replay(fit_job *f, const plan *p, snug_error *err) {
     for (size_t k = 0; k < p->n; k++) {
         const plan_entry *e = &p->entry[k];
-        size_t i = 0;
-        while (i < f->n && strcmp(f->tensor[i].t->name, e->tensor) != 0) i++;
+        size_t i = 0, n;
+        while (i < f->n && (!item_size(f, i) || strcmp(f->tensor[i].item, e->tensor) != 0)) i++;
         if (i == f->n) return err_set(err, SNUG_ERR_MISMATCH, "%s: the tensor \"%.100s\" is not in %s", f->p->plan_in, e->tensor, f->src->path);
         fit_tensor *t = &f->tensor[i];
-        if ((e->rows && e->rows != t->t->rows) || (e->cols && e->cols != t->t->cols))
+        n = item_size(f, i);
+        if ((e->rows && e->rows != n * t->t->rows) || (e->cols && e->cols != t->t->cols))
             return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\" is %llu x %llu, the source has %llu x %llu", f->p->plan_in, e->tensor,
-                           (unsigned long long)e->rows, (unsigned long long)e->cols, (unsigned long long)t->t->rows, (unsigned long long)t->t->cols);
+                           (unsigned long long)e->rows, (unsigned long long)e->cols, (unsigned long long)(n * t->t->rows), (unsigned long long)t->t->cols);
         if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(&e->comp, t->t->cols))
             return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\": its codec is no GGUF type for %llu columns", f->p->plan_in, e->tensor,
                            (unsigned long long)t->t->cols);
         double error = e->rel_error >= 0 ? e->rel_error : 0;
-        snug_err rc = menu_single(f, i, &e->comp, error, *e->note ? arena_strdup(&f->mem, e->note) : "", err);
-        if (rc != SNUG_OK) return rc;
-        if (e->loss >= 0) t->menu.cand[0].loss = e->loss;
-        if (e->sensitivity >= 0) t->menu.sensitivity = t->alpha = e->sensitivity;
+        const char *note = *e->note ? arena_strdup(&f->mem, e->note) : "";
+        for (size_t m = 0; m < n; m++) { /* of a stack, whose numbers are sums, each has its part */
+            t = &f->tensor[item_member(f, i, m)];
+            snug_err rc = menu_single(f, item_member(f, i, m), &e->comp, error, note, err);
+            if (rc != SNUG_OK) return rc;
+            if (e->loss >= 0) t->menu.cand[0].loss = e->loss / (double)n;
+            if (e->sensitivity >= 0) t->menu.sensitivity = t->alpha = e->sensitivity / (double)n;
+        }
     }
     for (size_t i = 0; i < f->n; i++) {
         if (f->tensor[i].menu.n) continue;
         snug_err rc = f->tensor[i].matrix ? SNUG_OK : menu_vector(f, i, err); /* plans written by hand name matrices only */
         if (rc != SNUG_OK) return rc;
-        if (f->tensor[i].matrix) return err_set(err, SNUG_ERR_MISMATCH, "%s: has no entry for the tensor \"%s\"", f->p->plan_in, f->tensor[i].t->name);
+        if (f->tensor[i].matrix) return err_set(err, SNUG_ERR_MISMATCH, "%s: has no entry for the tensor \"%s\"", f->p->plan_in, f->tensor[i].item);
     }
     return SNUG_OK;
 }

@@ -156,14 +156,14 @@ static void costs(const hessian_sum *sum, const hessian *h, float *whole, float 
     }
 }
 
-snug_err probe_edge(fit_job *f, int layer, graph_edge edge, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err) {
+snug_err probe_edge(fit_job *f, int layer, graph_edge edge, int expert, hessian_sum *sum, hessian *h, const int8_t *exponent, snug_error *err) {
     const int l = edge == EDGE_HEAD_IN ? -1 : layer;
     const size_t n = sum->n;
     float *whole = malloc(n * sizeof *whole), *cost = malloc(n * sizeof *cost);
     snug_err rc = whole && cost ? SNUG_OK : err_nomem(err, n * sizeof *whole);
     probe_job j = {.f = f, .effort = f->p->effort, .exponent = exponent, .whole = whole, .cost = cost, .h = h};
     for (size_t i = 0; i < f->n && j.n < MATRICES; i++)
-        if (f->tensor[i].matrix && f->tensor[i].t->layer == l && role_edge(f->tensor[i].t->role) == edge) j.t[j.n++] = &f->tensor[i];
+        if (fit_reads(&f->tensor[i], l, edge, expert)) j.t[j.n++] = &f->tensor[i];
     if (rc == SNUG_OK) costs(sum, h, whole, cost);
     for (; j.transform < TRANSFORM_COUNT && rc == SNUG_OK && j.n; j.transform++) {
         if (!transform_takes(j.transform, n)) continue;

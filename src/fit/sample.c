@@ -95,23 +95,32 @@ static snug_err open_packed(sampler *s, uint64_t rows, uint64_t cols, weight *ou
     return rc;
 }
 
+static snug_err pack_matrix(sampler *s, const weight *from, const char *name, weight *to, snug_error *err) {
+    uint8_t *dst;
+    snug_err rc = open_packed(s, from->rows, from->cols, to, &dst, err);
+    return rc == SNUG_OK ? pack(s, from, name, dst, err) : rc;
+}
+
 static snug_err pack_layer(sampler *s, int layer, snug_error *err) {
     arena mem = {0};
     layer_weights lw;
     layer_weights *to = &s->layer[layer];
     snug_err rc = layer_read(s->f->src, layer, &mem, &lw, err);
+    const uint32_t n_experts = lw.experts ? s->f->src->cfg.n_experts : 0;
+    if (rc == SNUG_OK && n_experts && !(to->experts = arena_calloc(&s->mem, n_experts, sizeof *to->experts))) rc = err_nomem(err, n_experts * sizeof *to->experts);
     for (int r = 0; r < ROLE_COUNT && rc == SNUG_OK; r++) {
-        if (r < (int)ROLE_MATRICES && lw.w[r].n_terms) {
-            uint8_t *dst;
-            rc = open_packed(s, lw.w[r].rows, lw.w[r].cols, &to->w[r], &dst, err);
-            if (rc == SNUG_OK) rc = pack(s, &lw.w[r], role_name((tensor_role)r), dst, err);
-        }
+        if (r < (int)ROLE_MATRICES && lw.w[r].n_terms) rc = pack_matrix(s, &lw.w[r], role_name((tensor_role)r), &to->w[r], err);
         const store_tensor *t = lw.vec[r] ? store_find(s->f->src, (tensor_role)r, layer) : NULL;
         if (!t || rc != SNUG_OK) continue;
-        float *copy = arena_alloc(&s->mem, t->cols * sizeof *copy);
-        if (!copy) rc = err_nomem(err, t->cols * sizeof *copy);
-        else memcpy(copy, lw.vec[r], t->cols * sizeof *copy);
+        const size_t bytes = t->rows * t->cols * sizeof(float);
+        float *copy = arena_alloc(&s->mem, bytes);
+        if (!copy) rc = err_nomem(err, bytes);
+        else memcpy(copy, lw.vec[r], bytes);
         to->vec[r] = copy;
+    }
+    for (uint32_t x = 0; x < n_experts * EXPERT_MATRICES && rc == SNUG_OK; x++) {
+        const weight *from = &lw.experts[x / EXPERT_MATRICES].w[x % EXPERT_MATRICES];
+        rc = pack_matrix(s, from, role_name((tensor_role)(ROLE_GATE + x % EXPERT_MATRICES)), &to->experts[x / EXPERT_MATRICES].w[x % EXPERT_MATRICES], err);
     }
     arena_fini(&mem);
     return rc;

@@ -6,7 +6,7 @@
  * proportional to D_j / m_j: it minimises (sum D_j / s_j^2) (sum s_j^2 m_j), by Cauchy and Schwarz. (AWQ searches for such scales; this
  * is their optimum for a common step.)
  *
- *     norm gain / s   ->  columns of q k v;  gate up;  an untied head
+ *     norm gain / s   ->  columns of q k v;  gate up, of all experts, and their router;  an untied head
  *     rows of v / s   ->  columns of o, the same for all query heads of a group
  *     rows of up / s  ->  columns of down
  *
@@ -25,25 +25,26 @@ enum { MAX_EXPONENT = 12, SAMPLE_ROWS = 128 };
 
 /* ---- what balance a tensor takes part in ---- */
 
-static const int8_t *balance_of(const fit_job *f, int layer, graph_edge e) {
-    size_t l = e == EDGE_HEAD_IN ? f->src->cfg.n_layers : (size_t)layer;
-    return f->edge && f->balanced && e != EDGE_COUNT && (e == EDGE_HEAD_IN || layer >= 0) ? f->edge[l * EDGE_COUNT + e].exponent : NULL;
+static const int8_t *balance_of(const fit_job *f, int layer, graph_edge e, int expert) {
+    const int l = e == EDGE_HEAD_IN ? (int)f->src->cfg.n_layers : layer;
+    return f->edge && f->balanced && e != EDGE_COUNT && l >= 0 ? fit_edge_at(f, l, e, expert)->exponent : NULL;
 }
 
 /* Exponents that a tensor's columns grow by. */
 static const int8_t *grows(const fit_job *f, const store_tensor *t) {
-    return (int)t->role < (int)ROLE_MATRICES && t->role != ROLE_EMBD ? balance_of(f, t->layer, role_edge(t->role)) : NULL;
+    const bool reads = ((int)t->role < (int)ROLE_MATRICES && t->role != ROLE_EMBD) || t->role == ROLE_ROUTER;
+    return reads ? balance_of(f, t->layer, role_edge(t->role), t->expert) : NULL;
 }
 
 /* Exponents that a tensor's rows (a vector's columns) shrink by; *per_group: they are counted per query head, of which several share a row. */
 static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *per_group) {
     *per_group = t->role == ROLE_V || t->role == ROLE_V_BIAS;
     switch (t->role) {
-    case ROLE_ATTN_NORM: return balance_of(f, t->layer, EDGE_ATTN_IN);
-    case ROLE_FFN_NORM: return balance_of(f, t->layer, EDGE_FFN_IN);
-    case ROLE_OUT_NORM: return balance_of(f, -1, EDGE_HEAD_IN);
-    case ROLE_UP: return balance_of(f, t->layer, EDGE_FFN_MID);
-    case ROLE_V: case ROLE_V_BIAS: return balance_of(f, t->layer, EDGE_ATTN_OUT);
+    case ROLE_ATTN_NORM: return balance_of(f, t->layer, EDGE_ATTN_IN, EXPERT_NONE);
+    case ROLE_FFN_NORM: return balance_of(f, t->layer, EDGE_FFN_IN, EXPERT_NONE);
+    case ROLE_OUT_NORM: return balance_of(f, -1, EDGE_HEAD_IN, EXPERT_NONE);
+    case ROLE_UP: return balance_of(f, t->layer, EDGE_FFN_MID, t->expert);
+    case ROLE_V: case ROLE_V_BIAS: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
     default: return NULL;
     }
 }
@@ -112,21 +113,33 @@ static snug_err balance_matrix(const fit_job *f, const store_tensor *t, arena *m
     return SNUG_OK;
 }
 
-snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
-    snug_err rc = order_layer(f, layer, mem, out, err);
+/* What was read of a layer, balanced. */
+static snug_err balance_layer(const fit_job *f, int layer, bool whole, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->src->n_tensors && rc == SNUG_OK; i++) {
         const store_tensor *t = &f->src->tensors[i];
-        if (t->layer != layer || !is_balanced(f, t)) continue;
-        if ((int)t->role < (int)ROLE_MATRICES) rc = balance_matrix(f, t, mem, &out->w[t->role], err);
+        if (t->layer != layer || (t->expert != EXPERT_NONE && !whole) || !is_balanced(f, t)) continue;
+        if ((int)t->role < (int)ROLE_MATRICES) rc = balance_matrix(f, t, mem, layer_weight(out, t), err);
         else {
-            float *v = arena_alloc(mem, t->cols * sizeof *v);
-            if (!v) return err_nomem(err, t->cols * sizeof *v);
-            memcpy(v, out->vec[t->role], t->cols * sizeof *v);
-            balance_rows(f, t, 0, 1, v);
+            const size_t bytes = t->rows * t->cols * sizeof(float);
+            float *v = arena_alloc(mem, bytes);
+            if (!v) return err_nomem(err, bytes);
+            memcpy(v, out->vec[t->role], bytes);
+            balance_rows(f, t, 0, t->rows, v);
             out->vec[t->role] = v;
         }
     }
     return rc;
+}
+
+snug_err source_layer(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = order_layer(f, layer, true, mem, out, err);
+    return rc == SNUG_OK ? balance_layer(f, layer, true, mem, out, err) : rc;
+}
+
+snug_err source_layer_dense(const fit_job *f, int layer, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = order_layer(f, layer, false, mem, out, err);
+    return rc == SNUG_OK ? balance_layer(f, layer, false, mem, out, err) : rc;
 }
 
 /* ---- choosing ---- */
@@ -142,28 +155,36 @@ static bool is_f16_vector(const store_tensor *t) {
     return t && (int)t->role >= (int)ROLE_MATRICES && t->n_terms == 1 && t->term[0].codec->ggml_type == GGML_F16;
 }
 
+/* What reads an edge: the matrices of an expert; of none; and, where the experts' edge is asked for as that of none, all of theirs. */
+static bool reads_of(const fit_job *f, size_t i, int layer, graph_edge e, int expert) {
+    const fit_tensor *t = &f->tensor[i];
+    return fit_reads(t, layer, e, expert) || (expert == EXPERT_NONE && e == EDGE_FFN_IN && fit_reads(t, layer, e, t->t->expert));
+}
+
 /* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? */
-static bool can_balance(const fit_job *f, int layer, graph_edge e) {
+static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
     static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
-    const store_tensor *from = store_find(f->src, feeds[e], l);
+    const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
+    if (e == EDGE_FFN_IN && is_f16_vector(store_find(f->src, ROLE_ROUTER, l))) return false;
     if (is_f16_vector(from) || (e == EDGE_ATTN_OUT && is_f16_vector(store_find(f->src, ROLE_V_BIAS, l)))) return false;
     if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
-        const store_tensor *t = f->tensor[i].t;
-        if (f->tensor[i].matrix && t->layer == l && role_edge(t->role) == e && !source_is_float(t)) return false;
+        if (reads_of(f, i, l, e, expert) && !source_is_float(f->tensor[i].t)) return false;
     }
     return true;
 }
 
 /* m (cols): sums of squares of each column over a spread of rows of all matrices that read the edge. */
-static snug_err column_squares(const fit_job *f, int layer, graph_edge e, double *m, snug_error *err) {
+static snug_err column_squares(const fit_job *f, int layer, graph_edge e, int expert, double *m, snug_error *err) {
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
+    const uint32_t n_experts = f->src->cfg.n_experts;
+    const size_t most = expert == EXPERT_NONE && e == EDGE_FFN_IN && n_experts ? 1 + SAMPLE_ROWS / n_experts : SAMPLE_ROWS;
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         const store_tensor *t = f->tensor[i].t;
-        if (!f->tensor[i].matrix || t->layer != l || role_edge(t->role) != e) continue;
-        size_t n = t->rows < SAMPLE_ROWS ? t->rows : SAMPLE_ROWS;
+        if (!reads_of(f, i, l, e, expert)) continue;
+        size_t n = t->rows < most ? t->rows : most;
         float *w = malloc(t->cols * sizeof *w);
         if (!w) rc = err_nomem(err, t->cols * sizeof *w);
         for (size_t r = 0; r < n && rc == SNUG_OK; r++) {
@@ -206,36 +227,50 @@ static snug_err choose_exponents(const config *c, const fit_edge *edge, const do
     return SNUG_OK;
 }
 
-snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int8_t *out, snug_error *err) {
+snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int expert, int8_t *out, snug_error *err) {
     const config *c = &f->src->cfg;
-    const fit_edge *edge = &f->edge[(size_t)layer * EDGE_COUNT + e];
+    const fit_edge *edge = fit_edge_at(f, layer, e, expert);
     const size_t cols = edge_cols(c, e);
     memset(out, 0, cols);
-    if (!edge->square || !edge->left || !can_balance(f, layer, e)) return SNUG_OK;
+    if (!edge->square || !edge->left || !can_balance(f, layer, e, expert)) return SNUG_OK;
     double *squares = calloc(cols, sizeof *squares);
-    snug_err rc = squares ? column_squares(f, layer, e, squares, err) : err_nomem(err, cols * sizeof *squares);
+    snug_err rc = squares ? column_squares(f, layer, e, expert, squares, err) : err_nomem(err, cols * sizeof *squares);
     if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, e, cols, out, err);
     free(squares);
     return rc;
 }
 
+/* Takes exponents from an edge's statistics. */
+static void take_exponents(fit_edge *edge, const int8_t *k, size_t cols) {
+    for (size_t j = 0; k && j < cols; j++) {
+        edge->square[j] = ldexp(edge->square[j], -2 * k[j]);
+        edge->left[j] = ldexp(edge->left[j], -2 * k[j]);
+    }
+    edge->exponent = k;
+}
+
+static snug_err balance_edge(fit_job *f, int layer, graph_edge e, int expert, snug_error *err) {
+    fit_edge *edge = fit_edge_at(f, layer, e, expert);
+    if (!edge->square || !edge->left) return SNUG_OK;
+    const size_t cols = edge_cols(&f->src->cfg, e);
+    int8_t *k = arena_calloc(&f->mem, cols, sizeof *k);
+    snug_err rc = k ? source_exponents(f, layer, e, expert, k, err) : err_nomem(err, cols);
+    bool any = false;
+    for (size_t j = 0; j < cols && rc == SNUG_OK; j++) any |= k[j] != 0;
+    if (any) take_exponents(edge, k, cols);
+    return rc;
+}
+
 snug_err source_balance(fit_job *f, snug_error *err) {
-    for (int l = 0; f->feedback && l <= (int)f->src->cfg.n_layers; l++)
-        for (int e = 0; e < EDGE_COUNT; e++) {
-            fit_edge *edge = &f->edge[(size_t)l * EDGE_COUNT + (size_t)e];
-            if (!edge->square || !edge->left) continue;
-            const size_t cols = edge_cols(&f->src->cfg, (graph_edge)e);
-            int8_t *k = arena_calloc(&f->mem, cols, sizeof *k);
-            snug_err rc = k ? source_exponents(f, l, (graph_edge)e, k, err) : err_nomem(err, cols);
-            if (rc != SNUG_OK) return rc;
-            bool any = false;
-            for (size_t j = 0; j < cols; j++) {
-                any |= k[j] != 0;
-                edge->square[j] = ldexp(edge->square[j], -2 * k[j]);
-                edge->left[j] = ldexp(edge->left[j], -2 * k[j]);
-            }
-            edge->exponent = any ? k : NULL;
+    const config *c = &f->src->cfg;
+    snug_err rc = SNUG_OK;
+    for (int l = 0; f->feedback && l <= (int)c->n_layers && rc == SNUG_OK; l++)
+        for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++) rc = balance_edge(f, l, (graph_edge)e, EXPERT_NONE, err);
+    for (int l = 0; f->feedback && f->expert && l < (int)c->n_layers && rc == SNUG_OK; l++)
+        for (int x = 0; x < (int)c->n_experts && rc == SNUG_OK; x++) {
+            take_exponents(fit_edge_at(f, l, EDGE_FFN_IN, x), fit_edge_at(f, l, EDGE_FFN_IN, EXPERT_NONE)->exponent, c->n_embd);
+            rc = balance_edge(f, l, EDGE_FFN_MID, x, err);
         }
     f->balanced = f->feedback;
-    return SNUG_OK;
+    return rc;
 }

@@ -7,7 +7,20 @@
 #include <math.h>
 
 /* Bounds on what a file may say. They are far above any model and keep every product of two below 2^62. */
-enum { MAX_LAYERS = 10000, MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14 };
+enum { MAX_LAYERS = 10000, MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL_EXPERTS = 1 << 18 };
+
+static snug_err check_experts(const config *c, const char *where, snug_error *err) {
+    if (!c->arch->experts) return SNUG_OK;
+    if (c->n_experts == 0 || c->n_experts > CONFIG_MAX_EXPERTS)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: number of experts is %u, expected 1 to %d", where, c->n_experts, CONFIG_MAX_EXPERTS);
+    if (c->n_experts_used == 0 || c->n_experts_used > c->n_experts)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: number of experts per token is %u, expected 1 to %u, the number of experts", where, c->n_experts_used,
+                       c->n_experts);
+    if (c->n_experts * (uint64_t)c->n_layers > MAX_ALL_EXPERTS)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u layers of %u experts are %llu experts, expected at most %d", where, c->n_layers, c->n_experts,
+                       (unsigned long long)c->n_layers * c->n_experts, MAX_ALL_EXPERTS);
+    return SNUG_OK;
+}
 
 snug_err config_check(const config *c, const char *where, snug_error *err) {
     const struct { const char *name; uint64_t value, max; } fields[] = {
@@ -43,7 +56,7 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
                        "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, "
                        "found %g, %g, %u",
                        where, c->low_freq_factor, c->high_freq_factor, c->scale_orig_ctx);
-    return SNUG_OK;
+    return check_experts(c, where, err);
 }
 
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) {
@@ -57,7 +70,9 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
     case ROLE_GATE: case ROLE_UP: n_rows = c->n_ff, n_cols = c->n_embd; break;
     case ROLE_DOWN: n_rows = c->n_embd, n_cols = c->n_ff; break;
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: n_cols = c->n_embd; break;
-    case ROLE_Q_NORM: case ROLE_K_NORM: n_cols = c->head_dim; break;
+    case ROLE_Q_NORM: n_cols = c->arch->qk_norm_whole ? q : c->head_dim; break;
+    case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
+    case ROLE_ROUTER: n_rows = c->n_experts, n_cols = c->n_embd; break;
     case ROLE_Q_BIAS: n_cols = q; break;
     case ROLE_K_BIAS: case ROLE_V_BIAS: n_cols = kv; break;
     case ROLE_ROPE_FREQS: n_cols = c->rope_dims / 2; break;

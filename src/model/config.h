@@ -10,20 +10,35 @@ typedef enum tensor_role {
     ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
     ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
+    ROLE_ROUTER,     /* what chooses experts: (n_experts, n_embd), small and decisive, so kept exactly like a vector */
     ROLE_ROPE_FREQS, /* rope_freqs.weight: llama3 scaling as GGUF stores it */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
 const char *role_name(tensor_role r); /* "embd" ... "norm", "bias" */
 
+/* Which of a layer's experts a tensor belongs to: its number, or one of these. */
+enum { EXPERT_NONE = -1, EXPERT_ALL = -2 /* a stack of all of them, as GGUF has them */ };
+enum { EXPERT_MATRICES = 3 /* gate, up, down */, CONFIG_MAX_EXPERTS = 4096 /* of a layer */ };
+
+/* How an architecture's feed-forwards are split into experts, of which a router picks a few for each token. */
+typedef struct arch_experts {
+    const char *hf_width;     /* config.json's field for an expert's width */
+    const char *hf_norm_topk; /* its field that says whether the picked experts' shares are made to sum to 1; NULL: they always are */
+    bool gguf_norm_topk;      /* what llama.cpp does for this architecture */
+    bool gguf_width;          /* GGUF has a key of its own for an expert's width */
+} arch_experts;
+
 typedef struct arch {
     const char *gguf_name;     /* general.architecture: "llama", "qwen2", "qwen3"                      */
     const char *hf_class;      /* architectures[0]: "LlamaForCausalLM" ...  (several rows may share a gguf_name) */
     bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
     bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
+    bool qk_norm_whole;        /* q/k norms are over all heads together, not over each                  */
+    const arch_experts *experts; /* NULL: none                                                          */
 } arch;
 const arch *arch_by_hf_class(const char *name); /* NULL: not known */
-const arch *arch_by_gguf_name(const char *name);
+const arch *arch_by_gguf_name(const char *name, bool experts); /* "llama" is two: with experts and without */
 const char *arch_known_hf(char *text, size_t cap);   /* "LlamaForCausalLM, MistralForCausalLM ...": for messages */
 const char *arch_known_gguf(char *text, size_t cap);
 
@@ -40,6 +55,9 @@ typedef struct config {
     uint32_t sliding_window;   /* 0: none                                                               */
     uint32_t sliding_from_layer; /* Qwen2's max_window_layers: layers >= this use the window            */
     bool tied;                 /* head = embedding                                                      */
+    uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
+    uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
+    bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     char name[128];
 } config;
 
@@ -51,17 +69,19 @@ snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
  * and general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor
  * rope_freqs.weight, F32 (rope_dims / 2), of rope_freq_factors. */
 snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
-/* Canonical (GGUF) name -> role and layer (-1: none). ROLE_NONE: not a tensor of this architecture. */
-tensor_role role_from_name(const char *canonical, int *layer);
-/* Role and layer -> canonical name. */
-void role_tensor_name(tensor_role r, int layer, char out[64]);
-/* Is the role a part of every layer (else of the whole model), a matrix (else a vector), always there? */
+/* Canonical (GGUF) name -> role, layer (-1: none) and expert; NULL: not asked. ROLE_NONE: not a tensor of any architecture. A stack of gates on
+ * ups, as some folders fuse them, is ROLE_GATE with *gate_up. */
+tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool *gate_up);
+/* Role, layer and expert -> canonical name. */
+void role_tensor_name(tensor_role r, int layer, int expert, char out[64]);
+/* Is the role a part of every layer (else of the whole model), of each expert where there are experts, a matrix (else a vector), always there? */
 bool role_in_layer(tensor_role r);
+bool role_in_expert(const config *c, tensor_role r);
 bool role_required(const config *c, tensor_role r);
 /* HF name -> canonical name; false when the tensor is not used (rotary inv_freq buffers) or unknown. */
 bool canonical_from_hf(const char *hf, char out[64]);
 bool hf_name_harmless(const char *hf); /* a buffer that old checkpoints carry and that decides nothing */
-/* Expected shape of a role: rows, cols (vectors: rows = 1). */
+/* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts). */
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);

@@ -65,7 +65,8 @@ static snug_err read_vocab(reader *r, config *c, snug_error *err) {
 /* Keys of llama.cpp that change the computation and that the engine does not have. */
 static snug_err refuse_options(reader *r, snug_error *err) {
     static const char *const refused[] = {
-        "expert_count",    "logit_scale",         "residual_scale",          "embedding_scale",
+        "expert_shared_count", "expert_group_count", "leading_dense_block_count", "interleave_moe_layer_step",
+        "logit_scale",         "residual_scale",          "embedding_scale",
         "attention.scale", "attention.clamp_kqv", "final_logit_softcapping", "attn_logit_softcapping"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         double v = 0;
@@ -81,6 +82,36 @@ static snug_err refuse_options(reader *r, snug_error *err) {
                            key_of(r, refused[i]), v);
     }
     return SNUG_OK;
+}
+
+/* Experts: how many, how wide, how their shares are made. Sources: llama.cpp's loaders of llama, qwen3moe, olmoe; 0, 1: softmax. */
+static snug_err read_experts(reader *r, config *c, snug_error *err) {
+    const arch_experts *a = c->arch->experts;
+    uint32_t gating = 1;
+    double scale = 1;
+    if (!a) return SNUG_OK;
+    snug_err rc = get_u32(r, "expert_count", true, 0, &c->n_experts, err);
+    if (!rc) rc = get_u32(r, "expert_used_count", true, 0, &c->n_experts_used, err);
+    c->n_ff_dense = c->n_ff;
+    if (!rc && a->gguf_width) rc = get_u32(r, "expert_feed_forward_length", true, 0, &c->n_ff, err);
+    c->norm_topk = gguf_get_bool_or(r->g, key_of(r, "expert_weights_norm"), a->gguf_norm_topk);
+    if (!rc) rc = get_u32(r, "expert_gating_func", false, 1, &gating, err);
+    if (!rc) rc = get_f64_or(r, "expert_weights_scale", 1, &scale, err);
+    if (!rc && gating > 1)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is %u, which is not supported, expected 1 (softmax)", r->g->file.path,
+                       key_of(r, "expert_gating_func"), gating);
+    if (!rc && scale != 0 && scale != 1)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is %g, which is not supported, expected 1", r->g->file.path,
+                       key_of(r, "expert_weights_scale"), scale);
+    return rc;
+}
+
+/* "llama" stands for models with experts and without. */
+static bool has_experts(const gguf_file *g, const char *prefix) {
+    char key[128];
+    uint64_t n = 0;
+    snprintf(key, sizeof key, "%s.expert_count", prefix);
+    return gguf_get_u64_or(g, key, 0, &n, NULL) == SNUG_OK && n > 0;
 }
 
 static snug_err read_rope(reader *r, config *c, snug_error *err) {
@@ -105,7 +136,7 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
     const char *path = g->file.path, *name = gguf_get_str_or(g, "general.architecture", NULL);
     char known[256];
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: key 'general.architecture' is missing or no string", path);
-    c->arch = arch_by_gguf_name(name);
+    c->arch = arch_by_gguf_name(name, strlen(name) < 64 && has_experts(g, name));
     if (!c->arch)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%s' is not supported; known: %s", path, name,
                        arch_known_gguf(known, sizeof known));
@@ -123,7 +154,7 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
         (rc = get_u32(&r, "rope.dimension_count", false, c->head_dim, &c->rope_dims, err)) ||
         (rc = get_u32(&r, "attention.sliding_window", false, 0, &c->sliding_window, err)) ||
         (rc = gguf_get_u64_or(g, "snug.sliding_from_layer", 0, &from, err)) ||
-        (rc = get_f64_or(&r, "attention.layer_norm_rms_epsilon", 1e-5, &eps, err)) || (rc = read_rope(&r, c, err)) ||
+        (rc = get_f64_or(&r, "attention.layer_norm_rms_epsilon", 1e-5, &eps, err)) || (rc = read_experts(&r, c, err)) || (rc = read_rope(&r, c, err)) ||
         (rc = read_vocab(&r, c, err)))
         return rc;
     uint32_t v_length = 0;
@@ -147,7 +178,7 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
         {"context_length", c->n_ctx_train},
         {"embedding_length", c->n_embd},
         {"block_count", c->n_layers},
-        {"feed_forward_length", c->n_ff},
+        {"feed_forward_length", c->n_experts ? c->n_ff_dense : c->n_ff},
         {"rope.dimension_count", c->rope_dims},
         {"attention.head_count", c->n_heads},
         {"attention.head_count_kv", c->n_kv_heads},
@@ -171,6 +202,16 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
         ok = ok && gguf_put_str(out, key, "linear", strlen("linear"));
         snprintf(key, sizeof key, "%s.rope.scaling.factor", prefix);
         ok = ok && gguf_put_f32(out, key, (float)c->scale_factor);
+    }
+    if (c->n_experts) {
+        snprintf(key, sizeof key, "%s.expert_count", prefix);
+        ok = ok && gguf_put_u32(out, key, c->n_experts);
+        snprintf(key, sizeof key, "%s.expert_used_count", prefix);
+        ok = ok && gguf_put_u32(out, key, c->n_experts_used);
+        snprintf(key, sizeof key, "%s.expert_feed_forward_length", prefix);
+        ok = ok && (!c->arch->experts->gguf_width || gguf_put_u32(out, key, c->n_ff));
+        snprintf(key, sizeof key, "%s.expert_weights_norm", prefix);
+        ok = ok && (c->norm_topk == c->arch->experts->gguf_norm_topk || gguf_put_bool(out, key, c->norm_topk));
     }
     if (c->sliding_window) {
         snprintf(key, sizeof key, "%s.attention.sliding_window", prefix);

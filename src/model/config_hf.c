@@ -1,6 +1,6 @@
 /* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are
  * refused by name: a model that runs must run right. Source: transformers'
- * configuration_{llama,mistral,qwen2,qwen3}.py. */
+ * configuration_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe}.py. */
 #include "base/err.h"
 #include "model/config.h"
 
@@ -58,6 +58,9 @@ static snug_err refuse_options(const json_t *o, const char *where, snug_error *e
     if (json_is_number(v) && json_number_value(v) != 1)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where,
                        json_number_value(v));
+    v = json_object_get(o, "clip_qkv");
+    if (!is_null(v))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: clip_qkv %g is not supported, expected null", where, json_number_value(v));
     v = json_object_get(o, "quantization_config");
     if (json_is_object(v)) {
         const char *method = json_string_value(json_object_get(v, "quant_method"));
@@ -81,7 +84,8 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
         json_object_foreach((json_t *)params, key, v) if (json_is_object(v)) return err_set(
             err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
     }
-    snug_err rc = json_get_double_or(o, where, "rope_theta", 10000, &c->rope_base, err);
+    const double fallback = strcmp(c->arch->hf_class, "MixtralForCausalLM") ? 1e4 : 1e6;
+    snug_err rc = json_get_double_or(o, where, "rope_theta", fallback, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
     if (rc || !scaling) return rc;
 
@@ -104,14 +108,38 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
     return get_u32_or(scaling, where, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
 }
 
-/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Qwen only with
- * use_sliding_window, from layer max_window_layers on, or as layer_types lists. Llama has none. */
+/* Experts: how many, how wide, how their shares are made. Layers without experts among such with are refused. */
+static snug_err read_experts(const json_t *o, const char *where, config *c, snug_error *err) {
+    const arch_experts *a = c->arch->experts;
+    if (!a) return SNUG_OK;
+    const json_t *only = json_object_get(o, "mlp_only_layers");
+    uint32_t step = 1;
+    const char *count = is_null(json_object_get(o, "num_experts")) ? "num_local_experts" : "num_experts"; /* either name is in use */
+    snug_err rc = get_u32_or(o, where, "decoder_sparse_step", 1, &step, err);
+    if (!rc) rc = get_u32(o, where, count, &c->n_experts, err);
+    if (!rc) rc = get_u32(o, where, "num_experts_per_tok", &c->n_experts_used, err);
+    c->n_ff_dense = c->n_ff;
+    if (!rc) rc = get_u32(o, where, a->hf_width, &c->n_ff, err);
+    c->norm_topk = true;
+    if (!rc && a->hf_norm_topk) rc = json_get_bool_or(o, where, a->hf_norm_topk, false, &c->norm_topk, err);
+    if (rc) return rc;
+    if (step != 1)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: decoder_sparse_step is %u, which is not supported, expected 1: experts in every layer", where, step);
+    if (!is_null(only) && (!json_is_array(only) || json_array_size(only)))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_only_layers has %zu layers, which is not supported, expected none: experts in every layer", where,
+                       json_array_size(only));
+    return SNUG_OK;
+}
+
+/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Mixtral where it gives a size; Qwen only
+ * with use_sliding_window, from layer max_window_layers on (Qwen3-MoE: from the first), or as layer_types lists. Llama and OLMoE have none. */
 static snug_err read_window(const json_t *o, const char *where, config *c, snug_error *err) {
-    bool mistral = !strcmp(c->arch->hf_class, "MistralForCausalLM"), use;
-    if (!strcmp(c->arch->hf_class, "LlamaForCausalLM")) return SNUG_OK;
+    const char *class = c->arch->hf_class;
+    bool mixtral = !strcmp(class, "MixtralForCausalLM"), mistral = mixtral || !strcmp(class, "MistralForCausalLM"), use;
+    if (!strcmp(class, "LlamaForCausalLM") || !strcmp(class, "OlmoeForCausalLM")) return SNUG_OK;
     snug_err rc = json_get_bool_or(o, where, "use_sliding_window", mistral, &use, err);
     uint32_t window = 0, from = 0;
-    if (!rc) rc = get_u32_or(o, where, "sliding_window", 4096, &window, err);
+    if (!rc) rc = get_u32_or(o, where, "sliding_window", mixtral ? 0 : 4096, &window, err);
     if (rc || (!use && !mistral) || json_is_null(json_object_get(o, "sliding_window"))) return rc;
 
     const json_t *types = json_object_get(o, "layer_types");
@@ -133,7 +161,7 @@ static snug_err read_window(const json_t *o, const char *where, config *c, snug_
             if (sliding && !seen) from = i, seen = true;
         }
         if (!seen) return SNUG_OK;
-    } else if (!mistral && (rc = get_u32_or(o, where, "max_window_layers", 28, &from, err))) {
+    } else if (!mistral && !c->arch->experts && (rc = get_u32_or(o, where, "max_window_layers", 28, &from, err))) {
         return rc;
     }
     if (from >= c->n_layers) return SNUG_OK;
@@ -165,9 +193,9 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
         (rc = get_u32(o, where, "max_position_embeddings", &c->n_ctx_train, err)) ||
         (rc = json_get_double_or(o, where, "rms_norm_eps", 1e-6, &eps, err)) ||
         (rc = json_get_bool_or(o, where, "tie_word_embeddings", false, &c->tied, err)) ||
-        (rc = read_rope(o, where, c, err)) || (rc = read_window(o, where, c, err)))
+        (rc = read_experts(o, where, c, err)) || (rc = read_rope(o, where, c, err)) || (rc = read_window(o, where, c, err)))
         return rc;
-    if (c->head_dim == 0 && c->arch->qk_norm) c->head_dim = 128; /* Qwen3's own default */
+    if (c->head_dim == 0 && !strcmp(c->arch->hf_class, "Qwen3ForCausalLM")) c->head_dim = 128; /* its own default */
     if (c->head_dim == 0) {
         if (c->n_heads == 0 || c->n_embd % c->n_heads)
             return err_set(err, SNUG_ERR_FORMAT,

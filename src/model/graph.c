@@ -23,7 +23,7 @@ graph_edge role_edge(tensor_role r) {
     switch (r) {
     case ROLE_Q: case ROLE_K: case ROLE_V: return EDGE_ATTN_IN;
     case ROLE_O: return EDGE_ATTN_OUT;
-    case ROLE_GATE: case ROLE_UP: return EDGE_FFN_IN;
+    case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: return EDGE_FFN_IN;
     case ROLE_DOWN: return EDGE_FFN_MID;
     case ROLE_HEAD: return EDGE_HEAD_IN;
     default: return EDGE_COUNT;
@@ -56,6 +56,13 @@ static void carve_all(graph *g, carver *c) {
     g->gate = carve(c, n, 4 * g->ff_ld);
     g->up = carve(c, n, 4ull * f->n_ff);
     g->delta = carve(c, n, 4ull * f->n_embd);
+    if (f->n_experts) {
+        g->moe.picks = carve(c, n, f->n_experts_used * sizeof *g->moe.picks);
+        g->moe.first = carve(c, f->n_experts + 1ull, sizeof *g->moe.first);
+        g->moe.queue = carve(c, n, f->n_experts_used * sizeof *g->moe.queue);
+        g->moe.in = carve(c, n, 4 * g->embd_ld);
+        g->moe.out = carve(c, n, 4ull * f->n_embd);
+    }
     for (int i = 0; i < TRANSFORM_COUNT && (i == TRANSFORM_NONE || g->p.transforms); i++) {
         graph_basis *b = &g->basis[i];
         if (i != TRANSFORM_NONE) b->f32 = carve(c, n, 4 * widest);
@@ -141,13 +148,6 @@ void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, 
 int graph_threads(const graph *g, double work) { return work < MIN_PARALLEL_WORK ? 1 : g->p.threads; }
 
 /* ----------------------------------------------------------------- matmul ---- */
-
-size_t graph_scratch_bytes(const layer_weights *lw, uint32_t max_batch) {
-    size_t most = 0;
-    for (int r = 0; r < ROLE_MATRICES; r++)
-        if (lw->w[r].n_terms) most = max_u64(most, weight_scratch_bytes(&lw->w[r], max_batch));
-    return most;
-}
 
 /* Contexts give the size up front; fit, which meets a layer's weights as it reads them, lets it grow. */
 static snug_err ensure_scratch(graph *g, const graph_job *jobs, size_t n_jobs, size_t n, snug_error *err) {

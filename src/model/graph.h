@@ -6,15 +6,26 @@
 #include "kv/kv.h"
 #include "model/store.h"
 
+typedef struct expert_weights { weight w[EXPERT_MATRICES]; } expert_weights; /* gate, up, down */
+
 /* One layer's (or the outer) tensors, by role. Absent roles: weight.n_terms = 0, vec = NULL. */
 typedef struct layer_weights {
     weight w[ROLE_MATRICES];
-    const float *vec[ROLE_COUNT]; /* f32 copies of norms and biases */
+    const float *vec[ROLE_COUNT]; /* f32 copies of norms, biases and the router */
+    expert_weights *experts;      /* (n_experts) instead of gate, up and down; NULL: there are none */
 } layer_weights;
+
+/* Where a layer has a matrix. */
+static inline weight *layer_weight(layer_weights *lw, const store_tensor *t) {
+    return t->expert == EXPERT_NONE ? &lw->w[t->role] : &lw->experts[t->expert].w[t->role - ROLE_GATE];
+}
 
 /* Where the bytes of a layer come from. Reads the tensors of `layer` (-1: embedding, out norm, head) of a store into
  * memory that `mem` owns, by pread; run maps instead (loaded_map). Releasing mem releases all. */
 snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err);
+/* The same without the experts' matrices, which have n_terms = 0; and one expert's. */
+snug_err layer_read_dense(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err);
+snug_err layer_read_expert(const store *s, int layer, int expert, arena *mem, expert_weights *out, snug_error *err);
 
 typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_item;
 
@@ -33,11 +44,9 @@ typedef struct graph_params {
     int threads;
     bool transforms;              /* some weights have terms in a transformed basis                              */
     bool allow_q8;                /* codecs that prefer q8 activations get them (else everything multiplies f32)  */
-    size_t matmul_scratch_bytes;  /* per worker: the largest graph_scratch_bytes of the weights; 0: grown when needed */
+    size_t matmul_scratch_bytes;  /* per worker: the largest weight_scratch_bytes of the weights; 0: grown when needed */
 } graph_params;
 uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of the scratch; 0: overflow */
-/* What multiplying by these weights needs per worker (weight_scratch_bytes, the largest). */
-size_t graph_scratch_bytes(const layer_weights *lw, uint32_t max_batch);
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
@@ -52,6 +61,15 @@ snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size
  * positions. */
 snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n,
                      float *x, snug_error *err);
+/* ---- experts (graph_moe.c) ---- */
+
+typedef struct graph_pick { uint32_t expert; float share; } graph_pick; /* what an expert's output counts for */
+/* The experts that each of n normed inputs x (n, ld) goes to: picks (n, n_experts_used), experts rising. router (n_experts, n_embd).
+ * Those of largest probability; of equal ones those that come first. */
+void graph_route(const config *c, const float *router, const float *x, size_t n, size_t ld, int threads, graph_pick *picks);
+/* What an expert's down multiplies, mid (n, n_ff), for n <= max_batch normed inputs x (n, n_embd). */
+snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err);
+
 /* logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when
  * tied). */
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err);

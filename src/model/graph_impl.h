@@ -26,6 +26,13 @@ struct graph {
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
     float *up;                      /* (n, n_ff)                                                          */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
+    struct {                        /* with experts only */
+        graph_pick *picks;          /* (n, used)     of each item                                         */
+        uint32_t *first;            /* (experts + 1) where an expert's part of the queue begins           */
+        graph_pick *queue;          /* (n * used)    item instead of expert, items rising, expert by expert */
+        float *in;                  /* (n, embd_ld)  one expert's inputs                                  */
+        float *out;                 /* (n, n_embd)   and outputs                                          */
+    } moe;
     graph_basis basis[TRANSFORM_COUNT]; /* of whichever activation is being multiplied */
     float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
     uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
@@ -53,6 +60,10 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
 void graph_norm(graph *g, const float *x, size_t n, const float *gain);
 /* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
+/* g->delta = what the experts make of g->norm, n rows. */
+snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *err);
+/* g->gate = silu(g->gate) * g->up, n rows */
+void graph_gate(graph *g, size_t n);
 /* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);

@@ -5,6 +5,7 @@
  *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
  *        └───────────────── + ────────────────────────┘
  *
+ * or, instead of the one feed-forward, the experts that the router picks (graph_moe.c).
  * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
 #include "kern/kern.h"
@@ -39,13 +40,15 @@ static void rope_tables(graph *g, const graph_item *items, size_t n) {
     g->cs_n = n;
 }
 
-/* Bias, norm and rotation of `heads` heads of one item. */
+/* Bias, norm (of each head, or of all as one) and rotation of `heads` heads of one item. */
 static void finish_heads(const graph *g, float *x, uint32_t heads, const float *bias, const float *gain,
                          const float *cs) {
     size_t hd = g->cfg.head_dim;
+    const bool whole = g->cfg.arch->qk_norm_whole;
     if (bias) kern()->add(x, bias, heads * hd);
+    if (gain && whole) kern()->rmsnorm(x, gain, g->cfg.norm_eps, heads * hd, x);
     for (uint32_t h = 0; h < heads; h++) {
-        if (gain) kern()->rmsnorm(x + h * hd, gain, g->cfg.norm_eps, hd, x + h * hd);
+        if (gain && !whole) kern()->rmsnorm(x + h * hd, gain, g->cfg.norm_eps, hd, x + h * hd);
         kern()->rope(x + h * hd, hd / 2, cs, g->cfg.rope_interleaved);
     }
 }
@@ -86,10 +89,11 @@ static void add_delta(void *ctx, size_t begin, size_t end, int worker) {
 }
 
 static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
-    const layer_pass *p = ctx;
-    for (size_t i = begin; i < end; i++)
-        kern()->silu_mul(p->g->gate + i * p->g->ff_ld, p->g->up + i * p->g->cfg.n_ff, p->g->cfg.n_ff);
+    const graph *g = ctx;
+    for (size_t i = begin; i < end; i++) kern()->silu_mul(g->gate + i * g->ff_ld, g->up + i * g->cfg.n_ff, g->cfg.n_ff);
 }
+
+void graph_gate(graph *g, size_t n) { thread_for(graph_threads(g, 8.0 * (double)(n * g->cfg.n_ff)), n, 8, gate_rows, g); }
 
 static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
@@ -115,6 +119,21 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     return SNUG_OK;
 }
 
+/* g->delta = what the one feed-forward makes of g->norm. */
+static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const config *c = &g->cfg;
+    size_t n = p->n;
+    graph_job jobs[] = {{&p->lw->w[ROLE_GATE], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
+    if (rc) return rc;
+    graph_gate(g, n);
+    graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
+    if (g->until == EDGE_FFN_MID) return SNUG_OK;
+    graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};
+    return graph_matmul(g, g->gate, n, c->n_ff, g->ff_ld, &down, 1, err);
+}
+
 static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
@@ -122,14 +141,8 @@ static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM]);
     graph_tell(g, layer, EDGE_FFN_IN, g->norm, n, c->n_embd, g->embd_ld);
     if (g->until == EDGE_FFN_IN) return SNUG_OK;
-    graph_job jobs[] = {{&p->lw->w[ROLE_GATE], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
-    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
-    if (rc) return rc;
-    thread_for(graph_threads(g, 8.0 * (double)(n * c->n_ff)), n, 8, gate_rows, p);
-    graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
-    if (g->until == EDGE_FFN_MID) return SNUG_OK;
-    graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};
-    if ((rc = graph_matmul(g, g->gate, n, c->n_ff, g->ff_ld, &down, 1, err))) return rc;
+    snug_err rc = c->n_experts ? graph_experts(g, p->lw, n, err) : feed_forward(p, layer, err);
+    if (rc || g->until == EDGE_FFN_MID) return rc;
     add_pass add = {p, NULL};
     thread_for(graph_threads(g, (double)(n * c->n_embd)), n, 8, add_delta, &add);
     return SNUG_OK;

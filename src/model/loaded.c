@@ -166,7 +166,9 @@ static snug_err point(const store_tensor *t, loaded *l, weight *w, snug_error *e
  * each. */
 static snug_err place(const store *s, loaded *l, const store_tensor *t, snug_error *err) {
     layer_weights *to = t->layer < 0 ? &l->outer : &l->layers[t->layer];
-    if ((int)t->role < (int)ROLE_MATRICES) return point(t, l, &to->w[t->role], err);
+    if (t->expert != EXPERT_NONE && !to->experts && !(to->experts = arena_calloc(&l->mem, s->cfg.n_experts, sizeof *to->experts)))
+        return err_nomem(err, s->cfg.n_experts * sizeof *to->experts);
+    if ((int)t->role < (int)ROLE_MATRICES) return point(t, l, layer_weight(to, t), err);
     snug_err rc = store_read_vector(s, t, &l->mem, &to->vec[t->role], err);
     if (t->role == ROLE_ROPE_FREQS) l->rope_freqs = to->vec[ROLE_ROPE_FREQS];
     return rc;

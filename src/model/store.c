@@ -11,14 +11,22 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Slots: ROLE_COUNT for the whole model, then ROLE_COUNT for each layer. */
-static size_t slot_of(tensor_role role, int layer) { return (size_t)(layer + 1) * ROLE_COUNT + role; }
+/* Slots: ROLE_COUNT for the whole model, then ROLE_COUNT for each layer, then three for each expert. */
+static size_t n_slots(const config *c) {
+    return (size_t)(c->n_layers + 1) * ROLE_COUNT + (size_t)c->n_layers * c->n_experts * EXPERT_MATRICES;
+}
 
-static bool role_allowed(const config *c, tensor_role r) {
+static size_t slot_of(const config *c, tensor_role role, int layer, int expert) {
+    if (expert == EXPERT_NONE) return (size_t)(layer + 1) * ROLE_COUNT + role;
+    return (size_t)(c->n_layers + 1) * ROLE_COUNT + ((size_t)layer * c->n_experts + (size_t)expert) * EXPERT_MATRICES + (role - ROLE_GATE);
+}
+
+static bool role_allowed(const config *c, tensor_role r, int expert) {
     switch (r) {
     case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
+    case ROLE_ROUTER: return c->n_experts > 0;
     case ROLE_NONE: return false;
-    default: return true;
+    default: return role_in_expert(c, r) == (expert != EXPERT_NONE);
     }
 }
 
@@ -51,26 +59,30 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
     return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
 }
 
-snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err) {
-    int layer = -1;
-    tensor_role role = role_from_name(f->name, &layer);
-    if (role == ROLE_NONE || !role_allowed(&s->cfg, role))
+static snug_err check_place(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
+    if (role == ROLE_NONE || !role_allowed(&s->cfg, role, expert))
         return err_set(err, SNUG_ERR_UNSUPPORTED,
                        "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
                        f->shown, s->cfg.arch->gguf_name);
     if (layer >= (int)s->cfg.n_layers)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path,
                        f->shown, layer, s->cfg.n_layers - 1);
-    if (role == ROLE_HEAD && s->cfg.tied) return SNUG_OK; /* a copy of the embedding: counts once */
-    snug_err rc;
+    if (expert >= (int)s->cfg.n_experts)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", s->path, f->shown, expert, s->cfg.n_experts - 1);
+    return SNUG_OK;
+}
+
+static snug_err place(store *s, store_tensor **slots, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
+    snug_err rc = check_place(s, f, role, layer, expert, err);
+    if (rc || (role == ROLE_HEAD && s->cfg.tied)) return rc; /* a copy of the embedding: counts once */
     if ((rc = check_shape(s, f, role, err)) || (rc = check_term(s, f, err))) return rc;
 
-    store_tensor **slot = &slots[slot_of(role, layer)], *t = *slot;
+    store_tensor **slot = &slots[slot_of(&s->cfg, role, layer, expert)], *t = *slot;
     if (!t) {
         t = *slot = arena_calloc(&s->mem, 1, sizeof *t);
         if (!t || !(t->name = arena_strdup(&s->mem, f->name))) return err_nomem(err, sizeof *t);
-        *t = (store_tensor){
-            .name = t->name, .role = role, .layer = layer, .rows = f->rows, .cols = f->cols, .predicted_loss = -1};
+        *t = (store_tensor){.name = t->name, .role = role, .layer = layer, .expert = expert, .rows = f->rows, .cols = f->cols,
+                            .predicted_loss = -1};
         bool permuted = s->cfg.arch->gguf_permutes_qk && !s->cfg.rope_interleaved;
         if (permuted && (role == ROLE_Q || role == ROLE_Q_BIAS)) t->permute_heads = s->cfg.n_heads;
         if (permuted && (role == ROLE_K || role == ROLE_K_BIAS)) t->permute_heads = s->cfg.n_kv_heads;
@@ -83,18 +95,66 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
     return SNUG_OK;
 }
 
+snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err) {
+    int layer = -1, expert = EXPERT_NONE;
+    tensor_role role = role_from_name(f->name, &layer, &expert, NULL);
+    if (expert == EXPERT_ALL)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is no stack of experts' matrices", s->path, f->shown);
+    return place(s, slots, f, role, layer, expert, err);
+}
+
+/* Matrix i of a stack, or half of it: rows [row0, row0 + n_rows). */
+static snug_err place_part(store *s, store_tensor **slots, const found_term *f, tensor_role role, int layer, int expert, uint64_t row0, uint64_t n_rows,
+                           snug_error *err) {
+    char name[64];
+    const store_term *t = &f->term;
+    found_term part = *f;
+    role_tensor_name(role, layer, expert, name);
+    part.name = name;
+    part.rows = part.term.rows = n_rows;
+    part.term.bytes = t->codec->bytes(t->params, n_rows, t->cols);
+    part.term.offset = t->offset + (row0 ? t->codec->bytes(t->params, row0, t->cols) : 0);
+    part.term.checked_bytes = row0 ? 0 : t->bytes;
+    part.loss = row0 || f->loss < 0 ? f->loss < 0 ? -1 : 0 : f->loss;
+    return place(s, slots, &part, role, layer, expert, err);
+}
+
+snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, uint64_t n, snug_error *err) {
+    int layer = -1, expert = EXPERT_NONE;
+    bool gate_up = false;
+    tensor_role role = role_from_name(f->name, &layer, &expert, &gate_up);
+    snug_err rc = check_place(s, f, role, layer, expert, err);
+    if (rc) return rc;
+    if (n != s->cfg.n_experts || (gate_up && f->rows % 2))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu x %llu, expected %u experts by the configuration", s->path, f->shown,
+                       (unsigned long long)n, (unsigned long long)f->rows, (unsigned long long)f->cols, s->cfg.n_experts);
+    uint64_t want_rows, want_cols; /* before products are made of what the file says */
+    role_shape(&s->cfg, role, &want_rows, &want_cols);
+    const uint64_t rows = gate_up ? f->rows / 2 : f->rows;
+    if (rows != want_rows || f->cols != want_cols || f->term.bytes != f->term.codec->bytes(f->term.params, f->rows * n, f->cols))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has experts of %llu x %llu, expected %llu x %llu by the configuration", s->path, f->shown,
+                       (unsigned long long)f->rows, (unsigned long long)f->cols, (unsigned long long)want_rows * (gate_up ? 2 : 1),
+                       (unsigned long long)want_cols);
+    for (uint64_t i = 0; i < n && !rc; i++) {
+        rc = place_part(s, slots, f, role, layer, (int)i, i * f->rows, rows, err);
+        if (!rc && gate_up) rc = place_part(s, slots, f, ROLE_UP, layer, (int)i, i * f->rows + rows, rows, err);
+    }
+    return rc;
+}
+
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
 static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,        ROLE_Q_BIAS, ROLE_K,      ROLE_K_BIAS,
                                           ROLE_V,         ROLE_V_BIAS,   ROLE_Q_NORM, ROLE_K_NORM, ROLE_O,
-                                          ROLE_O_BIAS,    ROLE_FFN_NORM, ROLE_GATE,   ROLE_UP,     ROLE_DOWN};
+                                          ROLE_O_BIAS,    ROLE_FFN_NORM, ROLE_GATE,   ROLE_UP,     ROLE_DOWN,
+                                          ROLE_ROUTER};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
-static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, snug_error *err) {
-    const store_tensor *t = slots[slot_of(role, layer)];
-    bool first_has = layer > 0 && slots[slot_of(role, 0)];
+static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, int expert, snug_error *err) {
+    const store_tensor *t = slots[slot_of(&s->cfg, role, layer, expert)];
+    bool first_has = layer > 0 && slots[slot_of(&s->cfg, role, 0, expert)];
     if (!t && (role_required(&s->cfg, role) || first_has)) {
         char name[64];
-        role_tensor_name(role, layer, name);
+        role_tensor_name(role, layer, expert, name);
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is missing", s->path, name);
     }
     if (!t) return SNUG_OK;
@@ -113,18 +173,27 @@ static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer
     return SNUG_OK;
 }
 
+static snug_err take_layer(store *s, store_tensor **slots, int layer, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++)
+        if (!role_in_expert(&s->cfg, layer_order[i])) rc = take(s, slots, layer_order[i], layer, EXPERT_NONE, err);
+    if (!rc && s->experts_at) s->experts_at[layer] = s->n_tensors;
+    for (int e = 0; !rc && e < (int)s->cfg.n_experts; e++)
+        for (tensor_role r = ROLE_GATE; !rc && r <= ROLE_DOWN; r++) rc = take(s, slots, r, layer, e, err);
+    return rc;
+}
+
 static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
-    size_t n = 0, n_slots = (size_t)(s->cfg.n_layers + 1) * ROLE_COUNT;
-    for (size_t i = 0; i < n_slots; i++) n += slots[i] != NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < n_slots(&s->cfg); i++) n += slots[i] != NULL;
     s->tensors = arena_calloc(&s->mem, n + 1, sizeof *s->tensors);
-    if (!s->tensors) return err_nomem(err, n * sizeof *s->tensors);
-    snug_err rc = take(s, slots, ROLE_EMBD, -1, err);
-    if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, err);
-    for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++)
-        for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++)
-            rc = take(s, slots, layer_order[i], layer, err);
-    if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, err);
-    if (!rc) rc = take(s, slots, ROLE_HEAD, -1, err);
+    s->experts_at = s->cfg.n_experts ? arena_calloc(&s->mem, s->cfg.n_layers, sizeof *s->experts_at) : NULL;
+    if (!s->tensors || (s->cfg.n_experts && !s->experts_at)) return err_nomem(err, n * sizeof *s->tensors);
+    snug_err rc = take(s, slots, ROLE_EMBD, -1, EXPERT_NONE, err);
+    if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, EXPERT_NONE, err);
+    for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++) rc = take_layer(s, slots, layer, err);
+    if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, EXPERT_NONE, err);
+    if (!rc) rc = take(s, slots, ROLE_HEAD, -1, EXPERT_NONE, err);
     return rc;
 }
 
@@ -147,8 +216,8 @@ static snug_err open_format(store *s, snug_error *err) {
 }
 
 static snug_err open_tensors(store *s, snug_error *err) {
-    store_tensor **slots = calloc((size_t)(s->cfg.n_layers + 1) * ROLE_COUNT, sizeof *slots);
-    if (!slots) return err_nomem(err, (size_t)(s->cfg.n_layers + 1) * ROLE_COUNT * sizeof *slots);
+    store_tensor **slots = calloc(n_slots(&s->cfg), sizeof *slots);
+    if (!slots) return err_nomem(err, n_slots(&s->cfg) * sizeof *slots);
     snug_err rc = s->kind == STORE_HF ? store_place_hf(s, slots, err) : store_place_gguf(s, slots, err);
     if (!rc) rc = collect(s, slots, err);
     free(slots);
@@ -187,8 +256,12 @@ void store_close(store **s) {
 
 const store_tensor *store_find(const store *s, tensor_role role, int layer) {
     for (size_t i = 0; i < s->n_tensors; i++)
-        if (s->tensors[i].role == role && s->tensors[i].layer == layer) return &s->tensors[i];
+        if (s->tensors[i].role == role && s->tensors[i].layer == layer && s->tensors[i].expert == EXPERT_NONE) return &s->tensors[i];
     return NULL;
+}
+
+const store_tensor *store_expert(const store *s, tensor_role role, int layer, int expert) {
+    return &s->tensors[s->experts_at[layer] + (size_t)expert * EXPERT_MATRICES + (role - ROLE_GATE)];
 }
 
 /* -------------------------------------------------------------- fingerprint ---- */
@@ -227,6 +300,7 @@ uint64_t store_fingerprint(const store *s) {
                               c->sliding_from_layer,
                               c->tied};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
+    if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
     for (size_t i = 0; i < s->n_files; i++) {
         struct stat st;
         h = hash_number(h, (double)s->files[i].bytes);

@@ -19,12 +19,14 @@ typedef struct store_term {
     uint64_t offset, bytes;
     wt_layout layout;
     uint64_t checksum; /* xxh3; has_checksums of the store says whether it is there */
+    uint64_t checked_bytes; /* that it covers, from offset: the payload's; of a stack all for the first matrix, 0 for the others */
 } store_term;
 
 typedef struct store_tensor {
     const char *name;      /* canonical */
     tensor_role role;
     int layer;             /* -1 */
+    int expert;            /* EXPERT_NONE, or whose matrix it is */
     uint64_t rows, cols;
     uint32_t n_terms;
     store_term term[WEIGHT_MAX_TERMS];
@@ -43,7 +45,8 @@ typedef struct store {
     size_t n_files;
     const io_file *files;  /* borrowed from st / gguf */
     size_t n_tensors;
-    store_tensor *tensors; /* canonical order: embd, layers, out norm, head */
+    store_tensor *tensors; /* canonical order: embd, layers (their experts last, one after the other), out norm, head */
+    size_t *experts_at;    /* (n_layers): the first expert's gate in tensors; NULL: there are no experts */
     bool has_checksums;
     double predicted_kl;   /* < 0 */
     uint64_t tensor_bytes, file_bytes, n_weights;
@@ -54,7 +57,8 @@ snug_err store_open(const char *path, bool with_tokenizer, store **out, snug_err
 void store_close(store **s);
 /* The tokenizer of the store's model, for who opened without (slow for large vocabularies: it reads them whole). */
 snug_err store_open_tokenizer(const store *s, tokenizer **out, snug_error *err);
-const store_tensor *store_find(const store *s, tensor_role role, int layer); /* NULL: none */
+const store_tensor *store_find(const store *s, tensor_role role, int layer); /* NULL: none, or experts' */
+const store_tensor *store_expert(const store *s, tensor_role role, int layer, int expert); /* role: gate, up or down */
 /* Rows in canonical (GGUF) order, as f32, by pread into the call's own buffer: dst (n, cols). Thread-safe. */
 snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
 /* A norm or bias as f32 in the file's own order (for the graph), into `mem`. */

@@ -126,7 +126,11 @@ static snug_err payload_term(const store *s, const payloads *p, uint64_t i, foun
     return SNUG_OK;
 }
 
-static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f, snug_error *err) {
+/* *n_stacked: matrices of a stack of experts, 0: it is none. */
+static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f, uint64_t *n_stacked, snug_error *err) {
+    int expert = EXPERT_NONE;
+    (void)role_from_name(f->name, NULL, &expert, NULL);
+    const bool stack = expert == EXPERT_ALL;
     const char *type = "?";
     uint32_t unused;
     ggml_type_info(t->type, &type, &unused, &unused);
@@ -134,11 +138,11 @@ static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f,
     if (!f->term.codec)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, which is not supported", s->path,
                        t->name, type);
-    if (t->n_dims > 2)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name,
-                       t->n_dims);
+    if (stack ? t->n_dims != 3 : t->n_dims > 2)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, stack ? "3" : "1 or 2");
+    *n_stacked = stack ? t->dims[2] : 0;
     f->cols = f->term.cols = t->dims[0];
-    f->rows = f->term.rows = t->n_dims == 2 ? t->dims[1] : 1;
+    f->rows = f->term.rows = t->n_dims >= 2 ? t->dims[1] : 1;
     return SNUG_OK;
 }
 
@@ -180,12 +184,13 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
         if (is_payload && t->n_dims != 1)
             return err_set(err, SNUG_ERR_FORMAT, "%s: payload '%s' has %u dimensions, expected 1", s->path, t->name,
                            t->n_dims);
-        rc = is_payload ? payload_term(s, &p, payload++, &f, err) : native_term(s, t, &f, err);
+        uint64_t n_stacked = 0;
+        rc = is_payload ? payload_term(s, &p, payload++, &f, err) : native_term(s, t, &f, &n_stacked, err);
         f.term.offset = t->offset;
-        f.term.bytes = t->bytes;
+        f.term.bytes = f.term.checked_bytes = t->bytes;
         f.term.checksum = p.checksums ? gguf_array_u64(p.checksums, i) : 0;
         f.loss = p.losses ? gguf_array_f64(p.losses, i) : -1;
-        if (!rc) rc = store_place(s, slots, &f, err);
+        if (!rc) rc = n_stacked ? store_place_stack(s, slots, &f, n_stacked, err) : store_place(s, slots, &f, err);
     }
     return rc;
 }

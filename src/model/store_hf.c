@@ -22,15 +22,18 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
             return err_set(err, SNUG_ERR_UNSUPPORTED,
                            "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name,
                            s->cfg.arch->hf_class);
-        if (t->n_dims != 1 && t->n_dims != 2)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected 1 or 2", s->path, t->name,
-                           t->n_dims);
+        int expert = EXPERT_NONE;
+        (void)role_from_name(name, NULL, &expert, NULL);
+        const bool stack = expert == EXPERT_ALL;
+        if (stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, stack ? "3" : "1 or 2");
         found_term f = {.name = name, .shown = t->name, .loss = -1};
-        f.rows = t->n_dims == 2 ? t->dims[0] : 1;
+        f.rows = stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
         f.cols = t->dims[t->n_dims - 1];
-        f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes};
+        f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
         snug_err rc = codec_of(s, t, &f.term.codec, err);
-        if (rc || (rc = store_place(s, slots, &f, err))) return rc;
+        if (!rc) rc = stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);
+        if (rc) return rc;
     }
     return SNUG_OK;
 }

@@ -14,6 +14,8 @@ typedef struct found_term { /* one term, as a file has it */
 
 /* Files a term under its tensor, checking names, shapes and sizes. */
 snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err);
+/* The same of a stack of experts' matrices (`n` of them, f->rows in all; gates on ups count as one): each becomes a tensor. */
+snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, uint64_t n, snug_error *err);
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err);
 snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err);
 /* Reads snug.* keys that concern the whole file: version, compressed keys. Before config_from_gguf. */

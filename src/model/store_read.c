@@ -88,10 +88,11 @@ snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, s
 }
 
 snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, const float **out, snug_error *err) {
-    float *v = arena_calloc(mem, t->cols, sizeof *v);
-    if (!v) return err_nomem(err, t->cols * sizeof *v);
+    const uint64_t n = t->rows * t->cols; /* one row, but for the router */
+    float *v = arena_calloc(mem, n, sizeof *v);
+    if (!v) return err_nomem(err, n * sizeof *v);
     *out = v;
-    return read_raw(s, t, 0, 1, v, t->cols, err);
+    return read_raw(s, t, 0, (size_t)t->rows, v, t->cols, err);
 }
 
 static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, weight *w, snug_error *err) {
@@ -110,14 +111,29 @@ static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, w
     return SNUG_OK;
 }
 
-snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err) {
+snug_err layer_read_dense(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err) {
     memset(out, 0, sizeof *out);
+    if (layer >= 0 && s->cfg.n_experts && !(out->experts = arena_calloc(mem, s->cfg.n_experts, sizeof *out->experts)))
+        return err_nomem(err, s->cfg.n_experts * sizeof *out->experts);
     for (size_t i = 0; i < s->n_tensors; i++) {
         const store_tensor *t = &s->tensors[i];
-        if (t->layer != layer) continue;
+        if (t->layer != layer || t->expert != EXPERT_NONE) continue;
         snug_err rc = (int)t->role < (int)ROLE_MATRICES ? read_matrix(s, t, mem, &out->w[t->role], err)
                                                         : store_read_vector(s, t, mem, &out->vec[t->role], err);
         if (rc) return rc;
     }
     return SNUG_OK;
+}
+
+snug_err layer_read_expert(const store *s, int layer, int expert, arena *mem, expert_weights *out, snug_error *err) {
+    snug_err rc = SNUG_OK;
+    for (int i = 0; !rc && i < EXPERT_MATRICES; i++)
+        rc = read_matrix(s, store_expert(s, (tensor_role)(ROLE_GATE + i), layer, expert), mem, &out->w[i], err);
+    return rc;
+}
+
+snug_err layer_read(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err) {
+    snug_err rc = layer_read_dense(s, layer, mem, out, err);
+    for (int e = 0; !rc && out->experts && e < (int)s->cfg.n_experts; e++) rc = layer_read_expert(s, layer, e, mem, &out->experts[e], err);
+    return rc;
 }

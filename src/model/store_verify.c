@@ -35,8 +35,8 @@ static snug_err verify_checksum(const store *s, const piece *p, snug_error *err)
     uint8_t *chunk = malloc(PIECE_BYTES);
     hash_state *h = hash_create();
     snug_err rc = chunk && h ? SNUG_OK : err_nomem(err, PIECE_BYTES);
-    for (uint64_t at = 0; !rc && at < p->term->bytes; at += PIECE_BYTES) {
-        size_t n = (size_t)min_u64(PIECE_BYTES, p->term->bytes - at);
+    for (uint64_t at = 0; !rc && at < p->term->checked_bytes; at += PIECE_BYTES) {
+        size_t n = (size_t)min_u64(PIECE_BYTES, p->term->checked_bytes - at);
         rc = io_pread(&s->files[p->term->file], p->term->offset + at, chunk, n, err);
         if (!rc) hash_update(h, chunk, n);
     }
@@ -93,10 +93,12 @@ static snug_err plan_pieces(verify_pass *v, snug_error *err) {
             uint64_t step = v->s->has_checksums ? t->rows : piece_rows(t);
             uint32_t terms = v->s->has_checksums ? t->n_terms : 1;
             for (uint64_t row = 0; row < t->rows; row += step)
-                for (uint32_t k = 0; k < terms; k++, v->n++)
-                    if (fill)
-                        v->pieces[v->n] =
-                            (piece){t, v->s->has_checksums ? &t->term[k] : NULL, row, min_u64(step, t->rows - row)};
+                for (uint32_t k = 0; k < terms; k++) {
+                    const store_term *whole = v->s->has_checksums ? &t->term[k] : NULL;
+                    if (whole && !whole->checked_bytes) continue; /* with the first of its stack */
+                    if (fill) v->pieces[v->n] = (piece){t, whole, row, min_u64(step, t->rows - row)};
+                    v->n++;
+                }
         }
         if (!fill && !(v->pieces = calloc(v->n + 1, sizeof *v->pieces)))
             return err_nomem(err, v->n * sizeof *v->pieces);

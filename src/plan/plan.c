@@ -35,6 +35,9 @@ static bool put_entry(buf *b, const plan_entry *e, bool last) {
               buf_printf(b, ", \"rows\": %llu, \"cols\": %llu, \"bytes\": %llu", (unsigned long long)e->rows, (unsigned long long)e->cols,
                          (unsigned long long)e->bytes) &&
               buf_printf(b, ", \"rel_error\": %.6g, \"sensitivity\": %.6g, \"loss\": %.17g", e->rel_error, e->sensitivity, e->loss);
+    for (size_t i = 0; i < e->n_tokens && ok; i++)
+        ok = buf_printf(b, "%s%llu%s", i ? ", " : e->n_tokens > 1 ? ", \"tokens\": [" : ", \"tokens\": ", (unsigned long long)e->tokens[i],
+                        i + 1 == e->n_tokens && e->n_tokens > 1 ? "]" : "");
     if (ok && e->note && *e->note) ok = buf_append_str(b, ", \"note\": ") && put_string(b, e->note);
     return ok && buf_append_str(b, last ? "}\n" : "},\n");
 }

@@ -31,7 +31,8 @@ snug_err knapsack_solve(const menu *menus, size_t n, uint64_t budget, uint32_t *
 /* The same, spending at least `wanted` bytes where some plan does, at the least loss that costs; else the plan of knapsack_solve. */
 snug_err knapsack_fill(const menu *menus, size_t n, uint64_t budget, uint64_t wanted, uint32_t *choice, uint64_t *least, snug_error *err);
 
-typedef struct plan_entry { const char *tensor; comp comp; uint64_t rows, cols, bytes; double rel_error, loss, sensitivity; const char *note; } plan_entry;
+typedef struct plan_entry { const char *tensor; comp comp; uint64_t rows, cols, bytes; double rel_error, loss, sensitivity; const char *note;
+                             uint64_t *tokens; size_t n_tokens; /* that came to its experts while calibrating, one or all of a stack; not read back */ } plan_entry;
 typedef struct plan {
     arena mem;
     size_t n;

@@ -110,12 +110,14 @@ snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_contex
                        "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs,
                        p.n_ctx, p.max_batch);
     uint64_t per_item = sizeof(graph_item) + sizeof(snug_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
+    /* The router's row in f32, and the tables: a tensor stands in two of them while the file is opened. */
+    uint64_t per_expert = 4ull * cfg->n_embd + sizeof(expert_weights) + EXPERT_MATRICES * (2 * sizeof(store_tensor) + 128);
     out->scratch_bytes =
         graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * run_logit_rows(&p) +
         p.max_seqs * (sizeof(snug_seq) + 4ull * p.n_ctx);
     out->other_bytes = OTHER_BASE_BYTES + (uint64_t)p.threads * OTHER_PER_THREAD_BYTES +
                        OTHER_PER_METADATA * sizes->metadata_bytes + (uint64_t)OTHER_PER_VOCAB * cfg->n_vocab +
-                       cfg->n_layers * (uint64_t)sizeof(layer_weights);
+                       cfg->n_layers * ((uint64_t)sizeof(layer_weights) + cfg->n_experts * per_expert);
     out->total_bytes = out->weights_bytes + out->kv_bytes + out->scratch_bytes + out->other_bytes;
     return SNUG_OK;
 }

@@ -23,6 +23,8 @@ static void fill_info(snug_model *m) {
         .n_kv_heads = c->n_kv_heads,
         .head_dim = c->head_dim,
         .n_ff = c->n_ff,
+        .n_experts = c->n_experts,
+        .n_experts_used = c->n_experts_used,
         .n_vocab = c->n_vocab,
         .n_ctx_train = c->n_ctx_train,
         .n_weights = s->n_weights,
@@ -84,7 +86,7 @@ snug_err snug_model_tensor(const snug_model *model, size_t i, snug_tensor_info *
     uint64_t bytes = 0;
     for (uint32_t k = 0; k < t->n_terms; k++) bytes += t->term[k].bytes;
     *out = (snug_tensor_info){.name = t->name, .codec = t->codec_name, .rows = t->rows, .cols = t->cols, .bytes = bytes,
-                              .layer = t->layer, .role = role_name(t->role), .predicted_loss = t->predicted_loss};
+                              .layer = t->layer, .expert = t->expert, .role = role_name(t->role), .predicted_loss = t->predicted_loss};
     return SNUG_OK;
 }
 

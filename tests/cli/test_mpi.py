@@ -38,6 +38,19 @@ def needs_mpi(t):
         raise Skip("snug was built without SNUG_MPI")
 
 
+def test_experts(t):
+    """Experts' inputs are gathered, run and summed by all."""
+    needs_mpi(t)
+    text = t.path("text")
+    text.write_bytes(t.text.read_bytes()[:3000])
+    fit = ["fit", t.source / "tests" / "golden" / "mixtral", "--bpw", "5", "--calib", text, "--threads", "1"]
+    t.run(*fit, "-o", t.path("one.snug"), expect=OK, env={"XDG_CACHE_HOME": str(t.path("one"))})
+    for n in (2, 3):
+        out = t.path(f"{n}.snug")
+        mpirun(t, (n, [*fit, "-o", out]), expect=OK, cache=t.path(f"c{n}"))
+        assert out.read_bytes() == t.path("one.snug").read_bytes(), n
+
+
 def source(t):
     return t.source / "tests" / "golden" / "llama3"
 

@@ -6,7 +6,7 @@ An independent writer, so that a test of snug's GGUF reader does not rest on snu
 mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
-qwen2, qwen3.
+qwen2, qwen3; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked.
 """
 import argparse
 import json
@@ -19,10 +19,14 @@ import numpy as np
 
 import ggml_oracle
 
-PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2"}
+PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2"}
+ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe"}
 LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
-         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+         "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
+EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
+          "w2": "ffn_down_exps"}
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
@@ -40,6 +44,23 @@ def read_tensors(folder):
                     "BF16": lambda: (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")}[info["dtype"]]()
             out[name] = flat.reshape(info["shape"])
     return out
+
+
+def stack_experts(tensors):
+    """{GGUF name: (experts, out, in)} out of the experts' matrices, which leave `tensors`: one by one, or fused by two."""
+    parts = {}
+    for name in [n for n in tensors if ".experts." in n]:
+        head, _, rest = name.partition(".experts.")
+        layer = head.split(".")[2]
+        if rest == "gate_up_proj":
+            gate, up = np.split(tensors.pop(name), 2, axis=1)
+            parts[f"blk.{layer}.ffn_gate_exps.weight"], parts[f"blk.{layer}.ffn_up_exps.weight"] = dict(enumerate(gate)), dict(enumerate(up))
+        elif rest == "down_proj":
+            parts[f"blk.{layer}.ffn_down_exps.weight"] = dict(enumerate(tensors.pop(name)))
+        else:
+            expert, kind, _ = rest.split(".")
+            parts.setdefault(f"blk.{layer}.{EXPERT[kind]}.weight", {})[int(expert)] = tensors.pop(name)
+    return {name: np.stack([part[e] for e in range(len(part))]) for name, part in parts.items()}
 
 
 def gguf_name(name):
@@ -120,7 +141,7 @@ def open_writer(out, name, config, tok, pre=None):
     family = config["model_type"]
     d = head_dim(config)
     theta, scaling = rope_of(config)
-    writer = gguf.GGUFWriter(str(out), "llama" if family == "mistral" else family)
+    writer = gguf.GGUFWriter(str(out), ARCH.get(family, family))
     writer.add_name(name)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -134,6 +155,11 @@ def open_writer(out, name, config, tok, pre=None):
     writer.add_rope_dimension_count(d)
     writer.add_rope_freq_base(theta)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if config.get("num_experts_per_tok"):
+        writer.add_expert_count(config.get("num_experts") or config["num_local_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        if "moe_intermediate_size" in config:
+            writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     if family == "mistral" and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
     add_tokenizer(writer, tok, config, pre or PRE[family])
@@ -144,6 +170,17 @@ def open_writer(out, name, config, tok, pre=None):
     return writer
 
 
+def add_matrix(writer, name, w, kind, importance=None):
+    """w: (out, in), or (experts, out, in)."""
+    if kind == "f32":
+        writer.add_tensor(name, np.ascontiguousarray(w, np.float32))
+        return
+    flat = w.reshape(-1, w.shape[-1])
+    raw = flat.astype(np.float16).tobytes() if kind == "f16" else ggml_oracle.quantize(kind, flat, importance)
+    data = np.frombuffer(raw, np.float16 if kind == "f16" else np.uint8).reshape(*w.shape[:-1], -1)
+    writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind.upper()])
+
+
 def write(folder, out, type_name="f16", pre=None, importance=None):
     """importance: {Hugging Face module name: float32 (n_cols,)} or None."""
     folder = pathlib.Path(folder)
@@ -152,7 +189,10 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
     kv_heads = config.get("num_key_value_heads") or heads
     writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre)
     arch = writer.arch
-    for name, w in read_tensors(folder).items():
+    tensors = read_tensors(folder)
+    for name, w in stack_experts(tensors).items():
+        add_matrix(writer, name, w, fitting_type(type_name, w.shape[2]))
+    for name, w in tensors.items():
         if arch == "llama" and ".q_proj." in name:
             w = interleave(w, heads)
         if arch == "llama" and ".k_proj." in name:
@@ -160,14 +200,8 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
         if w.ndim == 1:
             writer.add_tensor(gguf_name(name), np.ascontiguousarray(w, np.float32))
             continue
-        kind = fitting_type(type_name, w.shape[1])
-        if kind == "f32":
-            writer.add_tensor(gguf_name(name), np.ascontiguousarray(w, np.float32))
-            continue
-        a = (importance or {}).get(name.removesuffix(".weight"))
-        raw = (w.astype(np.float16).tobytes() if kind == "f16" else ggml_oracle.quantize(kind, w, a))
-        data = np.frombuffer(raw, np.float16 if kind == "f16" else np.uint8).reshape(w.shape[0], -1)
-        writer.add_tensor(gguf_name(name), data, raw_dtype=gguf.GGMLQuantizationType[kind.upper()])
+        kind = "f32" if "ffn_gate_inp" in gguf_name(name) else fitting_type(type_name, w.shape[1])
+        add_matrix(writer, gguf_name(name), w, kind, (importance or {}).get(name.removesuffix(".weight")))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

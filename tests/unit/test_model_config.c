@@ -123,6 +123,49 @@ static void test_refused(void **state) {
     assert_int_equal(config_from_hf("/nonexistent", &c, NULL), SNUG_ERR_IO);
 }
 
+#define QWEN_MOE "\"architectures\": [\"Qwen3MoeForCausalLM\"], \"moe_intermediate_size\": 44"
+
+static void test_experts(void **state) {
+    config c;
+    snug_error err;
+    assert_int_equal(read_config("architectures", QWEN_MOE ", \"num_experts\": 7, \"num_experts_per_tok\": 3, \"decoder_sparse_step\": 1, \"mlp_only_layers\": []",
+                                 &c, &err), SNUG_OK);
+    assert_int_equal(c.n_experts, 7);
+    assert_int_equal(c.n_experts_used, 3);
+    assert_int_equal(c.n_ff, 44);
+    assert_int_equal(c.n_ff_dense, 172);
+    assert_false(c.norm_topk);
+    assert_int_equal(read_config("architectures", "\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"norm_topk_prob\": false",
+                                 &c, &err), SNUG_OK);
+    assert_true(c.norm_topk); /* always, whatever the field says */
+    assert_int_equal(c.n_ff, 172);
+    assert_int_equal(c.sliding_window, 0);
+    static const struct { const char *extra; snug_err code; const char *words; } cases[] = {
+        {QWEN_MOE, SNUG_ERR_FORMAT, "'num_local_experts' is missing"},
+        {QWEN_MOE ", \"num_experts\": 0, \"num_experts_per_tok\": 1", SNUG_ERR_FORMAT, "number of experts is 0, expected 1 to 4096"},
+        {QWEN_MOE ", \"num_experts\": 100000, \"num_experts_per_tok\": 1", SNUG_ERR_FORMAT, "number of experts is 100000, expected 1 to 4096"},
+        {QWEN_MOE ", \"num_experts\": 5000000000, \"num_experts_per_tok\": 1", SNUG_ERR_FORMAT, "num_experts"},
+        {QWEN_MOE ", \"num_experts\": -1, \"num_experts_per_tok\": 1", SNUG_ERR_FORMAT, "num_experts"},
+        {QWEN_MOE ", \"num_experts\": 8", SNUG_ERR_FORMAT, "'num_experts_per_tok' is missing"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 9", SNUG_ERR_FORMAT, "number of experts per token is 9, expected 1 to 8"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 0", SNUG_ERR_FORMAT, "number of experts per token is 0, expected 1 to 8"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"decoder_sparse_step\": 2", SNUG_ERR_UNSUPPORTED, "decoder_sparse_step is 2"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"mlp_only_layers\": [0]", SNUG_ERR_UNSUPPORTED, "mlp_only_layers has 1 layers"},
+        {"\"architectures\": [\"Qwen3MoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2", SNUG_ERR_FORMAT, "'moe_intermediate_size' is missing"},
+        {"\"architectures\": [\"OlmoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2, \"clip_qkv\": 8", SNUG_ERR_UNSUPPORTED, "clip_qkv 8"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snug_err rc = read_config("architectures", cases[i].extra, &c, &err);
+        if (rc != cases[i].code || !strstr(err.message, cases[i].words) || !strstr(err.message, "config.json"))
+            fail_msg("case %zu (%s): %s, '%s'", i, cases[i].extra, snug_err_name(rc), err.message);
+    }
+    config many;
+    assert_int_equal(read_config("architectures", QWEN_MOE ", \"num_experts\": 7, \"num_experts_per_tok\": 3", &many, &err), SNUG_OK);
+    many.n_layers = 10000, many.n_experts = 4096, many.n_experts_used = 1;
+    assert_int_equal(config_check(&many, "x", &err), SNUG_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "10000 layers of 4096 experts"));
+}
+
 static void test_windows(void **state) {
     config c;
     snug_error err;
@@ -190,9 +233,9 @@ static void test_rope(void **state) {
 static void test_names(void **state) {
     char name[64];
     int layer = -2;
-    assert_int_equal(role_from_name("blk.12.attn_q.weight", &layer), ROLE_Q);
+    assert_int_equal(role_from_name("blk.12.attn_q.weight", &layer, NULL, NULL), ROLE_Q);
     assert_int_equal(layer, 12);
-    assert_int_equal(role_from_name("output.weight", &layer), ROLE_HEAD);
+    assert_int_equal(role_from_name("output.weight", &layer, NULL, NULL), ROLE_HEAD);
     assert_int_equal(layer, -1);
     static const char *const strangers[] = {"blk.12.output.weight",
                                             "attn_q.weight",
@@ -203,7 +246,7 @@ static void test_names(void **state) {
                                             "blk.1.attn_q.weight ",
                                             ""};
     for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
-        assert_int_equal(role_from_name(strangers[i], NULL), ROLE_NONE);
+        assert_int_equal(role_from_name(strangers[i], NULL, NULL, NULL), ROLE_NONE);
     assert_true(canonical_from_hf("model.layers.3.mlp.down_proj.weight", name));
     assert_string_equal(name, "blk.3.ffn_down.weight");
     assert_true(canonical_from_hf("lm_head.weight", name));
@@ -212,14 +255,14 @@ static void test_names(void **state) {
     assert_true(hf_name_harmless("model.layers.0.self_attn.rotary_emb.inv_freq"));
     for (int r = 0; r < ROLE_COUNT; r++) {
         int back;
-        role_tensor_name((tensor_role)r, 7, name);
-        assert_int_equal(role_from_name(name, &back), r);
+        role_tensor_name((tensor_role)r, 7, EXPERT_NONE, name);
+        assert_int_equal(role_from_name(name, &back, NULL, NULL), r);
         assert_int_equal(back, role_in_layer((tensor_role)r) ? 7 : -1);
     }
 }
 
 /* To GGUF keys and back through a file with no tensors: what the keys can say must survive. */
-static void test_gguf_round_trip(void **state) {
+static void round_trip(const char *extra, const char *gguf_name, config *out_c, config *out_back) {
     config c, back;
     snug_error err;
     gguf_kvs kvs = {0};
@@ -227,12 +270,7 @@ static void test_gguf_round_trip(void **state) {
     uint64_t bytes;
     char path[128];
     gguf_file *g = NULL;
-    assert_int_equal(
-        read_config("architectures",
-                    "\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 77, \"head_dim\": 24, "
-                    "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"rope_theta\": 1e6",
-                    &c, &err),
-        SNUG_OK);
+    assert_int_equal(read_config("architectures", extra, &c, &err), SNUG_OK);
     assert_int_equal(config_to_gguf(&c, &kvs, &err), SNUG_OK);
     assert_int_equal(gguf_layout(&kvs, NULL, 0, 32, &header, &bytes, &err), SNUG_OK);
     snprintf(path, sizeof path, "%s/x.gguf", dir);
@@ -241,9 +279,10 @@ static void test_gguf_round_trip(void **state) {
     fclose(f);
     assert_int_equal(gguf_open(path, &g, &err), SNUG_OK);
     if (config_from_gguf(g, &back, &err)) fail_msg("%s", err.message);
-    assert_string_equal(back.arch->gguf_name, "llama");
+    assert_string_equal(back.arch->gguf_name, gguf_name);
+    assert_ptr_equal(back.arch->experts, c.arch->experts);
     assert_string_equal(back.name, c.name);
-    assert_true(back.rope_interleaved);
+    assert_int_equal(back.rope_interleaved, c.arch->gguf_permutes_qk);
     assert_true(back.tied); /* no output.weight in this file */
     back.arch = c.arch, back.rope_interleaved = false, back.tied = c.tied;
     assert_int_equal(back.n_layers, c.n_layers);
@@ -255,18 +294,34 @@ static void test_gguf_round_trip(void **state) {
     assert_int_equal(back.n_ff, c.n_ff);
     assert_int_equal(back.n_vocab, c.n_vocab);
     assert_int_equal(back.n_ctx_train, c.n_ctx_train);
-    assert_int_equal(back.sliding_window, 77);
-    assert_int_equal(back.scaling, ROPE_LINEAR);
-    assert_true(back.scale_factor == 2.5 && back.rope_base == 1e6 && back.norm_eps == c.norm_eps);
+    assert_int_equal(back.n_experts, c.n_experts);
+    assert_int_equal(back.n_experts_used, c.n_experts_used);
+    assert_int_equal(back.n_ff_dense, c.n_ff_dense);
+    assert_int_equal(back.norm_topk, c.norm_topk);
+    assert_true(back.rope_base == c.rope_base && back.norm_eps == c.norm_eps);
+    *out_c = c;
+    *out_back = back;
     gguf_close(&g);
     gguf_kvs_fini(&kvs);
     buf_fini(&header);
     remove(path);
 }
 
+static void test_gguf_round_trip(void **state) {
+    config c, back;
+    round_trip("\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": 77, \"head_dim\": 24, "
+               "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}, \"rope_theta\": 1e6", "llama", &c, &back);
+    assert_int_equal(back.sliding_window, 77);
+    assert_int_equal(back.scaling, ROPE_LINEAR);
+    assert_true(back.scale_factor == 2.5 && back.rope_base == 1e6);
+    round_trip(QWEN_MOE ", \"num_experts\": 7, \"num_experts_per_tok\": 3", "qwen3moe", &c, &back); /* shares not normalised, unlike llama.cpp's */
+    round_trip("\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": 8, \"num_experts_per_tok\": 2", "llama", &c, &back);
+    round_trip("\"architectures\": [\"OlmoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2, \"norm_topk_prob\": true", "olmoe", &c, &back);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -109,10 +109,10 @@ static void same_function(const char *name) {
     for (uint32_t i = 0; i < N; i++) items[i] = (graph_item){tokens[i], i, kv};
     for (uint32_t i = 0; i < N; i++) must(order_rows(&f, store_find(f.src, ROLE_EMBD, -1), (uint64_t)tokens[i], 1, x + (size_t)i * c->n_embd, &err), &err);
     for (uint32_t l = 0; l < c->n_layers; l++) {
-        must(order_layer(&f, (int)l, &mem, &lw, &err), &err);
+        must(order_layer(&f, (int)l, true, &mem, &lw, &err), &err);
         must(graph_layer(g, (int)l, l, &lw, items, N, x, &err), &err);
     }
-    must(order_layer(&f, -1, &mem, &lw, &err), &err);
+    must(order_layer(&f, -1, true, &mem, &lw, &err), &err);
     must(graph_head(g, &lw, x, N, logits, &err), &err);
     double worst = 0;
     for (uint32_t t = 0; t < N; t++) {
@@ -148,7 +148,7 @@ static void rows_and_layers_agree(void **state) {
             arena mem = {0};
             layer_weights lw;
             float *a = malloc(t->rows * t->cols * sizeof *a), *b = malloc(t->rows * t->cols * sizeof *b);
-            must(order_layer(&f, t->layer, &mem, &lw, &err), &err);
+            must(order_layer(&f, t->layer, true, &mem, &lw, &err), &err);
             if ((int)t->role < (int)ROLE_MATRICES) weight_decode(&lw.w[t->role], 0, t->rows, a, t->cols);
             else memcpy(a, lw.vec[t->role], t->cols * sizeof *a);
             must(order_rows(&f, t, 0, t->rows, b, &err), &err);

@@ -1,0 +1,134 @@
+/* Items: what the plan chooses one candidate for. A tensor is one, but where experts are stacked, as GGUF for others has them, a stack is one:
+ * its experts are measured, and encoded, each by its own statistics, and share the choice. */
+#include "fit/fit.h"
+
+#include "base/checked.h"
+#include "base/err.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_stack(const fit_job *f, size_t i) { return f->p->target == SNUG_FOR_GGUF && f->tensor[i].t->expert == 0; }
+
+size_t item_size(const fit_job *f, size_t i) {
+    const store_tensor *t = f->tensor[i].t;
+    if (f->p->target != SNUG_FOR_GGUF || t->expert == EXPERT_NONE) return 1;
+    return t->expert == 0 ? f->src->cfg.n_experts : 0;
+}
+
+size_t item_member(const fit_job *f, size_t first, size_t k) {
+    const store_tensor *t = f->tensor[first].t;
+    return k ? first + (size_t)(store_expert(f->src, t->role, t->layer, (int)k) - t) : first;
+}
+
+snug_err items_name(fit_job *f, snug_error *err) {
+    for (size_t i = 0; i < f->n; i++) {
+        const store_tensor *t = f->tensor[i].t;
+        char name[64];
+        if (f->p->target == SNUG_FOR_GGUF && t->expert > 0) {
+            const store_tensor *first = store_expert(f->src, t->role, t->layer, 0);
+            f->tensor[i].item = f->tensor[i - (size_t)(t - first)].item;
+            continue;
+        }
+        role_tensor_name(t->role, t->layer, is_stack(f, i) ? EXPERT_ALL : t->expert, name);
+        f->tensor[i].item = strcmp(name, t->name) == 0 ? t->name : arena_strdup(&f->mem, name);
+        if (!f->tensor[i].item) return err_nomem(err, sizeof name);
+    }
+    return SNUG_OK;
+}
+
+/* The candidate of a menu that is this composition; NULL: it has none. */
+static const cand *find(const menu *m, const comp *c) {
+    for (size_t k = 0; k < m->n; k++)
+        if (comp_equal(&m->cand[k].comp, c)) return &m->cand[k];
+    return NULL;
+}
+
+/* Bytes and losses of a candidate in all experts of a stack, whose data stand without gaps; false: not all can have it. */
+static bool add_up(const fit_job *f, size_t first, cand *c) {
+    const size_t n = item_size(f, first);
+    const menu *m = &f->tensor[first].menu;
+    cand sum = {.comp = c->comp, .bytes = round_up(n * comp_term_bytes(&c->comp, 0, m->rows, m->cols), 32), .encode_s = c->encode_s};
+    for (size_t k = 0; k < n; k++) {
+        const cand *own = find(&f->tensor[item_member(f, first, k)].menu, &c->comp);
+        if (!own) return false;
+        sum.rel_error += own->rel_error / (double)n;
+        sum.loss += own->loss;
+    }
+    *c = sum;
+    return c->comp.n_terms == 1; /* native */
+}
+
+static snug_err stack_menu(const fit_job *f, size_t first, menu *out, snug_error *err) {
+    const menu *m = &f->tensor[first].menu;
+    *out = *m;
+    out->n = 0;
+    out->sensitivity = 0;
+    if (!(out->cand = malloc(m->n * sizeof *out->cand))) return err_nomem(err, m->n * sizeof *out->cand);
+    for (size_t k = 0; k < m->n; k++) {
+        out->cand[out->n] = m->cand[k];
+        out->n += add_up(f, first, &out->cand[out->n]);
+    }
+    for (size_t k = 0; k < item_size(f, first); k++) out->sensitivity += f->tensor[item_member(f, first, k)].menu.sensitivity;
+    return out->n ? SNUG_OK : err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts have no type in common", f->tensor[first].item);
+}
+
+snug_err items_open(const fit_job *f, fit_items *out, snug_error *err) {
+    *out = (fit_items){0};
+    out->menu = calloc(f->n, sizeof *out->menu);
+    out->first = calloc(f->n, sizeof *out->first);
+    snug_err rc = out->menu && out->first ? SNUG_OK : err_nomem(err, f->n * sizeof *out->menu);
+    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
+        if (!item_size(f, i)) continue;
+        out->first[out->n] = i;
+        if (is_stack(f, i)) rc = stack_menu(f, i, &out->menu[out->n], err);
+        else out->menu[out->n] = f->tensor[i].menu;
+        out->menu[out->n++].tensor = f->tensor[i].item;
+    }
+    return rc;
+}
+
+void items_close(const fit_job *f, fit_items *items) {
+    for (size_t i = 0; i < items->n; i++)
+        if (is_stack(f, items->first[i])) free(items->menu[i].cand);
+    free(items->menu);
+    free(items->first);
+    *items = (fit_items){0};
+}
+
+void items_take(fit_job *f, const fit_items *items, const uint32_t *choice) {
+    f->predicted_kl = 0;
+    for (size_t i = 0; i < items->n; i++) {
+        const cand *c = &items->menu[i].cand[choice[i]];
+        f->predicted_kl += c->loss;
+        for (size_t k = 0; k < item_size(f, items->first[i]); k++) {
+            fit_tensor *t = &f->tensor[item_member(f, items->first[i], k)];
+            t->choice = is_stack(f, items->first[i]) ? (uint32_t)(find(&t->menu, &c->comp) - t->menu.cand) : choice[i];
+        }
+    }
+}
+
+snug_err item_of(const fit_job *f, size_t first, arena *mem, plan_entry *out, snug_error *err) {
+    const size_t n = item_size(f, first);
+    const fit_tensor *t = &f->tensor[first];
+    size_t strangers = 0;
+    *out = (plan_entry){.tensor = t->item, .comp = t->menu.cand[t->choice].comp, .cols = t->t->cols, .note = t->menu.note ? t->menu.note : ""};
+    const bool counted = f->expert && t->t->expert != EXPERT_NONE;
+    if (counted && !(out->tokens = arena_calloc(mem, n, sizeof *out->tokens))) return err_nomem(err, n * sizeof *out->tokens);
+    for (size_t k = 0; k < n; k++) {
+        const fit_tensor *own = &f->tensor[item_member(f, first, k)];
+        const cand *c = &own->menu.cand[own->choice];
+        out->rows += own->t->rows;
+        out->rel_error += c->rel_error / (double)n;
+        out->loss += c->loss;
+        out->sensitivity += own->menu.sensitivity;
+        for (uint32_t j = 0; j < c->comp.n_terms; j++) out->bytes += comp_term_bytes(&c->comp, j, own->t->rows, own->t->cols);
+        if (counted) out->tokens[out->n_tokens++] = (uint64_t)fit_expert_of(f, own->t)->tokens;
+        strangers += counted && fit_expert_of(f, own->t)->tokens < EXPERT_MIN_TOKENS;
+    }
+    if (is_stack(f, first) && strangers) {
+        const char *had = t->menu.note && !strstr(t->menu.note, "came to this expert") ? t->menu.note : "";
+        out->note = arena_printf(mem, "%s%s%zu of %zu experts fitted to others' tokens, for want of their own", had, *had ? "; " : "", strangers, n);
+    }
+    return out->note ? SNUG_OK : err_nomem(err, 64);
+}

@@ -1,0 +1,144 @@
+/* Feed-forwards of many experts, of which each item goes through a few:
+ *
+ *     norm ─ router ─ softmax ─ the k largest ─ shares s_e        delta = Σ s_e down_e (silu(gate_e norm) * up_e norm),   e rising
+ *
+ * Items are queued expert by expert, so that an expert's weights are read once for all items of a batch that want them. What an item gets
+ * is summed in the order of experts, which is the order in which they are computed: it depends on no other item. The router is f32 and no
+ * codec ever touches it: a wrong pick costs more than its few weights save. Source: transformers' modeling_qwen3_moe.py, modeling_mixtral.py. */
+#include "base/thread.h"
+#include "kern/kern.h"
+#include "model/graph_impl.h"
+
+#include <string.h>
+
+/* ---- who goes where ---- */
+
+typedef struct route_pass {
+    const config *c;
+    const float *router, *x;
+    size_t ld;
+    graph_pick *picks;
+} route_pass;
+
+/* Of equal probabilities the first wins, as in a stable descending sort. NaNs are picked in order, once nothing is larger. */
+static void pick_largest(const config *c, float *p, graph_pick *out) {
+    static const float TAKEN = -1;
+    float sum = 0;
+    for (uint32_t k = 0; k < c->n_experts_used; k++) {
+        uint32_t best = 0;
+        while (p[best] == TAKEN) best++;
+        for (uint32_t e = best + 1; e < c->n_experts; e++)
+            if (p[e] > p[best]) best = e;
+        out[k] = (graph_pick){best, p[best]};
+        sum += p[best];
+        p[best] = TAKEN;
+    }
+    for (uint32_t k = 0; k < c->n_experts_used && c->norm_topk; k++) out[k].share /= sum;
+}
+
+static void sort_by_expert(graph_pick *p, uint32_t n) {
+    for (uint32_t i = 1; i < n; i++)
+        for (uint32_t k = i; k > 0 && p[k].expert < p[k - 1].expert; k--) {
+            graph_pick t = p[k];
+            p[k] = p[k - 1];
+            p[k - 1] = t;
+        }
+}
+
+static void route_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const route_pass *r = ctx;
+    const config *c = r->c;
+    float p[CONFIG_MAX_EXPERTS];
+    for (size_t i = begin; i < end; i++) {
+        graph_pick *out = r->picks + i * c->n_experts_used;
+        memset(p, 0, c->n_experts * sizeof *p);
+        kern()->dot_f32(c->n_experts, 1, c->n_embd, r->router, c->n_embd, r->x + i * r->ld, r->ld, p, c->n_experts);
+        kern()->softmax(p, c->n_experts);
+        pick_largest(c, p, out);
+        sort_by_expert(out, c->n_experts_used);
+    }
+}
+
+void graph_route(const config *c, const float *router, const float *x, size_t n, size_t ld, int threads, graph_pick *picks) {
+    route_pass r = {c, router, x, ld, picks};
+    thread_for(threads, n, 8, route_rows, &r);
+}
+
+/* Picks of n items to queues, one for each expert. */
+static void fill_queues(graph *g, size_t n) {
+    const uint32_t used = g->cfg.n_experts_used, n_experts = g->cfg.n_experts;
+    uint32_t *first = g->moe.first;
+    memset(first, 0, (n_experts + 1) * sizeof *first);
+    for (size_t i = 0; i < n * used; i++) first[g->moe.picks[i].expert + 1]++;
+    for (uint32_t e = 0; e < n_experts; e++) first[e + 1] += first[e];
+    for (size_t i = 0; i < n * used; i++) {
+        const graph_pick p = g->moe.picks[i];
+        g->moe.queue[first[p.expert]++] = (graph_pick){(uint32_t)(i / used), p.share};
+    }
+    memmove(first + 1, first, n_experts * sizeof *first); /* each now stood where the next begins */
+    first[0] = 0;
+}
+
+/* ---- one expert ---- */
+
+typedef struct expert_pass { graph *g; const graph_pick *queue; } expert_pass;
+
+static void take_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const expert_pass *p = ctx;
+    const graph *g = p->g;
+    for (size_t i = begin; i < end; i++)
+        memcpy(g->moe.in + i * g->embd_ld, g->norm + p->queue[i].expert * g->embd_ld, g->cfg.n_embd * sizeof(float));
+}
+
+static void give_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const expert_pass *p = ctx;
+    const graph *g = p->g;
+    const size_t cols = g->cfg.n_embd;
+    for (size_t i = begin; i < end; i++) {
+        const float *out = g->moe.out + i * cols, share = p->queue[i].share;
+        float *delta = g->delta + p->queue[i].expert * cols;
+        for (size_t j = 0; j < cols; j++) delta[j] += share * out[j];
+    }
+}
+
+/* g->gate = silu(gate x) * up x, x (n, embd_ld) */
+static snug_err expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, snug_error *err) {
+    graph_job jobs[] = {{&e->w[0], g->gate, g->ff_ld}, {&e->w[1], g->up, g->cfg.n_ff}};
+    snug_err rc = graph_matmul(g, x, n, g->cfg.n_embd, g->embd_ld, jobs, 2, err);
+    if (!rc) graph_gate(g, n);
+    return rc;
+}
+
+static snug_err run_expert(graph *g, const expert_weights *e, const graph_pick *queue, size_t n, size_t n_items, snug_error *err) {
+    const size_t cols = g->cfg.n_embd;
+    expert_pass p = {g, queue};
+    const bool all = n == n_items; /* then the queue is the items in their order */
+    const int threads = graph_threads(g, (double)(n * cols));
+    if (!all) thread_for(threads, n, 8, take_rows, &p);
+    snug_err rc = expert_mid(g, e, all ? g->norm : g->moe.in, n, err);
+    graph_job down = {&e->w[2], g->moe.out, cols};
+    if (!rc) rc = graph_matmul(g, g->gate, n, g->cfg.n_ff, g->ff_ld, &down, 1, err);
+    if (!rc) thread_for(threads, n, 8, give_rows, &p);
+    return rc;
+}
+
+snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *err) {
+    const config *c = &g->cfg;
+    snug_err rc = SNUG_OK;
+    graph_route(c, lw->vec[ROLE_ROUTER], g->norm, n, g->embd_ld, graph_threads(g, (double)(n * c->n_experts) * c->n_embd), g->moe.picks);
+    fill_queues(g, n);
+    memset(g->delta, 0, n * c->n_embd * sizeof *g->delta);
+    for (uint32_t e = 0; e < c->n_experts && !rc; e++) {
+        const uint32_t first = g->moe.first[e], count = g->moe.first[e + 1] - first;
+        if (count) rc = run_expert(g, &lw->experts[e], g->moe.queue + first, count, n, err);
+    }
+    return rc;
+}
+
+snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err) {
+    const size_t cols = g->cfg.n_embd, ff = g->cfg.n_ff;
+    for (size_t i = 0; i < n; i++) memcpy(g->moe.in + i * g->embd_ld, x + i * cols, cols * sizeof *x);
+    snug_err rc = expert_mid(g, e, g->moe.in, n, err);
+    for (size_t i = 0; i < n && !rc; i++) memcpy(mid + i * ff, g->gate + i * g->ff_ld, ff * sizeof *mid);
+    return rc;
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Mixtures of experts as the program's user meets them: reports, tables, and files that do not say the truth about their experts."""
+import json
+import shutil
+import struct
+
+import harness
+from harness import FAILED, OK
+
+QUICK = ["--effort", "quick", "--calib", "none"]
+
+
+def golden(t, name, copy=None, **config):
+    """A golden's folder, or a copy of it whose config.json says otherwise."""
+    folder = t.source / "tests" / "golden" / name
+    if copy is None:
+        return folder
+    shutil.copytree(folder, t.path(copy))
+    path = t.path(copy) / "config.json"
+    path.chmod(0o644)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+    return t.path(copy)
+
+
+def test_folders_that_lie(t):
+    cases = [
+        ("qwen3moe", {"num_experts": 0}, ["number of experts is 0", "expected 1 to"]),
+        ("qwen3moe", {"num_experts": 4000000000}, ["number of experts is 4000000000"]),
+        ("qwen3moe", {"num_experts": None}, ["num_local_experts", "missing"]),
+        ("qwen3moe", {"num_experts": 6}, ["expected"]),
+        ("qwen3moe", {"num_experts": 8}, ["8 x 72"]),
+        ("qwen3moe", {"num_experts_per_tok": 8}, ["experts per token is 8", "expected 1 to 7"]),
+        ("qwen3moe", {"num_experts_per_tok": 0}, ["experts per token is 0", "expected 1 to 7"]),
+        ("qwen3moe", {"moe_intermediate_size": 45}, ["44", "45", "expected"]),
+        ("qwen3moe", {"decoder_sparse_step": 2}, ["decoder_sparse_step is 2"]),
+        ("qwen3moe", {"mlp_only_layers": [1]}, ["mlp_only_layers"]),
+        ("olmoe", {"num_experts": 9}, ["expected"]),
+        ("olmoe", {"intermediate_size": 61}, ["60", "61", "expected"]),
+        ("mixtral", {"architectures": ["MistralForCausalLM"]}, ["no part of a llama model"]),
+        ("mistral", {"architectures": ["MixtralForCausalLM"], "num_local_experts": 2, "num_experts_per_tok": 1}, ["no part of a llama model"]),
+    ]
+    for i, (name, config, words) in enumerate(cases):
+        folder = golden(t, name, f"lie{i}", **config)
+        r = t.run("inspect", folder, expect=FAILED)
+        assert all(w in r.stderr for w in words), (name, config, r)
+
+
+def set_u32(data, key, value):
+    """The value of a u32 key of a GGUF, in place."""
+    at = data.index(key.encode()) + len(key)
+    assert struct.unpack_from("<I", data, at)[0] == 4
+    return data[:at + 4] + struct.pack("<I", value) + data[at + 8:]
+
+
+def test_ggufs_that_lie(t):
+    made = t.path("a.gguf")
+    t.run("export", golden(t, "qwen3moe"), "-o", made, expect=OK)
+    good = made.read_bytes()
+    t.run("inspect", made, expect=OK)
+    bad = t.path("bad.gguf")
+    cases = [
+        (set_u32(good, "qwen3moe.expert_count", 0), ["number of experts is 0"]),
+        (set_u32(good, "qwen3moe.expert_count", 6), ["ffn_", "expected"]),
+        (set_u32(good, "qwen3moe.expert_count", 8), ["ffn_", "expected"]),
+        (set_u32(good, "qwen3moe.expert_count", 0xffffffff), ["number of experts is 4294967295"]),
+        (set_u32(good, "qwen3moe.expert_used_count", 0), ["experts per token is 0"]),
+        (set_u32(good, "qwen3moe.expert_used_count", 9), ["experts per token is 9"]),
+        (set_u32(good, "qwen3moe.expert_feed_forward_length", 43), ["ffn_", "expected"]),
+        (set_u32(good, "qwen3moe.block_count", 4), ["missing"]),
+        (good.replace(b"qwen3moe.expert_used_count", b"qwen3moe.expert_used_xount"), ["expert_used_count", "missing"]),
+        (good.replace(b"blk.1.ffn_up_exps.weight", b"blk.1.ffn_uq_exps.weight"), ["ffn_uq_exps"]),
+        (good.replace(b"blk.1.ffn_up_exps.weight", b"blk.0.ffn_up_exps.weight"), ["ffn_up"]),
+    ]
+    for data, words in cases:
+        bad.write_bytes(data)
+        for command in (["inspect", bad], ["run", bad, "-p", "a", "-n", "1"], ["fit", bad, "-o", t.path("x.snug"), "--bpw", "5", *QUICK]):
+            r = t.run(*command, expect=FAILED)
+            assert all(w in r.stderr for w in words), (words, r)
+    cut = good[:len(good) * 2 // 3]
+    bad.write_bytes(cut)
+    t.run("inspect", bad, expect=FAILED)
+
+
+def test_report(t):
+    out = t.path("a.snug")
+    text = t.path("text")
+    text.write_bytes(t.text.read_bytes()[:3000])
+    r = t.run("fit", golden(t, "mixtral"), "-o", out, "--bpw", "5", "--effort", "quick", "--calib", text, "--json", expect=OK).json()
+    assert r["experts"] == 15 and 0 <= r["experts_missed"] <= 15, r
+    rows = {x["tensor"]: x for x in r["plan"]}
+    came = [rows[f"blk.2.ffn_down.{e}.weight"]["tokens"] for e in range(5)]
+    assert sum(came) == 2 * r["calib_tokens"] and "tokens" not in rows["blk.2.attn_q.weight"], rows
+    assert rows["blk.2.ffn_gate_inp.weight"]["codec"] in ("f16", "f32"), rows
+    seen = t.run("inspect", out, "--json", expect=OK).json()
+    assert seen["n_experts"] == 5 and seen["n_experts_used"] == 2
+    assert {x["expert"] for x in seen["tensors"] if x["role"] == "down"} == set(range(5))
+    assert "experts     5 in each layer, 2 of them" in t.run("inspect", out, expect=OK).stdout
+    r = t.run("run", out, "-p", "Once", "-n", "4", "--temp", "0", expect=OK)
+    assert r.stdout
+
+
+def test_memory(t):
+    """--ram holds for mixtures too: what a run says it takes bounds what it does."""
+    out = t.path("a.snug")
+    r = t.run("fit", golden(t, "olmoe"), "-o", out, "--ram", "16M", "--ctx", "64", *QUICK, "--json", expect=OK).json()
+    assert r["run_memory"]["total_bytes"] <= 16 << 20
+    r = t.run("fit", golden(t, "olmoe"), "-o", out, "--ram", "9M", "--ctx", "64", *QUICK)
+    assert r.code == harness.TOO_BIG and "the least that works" in r.stderr, r
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,189 @@
+// rooms: base format token kern codec kv model
+/* Experts: the picks of transformers, token for token (tests/golden), ties and numbers that are none, stacks and single matrices under
+ * the names of both worlds, and a reading of one expert that gives what the whole layer has. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/graph.h"
+
+enum { N = 48 };
+
+static void must(snug_err rc, const snug_error *err) {
+    if (rc) fail_msg("%s: %s", snug_err_name(rc), err->message);
+}
+
+typedef struct golden { int32_t tokens[N]; int32_t *picks; uint32_t n_layers, used; } golden; /* picks (n_layers, N, used) */
+
+static golden read_golden(const char *name) {
+    char path[512];
+    uint32_t head[4], n;
+    golden g;
+    snprintf(path, sizeof path, "%s/tests/golden/%s/logits.bin", SNUG_SOURCE_DIR, name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(head, 4, 4, f), 4);
+    assert_int_equal(head[2], N);
+    assert_int_equal(fread(g.tokens, 4, N, f), N);
+    assert_int_equal(fseek(f, (long)(4 * (size_t)N * head[3]), SEEK_CUR), 0);
+    assert_int_equal(fread(&n, 4, 1, f), 1);
+    assert_int_equal(fseek(f, 4 * (long)n, SEEK_CUR), 0);
+    assert_int_equal(fread(&g.n_layers, 4, 1, f), 1);
+    assert_int_equal(fread(&g.used, 4, 1, f), 1);
+    const size_t all = (size_t)g.n_layers * N * g.used;
+    g.picks = malloc(4 * all);
+    assert_int_equal(fread(g.picks, 4, all, f), all);
+    fclose(f);
+    return g;
+}
+
+typedef struct routed { const config *c; const float *router; graph_pick *picks; } routed;
+
+static void watch(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
+    routed *r = user;
+    assert_true(edge != EDGE_FFN_MID); /* experts have inputs of their own */
+    if (edge == EDGE_FFN_IN) graph_route(r->c, r->router, x, n, ld, 2, r->picks);
+}
+
+static void picks_of(const char *name) {
+    char path[512];
+    store *s = NULL;
+    snug_error err;
+    golden expected = read_golden(name);
+    snprintf(path, sizeof path, "%s/tests/golden/%s", SNUG_SOURCE_DIR, name);
+    must(store_open(path, false, &s, &err), &err);
+    const config *c = &s->cfg;
+    assert_int_equal(c->n_layers, expected.n_layers);
+    assert_int_equal(c->n_experts_used, expected.used);
+    graph_params gp = {.max_batch = N, .n_ctx = N, .threads = 2};
+    kv_params kp = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = N, .max_seqs = 1, .type = SNUG_KV_F32};
+    graph *g = NULL;
+    kv_pool *pool = NULL;
+    kv_seq *kv = NULL;
+    graph_item items[N];
+    graph_pick picks[N * 8];
+    routed r = {.c = c, .picks = picks};
+    must(graph_create(c, &gp, NULL, &g, &err), &err);
+    must(kv_pool_create(&kp, &pool, &err), &err);
+    must(kv_seq_create(pool, &kv, &err), &err);
+    for (uint32_t i = 0; i < N; i++) items[i] = (graph_item){expected.tokens[i], i, kv};
+    graph_watch(g, watch, &r);
+    arena outer_mem = {0};
+    layer_weights outer;
+    float *x = malloc((size_t)N * c->n_embd * sizeof *x);
+    must(layer_read(s, -1, &outer_mem, &outer, &err), &err);
+    assert_null(outer.experts);
+    must(graph_embed(g, &outer.w[ROLE_EMBD], items, N, x, &err), &err);
+    for (uint32_t layer = 0; layer < c->n_layers; layer++) {
+        arena mem = {0};
+        layer_weights lw;
+        must(layer_read(s, (int)layer, &mem, &lw, &err), &err);
+        r.router = lw.vec[ROLE_ROUTER];
+        must(kv_truncate(kv, 0, &err), &err);
+        must(kv_reserve(kv, N, &err), &err);
+        must(graph_layer(g, (int)layer, 0, &lw, items, N, x, &err), &err);
+        for (uint32_t i = 0; i < N * expected.used; i++)
+            assert_int_equal(picks[i].expert, expected.picks[(size_t)layer * N * expected.used + i]);
+        for (uint32_t i = 0; i < N; i++) {
+            float sum = 0;
+            for (uint32_t k = 0; k < expected.used; k++) sum += picks[i * expected.used + k].share;
+            assert_true(c->norm_topk ? fabsf(sum - 1) < 1e-6f : sum < 1);
+        }
+        arena_fini(&mem);
+    }
+    free(x), free(expected.picks);
+    arena_fini(&outer_mem);
+    kv_pool_destroy(&pool);
+    graph_destroy(&g);
+    store_close(&s);
+}
+
+static void test_picks(void **state) {
+    static const char *const names[] = {"qwen3moe", "mixtral", "olmoe"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) picks_of(names[i]);
+}
+
+/* Equal probabilities: the first experts. Logits that are no numbers: as many different ones as are asked for. */
+static void test_ties(void **state) {
+    const float same[4 * 2] = {1, 0, 1, 0, 2, 0, 1, 0}, bad[4 * 2] = {1, 0, NAN, 0, 2, 0, INFINITY, 0}, x[2 * 3] = {1, 1, 0, -1, 0, 0};
+    const config c = {.n_embd = 2, .n_experts = 4, .n_experts_used = 3, .norm_topk = true};
+    graph_pick p[6];
+    graph_route(&c, same, x, 2, 3, 1, p);
+    const uint32_t first[6] = {0, 1, 2, 0, 1, 3}; /* 2 leads, then 0 and 1; negative: 2 comes last */
+    for (int i = 0; i < 6; i++) assert_int_equal(p[i].expert, first[i]);
+    graph_route(&c, bad, x, 2, 3, 1, p);
+    for (int i = 0; i < 6; i += 3) assert_true(p[i].expert < p[i + 1].expert && p[i + 1].expert < p[i + 2].expert && p[i + 2].expert < 4);
+}
+
+static void test_names(void **state) {
+    static const struct { const char *name; tensor_role role; int layer, expert; bool gate_up; } cases[] = {
+        {"blk.3.ffn_gate.12.weight", ROLE_GATE, 3, 12, false},  {"blk.3.ffn_up.0.weight", ROLE_UP, 3, 0, false},
+        {"blk.0.ffn_down_exps.weight", ROLE_DOWN, 0, -2, false}, {"blk.0.ffn_gate_up_exps.weight", ROLE_GATE, 0, -2, true},
+        {"blk.7.ffn_gate_inp.weight", ROLE_ROUTER, 7, -1, false}, {"blk.7.ffn_gate.weight", ROLE_GATE, 7, -1, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int layer, expert;
+        bool gate_up;
+        char back[64];
+        assert_int_equal(role_from_name(cases[i].name, &layer, &expert, &gate_up), cases[i].role);
+        assert_int_equal(layer, cases[i].layer);
+        assert_int_equal(expert, cases[i].expert);
+        assert_int_equal(gate_up, cases[i].gate_up);
+        role_tensor_name(cases[i].role, layer, expert, back);
+        if (!gate_up) assert_string_equal(back, cases[i].name);
+    }
+    static const char *const strangers[] = {"blk.3.ffn_gate.012.weight", "blk.3.ffn_gate.-1.weight", "blk.3.ffn_gate_up.1.weight",
+                                            "blk.3.ffn_gate.1.bias", "ffn_gate_exps.weight", "blk.3.attn_q.1.weight"};
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) assert_int_equal(role_from_name(strangers[i], NULL, NULL, NULL), ROLE_NONE);
+    static const char *const hf[][2] = {
+        {"model.layers.3.mlp.experts.7.up_proj.weight", "blk.3.ffn_up.7.weight"},
+        {"model.layers.3.block_sparse_moe.experts.7.w2.weight", "blk.3.ffn_down.7.weight"},
+        {"model.layers.3.mlp.gate.weight", "blk.3.ffn_gate_inp.weight"},
+        {"model.layers.3.block_sparse_moe.gate.weight", "blk.3.ffn_gate_inp.weight"},
+        {"model.layers.3.mlp.experts.gate_up_proj", "blk.3.ffn_gate_up_exps.weight"},
+    };
+    for (size_t i = 0; i < sizeof hf / sizeof *hf; i++) {
+        char name[64];
+        assert_true(canonical_from_hf(hf[i][0], name));
+        assert_string_equal(name, hf[i][1]);
+    }
+    char name[64];
+    assert_false(canonical_from_hf("model.layers.3.block_sparse_moe.experts.7.gate_proj.weight", name));
+    assert_false(canonical_from_hf("model.layers.3.mlp.experts.7.w1.weight", name));
+}
+
+/* One expert as it is read alone, and in the layer; the dense part has none. */
+static void test_reading(void **state) {
+    store *s = NULL;
+    snug_error err;
+    arena mem = {0};
+    layer_weights all, dense;
+    expert_weights one;
+    must(store_open(SNUG_SOURCE_DIR "/tests/golden/olmoe", false, &s, &err), &err);
+    must(layer_read(s, 1, &mem, &all, &err), &err);
+    must(layer_read_dense(s, 1, &mem, &dense, &err), &err);
+    must(layer_read_expert(s, 1, 5, &mem, &one, &err), &err);
+    for (int i = 0; i < EXPERT_MATRICES; i++) {
+        const weight *a = &all.experts[5].w[i], *b = &one.w[i];
+        const store_tensor *t = store_expert(s, (tensor_role)(ROLE_GATE + i), 1, 5);
+        assert_int_equal(t->expert, 5);
+        assert_int_equal(dense.experts[5].w[i].n_terms, 0);
+        assert_int_equal(a->rows, t->rows);
+        assert_int_equal(a->term[0].wt.bytes, b->term[0].wt.bytes);
+        assert_memory_equal(a->term[0].wt.data, b->term[0].wt.data, a->term[0].wt.bytes);
+    }
+    assert_null(store_find(s, ROLE_GATE, 1));
+    arena_fini(&mem);
+    store_close(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_picks), cmocka_unit_test(test_ties), cmocka_unit_test(test_names), cmocka_unit_test(test_reading)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
