@@ -40,9 +40,13 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
     return rc;
 }
 
-/* Of a mixture of experts llama.cpp decides by the architecture whether shares are normalised. */
+/* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised; where q and k
+ * are normed as a whole it takes both to be as wide. */
 static snug_err check_target(const fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
+    if (f->p->target == SNUG_FOR_GGUF && c->arch->qk_norm_whole && c->n_heads != c->n_kv_heads)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has %u heads and %u for keys and values, and other readers of a GGUF of architecture '%s' expect as many; without --for gguf it can be had",
+                       f->src->path, c->n_heads, c->n_kv_heads, c->arch->gguf_name);
     if (f->p->target != SNUG_FOR_GGUF || !c->n_experts || c->norm_topk == c->arch->experts->gguf_norm_topk) return SNUG_OK;
     return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
                    f->src->path, c->norm_topk ? "made" : "not made", c->arch->gguf_name, c->norm_topk ? " not" : "");
