@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */ };
+enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */, WIDEST_COARSE = 4096 };
 /* Of codes that are rounded one by one, errors rising; tiles that are searched jointly gain less from feedback, and have a probe of their own. The
  * first FINE_PROBES have the damping of fine codes, the other that of coarse ones (encode_layers.c). */
 enum { INT4, INT2, TRELLIS, TERNARY, FINE_PROBES = 3 };
@@ -131,13 +131,14 @@ static snug_err factor_again(fit_job *f, const hessian_sum *sum, double damping,
     return hessian_factor(sum, damping, 0, f->threads, h, err);
 }
 
-/* All probes in the job's basis, which the sums are in; h too, with the damping of fine codes. */
+/* All probes in the job's basis, which the sums are in; h too, with the damping of fine codes. Of wide inputs another factor would take seconds:
+ * coarse codes are probed with that one, which shows them a few per cent worse than they will be. */
 static snug_err probe_basis(probe_job *j, const hessian_sum *sum, hessian *h, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (size_t probe = 0; probe < FIT_PROBES && rc == SNUG_OK; probe += j->n_probes) {
         j->probe = probe;
         j->n_probes = probe < FINE_PROBES ? FINE_PROBES : FIT_PROBES - FINE_PROBES;
-        if (probe) rc = factor_again(j->f, sum, FIT_DAMPING_COARSE, h, err);
+        if (probe && sum->n <= WIDEST_COARSE) rc = factor_again(j->f, sum, FIT_DAMPING_COARSE, h, err);
         j->damping = 0;
         for (size_t k = 0; k < sum->n; k++) j->damping += hessian_sum_diagonal(sum, k) / (double)sum->n * h->damping;
         if (rc == SNUG_OK) rc = run_probes(j, err);
