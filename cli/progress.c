@@ -118,7 +118,7 @@ static void print_json(const snug_event *e) {
     else
         json_object_set_new(o, "eta_s", json_null());
     json_put_real(o, "fraction", e->fraction);
-    if (*e->note) json_put_text(o, "note", e->note);
+    if (e->note) json_put_text(o, "note", e->note);
     json_print(stderr, o);
 }
 
@@ -135,7 +135,7 @@ static bool on_event(void *user, const snug_event *e) {
         v->stage_began_s = e->elapsed_s;
         v->stage_began_done = e->done;
     }
-    if (!v->json && *e->note && e->elapsed_s >= LINE_AFTER_S) print_note(v, e);
+    if (!v->json && e->note && e->elapsed_s >= LINE_AFTER_S) print_note(v, e);
     if (v->json)
         print_json(e);
     else if (v->terminal && e->elapsed_s >= BAR_AFTER_S)

@@ -67,7 +67,7 @@ typedef struct snug_event {
     double elapsed_s;      /* since the whole call started                                      */
     double eta_s;          /* estimate for the whole call, < 0 = not known yet                  */
     double fraction;       /* share of the whole call that is done, 0..1                        */
-    const char *note;      /* what has been found out just now, worth a line of its own, or ""   */
+    const char *note;      /* what has been found out just now, worth a line of its own; or NULL */
 } snug_event;
 
 /* Called at most about ten times a second from the calling thread. Return true to cancel (SNUG_ERR_CANCELLED). */

@@ -100,7 +100,7 @@ static void send_note(meter *m, const char *detail, const char *note, double now
     if (m->to.fn(m->to.user, &e)) m->cancelled = true;
 }
 
-static void send(meter *m, const char *detail, double now) { send_note(m, detail, "", now); }
+static void send(meter *m, const char *detail, double now) { send_note(m, detail, NULL, now); }
 
 /* Ends the current stage's clock; its last state goes out if it has not yet. */
 static void close_stage(meter *m, double now) {

