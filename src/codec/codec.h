@@ -19,8 +19,8 @@ enum {
     CODEC_LOSSLESS = 1,     /* decodes to exactly what was stored (given a source of that type)   */
     CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
     CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
-    CODEC_SLOW = 16,        /* takes a microsecond per weight: offered where time is spent on feedback anyway */
     CODEC_TURNS = 8,        /* also offered behind a transform of the columns (codec/transform.h)      */
+    CODEC_SLOW = 16,        /* takes a microsecond per weight: offered where time is spent on feedback anyway */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the
@@ -99,7 +99,7 @@ struct snug_codec {
     /* The next `round` may look at n more columns of w, to the right of its own, which are rounded later; NULL: it has no use for them. */
     void (*ahead)(void *enc, size_t n);
     /* For codecs whose tiles are rounded jointly, the same solvers' way to round one again; NULL: none. The tile of columns [col0, col0 + n) of the
-     * rows from row0 on, tile_rows of them or what is left, n at most tile_cols; what stands around it stays as it is. a: importances (n). w_hat is
+     * rows from row0 on, tile_rows of them or what is left, n at most tile_cols (both at most 16); what stands around it stays as it is. a: importances (n). w_hat is
      * what it would decode to; `accept` makes it so, until the next `propose`. */
     void (*propose)(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh);
     void (*accept)(void *enc);

@@ -20,15 +20,6 @@ static const size_t SLAB_FLOATS = 6u << 20; /* 24 MB of inputs and what they bec
 
 /* ---- who comes where ---- */
 
-static void fill_queues(experts *s, const graph_pick *picks, uint32_t used, uint32_t n_experts) {
-    for (size_t i = 0; i < s->n_tokens * used; i++) s->first[picks[i].expert + 1]++;
-    for (uint32_t e = 0; e < n_experts; e++) s->first[e + 1] += s->first[e];
-    for (size_t i = 0; i < s->n_tokens * used; i++)
-        s->queue[s->first[picks[i].expert]++] = (graph_pick){(uint32_t)(i / used), picks[i].share};
-    memmove(s->first + 1, s->first, n_experts * sizeof *s->first); /* each now stood where the next begins */
-    s->first[0] = 0;
-}
-
 snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err) {
     const config *c = &w->f->src->cfg;
     const size_t n = (size_t)w->f->text.n_seq * w->f->text.len, d = c->n_embd;
@@ -42,7 +33,7 @@ snug_err experts_open(forward *w, const float *router, const float *x, experts *
         graph_route(c, router, x + t * d, k, d, w->f->threads, picks + t * c->n_experts_used);
         states_drop(w->f, x + t * d, k * d);
     }
-    if (rc == SNUG_OK) fill_queues(out, picks, c->n_experts_used, c->n_experts);
+    if (rc == SNUG_OK) graph_queue(c, picks, n, out->first, out->queue);
     free(picks);
     return rc;
 }

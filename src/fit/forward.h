@@ -77,7 +77,7 @@ typedef struct experts {
     forward *w;
     const float *x;    /* (all tokens, n_embd): a layer's EDGE_FFN_IN; the caller's */
     size_t n_tokens;
-    size_t *first;     /* (n_experts + 1): an expert's part of the queue */
+    uint32_t *first;   /* (n_experts + 1): an expert's part of the queue */
     graph_pick *queue; /* token instead of expert, tokens rising, expert by expert */
 } experts;
 snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err);

@@ -1,3 +1,4 @@
+/* Trellis codes one chunk of a row at a time, for who decodes or refers; dots take many states at once (kern/simd/panel_codes.h). */
 #include "kern/trellis.h"
 
 #include "base/f16.h"

@@ -1,12 +1,12 @@
 /* Trellis codes: 16 rows of a matrix in one bit stream, of which every 16 bits that follow each other are a state, and a state some weights.
- * So neighbouring weights share bits, and an encoder (codec/tcq.c) that chooses all of them together comes near to the rate-distortion bound,
+ * So neighbouring weights share bits, and an encoder (codec/tcq_enc.c) that chooses all of them together comes near to the rate-distortion bound,
  * while each state can be decoded by itself (QTIP: Tseng et al. 2024). This one is made for vectors of integers: steps are whole bytes, and a
  * state's weights are entries of one table of 16, which byte shuffles look up.
  *
  *   panel    | d: bf16 of 16 rows | per 32 columns 4 words of 32 states, a byte each |
  *   state    x = (the byte before) | (its own byte) << 8;   the byte before the first is the header's last
- *   code     p = (x ^ x >> 9) * 0xb471 mod 2^16;   nibble i of p, from the low end, is column kern_tcq2_column[i] of four
- *   weight   d * (kern_tcq2_stored[nibble] - 32)
+ *   code     p = (x ^ x >> 9) * 0xb471 mod 2^16;   nibble i of p, from the low end, is the weight in column kern_tcq2_column(h, i) of the word
+ *   weight   d * (kern_tcq2_stored[nibble] - TCQ2_ZERO)
  *
  * Word w of a chunk has the columns 8 w .. 8 w + 7 of all rows; state 2 r + h of it has row r's columns
  *   h = 0: 0 4 1 5      h = 1: 2 6 3 7

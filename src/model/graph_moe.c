@@ -64,17 +64,12 @@ void graph_route(const config *c, const float *router, const float *x, size_t n,
     thread_for(threads, n, 8, route_rows, &r);
 }
 
-/* Picks of n items to queues, one for each expert. */
-static void fill_queues(graph *g, size_t n) {
-    const uint32_t used = g->cfg.n_experts_used, n_experts = g->cfg.n_experts;
-    uint32_t *first = g->moe.first;
+void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *first, graph_pick *queue) {
+    const uint32_t used = c->n_experts_used, n_experts = c->n_experts;
     memset(first, 0, (n_experts + 1) * sizeof *first);
-    for (size_t i = 0; i < n * used; i++) first[g->moe.picks[i].expert + 1]++;
+    for (size_t i = 0; i < n * used; i++) first[picks[i].expert + 1]++;
     for (uint32_t e = 0; e < n_experts; e++) first[e + 1] += first[e];
-    for (size_t i = 0; i < n * used; i++) {
-        const graph_pick p = g->moe.picks[i];
-        g->moe.queue[first[p.expert]++] = (graph_pick){(uint32_t)(i / used), p.share};
-    }
+    for (size_t i = 0; i < n * used; i++) queue[first[picks[i].expert]++] = (graph_pick){(uint32_t)(i / used), picks[i].share};
     memmove(first + 1, first, n_experts * sizeof *first); /* each now stood where the next begins */
     first[0] = 0;
 }
@@ -126,7 +121,7 @@ snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *
     const config *c = &g->cfg;
     snug_err rc = SNUG_OK;
     graph_route(c, lw->vec[ROLE_ROUTER], g->norm, n, g->embd_ld, graph_threads(g, (double)(n * c->n_experts) * c->n_embd), g->moe.picks);
-    fill_queues(g, n);
+    graph_queue(c, g->moe.picks, n, g->moe.first, g->moe.queue);
     memset(g->delta, 0, n * c->n_embd * sizeof *g->delta);
     for (uint32_t e = 0; e < c->n_experts && !rc; e++) {
         const uint32_t first = g->moe.first[e], count = g->moe.first[e + 1] - first;

@@ -10,6 +10,9 @@
  * others, w_k + sum_{j/=k} e_j H_jk / H_kk. Before the first and after the last of them scales that are stored as numbers (d, dmin) move to
  * their optimum: the loss is quadratic in them, w_hat = d u, so d + (e H u^T) / (u H u^T), or two such equations.
  *
+ * Codecs whose tiles are rounded jointly have sweeps over tiles instead: the best change of a tile under its block of H, rounded by the codec between
+ * what stands on both sides, and taken where the loss falls.
+ *
  * Work per row: n^2 for the feedback, 2 n^2 for a sweep or a refit of scales, in GEMMs over a sub-panel of rows. */
 #include <math.h>
 #include <stdlib.h>
