@@ -454,7 +454,7 @@ def decode_gs(codec, rows, cols, raw):
     return decode_int(f"int{bits}g{group}", rows, cols, np.ascontiguousarray(whole[:, :2 + groups + 4 * bits * chunks]))
 
 
-def decode_tcq2(rows, cols, raw):
+def decode_tcqf(rows, cols, raw):
     """Section 3.10: a stream of overlapping states per 16 rows."""
     panels, words = -(-rows // 16), 4 * -(-cols // 32)
     stream = raw.reshape(panels, 32 + 32 * words)
@@ -579,8 +579,8 @@ def decode(codec, rows, cols, raw):
         return decode_gs(codec, rows, cols, raw)
     if codec.startswith("dict"):
         return decode_dict(codec, rows, cols, raw)
-    if codec == "tcq2":
-        return decode_tcq2(rows, cols, raw)
+    if codec == "tcqf2":
+        return decode_tcqf(rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -700,7 +700,7 @@ def main():
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=int2g64+lowrank16b8", "--pin", "blk.2.*=int2g64+lowrank33b3+lowrank8b4"])
         files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=dict96s12b4+int2g64", "--pin", "blk.2.*=int3g64+dict40s30b8", "--pin", "blk.3.attn_q.weight=dict300s5b3+int2g32"])
-        files.append(["--pin", "*=had:tcq2", "--pin", "blk.1.*=tcq2", "--pin", "blk.2.*=out10+tcq2", "--pin", "blk.3.*=had:tcq2+int2g32"])
+        files.append(["--pin", "*=had:tcqf2", "--pin", "blk.1.*=tcqf2", "--pin", "blk.2.*=out10+tcqf2", "--pin", "blk.3.*=had:tcqf2+int2g32"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
@@ -714,8 +714,8 @@ def main():
     for kind in sorted(seen):
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
-                                          "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcq2",
-                                          "had:tcq2"] if c not in seen]
+                                          "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcqf2",
+                                          "had:tcqf2"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

@@ -20,6 +20,7 @@ enum {
     CODEC_GGUF_NATIVE = 2,  /* a ggml type: llama.cpp runs it                                      */
     CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
     CODEC_TURNS = 8,        /* also offered behind a transform of the columns (codec/transform.h)      */
+    CODEC_QUARTERS = 32,    /* its rank is a rate in quarters of a bit                            */
     CODEC_SLOW = 16,        /* takes a microsecond per weight: offered where time is spent on feedback anyway */
 };
 

@@ -1,6 +1,6 @@
 /* The registry: which codecs exist, and their names. A name is the family and its parameters: bits, "g" group; or rank, "b" bits, "g" group,
  * as many as it has; before them the transform of its input, if it has one. Codecs of whole matrices have no groups of columns: there it is "s"
- * and a number of entries, behind the rank. */
+ * and a number of entries, behind the rank. Rates in quarters of a bit are written with a point: tcq2.25. */
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@ static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs,
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
-    &codec_out, &codec_gs, &codec_dict, &codec_tcq,
+    &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
@@ -41,9 +41,12 @@ const snug_codec *codec_by_ggml_type(uint32_t type) {
     return NULL;
 }
 
+static const char *const fractions[4] = {"", ".25", ".5", ".75"};
+
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s%s", transform_prefix(params.in), codec->family);
-    if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
+    if (codec->caps & CODEC_QUARTERS) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u%s", params.rank / 4, fractions[params.rank % 4]);
+    else if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
     const bool whole = codec->caps & CODEC_WHOLE;
     if (params.group && whole) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "s%u", params.group);
     if (params.bits) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), params.rank ? "b%u" : "%u", params.bits);
@@ -63,6 +66,13 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
     codec_params p = {0};
     const bool whole = codec->caps & CODEC_WHOLE;
     uint16_t number = read_number(&text);
+    if (codec->caps & CODEC_QUARTERS) {
+        unsigned part = 0;
+        for (unsigned i = 1; i < 4; i++)
+            if (strcmp(text, fractions[i]) == 0) part = i;
+        text += strlen(fractions[part]);
+        number = (uint16_t)(number < 1000 ? 4 * number + part : 0);
+    }
     if (*text == 's' && whole) {
         text++;
         p.group = read_number(&text);

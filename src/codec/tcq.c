@@ -1,34 +1,60 @@
-/* tcq2: trellis-coded quantization at 2 bits per weight and a scale per row (kern/trellis.h; docs/format.md 3.10). Meant for weights that look
- * Gaussian: behind a Hadamard transform, had:tcq2. The payload is panels of 16 rows as they are multiplied; the last one is padded with
- * rows that nobody reads. */
+/* tcqR: trellis-coded quantization at R bits per weight, in quarters of a bit, and a scale per row; tcqf2: the same at 2 bits with a code that decodes
+ * four times as fast (kern/trellis.h; docs/format.md 3.10, 3.11). Meant for weights that look Gaussian: behind a Hadamard transform, had:tcq3. The
+ * payload is panels of 16 rows as they are multiplied; the last one is padded with rows that nobody reads. */
 #include "codec/tcq.h"
 
 #include "base/f16.h"
 #include "codec/codecs.h"
 
-static bool menu(uint32_t i, codec_params *out) {
-    *out = (codec_params){.rank = 2};
+enum { FAST = 2, QUARTERS_IN_MENUS = 20 };
+static bool fast(codec_params p) { return p.rank == FAST; }
+
+static bool tcqf_menu(uint32_t i, codec_params *out) {
+    *out = (codec_params){.rank = FAST};
     return i == 0;
 }
-static bool params_ok(codec_params p) { return p.rank == 2 && p.bits == 0 && p.group == 0; }
+static bool tcqf_params_ok(codec_params p) { return fast(p) && p.bits == 0 && p.group == 0; }
+
+static bool tcq_menu(uint32_t i, codec_params *out) {
+    *out = (codec_params){.rank = (uint16_t)(TCQ_QUARTERS_MIN + i)};
+    return out->rank <= QUARTERS_IN_MENUS;
+}
+static bool tcq_params_ok(codec_params p) { return p.rank >= TCQ_QUARTERS_MIN && p.rank <= TCQ_QUARTERS_MAX && p.bits == 0 && p.group == 0; }
+
+static size_t head_bytes(codec_params p) { return fast(p) ? TCQF_HEAD : TCQ_HEAD; }
+static size_t chunk_bytes(codec_params p) { return fast(p) ? TCQF_CHUNK : kern_tcq_chunk_bytes(p.rank); }
 
 static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
     uint64_t panel, all;
-    bool fits = checked_mul(div_up(cols, 32), TCQ2_CHUNK, &panel) && checked_add(panel, TCQ2_HEAD, &panel);
+    bool fits = checked_mul(div_up(cols, 32), chunk_bytes(p), &panel) && checked_add(panel, head_bytes(p), &panel);
     return fits && checked_mul(panel, div_up(n_rows, KERN_PANEL_ROWS), &all) ? all : 0;
+}
+
+void tcq_weigh_rows(size_t n_panels, const uint16_t *d, float *inverse, float *row) {
+    for (size_t from = 0; from < n_panels * KERN_PANEL_ROWS; from += KERN_PANEL_ROWS) {
+        double mean = 0;
+        for (size_t r = from; r < from + KERN_PANEL_ROWS; r++) mean += (double)bf16_to_f32(d[r]) * bf16_to_f32(d[r]) / KERN_PANEL_ROWS;
+        for (size_t r = from; r < from + KERN_PANEL_ROWS; r++) {
+            const double own = bf16_to_f32(d[r]);
+            inverse[r] = own > 1e-37 ? (float)(1 / own) : 0;
+            row[r] = own > 1e-37 ? (float)(own * own / mean) : 0;
+        }
+    }
 }
 
 /* ---- reading ---- */
 
 static size_t chunks_of(const wt *w) { return (size_t)div_up(w->cols, 32); }
-static const uint8_t *panel_of(const wt *w, uint64_t row) { return w->data + row / KERN_PANEL_ROWS * tcq_panel_bytes(chunks_of(w)); }
+static const uint8_t *panel_of(const wt *w, uint64_t row) {
+    return w->data + row / KERN_PANEL_ROWS * (head_bytes(w->params) + chunks_of(w) * chunk_bytes(w->params));
+}
 
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     for (uint64_t row = row0; row < row0 + n; row++, dst += stride)
         for (size_t c = 0; c < w->cols; c += 32) {
             int8_t q[32];
-            const float d = kern_tcq2_chunk(panel_of(w, row), c / 32, (size_t)(row % KERN_PANEL_ROWS), q);
-            const size_t len = (size_t)min_u64(w->cols - c, 32);
+            const size_t r = (size_t)(row % KERN_PANEL_ROWS), len = (size_t)min_u64(w->cols - c, 32);
+            const float d = fast(w->params) ? kern_tcqf_chunk(panel_of(w, row), c / 32, r, q) : kern_tcq_chunk(panel_of(w, row), w->params.rank, c / 32, r, q);
             for (size_t i = 0; i < len; i++) dst[c + i] = add ? dst[c + i] + d * (float)q[i] : d * (float)q[i];
         }
 }
@@ -54,12 +80,12 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
     const size_t first = (size_t)(row0 % KERN_PANEL_ROWS);
     kern_panel_args a = {.panel = panel_of(w, row0), .n_rows = first + n, .n_tokens = x->n_tokens, .n_chunks = chunks_of(w),
-                         .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
+                         .group = w->params.rank, .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
     if (first) {
         a.y = to->some, a.ldy = KERN_PANEL_ROWS;
         memset(to->some, 0, x->n_tokens * KERN_PANEL_ROWS * sizeof(float));
     }
-    kern()->tcq2_dot(&a);
+    (fast(w->params) ? kern()->tcqf_dot : kern()->tcq_dot)(&a);
     for (size_t t = 0; first && t < x->n_tokens; t++)
         for (size_t r = 0; r < n; r++) y[t * ldy + r] += to->some[t * KERN_PANEL_ROWS + first + r];
 }
@@ -80,10 +106,13 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_
     }
 }
 
-const snug_codec codec_tcq = {
-    .family = "tcq", .id = CODEC_ID_TCQ, .tile_rows = KERN_PANEL_ROWS, .tile_cols = TCQ2_WORD, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW,
-    .ggml_type = -1, .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = tcq_enc_bytes, .group_cols = tcq_group_cols,
-    .enc_init = tcq_enc_init, .begin = tcq_begin, .group = tcq_group, .ahead = tcq_ahead, .round = tcq_round,
-    .propose = tcq_propose, .accept = tcq_accept, .pack = tcq_pack,
-    .decode = decode, .decode_add = decode_add, .scratch_bytes = scratch_bytes, .matmul = matmul,
-};
+#define TCQ_CODEC(name, id_, cols_, caps_) \
+    const snug_codec codec_##name = { \
+        .family = #name, .id = id_, .tile_rows = KERN_PANEL_ROWS, .tile_cols = cols_, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW | (caps_), \
+        .ggml_type = -1, .menu = name##_menu, .params_ok = name##_params_ok, .bytes = bytes, .enc_bytes = name##_enc_bytes, .group_cols = name##_group_cols, \
+        .enc_init = name##_enc_init, .begin = name##_begin, .group = name##_group, .ahead = name##_ahead, .round = name##_round, \
+        .propose = name##_propose, .accept = name##_accept, .pack = name##_pack, \
+        .decode = decode, .decode_add = decode_add, .scratch_bytes = scratch_bytes, .matmul = matmul, \
+    };
+TCQ_CODEC(tcq, CODEC_ID_TCQ, 8, CODEC_QUARTERS)
+TCQ_CODEC(tcqf, CODEC_ID_TCQF, TCQF_WORD, 0)

@@ -1,34 +1,49 @@
-/* The search for trellis codes: Viterbi's algorithm over the bytes of a tile of columns, each step the exact least cost of every byte that may
- * come next (kern's tcq2_step), and the way back found by asking again, on the path alone, which byte came before.
+/* The search for the dense trellis code: Viterbi's algorithm over the states of a tile of columns, each step the least cost of every node, which is
+ * what a state leaves to the next one (kern's tcq_step), and the way back found by asking again, on the path alone, which state it was.
  *
- * A tile's first state has the byte before it, which is settled; its end is free, but chosen with a look at some columns to the right,
- * so that what follows starts well. Groups of 128 columns may be taken in any order (solve/ldlq.c): each begins as if the byte before it
- * were 0 and ends with a byte that is 0.
+ * States have 16 bits, of which the search may use the newest 12 or 14 alone: a panel's mask says so. In here they are counted with the newest
+ * bits lowest.
  *
- * Costs are squares of what a level misses, in units of the row's d, times the row's d^2 and the column's importance, relative to the panel's
- * mean; a step's are scaled by a power of two so that 255 stands for 4 sigma^2 or more, beyond which all are alike bad. */
+ * A tile begins where the one before it ended; its end is free, but chosen with a look at some weights to the right, so that what follows starts
+ * well. Groups of 128 columns may be taken in any order (solve/ldlq.c): one whose left neighbour comes later chooses what stands before it, and
+ * that one has to end so.
+ *
+ * Costs are squares of what a level misses, in units of the row's d, times the row's d^2 and the column's importance; a common one is COST, and
+ * one beyond MOST_MISS, 27 times a common miss, is as bad as any. */
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/f16.h"
 #include "codec/tcq.h"
 #include "codec/vec.h"
 
-enum { GROUP = 128, WORD = TCQ2_WORD, WORD_STEPS = 2 * KERN_PANEL_ROWS, MAX_STEPS = GROUP / WORD * WORD_STEPS, MAX_SHIFT = 6, UNREACHABLE = 40000 };
-static const float LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f; /* weights of errors */
+enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = WORD_STEPS, MAX_STEPS = TILE_STEPS + MOST_LOOK,
+       MOST_BITS = 16, SLACK = 32 /* beyond nodes, for kernels that read ahead */, COST = 16, MOST_MISS = 255, BEYOND = 64 };
+static const float COMMON_MISS = 9.5f, LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f;
+
+/* What a rate of 1, 2, ... bits wants, found on Gaussian rows: the standard deviation of the levels relative to the weights'. */
+static const double wide_for[] = {0.93, 1.02, 1.06, 1.10, 1.15, 1.2};
+
+typedef struct step { int x; uint16_t weight; uint8_t width; } step; /* the weight, in parts of a code; what a miss costs; bits of the step */
 
 typedef struct tcq_enc { /* followed by the arrays */
-    size_t n_rows, n_panels, cols, n_chunks, ahead, most_ahead;
-    uint16_t *d;     /* (n_panels, 16), bf16                                        */
-    float *inverse;  /* (n_panels, 16): 1 / d; 0: the row is 0, or padding           */
-    float *row;      /* (n_panels, 16): weight of the row's errors                  */
-    float *col;      /* (32 n_chunks): of the columns'; 0: padding                  */
-    uint8_t *stream; /* (n_panels, 128 n_chunks)                                    */
-    uint8_t *nibble; /* (4, 256, 256) as tcq2_step has it                           */
-    uint16_t (*m)[256];       /* (MAX_STEPS + 1): least costs before each step, by the byte before it */
-    uint8_t (*cost)[4][16];   /* (MAX_STEPS): of the levels, for each weight of the step */
-    uint8_t *shift;           /* (MAX_STEPS)                                         */
-    size_t proposed_at;       /* in stream: what `proposed` would replace             */
-    uint8_t proposed[WORD_STEPS];
+    size_t n_rows, n_panels, cols, n_chunks, ahead, look, panel_bytes, node_room;
+    unsigned quarters, fields, bits; /* bits: of a state, that are searched */
+    int parts;                 /* of a code: what misses are counted in, so that a common one is COMMON_MISS */
+    float spread, unit;        /* of weights over d that the code is made for; cost of a square, 2^-16 */
+    uint16_t *d;               /* (n_panels, 16), bf16                                          */
+    float *inverse;            /* (n_panels, 16): 1 / d; 0: the row is 0, or padding             */
+    float *row;                /* (n_panels, 16): weight of the row's errors                    */
+    float *col;                /* (32 n_chunks): of the columns'; 0: padding                    */
+    uint8_t *stream;           /* (n_panels, panel_bytes): the mask, then the states' bits      */
+    uint8_t *begun, *ended;    /* (groups): its first tile has been rounded; its last has       */
+    uint16_t *level;           /* (2^bits): codes times parts                                   */
+    uint16_t *m;               /* (MAX_STEPS + 1, node_room): least costs of the nodes before each step */
+    step *step;                /* (MAX_STEPS + 1)                                               */
+    uint16_t *open[2];         /* (2^bits): costs of the ways from a known beginning            */
+    size_t proposed_at;        /* in stream: what `proposed` would replace                      */
+    uint8_t proposed[TILE_STEPS * TCQ_QUARTERS_MAX / 4 / 8];
 } tcq_enc;
 
 /* Takes the next n bytes from *at on. */
@@ -39,18 +54,21 @@ static void *take(uintptr_t *at, size_t n) {
 }
 
 /* Gives each array its place from `base` on; returns where they end. */
-static uintptr_t lay_out(tcq_enc *e, uintptr_t base, size_t n_rows, size_t cols) {
-    const size_t panels = div_up(n_rows, KERN_PANEL_ROWS), chunks = div_up(cols, 32), rows = panels * KERN_PANEL_ROWS;
+static uintptr_t lay_out(tcq_enc *e, uintptr_t base, codec_params p, size_t n_rows, size_t cols) {
+    const size_t panels = div_up(n_rows, KERN_PANEL_ROWS), chunks = div_up(cols, 32), rows = panels * KERN_PANEL_ROWS, groups = div_up(cols, GROUP);
     uintptr_t at = base;
-    e->nibble = take(&at, 4 * 65536);
-    e->m = take(&at, (MAX_STEPS + 1) * sizeof *e->m);
-    e->cost = take(&at, MAX_STEPS * sizeof *e->cost);
-    e->shift = take(&at, MAX_STEPS);
+    e->step = take(&at, (MAX_STEPS + 1) * sizeof *e->step);
     e->d = take(&at, rows * sizeof *e->d);
     e->inverse = take(&at, rows * sizeof *e->inverse);
     e->row = take(&at, rows * sizeof *e->row);
     e->col = take(&at, 32 * chunks * sizeof *e->col);
-    e->stream = take(&at, panels * chunks * TCQ2_CHUNK);
+    e->begun = take(&at, groups);
+    e->ended = take(&at, groups);
+    e->panel_bytes = sizeof(uint16_t) + chunks * kern_tcq_chunk_bytes(p.rank);
+    e->stream = take(&at, panels * e->panel_bytes + sizeof(uint32_t));
+    e->level = take(&at, sizeof(uint16_t) << MOST_BITS);
+    for (int i = 0; i < 2; i++) e->open[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
+    e->m = take(&at, (MAX_STEPS + 1) * (((size_t)1 << (MOST_BITS - p.rank / 4)) + SLACK) * sizeof *e->m);
     return at;
 }
 static size_t head_bytes(void) { return round_up(sizeof(tcq_enc), 64); }
@@ -60,59 +78,69 @@ size_t tcq_enc_bytes(codec_params p, size_t n_rows, size_t cols) {
     tcq_enc none;
     if (n_rows > SIZE_MAX / 64 || cols > SIZE_MAX / 64) return 0;
     if (!checked_mul(round_up(n_rows, KERN_PANEL_ROWS), round_up(cols, 32), &weights) || weights > SIZE_MAX / 64) return 0;
-    return head_bytes() + lay_out(&none, 0, n_rows, cols);
+    return head_bytes() + lay_out(&none, 0, p, n_rows, cols);
 }
 uint32_t tcq_group_cols(codec_params p) { return GROUP; }
 
+/* The lowest n bits, in the other order. */
+static unsigned reversed(unsigned x, unsigned n) {
+    unsigned y = 0;
+    for (unsigned i = 0; i < n; i++) y |= (x >> i & 1) << (n - 1 - i);
+    return y;
+}
+
 void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int effort) {
     tcq_enc *e = enc;
-    lay_out(e, (uintptr_t)enc + head_bytes(), n_rows, cols);
+    lay_out(e, (uintptr_t)enc + head_bytes(), p, n_rows, cols);
     e->n_rows = n_rows, e->cols = cols;
     e->n_panels = div_up(n_rows, KERN_PANEL_ROWS), e->n_chunks = div_up(cols, 32);
     e->ahead = 0;
-    e->most_ahead = effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 2 * WORD : WORD;
+    e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
+    e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 14;
+    e->look = effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 48 : 24;
+    e->node_room = ((size_t)1 << (e->bits - p.rank / 4)) + SLACK;
+    const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), part = at - floor(at);
+    const size_t i = (size_t)at, next = i + 1 < sizeof wide_for / sizeof *wide_for ? i + 1 : i;
+    const double sigma = sqrt(4 * (values * values - 1) / 12); /* of a sum of four fields */
+    e->spread = (float)(sigma / ((1 - part) * wide_for[i] + part * wide_for[next]));
+    const float common = (float)sqrt(1.15 * exp2(-2 * rate)) * e->spread;
+    e->parts = 1;
+    while ((float)(2 * e->parts) * common < 1.4f * COMMON_MISS) e->parts *= 2;
+    e->unit = (float)COST * 65536 / (common * common * (float)(e->parts * e->parts));
     memset(e->d, 0, e->n_panels * KERN_PANEL_ROWS * sizeof *e->d);
     memset(e->col, 0, 32 * e->n_chunks * sizeof *e->col);
-    for (unsigned a = 0; a < 256; a++)
-        for (unsigned b = 0; b < 256; b++)
-            for (int i = 0; i < 4; i++) e->nibble[65536 * i + 256 * a + b] = kern_tcq2_code(a, b) >> 4 * i & 15;
+    memset(e->begun, 0, div_up(cols, GROUP));
+    memset(e->ended, 0, div_up(cols, GROUP));
+    const uint16_t mask = (uint16_t)(0xffffu << (MOST_BITS - e->bits));
+    memset(e->stream, 0, e->n_panels * e->panel_bytes + sizeof(uint32_t));
+    for (size_t panel = 0; panel < e->n_panels; panel++) memcpy(e->stream + panel * e->panel_bytes, &mask, sizeof mask);
+    for (unsigned y = 0; y < 1u << e->bits; y++) e->level[y] = (uint16_t)(kern_tcq_code(reversed(y, MOST_BITS), e->fields) * (unsigned)e->parts);
 }
 
 /* A row's scale: what makes its weights those that the levels were made for, and more where many are too large for it: the least of what a
- * larger scale costs all of them, GRAIN s^2, and what those beyond EDGE s do, TAIL for each square; constants that put a Gaussian's best where it was
- * measured to be. Feedback adds some variance to what is rounded. */
-static uint16_t scale_of(const float *w, const float *a, size_t n) {
-    static const double GRAIN = 0.07, TAIL = 3.3, EDGE = 2.1, FED = 1.06;
+ * larger scale costs all of them, by s^2, and of the squares beyond the outermost levels. Feedback adds some variance to what is rounded. */
+static uint16_t scale_of(const tcq_enc *e, const float *w, const float *a, size_t n) {
+    static const double FED = 1.0;
+    const double grain = exp2(-0.5 * e->quarters), edge = kern_tcq_zero(e->fields) / e->spread;
     double sum = 0, all = 0, best = INFINITY, at = 1;
     for (size_t i = 0; i < n; i++) sum += (a ? a[i] : 1) * (double)w[i] * w[i], all += a ? a[i] : 1;
     const double rms = sqrt(sum / all);
-    for (double s = 1; s < 1.5 && rms > 0; s += 0.04) {
+    for (double s = 1; s < 2 && rms > 0; s += 0.05) {
         double beyond = 0;
         for (size_t i = 0; i < n; i++) {
-            const double x = fabs((double)w[i]) / rms - EDGE * s;
+            const double x = fabs((double)w[i]) / rms - edge * s;
             if (x > 0) beyond += (a ? a[i] : 1) * x * x;
         }
-        const double cost = GRAIN * s * s + TAIL * beyond / all;
+        const double cost = grain * s * s + beyond / all;
         if (cost < best) best = cost, at = s;
     }
-    return f32_to_bf16((float)(rms * at * FED / TCQ2_SIGMA));
+    return f32_to_bf16((float)(rms * at * FED / e->spread));
 }
 
 void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
     tcq_enc *e = enc;
-    for (size_t r = 0; r < e->n_rows; r++) e->d[r] = scale_of(w + r * ldw, a, e->cols);
-    for (size_t panel = 0; panel < e->n_panels; panel++) {
-        double mean = 0;
-        for (size_t r = panel * KERN_PANEL_ROWS; r < (panel + 1) * KERN_PANEL_ROWS; r++) {
-            const double d = bf16_to_f32(e->d[r]);
-            mean += d * d / KERN_PANEL_ROWS;
-        }
-        for (size_t r = panel * KERN_PANEL_ROWS; r < (panel + 1) * KERN_PANEL_ROWS; r++) {
-            const double d = bf16_to_f32(e->d[r]);
-            e->inverse[r] = d > 1e-37 ? (float)(1 / d) : 0;
-            e->row[r] = d > 1e-37 ? (float)(d * d / mean) : 0;
-        }
-    }
+    for (size_t r = 0; r < e->n_rows; r++) e->d[r] = scale_of(e, w + r * ldw, a, e->cols);
+    tcq_weigh_rows(e->n_panels, e->d, e->inverse, e->row);
 }
 
 void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
@@ -122,151 +150,210 @@ void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, con
 
 void tcq_ahead(void *enc, size_t n) {
     tcq_enc *e = enc;
-    e->ahead = n < e->most_ahead ? n / WORD * WORD : e->most_ahead;
+    e->ahead = n;
 }
 
-/* Of the weights of a step: what the levels cost, relative to the best of them. */
-VEC_CLONES static void level_costs(const float x[4], const float per_square[4], uint8_t cost[4][16]) {
-    v8f level[2];
-    for (unsigned k = 0; k < 16; k++) level[k / 8][k % 8] = (float)kern_tcq2_level(k);
-    for (int i = 0; i < 4; i++) {
-        v8f square[2], least;
-        for (int h = 0; h < 2; h++) square[h] = (v8_set(x[i]) - level[h]) * (v8_set(x[i]) - level[h]);
-        least = v8_min(square[0], square[1]);
-        least = v8_min(least, v8_permute(least, (v8i){4, 5, 6, 7, 0, 1, 2, 3}));
-        least = v8_min(least, v8_permute(least, (v8i){2, 3, 0, 1, 6, 7, 4, 5}));
-        least = v8_min(least, v8_permute(least, (v8i){1, 0, 3, 2, 5, 4, 7, 6}));
-        for (int h = 0; h < 2; h++) {
-            const v8f scaled = v8_min((square[h] - least) * v8_set(per_square[i]) + v8_set(0.5f), v8_set(255));
-            const v8i whole = __builtin_convertvector(scaled, v8i);
-            for (int k = 0; k < 8; k++) cost[i][8 * h + k] = (uint8_t)whole[k];
+/* ---- bits of a panel's stream; state i's end before bit (i + 1) quarters / 4, and in front of bit 0 there are 16 ---- */
+
+static uint8_t *stream_of(const tcq_enc *e, size_t panel) { return e->stream + panel * e->panel_bytes; }
+static size_t end_of(const tcq_enc *e, size_t state) { return (state + 1) * e->quarters / 4; }
+static size_t begin_of(const tcq_enc *e, size_t state) { return state * e->quarters / 4; }
+
+/* The 16 bits before bit `end`. */
+static unsigned bits_before(const uint8_t *stream, size_t end) {
+    uint32_t v;
+    memcpy(&v, stream + end / 8, sizeof v); /* the streams' end has room for it */
+    return v >> end % 8 & 0xffff;
+}
+/* The n bits before bit `end` become those of `bits`, newest lowest. */
+static void put_before(uint8_t *stream, size_t end, unsigned n, unsigned bits) {
+    for (unsigned i = 0; i < n; i++) {
+        const size_t at = end - 1 - i + 16;
+        stream[at / 8] = (uint8_t)((stream[at / 8] & ~(1u << at % 8)) | (bits >> i & 1) << at % 8);
+    }
+}
+
+/* ---- searching ---- */
+
+typedef struct tile { /* `keep` steps are stored, `look` more seen; w: column col0 of the panel's first row */
+    size_t panel, col0, keep, look;
+    const float *w;
+    size_t ldw;
+    bool free_start, fixed_end;
+} tile;
+static size_t first_state(const tile *t) { return t->col0 / TCQ_WORD * WORD_STEPS; }
+
+static void fill_step(const tcq_enc *e, const tile *t, size_t i, step *s) {
+    const size_t row = i % WORD_STEPS / TCQ_WORD, r = t->panel * KERN_PANEL_ROWS + row, c = i / WORD_STEPS * TCQ_WORD + i % TCQ_WORD;
+    const float inverse = e->inverse[r], zero = (float)kern_tcq_zero(e->fields), parts = (float)e->parts;
+    s->width = (uint8_t)(end_of(e, first_state(t) + i) - begin_of(e, first_state(t) + i));
+    s->x = 0, s->weight = 0;
+    if (t->col0 + c >= e->cols || !(inverse > 0)) return;
+    const float x = (t->w[row * t->ldw + c] * inverse + zero) * parts, weight = fminf(fmaxf(e->row[r] * e->col[t->col0 + c], LIGHTEST), HEAVIEST);
+    s->x = (int)rint_magic(fminf(fmaxf(x, -BEYOND), 2 * zero * parts + BEYOND));
+    s->weight = (uint16_t)fminf(e->unit * weight, 65535);
+}
+
+static uint16_t *nodes_before(const tcq_enc *e, size_t i) { return e->m + i * e->node_room; }
+static unsigned node_bits(const tcq_enc *e, size_t i) { return e->bits - e->step[i].width; }
+
+static unsigned miss_cost(const step *s, unsigned level) {
+    const unsigned d = (unsigned)abs((int)level - s->x), miss = d < MOST_MISS ? d : MOST_MISS;
+    return miss * miss * s->weight >> 16;
+}
+static unsigned cost_of(const tcq_enc *e, size_t i, unsigned state) {
+    const step *s = &e->step[i];
+    return nodes_before(e, i)[state >> s->width] + miss_cost(s, e->level[state]);
+}
+
+/* Of the nodes before step i those stay alive whose newest n bits are `bits`; the least of them becomes 0. */
+static void hold(const tcq_enc *e, size_t i, unsigned n, unsigned bits) {
+    const size_t n_nodes = (size_t)1 << node_bits(e, i), mask = ((size_t)1 << n) - 1;
+    uint16_t *m = nodes_before(e, i), least = UINT16_MAX;
+    for (size_t k = bits; k < n_nodes; k += mask + 1) least = m[k] < least ? m[k] : least;
+    for (size_t k = 0; k < n_nodes; k++) m[k] = (k & mask) == bits ? (uint16_t)(m[k] - least) : UINT16_MAX;
+}
+
+/* out[i] = what levels[i] costs. */
+VEC_CLONES static void open_costs(const uint16_t *levels, size_t n, const step *s, uint16_t *out) {
+    const step own = *s;
+    for (size_t i = 0; i < n; i++) out[i] = (uint16_t)miss_cost(&own, levels[i]);
+}
+
+/* From a known node all ways part, until there are as many as nodes: they stand in e->open[0]. Fills the nodes before the step that is
+ * returned; done: how many bits may be any. */
+static size_t open_ways(tcq_enc *e, unsigned node, size_t steps, unsigned *done) {
+    const unsigned all = (1u << e->bits) - 1;
+    size_t i = 0;
+    e->open[0][0] = 0;
+    for (*done = 0; i < steps && *done < node_bits(e, i); i++) {
+        const step *s = &e->step[i];
+        const size_t before = (size_t)1 << *done;
+        *done += s->width;
+        open_costs(e->level + (node << *done & all), (size_t)1 << *done, s, e->open[1]);
+        for (size_t way = 0; way < before; way++)
+            for (size_t b = 0; b < (size_t)1 << s->width; b++) {
+                uint16_t *cost = &e->open[1][way << s->width | b];
+                *cost = (uint16_t)(*cost + e->open[0][way] < UINT16_MAX ? *cost + e->open[0][way] : UINT16_MAX);
+            }
+        uint16_t *swap = e->open[0];
+        e->open[0] = e->open[1], e->open[1] = swap;
+    }
+    uint16_t *m = nodes_before(e, i);
+    const unsigned mask = (1u << node_bits(e, i)) - 1;
+    memset(m, 255, (mask + 1) * sizeof *m);
+    for (unsigned way = 0; way < 1u << *done; way++) {
+        uint16_t *at = &m[(node << *done | way) & mask];
+        *at = e->open[0][way] < *at ? e->open[0][way] : *at;
+    }
+    return i;
+}
+
+/* Of the ways to a node after the open steps, the cheapest one. */
+static unsigned open_way(const tcq_enc *e, size_t opened, unsigned done, unsigned node) {
+    unsigned best = UINT_MAX, at = node & ((1u << done) - 1);
+    for (unsigned way = at; way < 1u << done; way += 1u << node_bits(e, opened))
+        if (e->open[0][way] < best) best = e->open[0][way], at = way;
+    return at;
+}
+
+/* Searches the tile, and puts its bits into the stream. */
+static void search(tcq_enc *e, const tile *t) {
+    uint8_t *stream = stream_of(e, t->panel);
+    const size_t steps = t->keep + t->look, first = first_state(t), begin = begin_of(e, first), end = begin_of(e, first + steps);
+    for (size_t i = 0; i < steps; i++) fill_step(e, t, i, &e->step[i]);
+    e->step[steps].width = (uint8_t)(end_of(e, first + steps) - end);
+    unsigned least = 0, done = 0, node = reversed(bits_before(stream, begin), MOST_BITS) & ((1u << node_bits(e, 0)) - 1);
+    const unsigned held = t->fixed_end ? node_bits(e, steps) : 0, held_bits = reversed(bits_before(stream, end), MOST_BITS);
+    if (t->free_start) memset(nodes_before(e, 0), 0, sizeof(uint16_t) << node_bits(e, 0));
+    const size_t opened = t->free_start ? 0 : open_ways(e, node, steps, &done);
+    for (size_t i = opened; i < steps; i++) {
+        const step *s = &e->step[i];
+        least = kern()->tcq_step(e->level, (int)e->bits, s->width, e->step[i + 1].width, s->x, s->weight, nodes_before(e, i), least, nodes_before(e, i + 1));
+        const size_t after = end - end_of(e, first + i); /* bits that come behind this step's */
+        if (held <= after) continue;
+        const unsigned n = held - (unsigned)after < s->width ? held - (unsigned)after : s->width;
+        hold(e, i + 1, n, held_bits >> after & ((1u << n) - 1));
+        least = 0;
+    }
+    const uint16_t *m = nodes_before(e, steps);
+    node = held_bits & ((1u << held) - 1);
+    for (unsigned k = 1; !held && k < 1u << node_bits(e, steps); k++)
+        if (m[k] < m[node]) node = k;
+    for (size_t i = steps; i-- > opened;) {
+        const unsigned up = node_bits(e, i + 1), width = e->step[i].width;
+        unsigned best = UINT_MAX, state = node;
+        for (unsigned j = 0; j < 1u << e->step[i + 1].width; j++) {
+            const unsigned cost = cost_of(e, i, j << up | node);
+            if (cost < best) best = cost, state = j << up | node;
         }
+        if (i < t->keep) put_before(stream, end_of(e, first + i), width, state);
+        node = state >> width;
     }
+    if (t->free_start) put_before(stream, begin, node_bits(e, 0), node);
+    unsigned way = open_way(e, opened, done, node);
+    for (size_t i = opened; i-- > 0; way >>= e->step[i].width)
+        if (i < t->keep) put_before(stream, end_of(e, first + i), e->step[i].width, way);
 }
 
-typedef struct tile { size_t panel, col0, words; const float *w; size_t ldw; } tile; /* w: column col0 of the panel's first row */
-
-static void step_costs(const tcq_enc *e, const tile *t, size_t step) {
-    const size_t row = step % WORD_STEPS / 2, r = t->panel * KERN_PANEL_ROWS + row;
-    float x[4], weight[4], heaviest = LIGHTEST;
-    for (int i = 0; i < 4; i++) {
-        const size_t c = step / WORD_STEPS * WORD + (size_t)kern_tcq2_column((int)(step % 2), i);
-        const bool there = t->col0 + c < e->cols && e->inverse[r] > 0;
-        x[i] = there ? t->w[row * t->ldw + c] * e->inverse[r] : 0;
-        weight[i] = there ? fminf(fmaxf(e->row[r] * e->col[t->col0 + c], LIGHTEST), HEAVIEST) : 0;
-        heaviest = fmaxf(heaviest, weight[i]);
-    }
-    int up; /* of a weight of 1: 2 */
-    frexpf(heaviest * 0.999f, &up);
-    up = up + 2 < 0 ? 0 : up + 2 > MAX_SHIFT ? MAX_SHIFT : up + 2;
-    e->shift[step] = (uint8_t)up;
-    const float unit = ldexpf(255.0f / (4 * TCQ2_SIGMA * TCQ2_SIGMA), 2 - up);
-    for (int i = 0; i < 4; i++) weight[i] *= unit;
-    level_costs(x, weight, e->cost[step]);
-}
-
-/* Which byte stood before byte b of a step, on the cheapest way to it. */
-static uint8_t before(const tcq_enc *e, size_t step, unsigned b) {
-    unsigned best = UINT32_MAX, at = 0;
-    for (unsigned a = 0; a < 256; a++) {
-        unsigned sum = 0;
-        for (size_t i = 0; i < 4; i++) sum += e->cost[step][i][e->nibble[65536 * i + 256 * a + b]];
-        sum = e->m[step][a] + ((sum < 255 ? sum : 255) << e->shift[step]);
-        if (sum < best) best = sum, at = a;
-    }
-    return (uint8_t)at;
-}
-
-static uint8_t *stream_of(const tcq_enc *e, size_t panel) { return e->stream + panel * e->n_chunks * TCQ2_CHUNK; }
-
-/* The byte before place `at` of a panel's stream; where a group begins, what the one before it ends with or will end with. */
-static uint8_t older_byte(const tcq_enc *e, size_t panel, size_t at) {
-    if (at == 0) return (uint8_t)(e->d[(panel + 1) * KERN_PANEL_ROWS - 1] >> 8); /* the header's last, as it is packed */
-    return at % MAX_STEPS == 0 ? 0 : stream_of(e, panel)[at - 1];
-}
-
-/* The bytes of a tile, the first `keep` of them to dst. last: what they must end with, or -1. */
-static void search(tcq_enc *e, const tile *t, size_t keep, int last, uint8_t *dst) {
-    const size_t steps = t->words * WORD_STEPS;
-    const uint8_t first = older_byte(e, t->panel, t->col0 / WORD * WORD_STEPS);
-    for (size_t a = 0; a < 256; a++) e->m[0][a] = a == first ? 0 : UNREACHABLE;
-    for (size_t s = 0; s < steps; s++) {
-        step_costs(e, t, s);
-        kern()->tcq2_step(e->nibble, e->cost[s], e->shift[s], e->m[s], e->m[s + 1]);
-    }
-    unsigned b = last < 0 ? 0 : (unsigned)last;
-    for (unsigned i = 1; i < 256 && last < 0; i++)
-        if (e->m[steps][i] < e->m[steps][b]) b = i;
-    for (size_t s = steps; s-- > 0; b = before(e, s, b))
-        if (s < keep) dst[s] = (uint8_t)b;
-}
-
-static void put_head(const tcq_enc *e, size_t panel, uint8_t *dst) {
-    for (size_t r = 0; r < KERN_PANEL_ROWS; r++) {
-        const uint16_t d = e->d[panel * KERN_PANEL_ROWS + r];
-        dst[2 * r] = (uint8_t)d;
-        dst[2 * r + 1] = (uint8_t)(d >> 8);
-    }
-}
-
-/* What a row of a word decodes to, `bytes` being the word's and `older` what stands before them. */
-static void decode_word(const tcq_enc *e, size_t panel, size_t row, const uint8_t *bytes, uint8_t older, float w[WORD]) {
-    const float d = bf16_to_f32(e->d[panel * KERN_PANEL_ROWS + row]);
-    for (size_t h = 0; h < 2; h++) {
-        const size_t at = 2 * row + h;
-        const unsigned code = kern_tcq2_code(at ? bytes[at - 1] : older, bytes[at]);
-        for (int i = 0; i < 4; i++) w[kern_tcq2_column((int)h, i)] = d * (float)kern_tcq2_level(code >> 4 * i & 15);
-    }
-}
-
-/* Columns [col0, col0 + n) of the panel's rows, w_hat's first row being the panel's; a word's bytes stand at `bytes`, the next one's after them. */
-static void decode_tile(const tcq_enc *e, size_t panel, size_t col0, size_t n, const uint8_t *bytes, float *w_hat, size_t ldh) {
+/* Columns [col0, col0 + n) of the panel's rows as the stream has them, w_hat's first row being the panel's. */
+static void decode_tile(const tcq_enc *e, size_t panel, size_t col0, size_t n, float *w_hat, size_t ldh) {
+    const uint8_t *stream = stream_of(e, panel);
+    const unsigned mask = stream[0] | (unsigned)stream[1] << 8;
     const size_t rows = e->n_rows - panel * KERN_PANEL_ROWS;
-    for (size_t c = 0; c < n; c += WORD) {
-        const size_t at = (col0 + c) / WORD * WORD_STEPS, len = n - c < WORD ? n - c : WORD;
-        const uint8_t older = c ? bytes[c / WORD * WORD_STEPS - 1] : older_byte(e, panel, at);
-        for (size_t r = 0; r < rows && r < KERN_PANEL_ROWS; r++) {
-            float w[WORD];
-            decode_word(e, panel, r, bytes + c / WORD * WORD_STEPS, older, w);
-            memcpy(w_hat + r * ldh + c, w, len * sizeof *w);
+    for (size_t r = 0; r < rows && r < KERN_PANEL_ROWS; r++) {
+        const float d = bf16_to_f32(e->d[panel * KERN_PANEL_ROWS + r]);
+        for (size_t c = col0; c < col0 + n; c++) {
+            const size_t state = c / TCQ_WORD * WORD_STEPS + TCQ_WORD * r + c % TCQ_WORD;
+            const int q = (int)kern_tcq_code(bits_before(stream, end_of(e, state)) & mask, e->fields) - kern_tcq_zero(e->fields);
+            w_hat[r * ldh + c - col0] = d * (float)q;
         }
     }
 }
 
 void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
     tcq_enc *e = enc;
-    const bool last = col0 + n == e->cols, group_ends = !last && (col0 + n) % GROUP == 0;
-    const size_t keep = last ? 32 / WORD * e->n_chunks - col0 / WORD : n / WORD, ahead = last ? 0 : e->ahead / WORD;
+    const bool last = col0 + n == e->cols;
+    const size_t all = last ? 32 * e->n_chunks - col0 : n, group = col0 / GROUP;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         const size_t row0 = panel * KERN_PANEL_ROWS;
-        const tile t = {.panel = panel, .col0 = col0, .words = keep + ahead, .w = w + row0 * ldw, .ldw = ldw};
-        uint8_t *bytes = stream_of(e, panel) + col0 / WORD * WORD_STEPS;
-        search(e, &t, keep * WORD_STEPS, group_ends ? 0 : -1, bytes);
-        if (w_hat) decode_tile(e, panel, col0, n, bytes, w_hat + row0 * ldh, ldh);
+        for (size_t c = 0; c < all; c += TILE) {
+            const size_t at = col0 + c, seen = all - c - TILE + (last ? 0 : e->ahead), g = at / GROUP;
+            const tile t = {.panel = panel, .col0 = at, .keep = TILE_STEPS, .look = seen >= TCQ_WORD ? e->look : 0, .w = w + row0 * ldw + c, .ldw = ldw,
+                            .free_start = at && at % GROUP == 0 && !e->ended[g - 1], .fixed_end = at + TILE == (g + 1) * GROUP && at + TILE < e->cols && e->begun[g + 1]};
+            search(e, &t);
+        }
+        if (w_hat) decode_tile(e, panel, col0, n, w_hat + row0 * ldh, ldh);
     }
+    if (col0 % GROUP == 0) e->begun[group] = 1;
+    if ((col0 + n) % GROUP == 0 || last) e->ended[group] = 1;
     e->ahead = 0;
 }
 
 void tcq_propose(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh) {
     tcq_enc *e = enc;
-    const size_t panel = row0 / KERN_PANEL_ROWS, at = col0 / WORD * WORD_STEPS;
-    const tile t = {.panel = panel, .col0 = col0, .words = 1, .w = w, .ldw = ldw};
+    const size_t bytes = TILE_STEPS * e->quarters / 4 / 8;
+    const tile t = {.panel = row0 / KERN_PANEL_ROWS, .col0 = col0, .keep = TILE_STEPS, .w = w, .ldw = ldw, .fixed_end = true};
+    uint8_t *at = stream_of(e, t.panel) + sizeof(uint16_t) + begin_of(e, first_state(&t)) / 8, before[sizeof e->proposed];
     for (size_t i = 0; i < n; i++) e->col[col0 + i] = a[i];
-    e->proposed_at = panel * e->n_chunks * TCQ2_CHUNK + at;
-    search(e, &t, WORD_STEPS, stream_of(e, panel)[at + WORD_STEPS - 1], e->proposed);
-    decode_tile(e, panel, col0, n, e->proposed, w_hat, ldh);
+    memcpy(before, at, bytes);
+    search(e, &t);
+    decode_tile(e, t.panel, col0, n, w_hat, ldh);
+    e->proposed_at = (size_t)(at - e->stream);
+    memcpy(e->proposed, at, bytes);
+    memcpy(at, before, bytes);
 }
 
 void tcq_accept(void *enc) {
     tcq_enc *e = enc;
-    memcpy(e->stream + e->proposed_at, e->proposed, WORD_STEPS);
+    memcpy(e->stream + e->proposed_at, e->proposed, TILE_STEPS * e->quarters / 4 / 8);
 }
 
 void tcq_pack(const void *enc, uint8_t *dst) {
     const tcq_enc *e = enc;
-    const size_t stream = e->n_chunks * TCQ2_CHUNK;
-    for (size_t panel = 0; panel < e->n_panels; panel++, dst += TCQ2_HEAD + stream) {
-        put_head(e, panel, dst);
-        memcpy(dst + TCQ2_HEAD, stream_of(e, panel), stream);
+    for (size_t panel = 0; panel < e->n_panels; panel++) {
+        for (size_t r = 0; r < KERN_PANEL_ROWS; r++, dst += 2) dst[0] = (uint8_t)e->d[panel * KERN_PANEL_ROWS + r], dst[1] = (uint8_t)(e->d[panel * KERN_PANEL_ROWS + r] >> 8);
+        memcpy(dst, stream_of(e, panel), e->panel_bytes);
+        dst += e->panel_bytes;
     }
 }

@@ -22,7 +22,7 @@ enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */, WIDEST_COARSE =
 /* Of codes that are rounded one by one, errors rising; tiles that are searched jointly gain less from feedback, and have a probe of their own. The
  * first FINE_PROBES have the damping of fine codes, the other that of coarse ones (encode_layers.c). */
 enum { INT4, INT2, TRELLIS, TERNARY, FINE_PROBES = 3 };
-static const char *const probed[FIT_PROBES] = {[INT4] = "int4g64", [INT2] = "int2g64", [TRELLIS] = "tcq2", [TERNARY] = "tern34g128"};
+static const char *const probed[FIT_PROBES] = {[INT4] = "int4g64", [INT2] = "int2g64", [TRELLIS] = "tcqf2", [TERNARY] = "tern34g128"};
 
 /* Relative errors between two probes: logarithms on a line. Beyond them: the nearest probe's. */
 static double between(const fit_probe p[FIT_PROBES], double error) {

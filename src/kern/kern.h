@@ -133,12 +133,19 @@ typedef struct kern_table {
     kern_unpack_fn unpack[KERN_FORMAT_COUNT];
     kern_sparse_unpack_fn unpack_sparse;
     void (*panel_dot[KERN_FORMAT_COUNT])(const kern_panel_args *a);
-    /* The same for a panel of trellis codes (kern/trellis.h), and a step of the search for them: of each byte b that may come next the least
+    /* The same for a panel of the dense trellis code (kern/trellis.h; group: its quarters of a bit), and a step of the search for it. Its states are counted
+     * with the newest bits lowest, so that what is left of a state y after the next step, of `out` bits, is y mod 2^(bits - out): n. For every n
+     *     next[n] = min over j < 2^out of  m[y >> in] + (min(255, |level[y] - x|)^2 weight >> 16) - off,   y = j << (bits - out) | n,
+     * where sums end at 65535 and 0. in, out: 1 to 6; bits - out >= 5; weight < 65536; levels and x within +-16383. level: (2^bits), m: (2^(bits - in)
+     * and 32 more that are read but do not matter). Returns the least of next. */
+    void (*tcq_dot)(const kern_panel_args *a);
+    unsigned (*tcq_step)(const uint16_t *level, int bits, int in, int out, int x, unsigned weight, const uint16_t *m, unsigned off, uint16_t *next);
+    /* The same for the fast one: of each byte b that may come next the least
      * sum over the bytes a before it,
      *     next[b] = min over a of  m[a] + (min(255, sum over i of cost[i][nibble[i][a][b]]) << shift),   saturated at 65535,
      * less the least of all, which is subtracted from every next[b]. nibble: (4, 256, 256), values below 16; aligned to 64. */
-    void (*tcq2_dot)(const kern_panel_args *a);
-    void (*tcq2_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
+    void (*tcqf_dot)(const kern_panel_args *a);
+    void (*tcqf_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                     float *y, size_t ldy);

@@ -17,13 +17,16 @@
 #include "kern/kern.h"
 #include "kern/trellis.h"
 
+enum { TRELLIS_NONE, TRELLIS_TCQ, TRELLIS_TCQF };
 typedef struct panel_form {
     uint8_t bits, zero;   /* of a stored code; q = u - zero                                      */
     uint8_t group;        /* 16 or 32                                                            */
     bool has_min, table;  /* table: u indexes kern_iq4_values, and stands for value + 128        */
     uint8_t block_chunks; /* 0: the block is the row (int family)                                */
     uint8_t head;         /* header bytes of a row's block; the int family: 2 + its groups       */
-    bool trellis;         /* kern/trellis.h: no planes, but states of a stream that decode to such codes */
+    uint8_t trellis;      /* kern/trellis.h: no planes, but states of a stream that decode to such codes */
+    uint16_t mask;                     /* TRELLIS_TCQ: of a state's bits           */
+    const kern_tcq_windows *windows;   /* TRELLIS_TCQ: how states are taken apart  */
 } panel_form;
 
 static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
@@ -39,12 +42,14 @@ static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
 };
 
 /* Trellis codes in the same terms: bits of the codes that their states decode to. */
-static const panel_form panel_form_tcq2 = {.bits = 6, .zero = TCQ2_ZERO, .group = 32, .head = 2, .trellis = true};
-enum { PANEL_TCQ2 = KERN_FORMAT_COUNT }; /* where a kern_format is asked for */
+static const panel_form panel_form_tcqf = {.bits = 6, .zero = TCQF_ZERO, .group = 32, .head = 2, .trellis = TRELLIS_TCQF};
+enum { PANEL_TRELLIS = KERN_FORMAT_COUNT }; /* where a kern_format is asked for */
 
-/* Bytes of a chunk of all rows, and of a row within its words. */
-static inline size_t panel_chunk_bytes(const panel_form f) { return f.trellis ? TCQ2_CHUNK : 64u * f.bits; }
-static inline size_t panel_row_step(const panel_form f) { return f.trellis ? 2 : 4; }
+/* Bytes of a chunk of all rows, and of eight rows within its words. */
+static inline size_t panel_chunk_bytes(const panel_form f) {
+    return f.trellis == TRELLIS_TCQ ? kern_tcq_chunk_bytes(f.windows->quarters) : f.trellis ? TCQF_CHUNK : 64u * f.bits;
+}
+static inline size_t panel_eight_rows(const panel_form f) { return f.trellis == TRELLIS_TCQ ? f.windows->quarters : f.trellis ? 16 : 32; }
 
 /* Offset of field byte `at` in a panel's header: elements of `size` bytes, 16 rows of each. */
 static inline size_t panel_field(size_t at) { return at * KERN_PANEL_ROWS; }

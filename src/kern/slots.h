@@ -41,8 +41,10 @@ void KERN_ISA(kern_int6_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int7_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int8_panel_dot)(const kern_panel_args *a);
 
-void KERN_ISA(kern_tcq2_panel_dot)(const kern_panel_args *a);
-void KERN_ISA(kern_tcq2_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
+void KERN_ISA(kern_tcq_panel_dot)(const kern_panel_args *a);
+unsigned KERN_ISA(kern_tcq_step)(const uint16_t *level, int bits, int in, int out, int x, unsigned weight, const uint16_t *m, unsigned off, uint16_t *next);
+void KERN_ISA(kern_tcqf_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_tcqf_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
 
 void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, float *y,
                             size_t ldy);
@@ -90,8 +92,10 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->panel_dot[KERN_INT6] = KERN_ISA(kern_int6_panel_dot);
     t->panel_dot[KERN_INT7] = KERN_ISA(kern_int7_panel_dot);
     t->panel_dot[KERN_INT8] = KERN_ISA(kern_int8_panel_dot);
-    t->tcq2_dot = KERN_ISA(kern_tcq2_panel_dot);
-    t->tcq2_step = KERN_ISA(kern_tcq2_step);
+    t->tcq_dot = KERN_ISA(kern_tcq_panel_dot);
+    t->tcq_step = KERN_ISA(kern_tcq_step);
+    t->tcqf_dot = KERN_ISA(kern_tcqf_panel_dot);
+    t->tcqf_step = KERN_ISA(kern_tcqf_step);
     t->dot_f32 = KERN_ISA(kern_dot_f32);
     t->expand = KERN_ISA(kern_float_expand);
     t->quantize_q8 = KERN_ISA(kern_float_quantize_q8);

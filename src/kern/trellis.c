@@ -5,14 +5,58 @@
 
 #include <string.h>
 
-float kern_tcq2_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]) {
-    const uint8_t *at = panel + TCQ2_HEAD + TCQ2_CHUNK * c + 2 * r;
-    for (int w = 0; w < 4; w++, at += 2 * KERN_PANEL_ROWS)
-        for (int h = 0; h < 2; h++) {
-            const unsigned p = kern_tcq2_code(at[h - 1], at[h]);
-            for (int i = 0; i < 4; i++) q[8 * w + kern_tcq2_column(h, i)] = (int8_t)kern_tcq2_level(p >> 4 * i & 15);
-        }
+static float d_of(const uint8_t *panel, size_t r) {
     uint16_t d;
     memcpy(&d, panel + 2 * r, sizeof d);
     return bf16_to_f32(d);
+}
+
+float kern_tcq_chunk(const uint8_t *panel, unsigned quarters, size_t c, size_t r, int8_t q[32]) {
+    const unsigned fields = kern_tcq_fields(quarters);
+    const unsigned mask = panel[TCQ_HEAD - 2] | (unsigned)panel[TCQ_HEAD - 1] << 8;
+    for (size_t i = 0; i < 32; i++) {
+        const uint64_t state = (c * 8 + i / TCQ_WORD) * TCQ_WORD * KERN_PANEL_ROWS + TCQ_WORD * r + i % TCQ_WORD;
+        const uint64_t from = (state + 1) * quarters / 4; /* counted from the mask's first bit: 16 bits further on than its end */
+        const uint8_t *at = panel + TCQ_HEAD - 2 + from / 8;
+        const unsigned last = from % 8 ? at[2] : 0;
+        q[i] = (int8_t)((int)kern_tcq_code(((at[0] | (unsigned)at[1] << 8 | last << 16) >> from % 8) & mask, fields) - kern_tcq_zero(fields));
+    }
+    return d_of(panel, r);
+}
+
+static kern_tcq_windows windows[2][TCQ_QUARTERS_MAX + 1];
+const kern_tcq_windows *kern_tcq_windows_of(unsigned quarters, bool wide) { return &windows[wide][quarters]; }
+
+/* Lane l of register v. */
+static void fill_lane(kern_tcq_windows *w, bool wide, unsigned v, unsigned l) {
+    enum { STATE = 16 };
+    const int first = 8 * (2 * (int)l + (int)v), q = (int)w->quarters, end = (first + 8) * q / 4;
+    int from; /* where the lane's bytes begin, in bits */
+    if (wide) {
+        from = ((first + 1) * q / 4 - STATE + 32) / 32 * 32 - 32;
+        for (int k = 0; k < 4; k++) w->dword[v][4 * l + (unsigned)k] = (uint32_t)(from / 32 + 1 + k);
+    } else from = 8 * (w->from[first / 8] = (end + 7) / 8 - 16);
+    for (int pair = 0; pair < 4; pair++) {
+        const int a = (first + 2 * pair + 1) * q / 4 - STATE - from, b = (first + 2 * pair + 2) * q / 4 - STATE - from, byte = a / 8;
+        for (int k = 0; k < 4; k++) w->index[v][16 * l + 4 * (unsigned)pair + (unsigned)k] = (uint8_t)(byte + k < 16 ? byte + k : 0x80);
+        w->down[v][4 * l + (unsigned)pair] = (uint32_t)(a - 8 * byte);
+        w->up[v][4 * l + (unsigned)pair] = (uint32_t)(STATE - (b - 8 * byte));
+    }
+}
+void kern_tcq_init(void) {
+    for (unsigned wide = 0; wide < 2; wide++)
+        for (unsigned q = TCQ_QUARTERS_MIN; q <= TCQ_QUARTERS_MAX; q++) {
+            windows[wide][q].quarters = q;
+            for (unsigned i = 0; i < (wide ? 8 : 4); i++) fill_lane(&windows[wide][q], wide, i % 2, i / 2);
+        }
+}
+
+float kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]) {
+    const uint8_t *at = panel + TCQF_HEAD + TCQF_CHUNK * c + 2 * r;
+    for (int w = 0; w < 4; w++, at += 2 * KERN_PANEL_ROWS)
+        for (int h = 0; h < 2; h++) {
+            const unsigned p = kern_tcqf_code(at[h - 1], at[h]);
+            for (int i = 0; i < 4; i++) q[8 * w + kern_tcqf_column(h, i)] = (int8_t)kern_tcqf_level(p >> 4 * i & 15);
+        }
+    return d_of(panel, r);
 }

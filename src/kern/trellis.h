@@ -1,12 +1,25 @@
 /* Trellis codes: 16 rows of a matrix in one bit stream, of which every 16 bits that follow each other are a state, and a state some weights.
- * So neighbouring weights share bits, and an encoder (codec/tcq_enc.c) that chooses all of them together comes near to the rate-distortion bound,
- * while each state can be decoded by itself (QTIP: Tseng et al. 2024). This one is made for vectors of integers: steps are whole bytes, and a
- * state's weights are entries of one table of 16, which byte shuffles look up.
+ * So neighbouring weights share bits, and an encoder that chooses all of them together comes near to the rate-distortion bound, while each
+ * state can be decoded by itself (QTIP: Tseng et al. 2024). Both codes here are made for vectors of integers; behind a header a panel has
+ * chunks of 32 columns, and a chunk words of some columns of all rows.
+ *
+ * tcq, the dense one: a weight a state, after steps of so many bits as the rate says, in quarters of a bit.
+ *
+ *   panel    | d: bf16 of 16 rows | mask: 16 bits | per 32 columns 8 words of 64 states, quarters / 4 bits each |
+ *   word     has columns 4 w .. 4 w + 3; state 4 r + c of it is row r's column c
+ *   state    number i of the panel: the 16 bits that end before bit floor((i + 1) quarters / 4) of the stream, the first of them the lowest, and
+ *            mask of them; in front of the stream stands the mask
+ *   code     y = x ^ x >> 9;  a = y * 0x7c6b mod 2^16;  b = a * 0xc3dd div 2^16;  u = the sum of both bytes of a and of b, `fields` bits of each
+ *   weight   d * (u - 2 (2^fields - 1))
+ *
+ * A sum of four fields is nearly Gaussian, and two multiplications of 16 bits mix well enough: no code of random numbers is nearer to the bound.
+ *
+ * tcqf, the fast one, of 2 bits: four weights a state, whose steps are whole bytes, and entries of one table of 16 which byte shuffles look up.
  *
  *   panel    | d: bf16 of 16 rows | per 32 columns 4 words of 32 states, a byte each |
  *   state    x = (the byte before) | (its own byte) << 8;   the byte before the first is the header's last
- *   code     p = (x ^ x >> 9) * 0xb471 mod 2^16;   nibble i of p, from the low end, is the weight in column kern_tcq2_column(h, i) of the word
- *   weight   d * (kern_tcq2_stored[nibble] - TCQ2_ZERO)
+ *   code     p = (x ^ x >> 9) * 0xb471 mod 2^16;   nibble i of p, from the low end, is the weight in column kern_tcqf_column(h, i) of the word
+ *   weight   d * (kern_tcqf_stored[nibble] - TCQF_ZERO)
  *
  * Word w of a chunk has the columns 8 w .. 8 w + 7 of all rows; state 2 r + h of it has row r's columns
  *   h = 0: 0 4 1 5      h = 1: 2 6 3 7
@@ -16,26 +29,57 @@
 #include "kern/kern.h"
 
 enum {
-    TCQ2_SHIFT = 9, TCQ2_FACTOR = 0xb471,
-    TCQ2_ZERO = 32,             /* dots take levels + 32: 6 bits without a sign */
-    TCQ2_SIGMA = 12,            /* the standard deviation that levels were made for */
-    TCQ2_CHUNK = 128,           /* bytes of 16 rows by 32 columns */
-    TCQ2_HEAD = 2 * KERN_PANEL_ROWS,
-    TCQ2_WORD = 8,              /* columns of a word */
+    TCQ_SHIFT = 9, TCQ_FACTOR_A = 0x7c6b, TCQ_FACTOR_B = 0xc3dd,
+    TCQ_HEAD = 2 * KERN_PANEL_ROWS + 2,
+    TCQ_WORD = 4,                             /* columns of a word */
+    TCQ_QUARTERS_MIN = 4, TCQ_QUARTERS_MAX = 24,
 };
-/* Levels + 32. They are what the code makes of a unit Gaussian times TCQ2_SIGMA: means of the weights that choose each (Lloyd's condition),
- * +-1 3 5 7 9 12 16 25. */
-static const uint8_t kern_tcq2_stored[16] = {7, 16, 20, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 44, 48, 57};
-static inline int kern_tcq2_level(unsigned nibble) { return kern_tcq2_stored[nibble] - TCQ2_ZERO; }
+/* Bytes of 16 rows by 32 columns. */
+static inline size_t kern_tcq_chunk_bytes(unsigned quarters) { return 16 * quarters; }
+/* Finer codes for higher rates: spacings below the errors, and no wider than need be, since fewer bits multiply faster. */
+static inline unsigned kern_tcq_fields(unsigned quarters) { return quarters < 14 ? 4 : quarters <= 20 ? 5 : 6; }
+static inline int kern_tcq_zero(unsigned fields) { return 2 * ((1 << fields) - 1); }
+static inline unsigned kern_tcq_code(unsigned x, unsigned fields) {
+    const unsigned a = (x ^ x >> TCQ_SHIFT) * TCQ_FACTOR_A & 0xffff, b = a * TCQ_FACTOR_B >> 16, m = (1u << fields) - 1;
+    return (a & m) + (a >> 8 & m) + (b & m) + (b >> 8 & m);
+}
+/* How the states of eight rows' part of a word, or with `wide` of the whole word, are taken apart: eight at a time from 16 bytes, lane l of
+ * register v those from state 8 (2 l + v) on. A pair of them lies in four bytes: shifted down its first is the low half, shifted up its second the
+ * high one. */
+typedef struct kern_tcq_windows {
+    _Alignas(64) uint8_t index[2][64];  /* of the lane's bytes */
+    uint32_t down[2][16], up[2][16];
+    uint32_t dword[2][16];              /* wide: of the word's dwords, counted from 4 bytes before it */
+    int from[4];                        /* else: where the bytes of states 8 i and so on begin, counted from the first; they end with these states' last */
+    unsigned quarters;
+} kern_tcq_windows;
+const kern_tcq_windows *kern_tcq_windows_of(unsigned quarters, bool wide);
+void kern_tcq_init(void); /* once, before */
 
-static inline uint16_t kern_tcq2_code(unsigned older, unsigned newer) {
+/* The levels u - 2 (2^fields - 1) of chunk c of row r of a panel; d of that row. */
+float kern_tcq_chunk(const uint8_t *panel, unsigned quarters, size_t c, size_t r, int8_t q[32]);
+
+enum {
+    TCQF_SHIFT = 9, TCQF_FACTOR = 0xb471,
+    TCQF_ZERO = 32,             /* dots take levels + 32: 6 bits without a sign */
+    TCQF_SIGMA = 12,            /* the standard deviation that levels were made for */
+    TCQF_CHUNK = 128,           /* bytes of 16 rows by 32 columns */
+    TCQF_HEAD = 2 * KERN_PANEL_ROWS,
+    TCQF_WORD = 8,              /* columns of a word */
+};
+/* Levels + 32. They are what the code makes of a unit Gaussian times TCQF_SIGMA: means of the weights that choose each (Lloyd's condition),
+ * +-1 3 5 7 9 12 16 25. */
+static const uint8_t kern_tcqf_stored[16] = {7, 16, 20, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 44, 48, 57};
+static inline int kern_tcqf_level(unsigned nibble) { return kern_tcqf_stored[nibble] - TCQF_ZERO; }
+
+static inline uint16_t kern_tcqf_code(unsigned older, unsigned newer) {
     const unsigned x = older | newer << 8;
-    return (uint16_t)((x ^ x >> TCQ2_SHIFT) * TCQ2_FACTOR);
+    return (uint16_t)((x ^ x >> TCQF_SHIFT) * TCQF_FACTOR);
 }
 
 /* The column, of a word's eight, of nibble i of a row's state h. */
-static inline int kern_tcq2_column(int h, int i) { return 2 * h + i / 2 + 4 * (i % 2); }
+static inline int kern_tcqf_column(int h, int i) { return 2 * h + i / 2 + 4 * (i % 2); }
 
 /* The levels of chunk c of row r of a panel; d of that row. */
-float kern_tcq2_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]);
+float kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]);
 #endif

@@ -30,6 +30,7 @@ typedef struct bench_case {
     int format;
     size_t rows, tokens;
     bool offset;
+    unsigned quarters; /* of the dense trellis code */
 } bench_case;
 
 static inline double bench_now(void) {
@@ -85,17 +86,24 @@ static inline void bench_sparse(const kern_table *t, bench_data *d, const bench_
     for (size_t r = 0; r < B_ROWS; r++) t->unpack_sparse(&f, d->payload + r * row, B_COLS / 32, 0, B_COLS / 32, (uint8_t *)d->q);
 }
 /* Random bytes are states like any others. */
-static inline void bench_tcq2(const kern_table *t, bench_data *d, const bench_case *c) {
-    const size_t panel = TCQ2_HEAD + B_COLS / 32 * TCQ2_CHUNK;
+static inline size_t bench_trellis_panel(const bench_case *c) {
+    return c->quarters ? TCQ_HEAD + B_COLS / 32 * kern_tcq_chunk_bytes(c->quarters) : TCQF_HEAD + B_COLS / 32 * TCQF_CHUNK;
+}
+static inline void bench_trellis(const kern_table *t, bench_data *d, const bench_case *c) {
+    const size_t panel = bench_trellis_panel(c);
     for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS) {
         kern_panel_args a = {.panel = d->payload + r / KERN_PANEL_ROWS * panel, .n_rows = KERN_PANEL_ROWS, .n_tokens = c->tokens, .n_chunks = B_COLS / 32,
                              .x = {.ld = B_COLS, .q = d->x8, .scale = d->xs, .sum32 = d->sum32, .sum16 = d->sum16},
-                             .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
-        t->tcq2_dot(&a);
+                             .group = c->quarters, .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
+        (c->quarters ? t->tcq_dot : t->tcqf_dot)(&a);
     }
 }
-static inline void bench_tcq2_step(const kern_table *t, bench_data *d, const bench_case *c) {
-    t->tcq2_step((const uint8_t *)d->w, (const uint8_t(*)[16])d->payload, 1, (const uint16_t *)(const void *)d->payload + 64, d->h);
+static inline void bench_tcq_step(const kern_table *t, bench_data *d, const bench_case *c) {
+    const int bits = (int)c->quarters / 4;
+    t->tcq_step((const uint16_t *)(const void *)d->w, c->format, bits, bits, 90, 5000, (const uint16_t *)(const void *)d->payload, 9, d->h);
+}
+static inline void bench_tcqf_step(const kern_table *t, bench_data *d, const bench_case *c) {
+    t->tcqf_step((const uint8_t *)d->w, (const uint8_t(*)[16])d->payload, 1, (const uint16_t *)(const void *)d->payload + 64, d->h);
 }
 static inline void bench_dot_f32(const kern_table *t, bench_data *d, const bench_case *c) {
     t->dot_f32(c->rows, c->tokens, B_COLS, d->w, B_COLS, d->x, B_COLS, d->y, c->rows);
@@ -152,8 +160,8 @@ static inline void bench_fill(bench_data *d, const bench_case *c) {
             }
     }
     if (c->run == bench_panel) bench_pack(kern(), d, c);
-    for (size_t i = 0; c->run == bench_tcq2 && i < B_ROWS; i++) /* scales */
-        d->payload[i / KERN_PANEL_ROWS * (TCQ2_HEAD + B_COLS / 32 * TCQ2_CHUNK) + 2 * (i % KERN_PANEL_ROWS) + 1] = 0x3c;
+    for (size_t i = 0; c->run == bench_trellis && i < B_ROWS; i++) /* scales */
+        d->payload[i / KERN_PANEL_ROWS * bench_trellis_panel(c) + 2 * (i % KERN_PANEL_ROWS) + 1] = 0x3c;
     for (size_t i = 0; i < sizeof d->q; i++) d->q[i] = (int8_t)((int)rng_below(&r, 256) - 128);
     fill_floats(&r, d->x, B_TOKENS * B_COLS, V_NORMAL);
     fill_floats(&r, d->w, B_ROWS * B_COLS, V_NORMAL);
@@ -199,13 +207,21 @@ static inline int bench_run(const char *word) {
         snprintf(c.name, sizeof c.name, "unpack_sparse_%s", names[mask]);
         list[n++] = c;
     }
-    for (size_t tokens = 1; tokens <= B_TOKENS; tokens = tokens == 1 ? 8 : tokens == 8 ? B_TOKENS : B_TOKENS + 1) {
-        bench_case c = {.units = all * (double)tokens, .bytes = (double)(B_ROWS / KERN_PANEL_ROWS * (TCQ2_HEAD + B_COLS / 32 * TCQ2_CHUNK)),
-                        .run = bench_tcq2, .tokens = tokens};
-        snprintf(c.name, sizeof c.name, "tcq2_dotx%zu", tokens);
+    for (int k = 0; k < 18; k++) {
+        static const unsigned quarters[] = {0, 8, 9, 12, 16, 24};
+        static const size_t tokens[] = {1, 8, B_TOKENS};
+        bench_case c = {.tokens = tokens[k % 3], .quarters = quarters[k / 3], .run = bench_trellis};
+        c.units = all * (double)c.tokens, c.bytes = (double)(B_ROWS / KERN_PANEL_ROWS * bench_trellis_panel(&c));
+        snprintf(c.name, sizeof c.name, c.quarters ? "tcq%g_dotx%zu" : "tcqf%g_dotx%zu", c.quarters ? c.quarters / 4. : 2, c.tokens);
         list[n++] = c;
     }
-    list[n++] = (bench_case){.name = "tcq2_step", .units = 4, .bytes = 4. * 65536, .run = bench_tcq2_step};
+    for (int k = 0; k < 6; k++) {
+        bench_case c = {.quarters = k / 3 ? 16 : 8, .format = 12 + k % 3 * 2, .units = 1, .run = bench_tcq_step};
+        c.bytes = (double)(1 << c.format);
+        snprintf(c.name, sizeof c.name, "tcq_step_%u_%d_bits", c.quarters / 4, c.format);
+        list[n++] = c;
+    }
+    list[n++] = (bench_case){.name = "tcqf_step", .units = 4, .bytes = 4. * 65536, .run = bench_tcqf_step};
     for (size_t tokens = 1; tokens <= 48; tokens = tokens == 1 ? 4 : tokens * 12) {
         bench_case c = {.units = all * (double)tokens, .bytes = 4 * (all + (double)tokens * B_COLS), .run = bench_dot_f32,
                         .rows = B_ROWS, .tokens = tokens};

@@ -394,9 +394,10 @@ static void panel_dot_equals_formula(void **state) {
 
 /* ----------------------------------------------------------- trellis codes ---- */
 
-static kern_panel_args new_tcq2(pool *p, rng *r, bool tame) {
-    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12)};
-    const size_t n = TCQ2_HEAD + TCQ2_CHUNK * a.n_chunks;
+/* quarters 0: tcqf */
+static kern_panel_args new_trellis(pool *p, rng *r, unsigned quarters, bool tame) {
+    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12), .group = quarters};
+    const size_t n = quarters ? TCQ_HEAD + kern_tcq_chunk_bytes(quarters) * a.n_chunks : TCQF_HEAD + TCQF_CHUNK * a.n_chunks;
     uint8_t *panel = pool_new(p, n);
     fill_bytes(r, panel, n);
     for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
@@ -408,17 +409,34 @@ static kern_panel_args new_tcq2(pool *p, rng *r, bool tame) {
     return a;
 }
 
-static bool tcq2_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
-    kern_panel_args a = new_tcq2(p, r, chance(r, 2)), b = a;
+static bool trellis_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t, unsigned quarters) {
+    kern_panel_args a = new_trellis(p, r, quarters, chance(r, 2)), b = a;
     const size_t n_y = a.n_tokens ? (a.n_tokens - 1) * a.ldy + a.n_rows : 0;
     a.y = new_floats(p, r, n_y, V_NORMAL);
     b.y = twin(p, a.y, n_y);
-    ref->tcq2_dot(&a);
-    t->tcq2_dot(&b);
+    (quarters ? ref->tcq_dot : ref->tcqf_dot)(&a);
+    (quarters ? t->tcq_dot : t->tcqf_dot)(&b);
     return same_floats("y", a.y, b.y, n_y);
 }
+static bool tcqf_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) { return trellis_dot_case(r, p, ref, t, 0); }
+static bool tcq_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    return trellis_dot_case(r, p, ref, t, (unsigned)pick(r, TCQ_QUARTERS_MIN, TCQ_QUARTERS_MAX));
+}
 
-static bool tcq2_step_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+static bool tcq_step_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    const int in = (int)pick(r, 1, 6), out = (int)pick(r, 1, 6), bits = (int)pick(r, (size_t)(out > in ? out : in) + 5, 16);
+    const size_t n = (size_t)1 << bits, nodes = n >> out;
+    uint16_t *level = pool_new(p, 2 * n), *m = pool_new(p, 2 * ((n >> in) + 32)), *a = pool_new(p, 2 * nodes), *b = pool_new(p, 2 * nodes);
+    const size_t widest = chance(r, 2) ? 16383 : 300, top = chance(r, 3) ? 65535 : 9000;
+    for (size_t i = 0; i < n; i++) level[i] = (uint16_t)pick(r, 0, widest);
+    for (size_t i = 0; i < (n >> in) + 32; i++) m[i] = (uint16_t)pick(r, 0, top);
+    const int x = (int)pick(r, 0, 2 * widest) - (int)widest;
+    const unsigned weight = (unsigned)pick(r, 0, chance(r, 2) ? 65535 : 5000), off = (unsigned)pick(r, 0, 400);
+    const unsigned want = ref->tcq_step(level, bits, in, out, x, weight, m, off, a), got = t->tcq_step(level, bits, in, out, x, weight, m, off, b);
+    return same_bytes("next", (const uint8_t *)a, (const uint8_t *)b, 2 * nodes) && want == got;
+}
+
+static bool tcqf_step_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     uint8_t *nibble = pool_new(p, 4 * 65536), (*cost)[16] = pool_new(p, 4 * sizeof *cost);
     uint16_t *m = pool_new(p, 512), *a = pool_new(p, 512), *b = pool_new(p, 512);
     fill_bytes(r, nibble, 4 * 65536);
@@ -428,18 +446,20 @@ static bool tcq2_step_case(rng *r, pool *p, const kern_table *ref, const kern_ta
     for (size_t i = 0; i < 64; i++) cost[i / 16][i % 16] >>= calm;
     for (size_t i = 0; i < 256; i++) m[i] = (uint16_t)pick(r, 0, top);
     const int shift = (int)pick(r, 0, 6);
-    ref->tcq2_step(nibble, cost, shift, m, a);
-    t->tcq2_step(nibble, cost, shift, m, b);
+    ref->tcqf_step(nibble, cost, shift, m, a);
+    t->tcqf_step(nibble, cost, shift, m, b);
     return same_bytes("next", a, b, 512);
 }
 
 static void trellis_equals_ref(void **state) {
-    check("tcq2_dot", 230, rounds, tcq2_dot_case);
-    check("tcq2_step", 231, 1 + rounds / 20, tcq2_step_case);
+    check("tcq_dot", 233, rounds, tcq_dot_case);
+    check("tcq_step", 234, 1 + rounds / 4, tcq_step_case);
+    check("tcqf_dot", 230, rounds, tcqf_dot_case);
+    check("tcqf_step", 231, 1 + rounds / 20, tcqf_step_case);
 }
 
 /* The weights of a panel by the page of the format (docs/format.md 3.10), with nothing of kern/trellis.h. */
-static double tcq2_weight(const uint8_t *panel, size_t r, size_t c) {
+static double tcqf_weight(const uint8_t *panel, size_t r, size_t c) {
     static const int level[16] = {-25, -16, -12, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 12, 16, 25};
     static const int place[8][2] = {{0, 0}, {0, 2}, {1, 0}, {1, 2}, {0, 1}, {0, 3}, {1, 1}, {1, 3}}; /* of a column of 8: state, nibble */
     const uint8_t *newer = panel + 32 + 32 * (c / 8) + 2 * r + (size_t)place[c % 8][0];
@@ -450,27 +470,43 @@ static double tcq2_weight(const uint8_t *panel, size_t r, size_t c) {
     return (double)scale * level[code >> 4 * place[c % 8][1] & 15];
 }
 
+/* The same of 3.11; the stream bit by bit. */
+static double tcq_weight(const uint8_t *panel, unsigned quarters, size_t r, size_t c) {
+    const size_t state = 64 * (c / 4) + 4 * r + c % 4, end = (state + 1) * quarters / 4 + 16;
+    const uint32_t mask = panel[32] + 256u * panel[33], limit = quarters < 14 ? 16 : quarters <= 20 ? 32 : 64;
+    uint32_t x = 0;
+    for (size_t i = 0; i < 16; i++) x |= (uint32_t)(panel[32 + (end - 16 + i) / 8] >> (end - 16 + i) % 8 & 1) << i;
+    x &= mask;
+    const uint32_t a = (x ^ x / 512) * 31851u % 65536, b = (uint32_t)((uint64_t)a * 50141u / 65536);
+    const int u = (int)(a % limit + a / 256 % limit + b % limit + b / 256 % limit);
+    const uint32_t d = (panel[2 * r] + 256u * panel[2 * r + 1]) << 16;
+    float scale;
+    memcpy(&scale, &d, sizeof scale);
+    return (double)scale * (u - 2 * ((int)limit - 1));
+}
+
 static void trellis_equals_formula(void **state) {
     for (uint64_t i = 0; i < rounds / 4; i++) {
         rng r;
         rng_seed(&r, seed, 232ull << 32 | i);
         pool p = {.at_end = true};
-        kern_panel_args a = new_tcq2(&p, &r, true);
+        const unsigned quarters = chance(&r, 2) ? 0 : (unsigned)pick(&r, TCQ_QUARTERS_MIN, TCQ_QUARTERS_MAX);
+        kern_panel_args a = new_trellis(&p, &r, quarters, true);
         const size_t n_y = a.n_tokens * a.ldy;
         a.y = pool_new(&p, n_y * sizeof *a.y);
         memset(a.y, 0, n_y * sizeof *a.y);
-        kern()->tcq2_dot(&a);
+        (quarters ? kern()->tcq_dot : kern()->tcqf_dot)(&a);
         for (size_t t = 0; t < a.n_tokens; t++)
             for (size_t row = 0; row < a.n_rows; row++) {
                 const kern_q8_place at = kern_q8_place_of(a.n_tokens, t);
                 double want = 0, size = 1e-30;
                 for (size_t c = 0; c < 32 * a.n_chunks; c++) {
                     const double x = a.x.q[at.tile * a.x.ld + 4 * ((c / 4) * at.width + at.lane) + c % 4],
-                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = tcq2_weight(a.panel, row, c) * x * s;
+                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = (quarters ? tcq_weight(a.panel, quarters, row, c) : tcqf_weight(a.panel, row, c)) * x * s;
                     want += term;
                     size += fabs(term);
                 }
-                assert_true(near("tcq2_dot", want, (double)a.y[t * a.ldy + row], size, 1e-6));
+                assert_true(near("dot of trellis codes", want, (double)a.y[t * a.ldy + row], size, 1e-6));
             }
         assert_true(pool_free(&p));
     }

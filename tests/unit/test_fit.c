@@ -132,7 +132,7 @@ static void budgets(void **state) {
 static void probes(void **state) {
     const fit_tensor none = {0}, t = {.probe = {{{0.001, 0.8}, {0.01, 1}, {0.05, 1.5}, {0.1, 4}}}};
     comp plain, turned, trellis;
-    assert_true(comp_parse("int3g64", &plain) && comp_parse("had:int3g64", &turned) && comp_parse("tcq2", &trellis));
+    assert_true(comp_parse("int3g64", &plain) && comp_parse("had:int3g64", &turned) && comp_parse("tcqf2", &trellis));
     assert_true(probe_ratio(&none, &plain, 0.01) == 1 && probe_ratio(&t, &turned, 0.01) == 1 && probe_ratio(&t, &plain, 0) == 1);
     assert_true(probe_ratio(&t, &plain, 1e-6) == 0.8 && probe_ratio(&t, &plain, 0.9) == 4 && probe_ratio(&t, &trellis, 0.9) == 1.5);
     assert_true(fabs(probe_ratio(&t, &plain, 0.01) - 1) < 1e-12);

@@ -81,11 +81,27 @@ KERN_INLINE vf f_table32(const float *t, vi i) {
 enum { BIAS = 128 };
 KERN_INLINE vi v_code8(vi u) { return _mm256_xor_si256(u, bytes(-128)); }
 KERN_INLINE vi v_iq4(vi u) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(kern_iq4_values)), u); }
+KERN_INLINE vi tcq_windows(const uint8_t *low, const uint8_t *high, const kern_tcq_windows *w, int v) {
+    const vi pairs = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(load_i128(low)), load_i128(high), 1), load_i(w->index[v]));
+    return _mm256_blend_epi16(_mm256_srlv_epi32(pairs, load_i(w->down[v])), _mm256_sllv_epi32(pairs, load_i(w->up[v])), 0xaa);
+}
+/* The sums of fields of 16 states, in 16 bits each. */
+KERN_INLINE vi tcq_sums(vi x, vi mask, int fields) {
+    const vi y = _mm256_and_si256(x, mask);
+    const vi a = _mm256_mullo_epi16(_mm256_xor_si256(y, _mm256_srli_epi16(y, TCQ_SHIFT)), _mm256_set1_epi16((short)TCQ_FACTOR_A));
+    const vi b = _mm256_mulhi_epu16(a, _mm256_set1_epi16((short)TCQ_FACTOR_B)), m = bytes((1 << fields) - 1);
+    return _mm256_maddubs_epi16(_mm256_add_epi8(_mm256_and_si256(a, m), _mm256_and_si256(b, m)), bytes(1));
+}
+KERN_INLINE vi v_tcq(const uint8_t *p, const kern_tcq_windows *w, uint16_t mask, int fields) {
+    const vi m = _mm256_set1_epi16((short)mask);
+    return _mm256_packus_epi16(tcq_sums(tcq_windows(p + w->from[0], p + w->from[2], w, 0), m, fields),
+                               tcq_sums(tcq_windows(p + w->from[1], p + w->from[3], w, 1), m, fields));
+}
 /* States 0 .. 15 from p on, each with the byte before it. */
-KERN_INLINE vi v_tcq2(const uint8_t *p) {
+KERN_INLINE vi v_tcqf(const uint8_t *p) {
     const vi pairs = _mm256_setr_epi8(0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15);
     const vi x = _mm256_shuffle_epi8(_mm256_inserti128_si256(_mm256_castsi128_si256(load_i128(p - 1)), load_i128(p), 1), pairs);
-    return _mm256_mullo_epi16(_mm256_xor_si256(x, _mm256_srli_epi16(x, TCQ2_SHIFT)), _mm256_set1_epi16((short)TCQ2_FACTOR));
+    return _mm256_mullo_epi16(_mm256_xor_si256(x, _mm256_srli_epi16(x, TCQF_SHIFT)), _mm256_set1_epi16((short)TCQF_FACTOR));
 }
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(t)), i); }
 KERN_INLINE vi v_plane4(const uint8_t *p) {

@@ -85,12 +85,27 @@ KERN_INLINE vi v_iq4(vi u) {
     const __m128i t = _mm_xor_si128(load_i128(kern_iq4_values), _mm_set1_epi8(-128));
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), u);
 }
+KERN_INLINE vi tcq_windows(vi word, const kern_tcq_windows *w, int v) {
+    const vi pairs = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(v_load(w->dword[v]), word), v_load(w->index[v]));
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srlv_epi32(pairs, v_load(w->down[v])), _mm512_sllv_epi32(pairs, v_load(w->up[v])));
+}
+/* The sums of fields of 32 states, in 16 bits each. */
+KERN_INLINE vi tcq_sums(vi x, vi mask, int fields) {
+    const vi y = _mm512_and_si512(x, mask);
+    const vi a = _mm512_mullo_epi16(_mm512_xor_si512(y, _mm512_srli_epi16(y, TCQ_SHIFT)), _mm512_set1_epi16((short)TCQ_FACTOR_A));
+    const vi b = _mm512_mulhi_epu16(a, _mm512_set1_epi16((short)TCQ_FACTOR_B)), m = _mm512_set1_epi8((char)((1 << fields) - 1));
+    return _mm512_maddubs_epi16(_mm512_add_epi8(_mm512_and_si512(a, m), _mm512_and_si512(b, m)), _mm512_set1_epi8(1));
+}
+KERN_INLINE vi v_tcq(const uint8_t *p, const kern_tcq_windows *w, uint16_t mask, int fields) {
+    const vi word = _mm512_maskz_loadu_epi8((1ull << (2 * w->quarters + 4)) - 1, p - 4), m = _mm512_set1_epi16((short)mask);
+    return _mm512_packus_epi16(tcq_sums(tcq_windows(word, w, 0), m, fields), tcq_sums(tcq_windows(word, w, 1), m, fields));
+}
 /* States 0 .. 31 from p on, each with the byte before it. */
-KERN_INLINE vi v_tcq2(const uint8_t *p) {
+KERN_INLINE vi v_tcqf(const uint8_t *p) {
     const vi words = _mm512_setr_epi32(0, 1, 2, 0, 2, 3, 4, 0, 4, 5, 6, 0, 6, 7, 8, 0);
     const vi pairs = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8));
     const vi x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, _mm512_maskz_loadu_epi8(0x1ffffffffu, p - 1)), pairs);
-    return _mm512_mullo_epi16(_mm512_xor_si512(x, _mm512_srli_epi16(x, TCQ2_SHIFT)), _mm512_set1_epi16((short)TCQ2_FACTOR));
+    return _mm512_mullo_epi16(_mm512_xor_si512(x, _mm512_srli_epi16(x, TCQF_SHIFT)), _mm512_set1_epi16((short)TCQF_FACTOR));
 }
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_i128(t)), i); }
 #endif

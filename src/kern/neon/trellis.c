@@ -1,9 +1,38 @@
-/* A step of the search for trellis codes: 16 bytes that may come next at a time. */
+/* Steps of the searches for trellis codes. */
 #include "kern/neon/vec.h"
+
+/* Eight states at a time, which follow 8 >> in nodes that stand side by side. */
+unsigned kern_tcq_step_neon(const uint16_t *level, int bits, int in, int out, int x, unsigned weight, const uint16_t *m, unsigned off, uint16_t *next) {
+    enum { MANY = 8 };
+    const size_t n_nodes = (size_t)1 << (bits - out);
+    const int16x8_t at = vdupq_n_s16((int16_t)x);
+    const uint16x8_t most = vdupq_n_u16(255), w = vdupq_n_u16((uint16_t)weight), less = vdupq_n_u16((uint16_t)off);
+    uint8_t bytes_of_nodes[2 * MANY];
+    for (int i = 0; i < 2 * MANY; i++) bytes_of_nodes[i] = (uint8_t)(2 * (i / 2 >> in) + i % 2);
+    const uint8x16_t spread = vld1q_u8(bytes_of_nodes);
+    uint16x8_t least = vdupq_n_u16(65535);
+    for (size_t n = 0; n < n_nodes; n += MANY) {
+        uint16x8_t best = vdupq_n_u16(65535);
+        for (size_t y = n; y < (size_t)1 << bits; y += n_nodes) {
+            const uint16x8_t miss = vminq_u16(vreinterpretq_u16_s16(vabdq_s16(vreinterpretq_s16_u16(vld1q_u16(level + y)), at)), most);
+            const uint16x8_t square = vmulq_u16(miss, miss);
+            const uint16x8_t cost = vuzp2q_u16(vreinterpretq_u16_u32(vmull_u16(vget_low_u16(square), vget_low_u16(w))),
+                                               vreinterpretq_u16_u32(vmull_high_u16(square, w)));
+            const uint16x8_t from = vreinterpretq_u16_u8(vqtbl1q_u8(vreinterpretq_u8_u16(vld1q_u16(m + (y >> in))), spread));
+            best = vminq_u16(best, vqaddq_u16(from, cost));
+        }
+        best = vqsubq_u16(best, less);
+        vst1q_u16(next + n, best);
+        least = vminq_u16(least, best);
+    }
+    return vminvq_u16(least);
+}
 
 enum { MANY = 16 };
 
-void kern_tcq2_step_neon(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]) {
+/* 16 bytes that may come next at a time. */
+
+void kern_tcqf_step_neon(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]) {
     const int16x8_t up = vdupq_n_s16((int16_t)shift);
     uint8x16_t table[4];
     uint16x8_t least = vdupq_n_u16(65535);

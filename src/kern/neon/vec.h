@@ -138,14 +138,30 @@ KERN_INLINE vi v_iq4(vi u) {
     const uint8x16_t t = vreinterpretq_u8_s8(vld1q_s8(kern_iq4_values));
     return (vi){vqtbl1q_u8(t, u.lo), vqtbl1q_u8(t, u.hi)};
 }
-/* States 0 .. 15 from p on, each with the byte before it. */
-KERN_INLINE uint8x16_t tcq2_codes(uint8x16_t states) {
-    const uint16x8_t x = vreinterpretq_u16_u8(states);
-    return vreinterpretq_u8_u16(vmulq_u16(veorq_u16(x, vshrq_n_u16(x, TCQ2_SHIFT)), vdupq_n_u16(TCQ2_FACTOR)));
+/* The sums of fields of the eight states that end with p's 16 bytes: lane l of register v. */
+KERN_INLINE uint16x8_t tcq_sums(const uint8_t *p, const kern_tcq_windows *w, int v, int l, uint16_t mask, int fields) {
+    const uint32x4_t pairs = vreinterpretq_u32_u8(vqtbl1q_u8(vld1q_u8(p), vld1q_u8(w->index[v] + 16 * l)));
+    const uint32x4_t first = vshlq_u32(pairs, vnegq_s32(vreinterpretq_s32_u32(vld1q_u32(w->down[v] + 4 * l))));
+    const uint32x4_t second = vshlq_u32(pairs, vreinterpretq_s32_u32(vld1q_u32(w->up[v] + 4 * l)));
+    const uint16x8_t y = vandq_u16(vreinterpretq_u16_u32(vbslq_u32(vdupq_n_u32(0xffff), first, second)), vdupq_n_u16(mask));
+    const uint16x8_t a = vmulq_u16(veorq_u16(y, vshrq_n_u16(y, TCQ_SHIFT)), vdupq_n_u16(TCQ_FACTOR_A)), factor = vdupq_n_u16(TCQ_FACTOR_B);
+    const uint16x8_t b = vuzp2q_u16(vreinterpretq_u16_u32(vmull_u16(vget_low_u16(a), vget_low_u16(factor))),
+                                    vreinterpretq_u16_u32(vmull_high_u16(a, factor)));
+    const uint8x16_t m = vdupq_n_u8((uint8_t)((1 << fields) - 1));
+    return vpaddlq_u8(vaddq_u8(vandq_u8(vreinterpretq_u8_u16(a), m), vandq_u8(vreinterpretq_u8_u16(b), m)));
 }
-KERN_INLINE vi v_tcq2(const uint8_t *p) {
+KERN_INLINE vi v_tcq(const uint8_t *p, const kern_tcq_windows *w, uint16_t mask, int fields) {
+    return (vi){vuzp1q_u8(vreinterpretq_u8_u16(tcq_sums(p + w->from[0], w, 0, 0, mask, fields)), vreinterpretq_u8_u16(tcq_sums(p + w->from[1], w, 1, 0, mask, fields))),
+                vuzp1q_u8(vreinterpretq_u8_u16(tcq_sums(p + w->from[2], w, 0, 1, mask, fields)), vreinterpretq_u8_u16(tcq_sums(p + w->from[3], w, 1, 1, mask, fields)))};
+}
+/* States 0 .. 15 from p on, each with the byte before it. */
+KERN_INLINE uint8x16_t tcqf_codes(uint8x16_t states) {
+    const uint16x8_t x = vreinterpretq_u16_u8(states);
+    return vreinterpretq_u8_u16(vmulq_u16(veorq_u16(x, vshrq_n_u16(x, TCQF_SHIFT)), vdupq_n_u16(TCQF_FACTOR)));
+}
+KERN_INLINE vi v_tcqf(const uint8_t *p) {
     const uint8x16_t older = vld1q_u8(p - 1), newer = vld1q_u8(p);
-    return (vi){tcq2_codes(vzip1q_u8(older, newer)), tcq2_codes(vzip2q_u8(older, newer))};
+    return (vi){tcqf_codes(vzip1q_u8(older, newer)), tcqf_codes(vzip2q_u8(older, newer))};
 }
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) {
     const uint8x16_t table = vld1q_u8(t);

@@ -9,11 +9,16 @@ KERN_INLINE int word_at_turn(const panel_form f, int i) { return f.bits % 8 && !
  * a few tokens wait for. */
 KERN_INLINE void load_sets(const panel_form f, const uint8_t *p, int j, vi *set) {
     const int n4 = f.bits & 4 ? 4 : 0, n2 = f.bits & 2 ? 2 : 0;
+    if (f.trellis == TRELLIS_TCQ) {
+        const vi u = v_tcq(p + 2 * f.windows->quarters * (unsigned)j, f.windows, f.mask, f.bits - 2);
+        set[j] = v_stay(f.bits == 8 ? v_code8(u) : u);
+        return;
+    }
     if (f.trellis) { /* a state has columns of two words */
         if (j % 2) return;
-        const vi codes = v_tcq2(p + 2 * KERN_PANEL_ROWS * (j / 2));
-        set[j] = v_stay(v_lookup(kern_tcq2_stored, v_and(codes, 15)));
-        set[j + 1] = v_stay(v_lookup(kern_tcq2_stored, v_and(v_shr(codes, 4), 15)));
+        const vi codes = v_tcqf(p + 2 * KERN_PANEL_ROWS * (j / 2));
+        set[j] = v_stay(v_lookup(kern_tcqf_stored, v_and(codes, 15)));
+        set[j + 1] = v_stay(v_lookup(kern_tcqf_stored, v_and(v_shr(codes, 4), 15)));
         return;
     }
     if (f.bits == 0) set[j] = v_load(p + 4 * LANES * j);

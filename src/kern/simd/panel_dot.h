@@ -180,21 +180,21 @@ KERN_INLINE void add_result(const kern_panel_args *a, bool has_min, int row0, si
 /* Bits of the codes that dots see. */
 KERN_INLINE int class_of(const panel_form f) { return f.table ? 8 : f.bits; }
 
-/* Where a panel's header and codes stand. */
+/* Where a panel's header and codes stand; head: its bytes, of all rows. */
 typedef struct spans {
     size_t head, stride, block_bytes, panel_bytes;
     int log_cpg;
     float offset[8];
 } spans;
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
-    spans s = {.head = f.head, .stride = panel_chunk_bytes(f)};
+    spans s = {.head = ROWS * f.head + (f.trellis == TRELLIS_TCQ ? sizeof f.mask : 0), .stride = panel_chunk_bytes(f)};
     if (f.block_chunks == 0 && !f.trellis) {
-        s.head = 2 + div_up(32 * a->n_chunks, a->group);
+        s.head = ROWS * (2 + div_up(32 * a->n_chunks, a->group));
         s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
         for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
     }
-    s.block_bytes = ROWS * (s.head + 4u * f.bits * f.block_chunks);
-    s.panel_bytes = f.block_chunks ? a->n_chunks / f.block_chunks * s.block_bytes : ROWS * s.head + a->n_chunks * s.stride;
+    s.block_bytes = s.head + ROWS * 4u * f.bits * f.block_chunks;
+    s.panel_bytes = f.block_chunks ? a->n_chunks / f.block_chunks * s.block_bytes : s.head + a->n_chunks * s.stride;
     return s;
 }
 
@@ -206,21 +206,21 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
     if (f.trellis) {
         const vf d = f_of_bf16(a->panel + 2 * row0);
         for (size_t i = 0; i < n; i++) f_store(s + i * LANES, d);
-        *codes = a->panel + ROWS * w->head + c * w->stride + panel_row_step(f) * (size_t)row0;
+        *codes = a->panel + w->head + c * w->stride + panel_eight_rows(f) * (size_t)row0 / 8;
     } else if (f.block_chunks == 0) {
         int_scales(a->panel, row0, c, n, w->log_cpg, w->offset, s, m);
-        *codes = a->panel + ROWS * w->head + c * w->stride + 4 * row0;
+        *codes = a->panel + w->head + c * w->stride + 4 * row0;
     } else if (f.block_chunks == 1) {
         const uint8_t *block = a->panel + c * w->block_bytes;
         for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, b, row0, s + i * LANES, m);
-        *codes = block + ROWS * w->head + 4 * row0;
+        *codes = block + w->head + 4 * row0;
         *stride = w->block_bytes;
     } else {
         const uint8_t *block = a->panel + c / STEP * w->block_bytes;
         if (row0 == 0) scale_bytes(k, block, b);
         __asm__("" : "+m"(*(uint8_t(*)[16 * ROWS])b)); /* a load widens bytes, which in registers takes two steps */
         block_scales(k, block, b, row0, s, m);
-        *codes = block + ROWS * w->head + 4 * row0;
+        *codes = block + w->head + 4 * row0;
     }
     return n;
 }
@@ -251,7 +251,7 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
             const uint8_t *codes, *unused;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
             if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
-            dot_chunks(f, class_of(f), H, T, width, codes, stride, panel_row_step(f) * LANES, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
+            dot_chunks(f, class_of(f), H, T, width, codes, stride, panel_eight_rows(f) * LANES / 8, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
                        acc + h, off + h);
         }
     }
@@ -360,4 +360,18 @@ PANEL_DOT(int5, KERN_INT5)
 PANEL_DOT(int6, KERN_INT6)
 PANEL_DOT(int7, KERN_INT7)
 PANEL_DOT(int8, KERN_INT8)
-void KERN_ISA(kern_tcq2_panel_dot)(const kern_panel_args *a) { panel_dot((kern_format)PANEL_TCQ2, panel_form_tcq2, a); }
+void KERN_ISA(kern_tcqf_panel_dot)(const kern_panel_args *a) { panel_dot((kern_format)PANEL_TRELLIS, panel_form_tcqf, a); }
+
+/* `fields` is a constant. */
+KERN_INLINE void tcq_dot(unsigned fields, const kern_panel_args *a) {
+    const panel_form f = {.bits = (uint8_t)(fields + 2), .zero = (uint8_t)kern_tcq_zero(fields), .group = 32, .head = 2, .trellis = TRELLIS_TCQ,
+                          .mask = read_u16(a->panel + 2 * ROWS), .windows = kern_tcq_windows_of(a->group, LANES == 16)};
+    panel_dot((kern_format)PANEL_TRELLIS, f, a);
+}
+void KERN_ISA(kern_tcq_panel_dot)(const kern_panel_args *a) {
+    switch (kern_tcq_fields(a->group)) {
+    case 4: tcq_dot(4, a); break;
+    case 5: tcq_dot(5, a); break;
+    default: tcq_dot(6, a);
+    }
+}

@@ -15,7 +15,8 @@
  *     vi   4 LANES bytes     v_load v_store v_and(a, bits) v_or v_sub(a, byte) v_shr v_shl v_stay
  *                            shifts are of bytes or of pairs of them: mask away what a neighbour may have sent
  *                            v_select(bits, a, b) a's where bits are set, b's elsewhere
- *                            v_lookup(t, i) t[i], i < 16   v_tcq2(p) codes of the states of LANES rows (kern/trellis.h)
+ *                            v_lookup(t, i) t[i], i < 16   v_tcqf(p) codes of the states of LANES rows (kern/trellis.h)
+ *                            v_tcq(p, w, mask, fields) codes u of the states of LANES rows and four columns (kern/trellis.h)
  *          LANES int32       f_of_int   i_of_bytes(x)   f_table8(t, i) t[i mod 8]   f_table32(t, i) t[i], i < 32
  *                            i_of_bits(vf) f_of_bits(vi) i_set1 i_add i_sub i_shl i_sar -
  *     xi   LANES bytes       x_load x_and(a, bits) x_or x_sub(a, byte) x_shr x_shl f_of_bytes(x) f_of_signed(x)
