@@ -71,6 +71,7 @@ struct snug_codec {
     codec_act act;
     uint32_t caps;
     int ggml_type;        /* or -1                                                         */
+    uint8_t time;         /* that a weight takes beside one of the int family, in its multiplication with one token (AVX2); 0: about as long */
     const void *impl;     /* the family's own description, for functions that several codecs share; or NULL */
 
     /* The i-th parameter set of the family's menu; false past the end. */

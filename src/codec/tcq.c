@@ -106,13 +106,13 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_
     }
 }
 
-#define TCQ_CODEC(name, id_, cols_, caps_) \
+#define TCQ_CODEC(name, id_, cols_, time_, caps_) \
     const snug_codec codec_##name = { \
         .family = #name, .id = id_, .tile_rows = KERN_PANEL_ROWS, .tile_cols = cols_, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW | (caps_), \
-        .ggml_type = -1, .menu = name##_menu, .params_ok = name##_params_ok, .bytes = bytes, .enc_bytes = name##_enc_bytes, .group_cols = name##_group_cols, \
+        .ggml_type = -1, .time = time_, .menu = name##_menu, .params_ok = name##_params_ok, .bytes = bytes, .enc_bytes = name##_enc_bytes, .group_cols = name##_group_cols, \
         .enc_init = name##_enc_init, .begin = name##_begin, .group = name##_group, .ahead = name##_ahead, .round = name##_round, \
         .propose = name##_propose, .accept = name##_accept, .pack = name##_pack, \
         .decode = decode, .decode_add = decode_add, .scratch_bytes = scratch_bytes, .matmul = matmul, \
     };
-TCQ_CODEC(tcq, CODEC_ID_TCQ, 8, CODEC_QUARTERS)
-TCQ_CODEC(tcqf, CODEC_ID_TCQF, TCQF_WORD, 0)
+TCQ_CODEC(tcq, CODEC_ID_TCQ, 8, 7, CODEC_QUARTERS)
+TCQ_CODEC(tcqf, CODEC_ID_TCQF, TCQF_WORD, 2, 0)

@@ -17,6 +17,7 @@
 enum { MAX_ROUNDS = 32 };
 #define TRANSFORM_ADD 3.0 /* an addition of a transform beside a multiply-add of a matrix, in time (bench/RESULTS.md) */
 #define TIME_PRICE 0.25   /* loss, as a share of it, for a share of a matrix' time */
+#define DECODE_PRICE 0.015 /* the same for codes that take several times as long, which memory is waited for anyway with two threads or more */
 /* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
 enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 
@@ -179,9 +180,12 @@ static double rows_of_edge(const fit_job *f, size_t i) {
 /* Time has a price: a candidate with which a matrix takes 4 % longer has to be 1 % better. So of two that lose nearly the same the faster is
  * taken, and what a transform gains (5 to 14 %) stays worth its time. All matrices that read an edge share its transform. */
 double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c) {
-    if (!t->matrix || !comp_reads(&c->comp, TRANSFORM_HADAMARD)) return c->loss;
+    double price = 0;
+    for (uint32_t i = 0; i < c->comp.n_terms; i++)
+        if (c->comp.term[i].codec->time) price += DECODE_PRICE * (c->comp.term[i].codec->time - 1);
+    if (!t->matrix || !comp_reads(&c->comp, TRANSFORM_HADAMARD)) return c->loss * (1 + price);
     const double time = TRANSFORM_ADD * (double)transform_adds(TRANSFORM_HADAMARD, t->t->cols) / (rows_of_edge(f, (size_t)(t - f->tensor)) * (double)t->t->cols);
-    return c->loss * (1 + TIME_PRICE * time);
+    return c->loss * (1 + price + TIME_PRICE * time);
 }
 
 /* The items' menus with priced losses; their candidates are in one piece: free (*out)[0].cand, then *out. */

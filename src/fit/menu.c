@@ -124,7 +124,7 @@ static const char *fallback_note(fit_job *f, const store_tensor *t) {
 
 /* ---- their errors ---- */
 
-typedef struct score { double err2, norm2, seconds; snug_err rc; } score;
+typedef struct score { double err2, norm2, seconds, weights; snug_err rc; } score;
 
 typedef struct trial { /* one tensor's measurement: panels x candidates */
     const fit_job *f;
@@ -135,6 +135,25 @@ typedef struct trial { /* one tensor's measurement: panels x candidates */
     int effort;
     score *score; /* (panels, candidates) */
 } trial;
+
+/* Slow codecs are tried on the first panel alone: their errors hardly differ from one row to the next. Those in quarters of a bit at every half, and
+ * the others lie between. */
+static bool lies_between(const cand *list, size_t n, size_t k, size_t *low, size_t *high) {
+    const comp_term *own = &list[k].comp.term[0];
+    *low = *high = n;
+    if (!(own->codec->caps & CODEC_QUARTERS) || own->params.rank % 2 == 0) return false;
+    for (size_t i = 0; i < n; i++) {
+        const comp_term *t = &list[i].comp.term[0];
+        if (list[i].comp.n_terms != 1 || t->codec != own->codec || t->params.in != own->params.in) continue;
+        if (t->params.rank + 1 == own->params.rank) *low = i;
+        if (t->params.rank == own->params.rank + 1) *high = i;
+    }
+    return *low < n && *high < n;
+}
+static bool measured(const cand *list, size_t n, size_t k, size_t panel) {
+    size_t low, high;
+    return !(list[k].comp.term[0].codec->caps & CODEC_SLOW && panel) && !lies_between(list, n, k, &low, &high);
+}
 
 static double norm2(const float *w, size_t n_rows, size_t cols, const float *a) {
     double sum = 0;
@@ -147,12 +166,14 @@ static void measure_panels(void *user, size_t begin, size_t end, int worker) {
     for (size_t i = t->first + begin; i < t->first + end; i++) {
         const cand *c = &t->cand[i % t->n_cand];
         score *s = &t->score[i];
+        if (!measured(t->cand, t->n_cand, i % t->n_cand, i / t->n_cand)) continue;
         size_t row = i / t->n_cand * t->panel_rows, n = t->n_rows - row < t->panel_rows ? t->n_rows - row : t->panel_rows;
         double began = clock_seconds();
         const float *w = t->w + row * t->cols;
         s->rc = solve_error(&c->comp, w, t->cols, n, t->cols, unexplained_in(t->t, solve_basis(&c->comp)), t->effort, &s->err2, &s->norm2, NULL);
         if (t->t->importance) s->norm2 = norm2(w, n, t->cols, t->t->importance);
         s->seconds = clock_seconds() - began;
+        s->weights = (double)n * (double)t->cols;
     }
 }
 
@@ -186,7 +207,7 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
     const store_tensor *s = t->t;
     uint64_t rows = min_u64(s->rows, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
     trial m = {.f = f, .t = t, .n_rows = rows, .cols = s->cols, .cand = list,
-               .effort = f->p->effort, .panel_rows = max_u64(1, PANEL_WEIGHTS / s->cols), .n_cand = n};
+               .effort = f->p->effort, .panel_rows = max_u64(KERN_PANEL_ROWS, PANEL_WEIGHTS / s->cols), .n_cand = n};
     const size_t tasks = n * div_up(rows, m.panel_rows);
     size_t end;
     float *w = malloc(rows * s->cols * sizeof *w);
@@ -202,14 +223,22 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
         if (m.score[i].rc == SNUG_ERR_NUMERIC) m.score[i].err2 = INFINITY; /* its range is too small for these weights */
         else if (m.score[i].rc != SNUG_OK) rc = err_set(err, m.score[i].rc, "%s: measuring its candidates: %s", s->name, snug_err_name(m.score[i].rc));
     for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
-        double err2 = 0, norm2 = 0, seconds = 0;
+        double err2 = 0, norm2 = 0, seconds = 0, weights = 0;
         for (size_t i = k; i < tasks; i += n) {
             seconds += m.score[i].seconds;
+            weights += m.score[i].weights;
             err2 += m.score[i].err2;
             norm2 += m.score[i].norm2;
         }
         list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
-        list[k].encode_s = seconds / ((double)rows * (double)s->cols);
+        list[k].encode_s = weights > 0 ? seconds / weights : 0;
+    }
+    for (size_t k = 0, low, high; k < n && rc == SNUG_OK; k++) {
+        if (!lies_between(list, n, k, &low, &high)) continue;
+        list[k].rel_error = sqrt(list[low].rel_error * list[high].rel_error);
+        list[k].encode_s = list[low].encode_s;
+    }
+    for (size_t k = 0; k < n && rc == SNUG_OK; k++) {
         if (menu_is_copy(f, s, &list[k].comp)) list[k].rel_error = 0;
         else if (t->unexplained) list[k].rel_error *= probe_ratio(t, &list[k].comp, list[k].rel_error);
     }

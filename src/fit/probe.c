@@ -19,18 +19,16 @@
 #include <string.h>
 
 enum { ROWS = 16, MATRICES = 3 /* that read an edge: q, k, v */, WIDEST_COARSE = 4096 };
-/* Of codes that are rounded one by one, errors rising; tiles that are searched jointly gain less from feedback, and have a probe of their own. The
- * first FINE_PROBES have the damping of fine codes, the other that of coarse ones (encode_layers.c). */
-enum { INT4, INT2, TRELLIS, TERNARY, FINE_PROBES = 3 };
-static const char *const probed[FIT_PROBES] = {[INT4] = "int4g64", [INT2] = "int2g64", [TRELLIS] = "tcqf2", [TERNARY] = "tern34g128"};
+/* Of codes that are rounded one by one, errors rising; tiles that are searched jointly gain less from feedback, and have probes of their own. The
+ * first FINE_PROBES have the damping of fine codes, the others that of coarse ones (encode_layers.c). */
+enum { INT4, INT2, TRELLIS4, TRELLIS2, TERNARY, TRELLIS1, FINE_PROBES = 4 };
+static const char *const probed[FIT_PROBES] = {[INT4] = "int4g64", [INT2] = "int2g64", [TRELLIS4] = "tcq4", [TRELLIS2] = "tcq2", [TERNARY] = "tern34g128", [TRELLIS1] = "tcq1"};
 
 /* Relative errors between two probes: logarithms on a line. Beyond them: the nearest probe's. */
-static double between(const fit_probe p[FIT_PROBES], double error) {
-    static const int rising[] = {INT4, INT2, TERNARY};
-    enum { N = sizeof rising / sizeof *rising };
+static double between(const fit_probe p[FIT_PROBES], const int *rising, size_t n, double error) {
     size_t i = 0;
-    while (i < N && error > p[rising[i]].error) i++;
-    if (i == 0 || i == N) return p[rising[i ? N - 1 : 0]].ratio;
+    while (i < n && error > p[rising[i]].error) i++;
+    if (i == 0 || i == n) return p[rising[i ? n - 1 : 0]].ratio;
     const fit_probe *a = &p[rising[i - 1]], *b = &p[rising[i]];
     if (!(b->error > a->error)) return b->ratio;
     const double x = log(error / a->error) / log(b->error / a->error);
@@ -38,9 +36,10 @@ static double between(const fit_probe p[FIT_PROBES], double error) {
 }
 
 double probe_ratio(const fit_tensor *t, const comp *c, double error) {
+    static const int one_by_one[] = {INT4, INT2, TERNARY}, tiles[] = {TRELLIS4, TRELLIS2, TRELLIS1};
     const fit_probe *p = t->probe[solve_basis(c)];
     if (!(error > 0) || !(p[INT4].ratio > 0)) return 1;
-    return c->term[c->n_terms - 1].codec->tile_cols > 1 ? p[TRELLIS].ratio : between(p, error);
+    return c->term[c->n_terms - 1].codec->tile_cols > 1 ? between(p, tiles, 3, error) : between(p, one_by_one, 3, error);
 }
 
 typedef struct probe_job { /* the matrices of an edge, in one basis */
