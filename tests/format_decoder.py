@@ -468,6 +468,23 @@ def decode_tcqf(rows, cols, raw):
     return (d * columns).transpose(0, 2, 1, 3).reshape(16 * panels, 8 * words)[:rows, :cols]
 
 
+def decode_tcq(rate, rows, cols, raw):
+    """Section 3.11: the same with steps of so many bits, a weight a state."""
+    panels, states = -(-rows // 16), 16 * 32 * -(-cols // 32)
+    stream = raw.reshape(panels, 34 + int(states * rate) // 8)
+    d = bf16(np.ascontiguousarray(stream[:, :32]).reshape(-1)).reshape(panels, 1, 16, 1)
+    mask = stream[:, 32].astype(np.int64) + 256 * stream[:, 33]
+    bits = np.unpackbits(np.ascontiguousarray(stream[:, 32:]), axis=1, bitorder="little").astype(np.int64)
+    first = np.floor((np.arange(states) + 1) * rate).astype(np.int64)          # 16 bits in front of the stream
+    x = sum(bits[:, first + i] << i for i in range(16)) & mask[:, None]
+    a = (x ^ x // 512) * 31851 % 65536
+    b = a * 50141 // 65536
+    field = 16 if rate < 3.5 else 32 if rate <= 5 else 64
+    u = a % field + a // 256 % field + b % field + b // 256 % field - 2 * (field - 1)
+    w = u.reshape(panels, -1, 16, 4).astype(np.float32)                        # word, row, column
+    return (d * w).transpose(0, 2, 1, 3).reshape(16 * panels, -1)[:rows, :cols]
+
+
 def decode_dict(codec, rows, cols, raw):
     """Section 3.8: dictKsSbB, W = A V."""
     atoms, most, bits = (int(x) for x in re.findall(r"\d+", codec))
@@ -581,6 +598,8 @@ def decode(codec, rows, cols, raw):
         return decode_dict(codec, rows, cols, raw)
     if codec == "tcqf2":
         return decode_tcqf(rows, cols, raw)
+    if codec.startswith("tcq"):
+        return decode_tcq(float(codec[3:]), rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -701,6 +720,7 @@ def main():
         files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=dict96s12b4+int2g64", "--pin", "blk.2.*=int3g64+dict40s30b8", "--pin", "blk.3.attn_q.weight=dict300s5b3+int2g32"])
         files.append(["--pin", "*=had:tcqf2", "--pin", "blk.1.*=tcqf2", "--pin", "blk.2.*=out10+tcqf2", "--pin", "blk.3.*=had:tcqf2+int2g32"])
+        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
@@ -715,7 +735,7 @@ def main():
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
                                           "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcqf2",
-                                          "had:tcqf2"] if c not in seen]
+                                          "had:tcqf2", "had:tcq2.25", "tcq1", "tcq3.75", "had:tcq6", "tcq4.5"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

@@ -120,12 +120,11 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
 /* A row's scale: what makes its weights those that the levels were made for, and more where many are too large for it: the least of what a
  * larger scale costs all of them, by s^2, and of the squares beyond the outermost levels. Feedback adds some variance to what is rounded. */
 static uint16_t scale_of(const tcq_enc *e, const float *w, const float *a, size_t n) {
-    static const double FED = 1.0;
     const double grain = exp2(-0.5 * e->quarters), edge = kern_tcq_zero(e->fields) / e->spread;
     double sum = 0, all = 0, best = INFINITY, at = 1;
     for (size_t i = 0; i < n; i++) sum += (a ? a[i] : 1) * (double)w[i] * w[i], all += a ? a[i] : 1;
     const double rms = sqrt(sum / all);
-    for (double s = 1; s < 2 && rms > 0; s += 0.05) {
+    for (double s = 1; s < 8 && rms > 0; s *= 1.05) {
         double beyond = 0;
         for (size_t i = 0; i < n; i++) {
             const double x = fabs((double)w[i]) / rms - edge * s;
@@ -134,7 +133,7 @@ static uint16_t scale_of(const tcq_enc *e, const float *w, const float *a, size_
         const double cost = grain * s * s + beyond / all;
         if (cost < best) best = cost, at = s;
     }
-    return f32_to_bf16((float)(rms * at * FED / e->spread));
+    return f32_to_bf16((float)(rms * at / e->spread));
 }
 
 void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
