@@ -118,10 +118,11 @@ KERN_INLINE void tile_codes(const panel_form f, const uint8_t *p, size_t half, c
     }
 }
 
-/* Codes of 8 bits: |q|, times x with q's sign. vpsignb would go through the multiplications' two ports, so x's bits are turned instead, which
- * any port does: it becomes -x - 1, and `rest`, the sum of the |q| where q < 0, is what a group's sum lacks then. No sum of two products
- * leaves int16: 2 * 127 * 128, and -2 * 128 * 128 at the other end. */
+/* Codes of 7 bits are multiplied as they are. Of 8 bits: |q|, times x with q's sign. vpsignb would go through the multiplications' two
+ * ports, so x's bits are turned instead, which any port does: it becomes -x - 1, and `rest`, the sum of the |q| where q < 0, is what a
+ * group's sum lacks then. No sum of two products leaves int16: 2 * 127 * 128, and -2 * 128 * 128 at the other end. */
 typedef struct signs { uint8_t *turn; int32_t *rest; } signs; /* laid out as the codes and their scales are */
+KERN_INLINE bool have_signs(const panel_form f) { return class_of(f) == 8; }
 KERN_INLINE signs signs_of(size_t n_chunks, const apart *u) {
     uint8_t *turn = u->more;
     return (signs){turn, (int32_t *)(void *)(turn + 512 * n_chunks)};
@@ -151,19 +152,20 @@ KERN_INLINE void bytes_chunk(const panel_form f, const apart *u, const signs *by
     __asm__ volatile("" ::: "memory"); /* as here() */
 #pragma GCC unroll 8
     for (size_t i = 0; i < 8; i++) {
-        sum[i / 4][i % 4] = here(load_i(by->rest + LANES * c + i / 4 * half_s));
+        sum[i / 4][i % 4] = have_signs(f) ? here(load_i(by->rest + LANES * c + i / 4 * half_s)) : _mm256_setzero_si256();
         if (zero_of(f)) sum[i / 4][i % 4] = i_sub(sum[i / 4][i % 4], bc32(less + t0 + i % 4));
     }
 #pragma GCC unroll 8
     for (size_t j = 0; j < 8; j++) {
         const vi s[2] = {here(load_i(size + 32 * j)), here(load_i(size + half + 32 * j))};
-        const vi m[2] = {here(load_i(turn + 32 * j)), here(load_i(turn + half + 32 * j))};
+        vi turns[2];
+        if (have_signs(f)) turns[0] = here(load_i(turn + 32 * j)), turns[1] = here(load_i(turn + half + 32 * j));
 #pragma GCC unroll 4
         for (size_t t = 0; t < 4; t++) {
             const vi v = bc32(q + 4 * TILE * j + 4 * (t0 + t));
 #pragma GCC unroll 2
             for (int h = 0; h < 2; h++) {
-                const vi product = _mm256_maddubs_epi16(s[h], _mm256_xor_si256(v, m[h]));
+                const vi product = _mm256_maddubs_epi16(s[h], have_signs(f) ? _mm256_xor_si256(v, turns[h]) : v);
                 sum[h][t] = v_stay(i_add(sum[h][t], _mm256_madd_epi16(product, one)));
             }
         }
@@ -227,7 +229,7 @@ KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, con
     const tokens x = tokens_from(a, f, t0, 0);
     _Alignas(32) tile_sums acc = {{{0}}}, off = {{{0}}};
     step_sums sums;
-    if (class_of(f) > 6 && t0 == 0) part_signs(a->n_chunks, u); /* of a panel that was just taken apart */
+    if (have_signs(f) && t0 == 0) part_signs(a->n_chunks, u); /* of a panel that was just taken apart */
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         const size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP, at = c * per_chunk * LANES;
         if (c + STEP >= a->n_chunks) fetch_results(a, t0);
