@@ -234,4 +234,5 @@ void kern_panel_get(kern_format f, const uint8_t *panel, size_t row_bytes, size_
     for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes) get_block(f, panel + at * ROWS, r, row + at);
 }
 
-size_t kern_panel_scratch_bytes(size_t n_chunks) { return n_chunks * (8 * 64 + 2 * 2 * ROWS * sizeof(float)); }
+/* Codes; scales and offsets of groups of 32, and what kern/avx2/panel_tile.h makes of 8 bits: more than those of groups of 16. */
+size_t kern_panel_scratch_bytes(size_t n_chunks) { return n_chunks * (8 * 64 + 2 * ROWS * sizeof(float) + 9 * 64); }

@@ -1,29 +1,31 @@
-/* Many tokens with AVX2: a tile of eight with a panel that was taken apart, for codes of up to 6 bits.
+/* Many tokens with AVX2: a tile of eight with a panel that was taken apart.
  *
- * Multiplications go through two of the four vector ports, integer or float, and additions through any: so the fewest multiplications and
- * no spilled registers are what is fast. Four words of all sixteen rows stay in registers while the tokens pass; sums in f32 lie in memory.
+ * Multiplications go through two of the four vector ports, integer or float, and additions and bits through any: so the fewest
+ * multiplications and no spilled registers are what is fast. Of codes of up to 6 bits four words of all sixteen rows stay in registers while
+ * the tokens pass; of those above, the sums of four tokens do while the words pass. Sums in f32 lie in memory.
  *
- * Codes that have a zero, and those of 6 bits, are made signed where they are sums: `centre` times the activations' sum, added as maddubs
- * adds, is taken off before the sums are widened. Then eight products of 6 bits fit int16 (8 * 127 * 32), whatever they were on the way. */
+ * Codes of 6 bits are made signed where they are sums: CENTRE times the activations' sum, added as maddubs adds, is taken off before the
+ * sums are widened. Then eight products fit int16 (8 * 127 * 32), whatever they were on the way. Other zeros are taken off after that. */
 
-enum { TILE = KERN_Q8_TILE, QUADS = 2 * STEP };
+enum { TILE = KERN_Q8_TILE, QUADS = 2 * STEP, CENTRE = 32 };
 typedef float tile_sums[2][TILE][LANES];
 typedef int32_t tile_parts[2][TILE][LANES];
 
 /* What the columns of a step give all rows, eight tokens beside each other. */
 typedef struct step_sums {
-    _Alignas(32) int16_t centre[QUADS][2 * TILE]; /* of a quad, or of a group that fits int16: columns 0 1, columns 2 3 of its words */
-    _Alignas(32) float xk[QUADS][TILE];          /* of a group: scale times the sum of its activations */
+    _Alignas(32) int32_t less[QUADS][TILE]; /* to be taken off: of a group; of a centred quad two int16, for columns 0 1 and 2 3 of its words */
+    _Alignas(32) float xk[QUADS][TILE];     /* of a group: scale times the sum of its activations */
 } step_sums;
 
-KERN_INLINE int centre_of(const panel_form f) { return f.bits == 6 ? 32 : f.zero; }
+KERN_INLINE bool is_centred(const panel_form f) { return f.bits == 6; }
+KERN_INLINE int zero_of(const panel_form f) { return f.zero - (class_of(f) == 8 ? BIAS : 0); } /* of the codes that were taken apart */
 KERN_INLINE bool eight_fit(const panel_form f) { return f.group == 32 && f.bits <= 4; } /* words of a group, in int16 */
 
-KERN_INLINE vi bc32(const void *p) { /* here and nowhere else: the compiler would gather such loads and spill them */
-    vi v = _mm256_set1_epi32((int)read_u32(p));
+KERN_INLINE vi here(vi v) { /* loaded here and nowhere else: the compiler would gather such loads and spill them */
     __asm__ volatile("" : "+x"(v));
     return v;
 }
+KERN_INLINE vi bc32(const void *p) { return here(_mm256_set1_epi32((int)read_u32(p))); }
 KERN_INLINE void accumulate(float sum[LANES], vf a, vf b) { /* likewise */
     f_store(sum, f_fma(a, b, f_load(sum)));
     __asm__("" : "+m"(*(float(*)[LANES])sum));
@@ -31,23 +33,32 @@ KERN_INLINE void accumulate(float sum[LANES], vf a, vf b) { /* likewise */
 
 /* Of n chunks from chunk c on. */
 KERN_INLINE void sums_of_step(const panel_form f, const tokens *x, size_t c, size_t n, step_sums *to) {
-    const size_t words = eight_fit(f) ? 8 : 4, per_chunk = 32u / f.group;
+    const size_t per_chunk = 32u / f.group;
     const int8_t *q = x->x + 32 * TILE * c;
-    for (size_t i = 0; centre_of(f) && i < 8 * n / words; i++) {
+    for (size_t i = 0; is_centred(f) && i < 2 * n; i++) {
         vi sum = _mm256_setzero_si256();
-#pragma GCC unroll 8
-        for (size_t j = 0; j < words; j++, q += 4 * TILE) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes(centre_of(f)), load_i(q)));
-        store_i(to->centre[i], sum);
+#pragma GCC unroll 4
+        for (size_t j = 0; j < 4; j++, q += 4 * TILE) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes(CENTRE), load_i(q)));
+        store_i(to->less[i], sum);
     }
-    for (size_t g = 0; f.has_min && g < n * per_chunk; g++)
-        f_store(to->xk[g], f_mul(f_load(x->scale + TILE * (c + g / per_chunk)), f_load(x->sum + TILE * (c * per_chunk + g))));
+    for (size_t g = 0; g < n * per_chunk; g++) {
+        const vf k = f_load(x->sum + TILE * (c * per_chunk + g));
+        if (zero_of(f) && !is_centred(f)) store_i(to->less[g], _mm256_cvtps_epi32(f_mul(f_set1((float)zero_of(f)), k)));
+        if (f.has_min) f_store(to->xk[g], f_mul(f_load(x->scale + TILE * (c + g / per_chunk)), k));
+    }
+}
+
+/* The next step's: tokens are more than L2 holds, and the codes pass beside them many times. */
+KERN_INLINE void fetch_tokens(const int8_t *q, size_t n_bytes) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(q + 32 * TILE * STEP + i, 0, 3);
 }
 
 /* A group's numbers: scales of the rows, of the tokens, sums of the tokens' activations. */
 typedef struct group_of { vf s[2]; const float *scale, *sum; } group_of;
 
 /* Four words of the codes at p, whose halves lie `half` bytes apart; the first or the last of their group. */
-KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint8_t *p, size_t half, const int8_t *q, const int16_t *centre,
+KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint8_t *p, size_t half, const int8_t *q, const int32_t *less,
                            const group_of *g, tile_parts part, tile_sums acc) {
     const bool wrap = eight_fit(f); /* int16 to the group's end */
     const vi one = _mm256_set1_epi16(1);
@@ -66,21 +77,22 @@ KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint
                 sum[h] = v_stay(j ? _mm256_add_epi16(sum[h], product) : product);
             }
         }
-        const bool narrow = wrap && !last, take = centre_of(f) && !narrow;
-        if (take) v = bc32(centre + 2 * t);
+        const bool narrow = wrap && !last, centred = is_centred(f), zero = zero_of(f) && !centred && last;
+        if (centred || zero) v = bc32(less + t);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
             if (wrap && !first) sum[h] = _mm256_add_epi16(sum[h], load_i(part[h][t]));
-            if (take) sum[h] = _mm256_sub_epi16(sum[h], v);
+            if (centred) sum[h] = _mm256_sub_epi16(sum[h], v);
             if (!narrow) sum[h] = _mm256_madd_epi16(sum[h], one);
             if (!wrap && !first) sum[h] = i_add(sum[h], load_i(part[h][t]));
+            if (zero) sum[h] = i_sub(sum[h], v);
             if (!last) store_i(part[h][t], sum[h]);
         }
         if (!last) continue;
         const vf xs = f_set1(g->scale[t]);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
-            const int shift = centre_of(f) - f.zero;
+            const int shift = centred ? CENTRE - f.zero : 0;
             vf i = f_of_int(sum[h]);
             if (shift) i = f_fma(f_set1((float)shift), f_set1(g->sum[t]), i);
             accumulate(acc[h][t], f_mul(g->s[h], xs), i);
@@ -96,13 +108,85 @@ KERN_INLINE void tile_codes(const panel_form f, const uint8_t *p, size_t half, c
     _Alignas(32) tile_parts part;
     for (size_t i = 0; i < n * per_chunk; i++, s += LANES) {
         const group_of g = {{f_load(s), f_load(s + half_s)}, x->scale + TILE * (c + i / per_chunk), x->sum + TILE * (c * per_chunk + i)};
-        const int16_t *centre = sums->centre[f.group == 16 || eight_fit(f) ? i : 2 * i];
-        tile_quad(f, true, f.group == 16, p, half, q, centre, &g, part, acc);
+        const size_t at = f.group == 32 && is_centred(f) ? 2 * i : i;
+        fetch_tokens(q, f.group * (size_t)TILE);
+        tile_quad(f, true, f.group == 16, p, half, q, sums->less[at], &g, part, acc);
         p += 4 * 32, q += 4 * 4 * TILE;
         if (f.group == 16) continue;
-        tile_quad(f, false, true, p, half, q, eight_fit(f) ? centre : centre + 2 * TILE, &g, part, acc);
+        tile_quad(f, false, true, p, half, q, sums->less[is_centred(f) ? at + 1 : at], &g, part, acc);
         p += 4 * 32, q += 4 * 4 * TILE;
     }
+}
+
+/* Codes of 7 bits are multiplied as they are. Of 8 bits: |q|, times x with q's sign. vpsignb would go through the multiplications' two
+ * ports, so x's bits are turned instead, which any port does: it becomes -x - 1, and `rest`, the sum of the |q| where q < 0, is what a
+ * group's sum lacks then. No sum of two products leaves int16: 2 * 127 * 128, and -2 * 128 * 128 at the other end. */
+typedef struct signs { uint8_t *turn; int32_t *rest; } signs; /* laid out as the codes and their scales are */
+KERN_INLINE bool have_signs(const panel_form f) { return class_of(f) == 8; }
+KERN_INLINE signs signs_of(size_t n_chunks, const apart *u) {
+    uint8_t *turn = u->more;
+    return (signs){turn, (int32_t *)(void *)(turn + 512 * n_chunks)};
+}
+
+KERN_INLINE void part_signs(size_t n_chunks, const apart *u) {
+    const signs to = signs_of(n_chunks, u);
+    for (size_t i = 0; i < 2 * n_chunks; i++) {
+        vi rest = _mm256_setzero_si256();
+        for (size_t at = 256 * i; at < 256 * (i + 1); at += 32) {
+            const vi q = load_i(u->codes + at), size = _mm256_abs_epi8(q), turn = _mm256_cmpgt_epi8(_mm256_setzero_si256(), q);
+            store_i(u->codes + at, size);
+            store_i(to.turn + at, turn);
+            rest = _mm256_add_epi16(rest, _mm256_maddubs_epi16(_mm256_and_si256(size, turn), bytes(1)));
+        }
+        store_i(to.rest + LANES * i, _mm256_madd_epi16(rest, _mm256_set1_epi16(1)));
+    }
+}
+
+/* Chunk c, four tokens from the tile's t0 on, whose sums stay in registers. */
+KERN_INLINE void bytes_chunk(const panel_form f, const apart *u, const signs *by, size_t n_chunks, size_t c, const int8_t *q, const int32_t *less,
+                             const float *scale, tile_sums acc, size_t t0) {
+    const uint8_t *size = u->codes + 256 * c, *turn = by->turn + 256 * c;
+    const size_t half = 256 * n_chunks, half_s = LANES * n_chunks;
+    const vi one = _mm256_set1_epi16(1);
+    vi sum[2][4];
+    __asm__ volatile("" ::: "memory"); /* as here() */
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; i++) {
+        sum[i / 4][i % 4] = have_signs(f) ? here(load_i(by->rest + LANES * c + i / 4 * half_s)) : _mm256_setzero_si256();
+        if (zero_of(f)) sum[i / 4][i % 4] = i_sub(sum[i / 4][i % 4], bc32(less + t0 + i % 4));
+    }
+#pragma GCC unroll 8
+    for (size_t j = 0; j < 8; j++) {
+        const vi s[2] = {here(load_i(size + 32 * j)), here(load_i(size + half + 32 * j))};
+        vi turns[2];
+        if (have_signs(f)) turns[0] = here(load_i(turn + 32 * j)), turns[1] = here(load_i(turn + half + 32 * j));
+#pragma GCC unroll 4
+        for (size_t t = 0; t < 4; t++) {
+            const vi v = bc32(q + 4 * TILE * j + 4 * (t0 + t));
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                const vi product = _mm256_maddubs_epi16(s[h], have_signs(f) ? _mm256_xor_si256(v, turns[h]) : v);
+                sum[h][t] = v_stay(i_add(sum[h][t], _mm256_madd_epi16(product, one)));
+            }
+        }
+    }
+    const float *s = u->s + LANES * c;
+    const vf d[2] = {f_load(s), f_load(s + half_s)};
+#pragma GCC unroll 8
+    for (size_t i = 0; i < 8; i++)
+        accumulate(acc[i % 2][t0 + i / 2], f_mul(d[i % 2], f_set1(scale[t0 + i / 2])), f_of_int(sum[i % 2][i / 2]));
+}
+
+/* n chunks from chunk c0 on. */
+KERN_INLINE void tile_bytes(const panel_form f, const apart *u, size_t n_chunks, const tokens *x, size_t c0, size_t n, const step_sums *sums,
+                            tile_sums acc) {
+    const signs by = signs_of(n_chunks, u);
+    for (size_t c = c0; c < c0 + n; c++)
+        for (size_t t0 = 0; t0 < TILE; t0 += 4) {
+            const int8_t *q = x->x + 32 * TILE * c;
+            fetch_tokens(q + 16 * TILE * (t0 / 4), 16 * TILE);
+            bytes_chunk(f, u, &by, n_chunks, c, q, sums->less[c - c0], x->scale + TILE * c, acc, t0);
+        }
 }
 
 /* The offsets' share. */
@@ -134,20 +218,24 @@ KERN_INLINE void add_tile(const kern_panel_args *a, bool has_min, size_t t0, til
         }
 }
 
+/* Each token's results lie in a page of their own that was last in use a panel ago. */
+KERN_INLINE void fetch_results(const kern_panel_args *a, size_t t0) {
+    for (size_t t = t0; t < t0 + TILE; t++) __builtin_prefetch(a->y + t * a->ldy, 1, 3);
+}
+
 /* The tile that begins with token t0. */
 KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, const apart *u, size_t t0) {
-    if (class_of(f) > 6) {
-        for (size_t lane = 0; lane < TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, TILE, a, u, t0, lane);
-        return;
-    }
     const size_t per_chunk = 32u / f.group, half = 256 * a->n_chunks, half_s = per_chunk * a->n_chunks * LANES;
     const tokens x = tokens_from(a, f, t0, 0);
     _Alignas(32) tile_sums acc = {{{0}}}, off = {{{0}}};
     step_sums sums;
+    if (have_signs(f) && t0 == 0) part_signs(a->n_chunks, u); /* of a panel that was just taken apart */
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         const size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP, at = c * per_chunk * LANES;
+        if (c + STEP >= a->n_chunks) fetch_results(a, t0);
         sums_of_step(f, &x, c, n, &sums);
-        tile_codes(f, u->codes + 256 * c, half, u->s + at, half_s, &x, c, n, &sums, acc);
+        if (class_of(f) > 6) tile_bytes(f, u, a->n_chunks, &x, c, n, &sums, acc);
+        else tile_codes(f, u->codes + 256 * c, half, u->s + at, half_s, &x, c, n, &sums, acc);
         if (f.has_min) tile_offsets(n * per_chunk, u->m + at, half_s, &sums, off);
     }
     add_tile(a, f.has_min, t0, acc, off);

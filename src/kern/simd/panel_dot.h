@@ -264,8 +264,8 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
 /* ----------------------------------------------------------- many tokens ---- */
 
 /* The panel taken apart once: codes (n_chunks, 8 word sets of 64 bytes), then scales and offsets (n_chunks * 32 / group, ROWS). For two
- * halves of LANES rows, these lie one after the other within each STEP. */
-typedef struct apart { uint8_t *codes; float *s, *m; } apart;
+ * halves of LANES rows, these lie one after the other within each STEP. more: room for 576 bytes a chunk, where groups are of 32. */
+typedef struct apart { uint8_t *codes; float *s, *m; void *more; } apart;
 
 KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_args *a, apart *u) {
     const spans w = spans_of(a, f);
@@ -273,6 +273,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
+    u->more = u->m + groups * ROWS;
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         const fetch next = share_of(a, &w, c, a->panel + w.panel_bytes);
         _Alignas(64) uint8_t b[16 * ROWS];
@@ -333,8 +334,9 @@ KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_a
         apart u;
         take_apart(k, f, a, &u);
         for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE) multiply_tile(f, a, &u, t);
-        for (; MAX_FUSED < KERN_Q8_TILE - 1 && t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
-        for (; MAX_FUSED < KERN_Q8_TILE - 1 && t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
+        const bool few = MAX_FUSED < KERN_Q8_TILE - 1 && n < KERN_Q8_TILE; /* tiles of a level's own may have changed what lies apart */
+        for (; few && t + 2 <= n; t += 2) multiply(f, 2, 1, a, &u, t, 0);
+        for (; few && t < n; t++) multiply(f, 1, 1, a, &u, t, 0);
     }
     for (; t + 4 <= n; t += 4) fused(k, f, 1, 4, 1, a, t, 0);
     for (; t + 2 <= n; t += 2) fused(k, f, 1, 2, 1, a, t, 0);
