@@ -473,7 +473,7 @@ def decode_tcq(rate, rows, cols, raw):
     panels, states = -(-rows // 16), 16 * 32 * -(-cols // 32)
     stream = raw.reshape(panels, 34 + int(states * rate) // 8)
     d = bf16(np.ascontiguousarray(stream[:, :32]).reshape(-1)).reshape(panels, 1, 16, 1)
-    mask = stream[:, 32].astype(np.int64) + 256 * stream[:, 33]
+    mask = stream[:, 32].astype(np.int64) + 256 * stream[:, 33].astype(np.int64)
     bits = np.unpackbits(np.ascontiguousarray(stream[:, 32:]), axis=1, bitorder="little").astype(np.int64)
     first = np.floor((np.arange(states) + 1) * rate).astype(np.int64)          # 16 bits in front of the stream
     x = sum(bits[:, first + i] << i for i in range(16)) & mask[:, None]

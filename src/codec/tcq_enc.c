@@ -97,7 +97,7 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     e->ahead = 0;
     e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
     e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 14;
-    e->look = effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 48 : 24;
+    e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? 48 : 24;
     e->node_room = ((size_t)1 << (e->bits - p.rank / 4)) + SLACK;
     const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), part = at - floor(at);
     const size_t i = (size_t)at, next = i + 1 < sizeof wide_for / sizeof *wide_for ? i + 1 : i;
