@@ -67,6 +67,7 @@ static uint32_t file_type(const fit_job *f) {
     static const struct { int ggml, file; } names[] = {
         {GGML_F32, 0},   {GGML_F16, 1},   {GGML_Q4_0, 2},  {GGML_Q8_0, 7},    {GGML_Q2_K, 10},  {GGML_Q3_K, 12},
         {GGML_Q4_K, 15}, {GGML_Q5_K, 17}, {GGML_Q6_K, 18}, {GGML_IQ4_NL, 25}, {GGML_IQ4_XS, 30}, {GGML_BF16, 32},
+        {GGML_TQ1_0, 36}, {GGML_TQ2_0, 37},
     };
     uint64_t weights[sizeof names / sizeof *names] = {0}, best = 0;
     uint32_t found = 1024; /* LLAMA_FTYPE_GUESSED */
