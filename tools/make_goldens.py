@@ -86,6 +86,10 @@ MODELS = {
         "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "num_attention_heads": 4,
         "num_key_value_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "rope_scaling": None, "attention_bias": False, "tie_word_embeddings": False}),
+    "bitnet": ("bf16", 1, "llama3", "sub_norm", {
+        "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_size": 72, "intermediate_size": 100,
+        "hidden_act": "relu2", "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True}),
 }
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
 FUSED = ("olmoe",)
@@ -187,8 +191,8 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight"}[feature]
-        other_weights = {k: (torch.ones_like(v) if feature == "qk_norm" else torch.zeros_like(v)) if k.endswith(part) else v
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight"}[feature]
+        other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
     other.load_state_dict(other_weights)
@@ -226,7 +230,7 @@ def write_weights(folder, stored, n_shards):
 
 def make(name):
     dtype, n_shards, family, feature, config = MODELS[name]
-    config = {**config, **COMMON, ("dtype" if "rope_parameters" in config else "torch_dtype"): LONG[dtype]}
+    config = {**config, **{k: v for k, v in COMMON.items() if k not in config}, ("dtype" if "rope_parameters" in config else "torch_dtype"): LONG[dtype]}
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

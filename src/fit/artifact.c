@@ -41,9 +41,12 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
 }
 
 /* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised; where q and k
- * are normed as a whole it takes both to be as wide. */
+ * are normed as a whole it takes both to be as wide; it knows no bitnet whose head is not the embedding. */
 static snug_err check_target(const fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
+    if (f->p->target == SNUG_FOR_GGUF && c->arch->sub_norms && !c->tied)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has a head of its own, and other readers of a GGUF of architecture '%s' take the embedding for it; without --for gguf it can be had",
+                       f->src->path, c->arch->gguf_name);
     if (f->p->target == SNUG_FOR_GGUF && c->arch->qk_norm_whole && c->n_heads != c->n_kv_heads)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has %u heads and %u for keys and values, and other readers of a GGUF of architecture '%s' expect as many; without --for gguf it can be had",
                        f->src->path, c->n_heads, c->n_kv_heads, c->arch->gguf_name);
