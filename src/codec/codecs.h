@@ -40,6 +40,9 @@ typedef struct dict_factors {
 } dict_factors;
 void dict_pack(codec_params p, uint64_t rows, uint64_t cols, const dict_factors *f, uint8_t *dst);
 
+/* tq2_0: a row of whole blocks of codes -1, 0, 1 that share a scale, an f16. */
+void tq2_0_pack_row(const int8_t *q, size_t cols, uint16_t d, uint8_t *dst);
+
 /* outP: entries of a payload, in the order of rows and in each of columns; values are finite. */
 typedef struct out_entry { uint32_t row, col; float value; } out_entry;
 enum { OUT_BLOCK = 256, OUT_BLOCK_MAX = 255 }; /* columns that share a count, and what it counts up to */

@@ -62,6 +62,11 @@ static void tq2_0_pack(const int8_t *q, const block_scales *sc, uint8_t *dst) {
     write_u16(dst + TQ2_0_D, sc->d);
 }
 
+void tq2_0_pack_row(const int8_t *q, size_t cols, uint16_t d, uint8_t *dst) {
+    const block_scales sc = {.d = d};
+    for (size_t c = 0; c + WEIGHTS <= cols; c += WEIGHTS, dst += TQ2_0_BYTES) tq2_0_pack(q + c, &sc, dst);
+}
+
 static const block_format tq1_0_format = {.kern = KERN_TQ1_0, .cols = 256, .bytes = TQ1_0_BYTES, .group = 32, .lo = -1, .hi = 1,
                                           .fit = fit, .expand = expand, .pack = tq1_0_pack};
 static const block_format tq2_0_format = {.kern = KERN_TQ2_0, .cols = 256, .bytes = TQ2_0_BYTES, .group = 32, .lo = -1, .hi = 1,

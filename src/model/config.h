@@ -6,6 +6,10 @@
 
 typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
 
+/* What a BitNet folder's matrices hold (its quantization_config): themselves; the numbers that were trained, from which ternary ones are made;
+ * codes, with a scale to multiply by, or to divide by. */
+typedef enum ternary_form { TERNARY_PLAIN, TERNARY_TRAINED, TERNARY_TIMES, TERNARY_OVER } ternary_form;
+
 typedef enum tensor_role {
     ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
     ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
@@ -59,6 +63,7 @@ typedef struct config {
     bool tied;                 /* head = embedding                                                      */
     uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
     uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
+    ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
     bool relu2;                /* gates: relu(x)^2 in place of silu(x)                                  */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     char name[128];

@@ -56,8 +56,32 @@ static snug_err read_activation(const json_t *o, const char *where, config *c, s
     return SNUG_OK;
 }
 
+/* A string field, or what stands for it where it is missing. */
+static const char *name_or(const json_t *o, const char *key, const char *fallback) {
+    const json_t *v = json_object_get(o, key);
+    return is_null(v) ? fallback : json_is_string(v) ? json_string_value(v) : "(no name)";
+}
+
+/* BitNet's quantization_config. transformers: "online" weights are made ternary whenever they are multiplied; "offline" ones are packed, and their
+ * scale is multiplied by ("autobitlinear") or divided by ("bitlinear"). Heads are left as they are. */
+static snug_err read_ternary(const json_t *o, const char *where, config *c, snug_error *err) {
+    const json_t *q = json_object_get(o, "quantization_config");
+    if (!c->arch->sub_norms || !json_is_object(q) || strcmp(name_or(q, "quant_method", "?"), "bitnet")) return SNUG_OK;
+    const char *class = name_or(q, "linear_class", "bitlinear"), *mode = name_or(q, "quantization_mode", "offline");
+    const bool automatic = !strcmp(class, "autobitlinear"), online = automatic && !strcmp(mode, "online");
+    if ((!automatic && strcmp(class, "bitlinear")) || (!online && strcmp(mode, "offline")))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: linear_class '%s' with quantization_mode '%s' is not supported", where, class, mode);
+    const json_t *kept = json_object_get(q, "modules_to_not_convert");
+    bool plain = is_null(kept) || (json_is_array(kept) && json_array_size(kept) == 0);
+    if (json_is_array(kept) && json_array_size(kept) == 1) plain = json_is_string(json_array_get(kept, 0)) && !strcmp(json_string_value(json_array_get(kept, 0)), "lm_head");
+    if (!plain || json_is_true(json_object_get(q, "use_rms_norm")))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: %s is not supported", where, plain ? "use_rms_norm" : "modules_to_not_convert");
+    c->ternary = online ? TERNARY_TRAINED : automatic ? TERNARY_TIMES : TERNARY_OVER;
+    return SNUG_OK;
+}
+
 /* Options that must have the one value that the engine implements. */
-static snug_err refuse_options(const json_t *o, const char *where, snug_error *err) {
+static snug_err refuse_options(const json_t *o, const char *where, const config *c, snug_error *err) {
     const json_t *v;
     if (json_is_true(json_object_get(o, "mlp_bias")))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported",
@@ -70,7 +94,7 @@ static snug_err refuse_options(const json_t *o, const char *where, snug_error *e
     if (!is_null(v))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: clip_qkv %g is not supported, expected null", where, json_number_value(v));
     v = json_object_get(o, "quantization_config");
-    if (json_is_object(v)) {
+    if (json_is_object(v) && c->ternary == TERNARY_PLAIN) {
         const char *method = json_string_value(json_object_get(v, "quant_method"));
         return err_set(err, SNUG_ERR_UNSUPPORTED,
                        "%s: the weights are quantized already (quant_method '%s'); give the original", where,
@@ -190,7 +214,8 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
     if (!json_is_object(o)) return err_set(err, SNUG_ERR_FORMAT, "%s: expected a JSON object", where);
     snug_err rc;
     double eps;
-    if ((rc = read_arch(o, where, c, err)) || (rc = read_activation(o, where, c, err)) || (rc = refuse_options(o, where, err)) ||
+    if ((rc = read_arch(o, where, c, err)) || (rc = read_activation(o, where, c, err)) || (rc = read_ternary(o, where, c, err)) ||
+        (rc = refuse_options(o, where, c, err)) ||
         (rc = get_u32(o, where, "num_hidden_layers", &c->n_layers, err)) ||
         (rc = get_u32(o, where, "hidden_size", &c->n_embd, err)) ||
         (rc = get_u32(o, where, "intermediate_size", &c->n_ff, err)) ||

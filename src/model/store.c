@@ -216,13 +216,16 @@ static snug_err open_format(store *s, snug_error *err) {
     return config_from_gguf(s->gguf, &s->cfg, err);
 }
 
+/* Files that the model has. */
+static size_t n_own_files(const store *s) { return s->n_files - (s->made.path != NULL); }
+
 static snug_err open_tensors(store *s, snug_error *err) {
     store_tensor **slots = calloc(n_slots(&s->cfg), sizeof *slots);
     if (!slots) return err_nomem(err, n_slots(&s->cfg) * sizeof *slots);
     snug_err rc = s->kind == STORE_HF ? store_place_hf(s, slots, err) : store_place_gguf(s, slots, err);
     if (!rc) rc = collect(s, slots, err);
     free(slots);
-    for (size_t i = 0; i < s->n_files; i++) s->file_bytes += s->files[i].bytes;
+    for (size_t i = 0; i < n_own_files(s); i++) s->file_bytes += s->files[i].bytes;
     return rc;
 }
 
@@ -250,6 +253,7 @@ void store_close(store **s) {
     tokenizer_close(&(*s)->tok);
     st_close(&(*s)->st);
     gguf_close(&(*s)->gguf);
+    if ((*s)->made.path) io_close(&(*s)->made);
     arena_fini(&(*s)->mem);
     free(*s);
     *s = NULL;
@@ -300,10 +304,11 @@ uint64_t store_fingerprint(const store *s) {
                               c->sliding_window,
                               c->sliding_from_layer,
                               c->tied,
-                              c->relu2};
+                              c->relu2,
+                              c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
-    for (size_t i = 0; i < s->n_files; i++) {
+    for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;
         h = hash_number(h, (double)s->files[i].bytes);
         if (fstat(s->files[i].fd, &st) == 0) h = hash_bytes_seeded(&st.st_mtim, sizeof st.st_mtim, h);

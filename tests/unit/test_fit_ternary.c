@@ -1,5 +1,6 @@
 // rooms: fit plan eval run solve codec kern model kv token format linalg base
-/* A model whose weights were trained to be ternary, fitted: at two bits a weight, and at less, the planner finds what holds them without any loss. */
+/* A model whose weights were trained to be ternary: fitted at two bits a weight, and at less, the planner finds what holds them without any loss; and
+ * read from a folder that packs them. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,24 +32,51 @@ static const struct tensor { const char *name; unsigned rows, cols; } layer_tens
 };
 enum { LAYER_TENSORS = sizeof layer_tensors / sizeof *layer_tensors };
 
-typedef struct writer { FILE *head, *data; size_t at; rng r; } writer;
+typedef struct writer { FILE *head, *data; size_t at; rng r; bool packed; } writer;
+
+static void put_head(writer *w, const char *name, const char *type, unsigned rows, unsigned cols, size_t bytes) {
+    fprintf(w->head, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", w->at ? "," : "", name, type);
+    if (rows) fprintf(w->head, "%u,", rows);
+    fprintf(w->head, "%u],\"data_offsets\":[%zu,%zu]}", cols, w->at, w->at + bytes);
+    w->at += bytes;
+}
+
+static void put_bf16(writer *w, float x) {
+    const uint16_t bits = f32_to_bf16(x);
+    fwrite(&bits, 2, 1, w->data);
+}
+
+/* Four rows in a byte, the first rows / 4 in the lowest bits. */
+static void put_packed(writer *w, const char *name, unsigned rows, unsigned cols, float d) {
+    const size_t n = (size_t)rows * cols;
+    uint8_t *packed = calloc(n / 4, 1);
+    char scale[104];
+    for (size_t i = 0; i < n; i++) packed[i % (n / 4)] |= (uint8_t)(rng_below(&w->r, 3) << 2 * (i / (n / 4)));
+    put_head(w, name, "U8", rows / 4, cols, n / 4);
+    fwrite(packed, 1, n / 4, w->data);
+    free(packed);
+    snprintf(scale, sizeof scale, "%s_scale", name);
+    put_head(w, scale, "BF16", 0, 1, 2);
+    put_bf16(w, d);
+}
 
 /* rows 0: a vector, near 1. Others d times -1, 0, 1, d a bf16 of the matrix's own; or any numbers. */
 static void put(writer *w, const char *name, unsigned rows, unsigned cols, bool ternary) {
     const size_t n = (size_t)(rows ? rows : 1) * cols;
     const float d = bf16_to_f32(f32_to_bf16((1 + 0.5f * (float)rng_below(&w->r, 100) / 100) / sqrtf((float)cols)));
-    fprintf(w->head, "%s\"%s.weight\":{\"dtype\":\"BF16\",\"shape\":[", w->at ? "," : "", name);
-    if (rows) fprintf(w->head, "%u,", rows);
-    fprintf(w->head, "%u],\"data_offsets\":[%zu,%zu]}", cols, w->at, w->at + 2 * n);
-    w->at += 2 * n;
+    char full[96];
+    snprintf(full, sizeof full, "%s.weight", name);
+    if (rows && ternary && w->packed) {
+        put_packed(w, full, rows, cols, d);
+        return;
+    }
+    put_head(w, full, "BF16", rows, cols, 2 * n);
     for (size_t i = 0; i < n; i++) {
-        const float x = !rows ? 1 + 0.2f * rng_normal(&w->r) : ternary ? d * ((float)rng_below(&w->r, 3) - 1) : 0.3f * rng_normal(&w->r);
-        const uint16_t bits = f32_to_bf16(x);
-        fwrite(&bits, 2, 1, w->data);
+        put_bf16(w, !rows ? 1 + 0.2f * rng_normal(&w->r) : ternary ? d * ((float)rng_below(&w->r, 3) - 1) : 0.3f * rng_normal(&w->r));
     }
 }
 
-static int write_model(const char *folder) {
+static int write_model(const char *folder, bool packed) {
     char path[160], command[256], name[80];
     snprintf(command, sizeof command, "mkdir '%s' && cp " SNUG_SOURCE_DIR "/tests/golden/bitnet/tokenizer.json '%s'", folder, folder);
     if (system(command)) return -1;
@@ -56,11 +84,12 @@ static int write_model(const char *folder) {
     FILE *json = fopen(path, "w");
     fprintf(json, "{\"architectures\": [\"BitNetForCausalLM\"], \"hidden_act\": \"relu2\", \"hidden_size\": %d, \"intermediate_size\": %d, "
                     "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"num_hidden_layers\": %d, \"vocab_size\": %d, "
-                    "\"max_position_embeddings\": 256, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": true}", EMBD, FF, LAYERS, VOCAB);
+                    "\"max_position_embeddings\": 256, \"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": true%s}", EMBD, FF, LAYERS, VOCAB,
+            packed ? ", \"quantization_config\": {\"quant_method\": \"bitnet\", \"linear_class\": \"autobitlinear\", \"quantization_mode\": \"offline\"}" : "");
     fclose(json);
     char *head = NULL, *data = NULL;
     size_t n_head, n_data;
-    writer w = {.head = open_memstream(&head, &n_head), .data = open_memstream(&data, &n_data)};
+    writer w = {.head = open_memstream(&head, &n_head), .data = open_memstream(&data, &n_data), .packed = packed};
     rng_seed(&w.r, 11, 0);
     fputc('{', w.head);
     put(&w, "model.embed_tokens", VOCAB, EMBD, false);
@@ -88,7 +117,7 @@ static int setup(void **state) {
     snprintf(dir, sizeof dir, "/tmp/snug-test-ternary-XXXXXX");
     if (!mkdtemp(dir)) return -1;
     setenv("XDG_CACHE_HOME", at("cache"), 1);
-    return write_model(at("model"));
+    return write_model(at("model"), false) || write_model(at("packed"), true);
 }
 static int teardown(void **state) {
     char command[128];
@@ -152,7 +181,25 @@ static void nothing_is_lost(void **state) {
     same_weights(p.output);
 }
 
+/* A packed folder holds the same numbers, as tq2_0 once it is open; a code that is none is told of. */
+static void packed_weights_are_read(void **state) {
+    store *s;
+    snug_error err = {0};
+    same_weights(at("packed"));
+    assert_int_equal(store_open(at("packed"), false, &s, &err), SNUG_OK);
+    assert_string_equal(store_find(s, ROLE_DOWN, 0)->codec_name, "tq2_0");
+    const io_file *file = &s->files[0];
+    const st_tensor *t = st_find(s->st, "model.layers.0.mlp.up_proj.weight");
+    FILE *f = fopen(file->path, "r+");
+    fseek(f, (long)t->offset + 1000, SEEK_SET);
+    fputc(3 << 4, f);
+    fclose(f);
+    store_close(&s);
+    assert_int_equal(store_open(at("packed"), false, &s, &err), SNUG_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "codes other than"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost), cmocka_unit_test(packed_weights_are_read)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

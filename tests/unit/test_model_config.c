@@ -321,6 +321,8 @@ static void test_gguf_round_trip(void **state) {
     assert_true(c.relu2 && back.relu2);
     round_trip("\"architectures\": [\"BitNetForCausalLM\"], \"hidden_act\": \"silu\"", "bitnet", &c, &back); /* llama.cpp's default */
     assert_false(c.relu2 || back.relu2);
+    round_trip("\"architectures\": [\"BitNetForCausalLM\"], \"quantization_config\": {\"quant_method\": \"bitnet\", \"modules_to_not_convert\": [\"lm_head\"]}", "bitnet", &c, &back);
+    assert_true(c.ternary == TERNARY_OVER && back.ternary == TERNARY_PLAIN); /* what a GGUF has is what is multiplied */
 }
 
 int main(void) {
