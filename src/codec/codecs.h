@@ -40,6 +40,9 @@ typedef struct dict_factors {
 } dict_factors;
 void dict_pack(codec_params p, uint64_t rows, uint64_t cols, const dict_factors *f, uint8_t *dst);
 
+/* Weights of one magnitude and 0. */
+static inline bool codec_is_ternary(const snug_codec *c) { return c->id == CODEC_ID_TERN || c->id == CODEC_ID_TQ1_0 || c->id == CODEC_ID_TQ2_0; }
+
 /* tq2_0: a row of whole blocks of codes -1, 0, 1 that share a scale, an f16. */
 void tq2_0_pack_row(const int8_t *q, size_t cols, uint16_t d, uint8_t *dst);
 

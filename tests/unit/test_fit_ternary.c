@@ -181,6 +181,24 @@ static void nothing_is_lost(void **state) {
     same_weights(p.output);
 }
 
+/* Exported, ternary rows of such a model become ggml's; those of others, which have a scale for each group, do not. */
+static void ternary_rows_are_exported(void **state) {
+    static const char *const pins[] = {"*=terng64", "token_embd.weight=bf16"};
+    const char *const models[] = {at("model"), SNUG_SOURCE_DIR "/models/demo"};
+    snug_error err = {0};
+    for (int k = 0; k < 2; k++) {
+        snug_fit_params p = {.source = models[k], .output = at("t.snug"), .effort = SNUG_EFFORT_QUICK, .pins = pins, .n_pins = 2, .threads = 1};
+        store *s;
+        fit(p, k == 0);
+        assert_int_equal(snug_export(p.output, at("t.gguf"), 1, (snug_progress){0}, &err), SNUG_OK);
+        if (k == 0) same_weights(at("t.gguf"));
+        assert_int_equal(store_open(at("t.gguf"), false, &s, &err), SNUG_OK);
+        const char *name = store_find(s, ROLE_DOWN, 0)->codec_name;
+        assert_int_equal(strncmp(name, "tq", 2) == 0, k == 0);
+        store_close(&s);
+    }
+}
+
 /* A packed folder holds the same numbers, as tq2_0 once it is open; a code that is none is told of. */
 static void packed_weights_are_read(void **state) {
     store *s;
@@ -200,6 +218,6 @@ static void packed_weights_are_read(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost), cmocka_unit_test(packed_weights_are_read)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_lost), cmocka_unit_test(ternary_rows_are_exported), cmocka_unit_test(packed_weights_are_read)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
