@@ -18,7 +18,7 @@ const command fit_command = {
         "Sizes: 700M is 700 x 2^20 bytes, 3.2G is 3.2 x 2^30; 700MB and 3.2GB are decimal; a bare number is bytes.\n"
         "Codecs: bf16 f16 f32, int2g64 (2 to 8 bits, groups of 32, 64 or 128), q8_0 q4_0 q2_k q3_k q4_k q5_k q6_k "
         "iq4_nl\n"
-        "iq4_xs, tcqf2, had:tcqf2 (behind a transform) and sums such as int3g64+lowrank16; all of them: man snug.\n"
+        "iq4_xs, tq1_0, tq2_0, tcqf2, had:tcq2.25 (behind a transform) and sums such as int3g64+lowrank16; all of them: man snug.\n"
         "Exit codes: 0 fine, 1 failed or stopped (go on with --resume), 2 usage, 3 the budget is too small.",
     .operand = "SRC",
     .advice = "name a model folder or file, e.g. snug fit Llama-3.2-1B -o small.snug --size 700M",

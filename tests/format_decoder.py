@@ -31,7 +31,7 @@ STRING, ARRAY = 8, 9
 # ggml types: name, weights per block, bytes per block
 GGML = {0: ("f32", 1, 4), 1: ("f16", 1, 2), 2: ("q4_0", 32, 18), 8: ("q8_0", 32, 34), 10: ("q2_k", 256, 84), 11: ("q3_k", 256, 110),
         12: ("q4_k", 256, 144), 13: ("q5_k", 256, 176), 14: ("q6_k", 256, 210), 20: ("iq4_nl", 32, 18), 23: ("iq4_xs", 256, 136),
-        24: ("i8", 1, 1), 30: ("bf16", 1, 2)}
+        24: ("i8", 1, 1), 30: ("bf16", 1, 2), 34: ("tq1_0", 256, 54), 35: ("tq2_0", 256, 66)}
 BLOCKS = {name: (weights, size) for name, weights, size in GGML.values()}
 
 
@@ -197,7 +197,7 @@ def bf16(raw):
 PANELS = {"q8_0": (8, [(0, 1, 2)]), "q4_0": (4, [(0, 1, 2)]), "iq4_nl": (4, [(0, 1, 2)]), "iq4_xs": (4, [(0, 1, 2), (2, 1, 2), (4, 4, 1)]),
           "q2_k": (2, [(80, 1, 2), (82, 1, 2), (0, 16, 1)]), "q3_k": (3, [(108, 1, 2), (96, 12, 1)]),
           "q4_k": (4, [(0, 1, 2), (2, 1, 2), (4, 12, 1)]), "q5_k": (5, [(0, 1, 2), (2, 1, 2), (4, 12, 1)]),
-          "q6_k": (6, [(208, 1, 2), (192, 16, 1)])}
+          "q6_k": (6, [(208, 1, 2), (192, 16, 1)]), "tq1_0": (0, [(52, 1, 2)]), "tq2_0": (2, [(64, 1, 2)])}
 
 
 def codes(body, bits):
@@ -227,9 +227,9 @@ def ggml_block(codec, fields, code):
         out[:, 2:] = (code - 128).astype(np.int8).view(np.uint8).reshape(n, 32)
     elif codec in ("q4_0", "iq4_nl", "iq4_xs"):
         out[:, -16 * code.shape[1]:] = (code[:, :, :16] | code[:, :, 16:] << 4).reshape(n, -1)
-    for c in range(8 if codec.endswith("_k") else 0):
+    for c in range(8 if codec.endswith("_k") or codec == "tq2_0" else 0):
         u = code[:, c].astype(np.uint8)
-        at = {"q2_k": 16, "q3_k": 32}.get(codec)
+        at = {"q2_k": 16, "q3_k": 32, "tq2_0": 0}.get(codec)
         if at is not None:
             out[:, at + 32 * (c // 4):][:, :32] |= (u & 3) << (2 * (c % 4))
         if codec == "q3_k":
@@ -264,6 +264,8 @@ def rows_of(codec, rows, cols, raw):
     words = panels[:, :, at:].reshape(*panels.shape[:2], -1, 16, 4).transpose(0, 3, 1, 2, 4)
     if codec.startswith("int"):
         whole = np.concatenate([p for _, p in parts] + [words.reshape(full, -1)], axis=1)
+    elif codec == "tq1_0":
+        whole = np.concatenate([words.reshape(-1, 52), parts[0][1]], axis=1).reshape(full, -1)
     else:
         body = words.reshape(-1, BLOCKS[codec][0] // 32, 4 * bits)
         whole = ggml_block(codec, parts, codes(body, bits)).reshape(full, -1)
@@ -573,6 +575,13 @@ def decode_blocks(codec, raw):
         two = high >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None] & 3
         code = ((four | two << 4).astype(np.int32) - 32).reshape(n, 16, 16).astype(np.float32)
         return ((f16(raw[:, 208:210]) * scale)[:, :, None] * code).reshape(n, 256)
+    if codec == "tq2_0":
+        code = (raw[:, :64].reshape(n, 2, 1, 32) >> (2 * np.arange(4, dtype=np.uint8))[None, None, :, None]) & 3
+        return f16(raw[:, 64:]) * (code.reshape(n, 256).astype(np.float32) - 1)
+    if codec == "tq1_0":
+        powers = (3 ** np.arange(5, dtype=np.int32))[None, :, None]
+        digits = [(3 * (raw[:, None, a:b].astype(np.int32) * powers[:, :k] % 256) >> 8).reshape(n, -1) for a, b, k in ((0, 32, 5), (32, 48, 5), (48, 52, 4))]
+        return f16(raw[:, 52:]) * (np.concatenate(digits, axis=1).astype(np.float32) - 1)
     raise AssertionError(f"no such codec: {codec}")
 
 
@@ -699,7 +708,7 @@ def main():
     args = parser.parse_args()
     source, seen = Source(args.model), {}
     ints = [f"int{b}g{g}" for b in range(2, 9) for g in (32, 64, 128)]
-    native = ["q8_0", "q4_0", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "bf16", "f16", "f32"]
+    native = ["q8_0", "q4_0", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "tq1_0", "tq2_0", "bf16", "f16", "f32"]
     plain = ints + native
     sparse = [f"sp{n}b{b}g64" for n in (8, 12, 16, 20, 24) for b in (2, 3, 4)] + ["sp16b5g32", "sp16b6g128", "sp16b8g32", "sp12b5g64"]
     sparse += [f"sp{k}of4b{b}g{g}" for k in (2, 3) for b, g in ((2, 64), (3, 32), (4, 128), (5, 64), (6, 64), (8, 64))]

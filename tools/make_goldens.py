@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations.bitnet import pack_weights
 
 import tokenizer_families as tf
 
@@ -86,7 +87,16 @@ MODELS = {
         "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False, "clip_qkv": None, "num_attention_heads": 4,
         "num_key_value_heads": 4, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "rope_scaling": None, "attention_bias": False, "tie_word_embeddings": False}),
+    "bitnet": ("bf16", 1, "llama3", "sub_norm", {
+        "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_size": 72, "intermediate_size": 100,
+        "hidden_act": "relu2", "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True}),
 }
+BITNET = MODELS["bitnet"][4]
+QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+MODELS["bitnet_packed"] = ("bf16", 1, "llama3", "sub_norm", {**BITNET, "quantization_config": {**QUANTIZED, "quantization_mode": "offline"}})
+MODELS["bitnet_online"] = ("bf16", 1, "llama3", "sub_norm", {
+    **BITNET, "num_key_value_heads": 3, "hidden_act": "silu", "quantization_config": {**QUANTIZED, "quantization_mode": "online"}})
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
 FUSED = ("olmoe",)
 PARTS = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2")}
@@ -117,6 +127,39 @@ def draw_weights(model, seed, dtype):
         stored[name] = w.to(dtype)
         p.data.copy_(stored[name].float())
     return stored
+
+
+def bit_linears(model):
+    """The matrices that BitNet makes ternary, with their names."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name != "lm_head"}
+
+
+def make_ternary(model, stored, mode):
+    """The model gets what transformers' AutoBitLinear multiplies, activations apart; returns what a checkpoint of that mode stores."""
+    out = dict(stored)
+    for name, m in bit_linears(model).items():
+        key = f"{name}.weight"
+        w = stored[key].float()
+        inverse = 1.0 / w.abs().mean().clamp_(min=1e-5)
+        q = (w * inverse).round().clamp(-1, 1)
+        d = (1 / inverse).to(stored[key].dtype)
+        assert torch.equal(q * d.float(), (q / inverse).to(stored[key].dtype).float())    # WeightQuant
+        m.weight.data.copy_(q * d.float())
+        if mode == "offline":
+            out[key], out[f"{key}_scale"] = pack_weights(q.clone()), d.reshape(1)
+    return out
+
+
+def rounding_changes(model, tokens, ref):
+    """How far activations in 8 bits, one scale a token, as AutoBitLinear has them, move the logits."""
+    def quantize(_, args):
+        scale = 127 / args[0].abs().max(dim=-1, keepdim=True).values.clamp_(min=1e-5)
+        return (args[0] * scale).round().clamp(-128, 127) / scale
+    hooks = [m.register_forward_pre_hook(quantize) for m in bit_linears(model).values()]
+    moved = ((logits_of(model, tokens) - ref).norm(dim=1) / ref.norm(dim=1)).max().item()
+    for h in hooks:
+        h.remove()
+    print(f"    activations in 8 bits a token move the logits by {moved:.3g} at the worst position")
 
 
 def logits_of(model, tokens):
@@ -187,8 +230,8 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight"}[feature]
-        other_weights = {k: (torch.ones_like(v) if feature == "qk_norm" else torch.zeros_like(v)) if k.endswith(part) else v
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight"}[feature]
+        other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
     other.load_state_dict(other_weights)
@@ -226,7 +269,7 @@ def write_weights(folder, stored, n_shards):
 
 def make(name):
     dtype, n_shards, family, feature, config = MODELS[name]
-    config = {**config, **COMMON, ("dtype" if "rope_parameters" in config else "torch_dtype"): LONG[dtype]}
+    config = {**config, **{k: v for k, v in COMMON.items() if k not in config}, ("dtype" if "rope_parameters" in config else "torch_dtype"): LONG[dtype]}
     folder = OUT / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -239,9 +282,12 @@ def make(name):
         config[key] = next(i for i in map(tokenizer.token_to_id, choices) if i is not None)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
-    model = build(config)
+    quantized = config.get("quantization_config")
+    model = build({k: v for k, v in config.items() if k != "quantization_config"})
     for seed in range(1, 200):
         stored = draw_weights(model, seed, WEIGHTS[dtype])
+        if quantized:
+            stored = make_ternary(model, stored, quantized["quantization_mode"])
         tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
         with Routing(model) as routing:
             logits_of(model, tokens)
@@ -256,8 +302,8 @@ def make(name):
     for path in folder.iterdir():
         path.chmod(0o644)
 
-    # What counts is what a reader of the folder sees: load it back.
-    loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    # What counts is what a reader of the folder sees: load it back. (Of quantized ones transformers would round the activations too.)
+    loaded = model if quantized else AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     with Routing(loaded) as routing:
         ref = logits_of(loaded, tokens)
     assert torch.equal(ref, logits_of(model, tokens))
@@ -271,7 +317,9 @@ def make(name):
             print(f"    experts: {len(np.unique(picks))} of {routing.logits[0].shape[1]} picked, least lead {lead_of_picks:.2g}")
     size = sum(p.stat().st_size for p in folder.iterdir())
     print(f"{name}: seed {seed}, logits std {ref.std():.2f}, greedy lead {lead:.3f}, {len(set(continuation))} distinct, {size} bytes")
-    check(model, config, feature, tokens, ref)
+    check(model, {k: v for k, v in config.items() if k != "quantization_config"}, feature, tokens, ref)
+    if quantized:
+        rounding_changes(model, tokens, ref)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ typedef struct io_file {
 
 snug_err io_open(const char *path, io_file *out, snug_error *err); /* regular files only */
 snug_err io_pread(const io_file *f, uint64_t offset, void *dst, size_t n, snug_error *err); /* all n bytes or an error */
+/* An empty file without a name in $TMPDIR or /tmp, to be written and read; it is gone with the process. */
+snug_err io_open_unnamed(io_file *out, snug_error *err);
 void io_close(io_file *f);
 
 typedef struct io_map {

@@ -13,21 +13,36 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A file of so many bytes in the folder, unlinked. */
-static snug_err open_file(const char *dir, size_t bytes, int *fd, snug_error *err) {
+/* A file in the folder, unlinked. */
+static snug_err open_unnamed(const char *dir, int *fd, snug_error *err) {
     char *path;
     if (asprintf(&path, "%s/snug-spill-XXXXXX", dir) < 0) return err_nomem(err, strlen(dir));
     snug_err rc = SNUG_OK;
     *fd = mkostemp(path, O_CLOEXEC);
     if (*fd < 0) rc = err_set(err, SNUG_ERR_IO, "%s: cannot make a file in this folder: %s", dir, strerror(errno));
     else (void)unlink(path);
+    free(path);
+    return rc;
+}
+
+snug_err io_open_unnamed(io_file *out, snug_error *err) {
+    const char *dir = getenv("TMPDIR");
+    *out = (io_file){.fd = -1, .path = strdup("a temporary file")};
+    if (!out->path) return err_nomem(err, 32);
+    const snug_err rc = open_unnamed(dir && *dir ? dir : "/tmp", &out->fd, err);
+    if (rc != SNUG_OK) io_close(out);
+    return rc;
+}
+
+/* One of so many bytes, which are there. */
+static snug_err open_file(const char *dir, size_t bytes, int *fd, snug_error *err) {
+    snug_err rc = open_unnamed(dir, fd, err);
     int code = 0;
     do { /* it returns the error; EINTR may come from a handler of the caller's */
         if (rc == SNUG_OK) code = posix_fallocate(*fd, 0, (off_t)bytes);
     } while (code == EINTR);
     if (code) rc = err_set(err, SNUG_ERR_IO, "%s: %llu bytes cannot be reserved in this folder: %s", dir, (unsigned long long)bytes, strerror(code));
     if (rc != SNUG_OK && *fd >= 0) close(*fd);
-    free(path);
     return rc;
 }
 

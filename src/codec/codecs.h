@@ -10,11 +10,12 @@ enum {
     CODEC_ID_SP = 24, CODEC_ID_SP2OF4 = 25, CODEC_ID_SP3OF4 = 26, CODEC_ID_TERN34 = 27, CODEC_ID_TERN = 28, CODEC_ID_OUT = 29, CODEC_ID_GS = 30,
     CODEC_ID_Q8_0 = 32, CODEC_ID_Q4_0 = 33, CODEC_ID_IQ4_NL = 34,
     CODEC_ID_Q2_K = 40, CODEC_ID_Q3_K = 41, CODEC_ID_Q4_K = 42, CODEC_ID_Q5_K = 43, CODEC_ID_Q6_K = 44, CODEC_ID_IQ4_XS = 45,
+    CODEC_ID_TQ1_0 = 46, CODEC_ID_TQ2_0 = 47,
 };
 enum {
     CODEC_GGML_F32 = 0, CODEC_GGML_F16 = 1, CODEC_GGML_Q4_0 = 2, CODEC_GGML_Q8_0 = 8, CODEC_GGML_Q2_K = 10, CODEC_GGML_Q3_K = 11,
     CODEC_GGML_Q4_K = 12, CODEC_GGML_Q5_K = 13, CODEC_GGML_Q6_K = 14, CODEC_GGML_IQ4_NL = 20, CODEC_GGML_IQ4_XS = 23,
-    CODEC_GGML_BF16 = 30,
+    CODEC_GGML_BF16 = 30, CODEC_GGML_TQ1_0 = 34, CODEC_GGML_TQ2_0 = 35,
 };
 
 extern const snug_codec codec_f32, codec_f16, codec_bf16;
@@ -22,6 +23,7 @@ extern const snug_codec codec_int, codec_lowrank, codec_dict, codec_tcq, codec_t
 extern const snug_codec codec_sp, codec_sp2of4, codec_sp3of4, codec_tern34, codec_tern, codec_out, codec_gs;
 extern const snug_codec codec_q8_0, codec_q4_0, codec_iq4_nl;
 extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k, codec_iq4_xs;
+extern const snug_codec codec_tq1_0, codec_tq2_0;
 
 /* The int family's row layout (docs/format.md 3.3), for block.c. */
 uint64_t int_row_bytes(codec_params p, uint64_t cols); /* 0 = overflow */
@@ -37,6 +39,12 @@ typedef struct dict_factors {
     const int8_t *q;
 } dict_factors;
 void dict_pack(codec_params p, uint64_t rows, uint64_t cols, const dict_factors *f, uint8_t *dst);
+
+/* Weights of one magnitude and 0. */
+static inline bool codec_is_ternary(const snug_codec *c) { return c->id == CODEC_ID_TERN || c->id == CODEC_ID_TQ1_0 || c->id == CODEC_ID_TQ2_0; }
+
+/* tq2_0: a row of whole blocks of codes -1, 0, 1 that share a scale, an f16. */
+void tq2_0_pack_row(const int8_t *q, size_t cols, uint16_t d, uint8_t *dst);
 
 /* outP: entries of a payload, in the order of rows and in each of columns; values are finite. */
 typedef struct out_entry { uint32_t row, col; float value; } out_entry;

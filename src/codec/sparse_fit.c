@@ -124,11 +124,19 @@ static void best_steps(const kern_sparse *f, const row_grid *g, int steps, const
     }
 }
 
+/* Is the row one number times -1, 0, 1, as BitNet's are? */
+static bool one_magnitude(const float *w, size_t n, float top) {
+    for (size_t i = 0; i < n; i++)
+        if (w[i] != 0 && fabsf(w[i]) != top) return false;
+    return true;
+}
+
 uint16_t sparse_row_scale(const kern_sparse *f, const float *w, size_t cols, const float *a, int effort) {
     const ladder l = ladder_of(f);
     const float top = search_absmax(w, cols), unit = search_unit(top);
     const int phases = effort == SNUG_EFFORT_QUICK ? 1 : effort == SNUG_EFFORT_MAX ? MAX_PHASES : 2;
     const row_grid grid = {largest(f, top / unit), limit_of(unit), phases, l.per_octave * phases};
+    if (f->mask == KERN_TRITS && one_magnitude(w, cols, top) && bf16_to_f32(f32_to_bf16(top)) == top) return f32_to_bf16(top);
     double total[MAX_PHASES] = {0};
     int least[MAX_PHASES] = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX}, at = 0; /* the step of the largest scale in use */
     for (size_t c = 0; c < cols && top > 0; c += f->group) {

@@ -41,9 +41,12 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
 }
 
 /* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised; where q and k
- * are normed as a whole it takes both to be as wide. */
+ * are normed as a whole it takes both to be as wide; it knows no bitnet whose head is not the embedding. */
 static snug_err check_target(const fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
+    if (f->p->target == SNUG_FOR_GGUF && c->arch->sub_norms && !c->tied)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has a head of its own, and other readers of a GGUF of architecture '%s' take the embedding for it; without --for gguf it can be had",
+                       f->src->path, c->arch->gguf_name);
     if (f->p->target == SNUG_FOR_GGUF && c->arch->qk_norm_whole && c->n_heads != c->n_kv_heads)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has %u heads and %u for keys and values, and other readers of a GGUF of architecture '%s' expect as many; without --for gguf it can be had",
                        f->src->path, c->n_heads, c->n_kv_heads, c->arch->gguf_name);
@@ -67,6 +70,7 @@ static uint32_t file_type(const fit_job *f) {
     static const struct { int ggml, file; } names[] = {
         {GGML_F32, 0},   {GGML_F16, 1},   {GGML_Q4_0, 2},  {GGML_Q8_0, 7},    {GGML_Q2_K, 10},  {GGML_Q3_K, 12},
         {GGML_Q4_K, 15}, {GGML_Q5_K, 17}, {GGML_Q6_K, 18}, {GGML_IQ4_NL, 25}, {GGML_IQ4_XS, 30}, {GGML_BF16, 32},
+        {GGML_TQ1_0, 36}, {GGML_TQ2_0, 37},
     };
     uint64_t weights[sizeof names / sizeof *names] = {0}, best = 0;
     uint32_t found = 1024; /* LLAMA_FTYPE_GUESSED */

@@ -270,7 +270,7 @@ static snug_err export_job(fit_job *f, snug_error *err) {
         weights += t->t->rows * t->t->cols;
         comp c = menu_source_comp(t->t);
         if (!t->matrix) rc = menu_vector(f, i, err);
-        else if (artifact_is_native(&c, t->t->cols) || menu_native(&c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
+        else if (artifact_is_native(&c, t->t->cols) || menu_native(f, &c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
         else rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no GGUF type fits its %llu columns", t->t->name, (unsigned long long)t->t->cols);
     }
     if (rc == SNUG_OK) rc = level_stacks(f, err);

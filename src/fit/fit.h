@@ -207,8 +207,9 @@ size_t menu_sample_weights(const fit_job *f); /* how many weights of a tensor ar
 double menu_loss(const fit_tensor *t, double error);
 /* The bytes that a candidate adds to the file beyond what every tensor has (docs in menu.c); 0: impossible for the shape. */
 uint64_t menu_bytes(const comp *c, const char *tensor, uint64_t rows, uint64_t cols);
-/* The smallest native type whose rate is not below c's and whose block divides the columns; false: none. */
-bool menu_native(const comp *c, const store_tensor *t, comp *out);
+/* The smallest native type whose rate is not below c's and whose block divides the columns; false: none. A ternary one, whose scales are few, only
+ * in place of another, and where one scale is what weights were trained with (c's model is a BitNet). */
+bool menu_native(const fit_job *f, const comp *c, const store_tensor *t, comp *out);
 /* The composition in which the source stores it. */
 comp menu_source_comp(const store_tensor *t);
 /* Is it stored so in the source, to be copied byte by byte? */

@@ -231,7 +231,7 @@ static bool any_lossy(const fit_job *f) {
 snug_err order_choose(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     const size_t n_values = (size_t)c->n_kv_heads * c->head_dim, n_mixed = (size_t)c->n_heads * c->head_dim;
-    if (!f->feedback || !any_lossy(f) || c->n_experts) return SNUG_OK; /* experts and their router: not yet */
+    if (!f->feedback || !any_lossy(f) || c->n_experts || c->arch->sub_norms) return SNUG_OK; /* experts and their router: not yet; BitNet: see can_balance */
     snug_err rc = all_float(f, false) ? choose_stream(f, err) : SNUG_OK;
     if (rc != SNUG_OK || !all_float(f, true)) return rc;
     uint32_t **value = arena_calloc(&f->mem, c->n_layers, sizeof *value), **mixed = arena_calloc(&f->mem, c->n_layers, sizeof *mixed);

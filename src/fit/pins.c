@@ -3,6 +3,7 @@
 #include "fit/fit.h"
 
 #include "base/err.h"
+#include "codec/codecs.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -10,13 +11,14 @@
 
 enum { PATTERN_MAX = 256 };
 
-bool menu_native(const comp *asked, const store_tensor *t, comp *out) {
+bool menu_native(const fit_job *f, const comp *asked, const store_tensor *t, comp *out) {
     const comp copy = *asked, *c = &copy; /* out may be the same */
     uint64_t at_least = menu_bytes(c, t->name, t->rows, t->cols), best = UINT64_MAX;
+    const bool ternary = f->src->cfg.arch->sub_norms && c->n_terms == 1 && codec_is_ternary(c->term[0].codec);
     const snug_codec *own = t->n_terms == 1 ? t->term[0].codec : NULL;
     for (size_t i = 0; i < codec_count(); i++) {
         comp n = {.n_terms = 1, .term = {{.codec = codec_at(i)}}};
-        if (!artifact_is_native(&n, t->cols)) continue;
+        if (!artifact_is_native(&n, t->cols) || (codec_is_ternary(codec_at(i)) && !ternary)) continue;
         uint64_t bytes = menu_bytes(&n, t->name, t->rows, t->cols);
         if (bytes < at_least || bytes > best) continue;
         /* Equal sizes (f16 and bf16, q4_0 and iq4_nl): the source's own type, else bf16, which cannot overflow, else the first. */
@@ -39,7 +41,7 @@ static snug_err pin_tensor(fit_job *f, fit_tensor *t, size_t k, const comp *c, c
     comp_format(c, want);
     bool native_type = c->n_terms == 1 && c->term[0].codec->ggml_type >= 0;
     if (!native_type) return err_set(err, SNUG_ERR_ARG, "pin \"%s\": %s is no GGUF type, and the file is --for gguf", text, want);
-    if (!menu_native(c, t->t, &t->pinned)) return err_set(err, SNUG_ERR_UNSUPPORTED, "pin \"%s\": no GGUF type fits %s", text, t->t->name);
+    if (!menu_native(f, c, t->t, &t->pinned)) return err_set(err, SNUG_ERR_UNSUPPORTED, "pin \"%s\": no GGUF type fits %s", text, t->t->name);
     char got[COMP_NAME_MAX];
     comp_format(&t->pinned, got);
     t->menu.note = arena_printf(&f->mem, "pinned; falls back from %s to %s: %llu columns", want, got, (unsigned long long)t->t->cols);

@@ -161,11 +161,13 @@ static bool reads_of(const fit_job *f, size_t i, int layer, graph_edge e, int ex
     return fit_reads(t, layer, e, expert) || (expert == EXPERT_NONE && e == EDGE_FFN_IN && fit_reads(t, layer, e, t->t->expert));
 }
 
-/* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? */
+/* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? BitNet's weights share one magnitude, which columns
+ * that grow would not; and what stands between its matrices is normed. */
 static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
     static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
     const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
+    if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
     if (e == EDGE_FFN_IN && is_f16_vector(store_find(f->src, ROLE_ROUTER, l))) return false;
     if (is_f16_vector(from) || (e == EDGE_ATTN_OUT && is_f16_vector(store_find(f->src, ROLE_V_BIAS, l)))) return false;
     if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;

@@ -51,8 +51,8 @@ static const struct {
     [GGML_F64] = {"f64", 1, 8},
     [GGML_IQ1_M] = {"iq1_m", 256, 56},
     [GGML_BF16] = {"bf16", 1, 2},
-    [GGML_TQ1_0] = {"tq1_0", 256, 54},
-    [GGML_TQ2_0] = {"tq2_0", 256, 66},
+    [GGML_TQ1_0] = {"tq1_0", 256, 54},    /* 48 + 4 bytes of base-3 digits, f16 d                    */
+    [GGML_TQ2_0] = {"tq2_0", 256, 66},    /* 64 codes, f16 d                                         */
     [GGML_MXFP4] = {"mxfp4", 32, 17},      /* one power-of-two scale, 16 bytes of nibbles             */
 };
 

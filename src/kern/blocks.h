@@ -15,11 +15,27 @@ enum { Q3_K_BYTES = 110, Q3_K_HMASK = 0, Q3_K_QS = 32, Q3_K_SCALES = 96, Q3_K_D 
 enum { Q4_K_BYTES = 144, Q4_K_D = 0, Q4_K_DMIN = 2, Q4_K_SCALES = 4, Q4_K_QS = 16 };
 enum { Q5_K_BYTES = 176, Q5_K_D = 0, Q5_K_DMIN = 2, Q5_K_SCALES = 4, Q5_K_QH = 16, Q5_K_QS = 48 };
 enum { Q6_K_BYTES = 210, Q6_K_QL = 0, Q6_K_QH = 128, Q6_K_SCALES = 192, Q6_K_D = 208 };
+/* ternary, code = q + 1. tq2_0: pairs of bits, where q2_k has them. tq1_0: base-3 digits, place as below */
+enum { TQ1_0_BYTES = 54, TQ1_0_QS = 0, TQ1_0_QH = 48, TQ1_0_D = 52 };
+enum { TQ2_0_BYTES = 66, TQ2_0_QS = 0, TQ2_0_D = 64 };
 /* | s: f32 | q |      32 weights */
 enum { CODES_BYTES = 36, CODES_Q = 4 };
 enum { IQ4_XS_BYTES = 136, IQ4_XS_D = 0, IQ4_XS_SCALES_H = 2, IQ4_XS_SCALES_L = 4, IQ4_XS_QS = 8 };
 
 static const int8_t kern_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+/* tq1_0: weight i of a block is a digit of one of the 52 bytes before d. Five digits are in each of the first 48 (of 32 bytes for the first 160
+ * weights, of 16 for the next 80), four in each of the last four. */
+typedef struct tq1_place { uint8_t byte, digit; } tq1_place;
+static inline tq1_place tq1_place_of(unsigned i) {
+    const unsigned run = i < 160 ? 32 : i < 240 ? 16 : 4, first = i < 160 ? 0 : i < 240 ? 160 : 240;
+    return (tq1_place){(uint8_t)((run == 32 ? 0 : run == 16 ? 32 : TQ1_0_QH) + (i - first) % run), (uint8_t)((i - first) / run)};
+}
+/* Read as a fraction x / 256 a byte's first digit is the integer part of 3 x; the others follow. Any byte has digits 0 .. 2. */
+static inline unsigned tq1_digit(unsigned x, unsigned digit) {
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    return 3 * (x * power[digit] & 255) >> 8;
+}
 
 /* intBgG: E[e], rounded from 2^(-e/8) for e <= 16, 2^(-2 - (e - 16)/3) above, 0 for e = 31. */
 static const float kern_int_scale[32] = {

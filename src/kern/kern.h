@@ -48,6 +48,7 @@
 typedef enum kern_format { /* block formats that can be unpacked */
     KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
     KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */
+    KERN_TQ1_0, KERN_TQ2_0,                                                  /* blocks of 256, ternary     */
     KERN_CODES,                                                              /* | s: f32 | q: int8 x 32 |: sparse rows, unpacked */
     KERN_INT2, KERN_INT3, KERN_INT4, KERN_INT5, KERN_INT6, KERN_INT7, KERN_INT8, /* docs/format.md, intBgG */
     KERN_FORMAT_COUNT

@@ -29,6 +29,8 @@ static const field fields[KERN_INT2][3] = {
     [KERN_Q4_K] = {{Q4_K_D, 2, 1}, {Q4_K_DMIN, 2, 1}, {Q4_K_SCALES, 1, 12}},
     [KERN_Q5_K] = {{Q5_K_D, 2, 1}, {Q5_K_DMIN, 2, 1}, {Q5_K_SCALES, 1, 12}},
     [KERN_Q6_K] = {{Q6_K_D, 2, 1}, {Q6_K_SCALES, 1, 16}},
+    [KERN_TQ1_0] = {{TQ1_0_D, 2, 1}},
+    [KERN_TQ2_0] = {{TQ2_0_D, 2, 1}},
     [KERN_CODES] = {{0, 4, 1}},
     [KERN_IQ4_XS] = {{IQ4_XS_D, 2, 1}, {IQ4_XS_SCALES_H, 2, 1}, {IQ4_XS_SCALES_L, 1, 4}},
 };
@@ -67,7 +69,7 @@ KERN_INLINE void put_words(uint8_t *dst, const uint8_t *const row[ROWS], size_t 
         }
 }
 
-/* Where a k-quant's block has its codes: words of their low bits, and of the bits above them. */
+/* Where a k-quant's block, or tq2_0's, has its codes: words of their low bits, and of the bits above them. */
 typedef struct code_bytes { uint8_t low, low_words, high, high_words; } code_bytes;
 static const code_bytes kquant_codes[KERN_INT2] = {
     [KERN_Q2_K] = {Q2_K_QS, 16, 0, 0},
@@ -75,6 +77,7 @@ static const code_bytes kquant_codes[KERN_INT2] = {
     [KERN_Q4_K] = {Q4_K_QS, 32, 0, 0},
     [KERN_Q5_K] = {Q5_K_QS, 32, Q5_K_QH, 8},
     [KERN_Q6_K] = {Q6_K_QL, 32, Q6_K_QH, 16},
+    [KERN_TQ2_0] = {TQ2_0_QS, 16, 0, 0},
 };
 
 /* Formats whose rows have the words of a plane already, behind the header. */
@@ -112,6 +115,13 @@ KERN_INLINE void put_block(kern_format f, const uint8_t *const block[ROWS], uint
         put_words(dst, from, (size_t)p->bits * p->block_chunks, p->bits == 8 ? 0x80808080u : 0);
         return;
     }
+    if (p->digits) { /* whole fours of 13 words: the last four again reach back */
+        for (size_t r = 0; r < ROWS; r++) from[r] = block[r];
+        put_words(dst, from, PANEL_DIGIT_WORDS - 1, 0);
+        for (size_t r = 0; r < ROWS; r++) from[r] += 4 * (PANEL_DIGIT_WORDS - 4);
+        put_words(dst + 64 * (PANEL_DIGIT_WORDS - 4), from, 4, 0);
+        return;
+    }
     const code_bytes *k = &kquant_codes[f];
     word_set low[32], high[16];
     for (size_t r = 0; r < ROWS; r++) from[r] = block[r] + k->low;
@@ -125,7 +135,7 @@ KERN_INLINE void put_block(kern_format f, const uint8_t *const block[ROWS], uint
 KERN_INLINE void put_blocks(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, uint8_t *panel) {
     static const uint8_t zeros[256];
     const panel_form *p = &panel_forms[f];
-    const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
+    const size_t block_bytes = p->head + panel_code_bytes(*p);
     for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes) {
         const uint8_t *block[ROWS];
         for (size_t r = 0; r < ROWS; r++) block[r] = r < n_rows ? rows + r * row_bytes + at : zeros;
@@ -161,6 +171,8 @@ PANEL_CLONES static void pack(kern_format f, const uint8_t *rows, size_t row_byt
     case KERN_Q5_K: put_blocks(KERN_Q5_K, rows, row_bytes, n_rows, panel); return;
     case KERN_Q6_K: put_blocks(KERN_Q6_K, rows, row_bytes, n_rows, panel); return;
     case KERN_IQ4_XS: put_blocks(KERN_IQ4_XS, rows, row_bytes, n_rows, panel); return;
+    case KERN_TQ1_0: put_blocks(KERN_TQ1_0, rows, row_bytes, n_rows, panel); return;
+    case KERN_TQ2_0: put_blocks(KERN_TQ2_0, rows, row_bytes, n_rows, panel); return;
     default: break;
     }
     if (n_rows < ROWS) memset(panel, 0, ROWS * row_bytes);
@@ -192,10 +204,11 @@ static unsigned plane_code(const uint8_t *plane, unsigned bits, size_t i) {
     return u;
 }
 
-/* Code i of chunk c into a k-quant's block, whose codes are zero so far. */
+/* Code i of chunk c into a block of a k-quant or of tq2_0, whose codes are zero so far. */
 static void put_kquant_code(kern_format f, uint8_t *block, size_t c, size_t i, unsigned u) {
     const unsigned low2 = (u & 3) << 2 * (c % 4), low4 = (u & 15) << 4 * (c % 2);
     if (f == KERN_Q2_K) block[Q2_K_QS + 32 * (c / 4) + i] |= (uint8_t)low2;
+    if (f == KERN_TQ2_0) block[TQ2_0_QS + 32 * (c / 4) + i] |= (uint8_t)low2;
     if (f == KERN_Q3_K) block[Q3_K_QS + 32 * (c / 4) + i] |= (uint8_t)low2, block[Q3_K_HMASK + i] |= (uint8_t)(u >> 2 << c);
     if (f == KERN_Q4_K) block[Q4_K_QS + 32 * (c / 2) + i] |= (uint8_t)low4;
     if (f == KERN_Q5_K) block[Q5_K_QS + 32 * (c / 2) + i] |= (uint8_t)low4, block[Q5_K_QH + i] |= (uint8_t)(u >> 4 << c);
@@ -209,9 +222,13 @@ static void put_kquant_code(kern_format f, uint8_t *block, size_t c, size_t i, u
 static void get_block(kern_format f, const uint8_t *src, size_t r, uint8_t *block) {
     const panel_form *p = &panel_forms[f];
     const bool plain = is_plain(f); /* header first, then the chunks' words as they are */
-    if (!plain) memset(block, 0, p->head + 4u * p->bits * p->block_chunks);
+    if (!plain) memset(block, 0, p->head + panel_code_bytes(*p));
     for (int k = 0; k < 3; k++) src = get_field(src, r, block + fields[f][k].from, fields[f][k].size, fields[f][k].count);
     if (plain) get_words(src, r, block + p->head, (size_t)p->bits * p->block_chunks);
+    if (p->digits) {
+        get_words(src, r, block, PANEL_DIGIT_WORDS);
+        return;
+    }
     if (p->bits == 8)
         for (size_t i = 0; i < 32; i++) block[p->head + i] ^= 128;
     for (size_t c = 0; !plain && c < p->block_chunks; c++, src += 64 * p->bits) {
@@ -230,7 +247,7 @@ void kern_panel_get(kern_format f, const uint8_t *panel, size_t row_bytes, size_
         get_words(panel, r, row + 2 + n_groups, n_chunks * p->bits);
         return;
     }
-    const size_t block_bytes = p->head + 4u * p->bits * p->block_chunks;
+    const size_t block_bytes = p->head + panel_code_bytes(*p);
     for (size_t at = 0; at + block_bytes <= row_bytes; at += block_bytes) get_block(f, panel + at * ROWS, r, row + at);
 }
 

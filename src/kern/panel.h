@@ -11,7 +11,9 @@
  *                in the 1-bit plane in word set 0,       shifted up by j
  *            u = u4 | u2 << 4 | u1 << (4 and 2 as far as they are there), low bits first; iq4: index into the table.
  *
- * The signed formats store u = q + zero. */
+ * The signed formats store u = q + zero.
+ *
+ * tq1_0 has no chunks of planes: the 52 bytes of base-3 digits of its rows' blocks are 13 words, and stand as 13 word sets. */
 #ifndef KERN_PANEL_H
 #define KERN_PANEL_H
 #include "kern/kern.h"
@@ -24,6 +26,7 @@ typedef struct panel_form {
     bool has_min, table;  /* table: u indexes kern_iq4_values, and stands for value + 128        */
     uint8_t block_chunks; /* 0: the block is the row (int family)                                */
     uint8_t head;         /* header bytes of a row's block; the int family: 2 + its groups       */
+    bool digits;          /* tq1_0: base-3 digits instead of planes                              */
     uint8_t trellis;      /* kern/trellis.h: no planes, but states of a stream that decode to such codes */
     uint16_t mask;                     /* TRELLIS_TCQ: of a state's bits           */
     const kern_tcq_windows *windows;   /* TRELLIS_TCQ: how states are taken apart  */
@@ -34,7 +37,8 @@ static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
     [KERN_IQ4_NL] = {4, 128, 32, false, true, 1, 2}, [KERN_Q2_K] = {2, 0, 16, true, false, 8, 20},
     [KERN_Q3_K] = {3, 4, 16, false, false, 8, 14},   [KERN_Q4_K] = {4, 0, 32, true, false, 8, 16},
     [KERN_Q5_K] = {5, 0, 32, true, false, 8, 16},    [KERN_Q6_K] = {6, 32, 16, false, false, 8, 18},
-    [KERN_IQ4_XS] = {4, 128, 32, false, true, 8, 8}, [KERN_CODES] = {8, 128, 32, false, false, 1, 4},
+    [KERN_IQ4_XS] = {4, 128, 32, false, true, 8, 8}, [KERN_TQ1_0] = {2, 1, 32, false, false, 8, 2, .digits = true},
+    [KERN_TQ2_0] = {2, 1, 32, false, false, 8, 2},   [KERN_CODES] = {8, 128, 32, false, false, 1, 4},
     [KERN_INT2] = {2, 0, 32, true, false, 0, 0},
     [KERN_INT3] = {3, 0, 32, true, false, 0, 0},     [KERN_INT4] = {4, 0, 32, true, false, 0, 0},
     [KERN_INT5] = {5, 0, 32, true, false, 0, 0},     [KERN_INT6] = {6, 0, 32, true, false, 0, 0},
@@ -45,6 +49,9 @@ static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
 static const panel_form panel_form_tcqf = {.bits = 6, .zero = TCQF_ZERO, .group = 32, .head = 2, .trellis = TRELLIS_TCQF};
 enum { PANEL_TRELLIS = KERN_FORMAT_COUNT }; /* where a kern_format is asked for */
 
+enum { PANEL_DIGIT_WORDS = 13 };
+/* Bytes of codes in a row's block of a ggml format. */
+static inline size_t panel_code_bytes(const panel_form f) { return f.digits ? 4 * PANEL_DIGIT_WORDS : 4u * f.bits * f.block_chunks; }
 /* Bytes of a chunk of all rows, and of eight rows within its words. */
 static inline size_t panel_chunk_bytes(const panel_form f) {
     return f.trellis == TRELLIS_TCQ ? kern_tcq_chunk_bytes(f.windows->quarters) : f.trellis ? TCQF_CHUNK : 64u * f.bits;

@@ -13,6 +13,8 @@ void KERN_ISA(kern_q4_k_unpack)(const uint8_t *row, size_t n_chunks, uint32_t gr
 void KERN_ISA(kern_q5_k_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_q6_k_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_iq4_xs_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+void KERN_ISA(kern_tq1_0_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+void KERN_ISA(kern_tq2_0_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_codes_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_int2_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_int3_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
@@ -32,6 +34,8 @@ void KERN_ISA(kern_q4_k_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_q5_k_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_q6_k_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_iq4_xs_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_tq1_0_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_tq2_0_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_codes_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int2_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int3_panel_dot)(const kern_panel_args *a);
@@ -84,6 +88,8 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->panel_dot[KERN_Q5_K] = KERN_ISA(kern_q5_k_panel_dot);
     t->panel_dot[KERN_Q6_K] = KERN_ISA(kern_q6_k_panel_dot);
     t->panel_dot[KERN_IQ4_XS] = KERN_ISA(kern_iq4_xs_panel_dot);
+    t->panel_dot[KERN_TQ1_0] = KERN_ISA(kern_tq1_0_panel_dot);
+    t->panel_dot[KERN_TQ2_0] = KERN_ISA(kern_tq2_0_panel_dot);
     t->panel_dot[KERN_CODES] = KERN_ISA(kern_codes_panel_dot);
     t->panel_dot[KERN_INT2] = KERN_ISA(kern_int2_panel_dot);
     t->panel_dot[KERN_INT3] = KERN_ISA(kern_int3_panel_dot);
@@ -127,6 +133,8 @@ static inline void slots_fill(kern_table *t) {
     t->unpack[KERN_Q5_K] = KERN_ISA(kern_q5_k_unpack);
     t->unpack[KERN_Q6_K] = KERN_ISA(kern_q6_k_unpack);
     t->unpack[KERN_IQ4_XS] = KERN_ISA(kern_iq4_xs_unpack);
+    t->unpack[KERN_TQ1_0] = KERN_ISA(kern_tq1_0_unpack);
+    t->unpack[KERN_TQ2_0] = KERN_ISA(kern_tq2_0_unpack);
     t->unpack[KERN_CODES] = KERN_ISA(kern_codes_unpack);
     t->unpack[KERN_INT2] = KERN_ISA(kern_int2_unpack);
     t->unpack[KERN_INT3] = KERN_ISA(kern_int3_unpack);

@@ -1,9 +1,9 @@
 /* The table of architectures, and the names of their tensors in both worlds.
  *
  * All of them are one decoder: RMSNorm, grouped-query attention with RoPE, SiLU-gated feed-forward; they differ in
- * biases, in q/k norms, in the order in which GGUF stores the rows of q and k, and in whether the feed-forward is one or
+ * biases, in q/k norms, in norms of what o and down multiply, in the order in which GGUF stores the rows of q and k, and in whether the feed-forward is one or
  * many experts. A new architecture of that shape is a row here. Sources: transformers'
- * modeling_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe}.py; llama.cpp's gguf-py/gguf/constants.py and
+ * modeling_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe,bitnet}.py; llama.cpp's gguf-py/gguf/constants.py and
  * tensor_mapping.py. */
 #include "base/buf.h"
 #include "model/config.h"
@@ -18,14 +18,15 @@ static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob"
 static const arch_experts olmoe = {"intermediate_size", "norm_topk_prob", false, false};
 
 static const arch archs[] = {
-    /* GGUF        Hugging Face          qkv_bias qk_norm permuted whole  experts */
-    {"llama",    "LlamaForCausalLM",     false,   false,  true,    false, NULL},
-    {"llama",    "MistralForCausalLM",   false,   false,  true,    false, NULL},
-    {"llama",    "MixtralForCausalLM",   false,   false,  true,    false, &mixtral},
-    {"qwen2",    "Qwen2ForCausalLM",     true,    false,  false,   false, NULL},
-    {"qwen3",    "Qwen3ForCausalLM",     false,   true,   false,   false, NULL},
-    {"qwen3moe", "Qwen3MoeForCausalLM",  false,   true,   false,   false, &qwen3_moe},
-    {"olmoe",    "OlmoeForCausalLM",     false,   true,   false,   true,  &olmoe},
+    /* GGUF        Hugging Face          qkv_bias qk_norm permuted whole  sub    experts */
+    {"llama",    "LlamaForCausalLM",     false,   false,  true,    false, false, NULL},
+    {"llama",    "MistralForCausalLM",   false,   false,  true,    false, false, NULL},
+    {"llama",    "MixtralForCausalLM",   false,   false,  true,    false, false, &mixtral},
+    {"qwen2",    "Qwen2ForCausalLM",     true,    false,  false,   false, false, NULL},
+    {"qwen3",    "Qwen3ForCausalLM",     false,   true,   false,   false, false, NULL},
+    {"qwen3moe", "Qwen3MoeForCausalLM",  false,   true,   false,   false, false, &qwen3_moe},
+    {"olmoe",    "OlmoeForCausalLM",     false,   true,   false,   true,  false, &olmoe},
+    {"bitnet",   "BitNetForCausalLM",    false,   false,  false,   false, true,  NULL},
 };
 enum { N_ARCHS = sizeof archs / sizeof *archs };
 
@@ -86,6 +87,8 @@ static const struct role_row {
     [ROLE_O_BIAS] = {"bias", "attn_output.bias", "self_attn.o_proj.bias", true},
     [ROLE_Q_NORM] = {"norm", "attn_q_norm.weight", "self_attn.q_norm.weight", true},
     [ROLE_K_NORM] = {"norm", "attn_k_norm.weight", "self_attn.k_norm.weight", true},
+    [ROLE_ATTN_SUB_NORM] = {"norm", "attn_sub_norm.weight", "self_attn.attn_sub_norm.weight", true},
+    [ROLE_FFN_SUB_NORM] = {"norm", "ffn_sub_norm.weight", "mlp.ffn_sub_norm.weight", true},
     [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
     [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
     [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
@@ -116,6 +119,7 @@ bool role_required(const config *c, tensor_role r) {
     case ROLE_HEAD: return !c->tied;
     case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return c->arch->qkv_bias;
     case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
+    case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return c->arch->sub_norms;
     case ROLE_ROUTER: return c->n_experts > 0;
     case ROLE_O_BIAS: case ROLE_ROPE_FREQS: case ROLE_NONE: return false;
     default: return true;

@@ -6,12 +6,17 @@
 
 typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
 
+/* What a BitNet folder's matrices hold (its quantization_config): themselves; the numbers that were trained, from which ternary ones are made;
+ * codes, with a scale to multiply by, or to divide by. */
+typedef enum ternary_form { TERNARY_PLAIN, TERNARY_TRAINED, TERNARY_TIMES, TERNARY_OVER } ternary_form;
+
 typedef enum tensor_role {
     ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
     ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
     ROLE_ROUTER,     /* what chooses experts: (n_experts, n_embd), small and decisive, so kept exactly like a vector */
     ROLE_ROPE_FREQS, /* rope_freqs.weight: llama3 scaling as GGUF stores it */
+    ROLE_ATTN_SUB_NORM, ROLE_FFN_SUB_NORM, /* of what o and down multiply */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
@@ -35,6 +40,7 @@ typedef struct arch {
     bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
     bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
     bool qk_norm_whole;        /* q/k norms are over all heads together, not over each                  */
+    bool sub_norms;            /* BitNet: norms before o and down too; gates may be squared ReLUs; weights trained to be ternary */
     const arch_experts *experts; /* NULL: none                                                          */
 } arch;
 const arch *arch_by_hf_class(const char *name); /* NULL: not known */
@@ -57,6 +63,8 @@ typedef struct config {
     bool tied;                 /* head = embedding                                                      */
     uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
     uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
+    ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
+    bool relu2;                /* gates: relu(x)^2 in place of silu(x)                                  */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     char name[128];
 } config;

@@ -114,6 +114,16 @@ static bool has_experts(const gguf_file *g, const char *prefix) {
     return gguf_get_u64_or(g, key, 0, &n, NULL) == SNUG_OK && n > 0;
 }
 
+/* llama.cpp's bitnet: silu where a file does not say. */
+static snug_err read_activation(reader *r, config *c, snug_error *err) {
+    if (!c->arch->sub_norms) return SNUG_OK;
+    const char *name = gguf_get_str_or(r->g, key_of(r, "hidden_activation"), "silu");
+    c->relu2 = !strcmp(name, "relu2");
+    if (c->relu2 || !strcmp(name, "silu")) return SNUG_OK;
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is '%s', which is not supported; known: silu, relu2", r->g->file.path,
+                   key_of(r, "hidden_activation"), name);
+}
+
 static snug_err read_rope(reader *r, config *c, snug_error *err) {
     snug_err rc = get_f64_or(r, "rope.freq_base", 10000, &c->rope_base, err);
     double factor = 0;
@@ -154,7 +164,7 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
         (rc = get_u32(&r, "rope.dimension_count", false, c->head_dim, &c->rope_dims, err)) ||
         (rc = get_u32(&r, "attention.sliding_window", false, 0, &c->sliding_window, err)) ||
         (rc = gguf_get_u64_or(g, "snug.sliding_from_layer", 0, &from, err)) ||
-        (rc = get_f64_or(&r, "attention.layer_norm_rms_epsilon", 1e-5, &eps, err)) || (rc = read_experts(&r, c, err)) || (rc = read_rope(&r, c, err)) ||
+        (rc = get_f64_or(&r, "attention.layer_norm_rms_epsilon", 1e-5, &eps, err)) || (rc = read_experts(&r, c, err)) || (rc = read_activation(&r, c, err)) || (rc = read_rope(&r, c, err)) ||
         (rc = read_vocab(&r, c, err)))
         return rc;
     uint32_t v_length = 0;
@@ -212,6 +222,10 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
         ok = ok && (!c->arch->experts->gguf_width || gguf_put_u32(out, key, c->n_ff));
         snprintf(key, sizeof key, "%s.expert_weights_norm", prefix);
         ok = ok && (c->norm_topk == c->arch->experts->gguf_norm_topk || gguf_put_bool(out, key, c->norm_topk));
+    }
+    if (c->relu2) {
+        snprintf(key, sizeof key, "%s.hidden_activation", prefix);
+        ok = ok && gguf_put_str(out, key, "relu2", strlen("relu2"));
     }
     if (c->sliding_window) {
         snprintf(key, sizeof key, "%s.attention.sliding_window", prefix);

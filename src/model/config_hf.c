@@ -1,6 +1,6 @@
 /* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are
  * refused by name: a model that runs must run right. Source: transformers'
- * configuration_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe}.py. */
+ * configuration_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe,bitnet}.py. */
 #include "base/err.h"
 #include "model/config.h"
 
@@ -45,12 +45,44 @@ static snug_err read_arch(const json_t *o, const char *where, config *c, snug_er
     return SNUG_OK;
 }
 
-/* Options that must have the one value that the engine implements. */
-static snug_err refuse_options(const json_t *o, const char *where, snug_error *err) {
+/* BitNet has two activations, of which relu2 is the default. */
+static snug_err read_activation(const json_t *o, const char *where, config *c, snug_error *err) {
     const json_t *v = json_object_get(o, "hidden_act");
-    if (!is_null(v) && (!json_is_string(v) || strcmp(json_string_value(v), "silu")))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: hidden_act '%s' is not supported, expected 'silu'", where,
-                       json_is_string(v) ? json_string_value(v) : "(no name)");
+    const char *name = is_null(v) ? c->arch->sub_norms ? "relu2" : "silu" : json_is_string(v) ? json_string_value(v) : "(no name)";
+    c->relu2 = c->arch->sub_norms && !strcmp(name, "relu2");
+    if (!c->relu2 && strcmp(name, "silu"))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: hidden_act '%s' is not supported, expected 'silu'%s", where, name,
+                       c->arch->sub_norms ? " or 'relu2'" : "");
+    return SNUG_OK;
+}
+
+/* A string field, or what stands for it where it is missing. */
+static const char *name_or(const json_t *o, const char *key, const char *fallback) {
+    const json_t *v = json_object_get(o, key);
+    return is_null(v) ? fallback : json_is_string(v) ? json_string_value(v) : "(no name)";
+}
+
+/* BitNet's quantization_config. transformers: "online" weights are made ternary whenever they are multiplied; "offline" ones are packed, and their
+ * scale is multiplied by ("autobitlinear") or divided by ("bitlinear"). Heads are left as they are. */
+static snug_err read_ternary(const json_t *o, const char *where, config *c, snug_error *err) {
+    const json_t *q = json_object_get(o, "quantization_config");
+    if (!c->arch->sub_norms || !json_is_object(q) || strcmp(name_or(q, "quant_method", "?"), "bitnet")) return SNUG_OK;
+    const char *class = name_or(q, "linear_class", "bitlinear"), *mode = name_or(q, "quantization_mode", "offline");
+    const bool automatic = !strcmp(class, "autobitlinear"), online = automatic && !strcmp(mode, "online");
+    if ((!automatic && strcmp(class, "bitlinear")) || (!online && strcmp(mode, "offline")))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: linear_class '%s' with quantization_mode '%s' is not supported", where, class, mode);
+    const json_t *kept = json_object_get(q, "modules_to_not_convert");
+    bool plain = is_null(kept) || (json_is_array(kept) && json_array_size(kept) == 0);
+    if (json_is_array(kept) && json_array_size(kept) == 1) plain = json_is_string(json_array_get(kept, 0)) && !strcmp(json_string_value(json_array_get(kept, 0)), "lm_head");
+    if (!plain || json_is_true(json_object_get(q, "use_rms_norm")))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: %s is not supported", where, plain ? "use_rms_norm" : "modules_to_not_convert");
+    c->ternary = online ? TERNARY_TRAINED : automatic ? TERNARY_TIMES : TERNARY_OVER;
+    return SNUG_OK;
+}
+
+/* Options that must have the one value that the engine implements. */
+static snug_err refuse_options(const json_t *o, const char *where, const config *c, snug_error *err) {
+    const json_t *v;
     if (json_is_true(json_object_get(o, "mlp_bias")))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported",
                        where);
@@ -62,7 +94,7 @@ static snug_err refuse_options(const json_t *o, const char *where, snug_error *e
     if (!is_null(v))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: clip_qkv %g is not supported, expected null", where, json_number_value(v));
     v = json_object_get(o, "quantization_config");
-    if (json_is_object(v)) {
+    if (json_is_object(v) && c->ternary == TERNARY_PLAIN) {
         const char *method = json_string_value(json_object_get(v, "quant_method"));
         return err_set(err, SNUG_ERR_UNSUPPORTED,
                        "%s: the weights are quantized already (quant_method '%s'); give the original", where,
@@ -84,7 +116,7 @@ static snug_err read_rope(const json_t *o, const char *where, config *c, snug_er
         json_object_foreach((json_t *)params, key, v) if (json_is_object(v)) return err_set(
             err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
     }
-    const double fallback = strcmp(c->arch->hf_class, "MixtralForCausalLM") ? 1e4 : 1e6;
+    const double fallback = c->arch->sub_norms ? 5e5 : strcmp(c->arch->hf_class, "MixtralForCausalLM") ? 1e4 : 1e6;
     snug_err rc = json_get_double_or(o, where, "rope_theta", fallback, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
     if (rc || !scaling) return rc;
@@ -132,11 +164,11 @@ static snug_err read_experts(const json_t *o, const char *where, config *c, snug
 }
 
 /* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Mixtral where it gives a size; Qwen only
- * with use_sliding_window, from layer max_window_layers on (Qwen3-MoE: from the first), or as layer_types lists. Llama and OLMoE have none. */
+ * with use_sliding_window, from layer max_window_layers on (Qwen3-MoE: from the first), or as layer_types lists. Llama, OLMoE and BitNet have none. */
 static snug_err read_window(const json_t *o, const char *where, config *c, snug_error *err) {
     const char *class = c->arch->hf_class;
     bool mixtral = !strcmp(class, "MixtralForCausalLM"), mistral = mixtral || !strcmp(class, "MistralForCausalLM"), use;
-    if (!strcmp(class, "LlamaForCausalLM") || !strcmp(class, "OlmoeForCausalLM")) return SNUG_OK;
+    if (!strcmp(class, "LlamaForCausalLM") || !strcmp(class, "OlmoeForCausalLM") || c->arch->sub_norms) return SNUG_OK;
     snug_err rc = json_get_bool_or(o, where, "use_sliding_window", mistral, &use, err);
     uint32_t window = 0, from = 0;
     if (!rc) rc = get_u32_or(o, where, "sliding_window", mixtral ? 0 : 4096, &window, err);
@@ -182,7 +214,8 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
     if (!json_is_object(o)) return err_set(err, SNUG_ERR_FORMAT, "%s: expected a JSON object", where);
     snug_err rc;
     double eps;
-    if ((rc = read_arch(o, where, c, err)) || (rc = refuse_options(o, where, err)) ||
+    if ((rc = read_arch(o, where, c, err)) || (rc = read_activation(o, where, c, err)) || (rc = read_ternary(o, where, c, err)) ||
+        (rc = refuse_options(o, where, c, err)) ||
         (rc = get_u32(o, where, "num_hidden_layers", &c->n_layers, err)) ||
         (rc = get_u32(o, where, "hidden_size", &c->n_embd, err)) ||
         (rc = get_u32(o, where, "intermediate_size", &c->n_ff, err)) ||

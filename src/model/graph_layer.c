@@ -5,6 +5,7 @@
  *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
  *        └───────────────── + ────────────────────────┘
  *
+ * (BitNet: norms before o and down, and relu(gate)^2; one that has no gain is left out)
  * or, instead of the one feed-forward, the experts that the router picks (graph_moe.c).
  * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
@@ -88,9 +89,31 @@ static void add_delta(void *ctx, size_t begin, size_t end, int worker) {
     }
 }
 
+/* gate = relu(gate)^2 * up; a NaN stays one. */
+static void relu2_mul(float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float x = gate[i] < 0 ? 0 : gate[i];
+        gate[i] = x * x * up[i];
+    }
+}
+
 static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
     const graph *g = ctx;
-    for (size_t i = begin; i < end; i++) kern()->silu_mul(g->gate + i * g->ff_ld, g->up + i * g->cfg.n_ff, g->cfg.n_ff);
+    for (size_t i = begin; i < end; i++)
+        (g->cfg.relu2 ? relu2_mul : kern()->silu_mul)(g->gate + i * g->ff_ld, g->up + i * g->cfg.n_ff, g->cfg.n_ff);
+}
+
+typedef struct sub_norm { float *x; size_t cols, ld; const float *gain; float eps; } sub_norm;
+
+static void norm_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const sub_norm *s = ctx;
+    for (size_t i = begin; i < end; i++) kern()->rmsnorm(s->x + i * s->ld, s->gain, s->eps, s->cols, s->x + i * s->ld);
+}
+
+/* x (n, ld) in place, if there is a gain. */
+static void norm_in_place(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain) {
+    sub_norm s = {x, cols, ld, gain, g->cfg.norm_eps};
+    if (gain) thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
 }
 
 void graph_gate(graph *g, size_t n) { thread_for(graph_threads(g, 8.0 * (double)(n * g->cfg.n_ff)), n, 8, gate_rows, g); }
@@ -110,6 +133,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     thread_for(graph_threads(g, 4.0 * (double)(n * q)), n, 8, finish_qkv, p);
     append_all(p);
     graph_attend(g, p->kv_layer, p->window, p->items, n);
+    norm_in_place(g, g->attn, n, q, g->attn_ld, p->lw->vec[ROLE_ATTN_SUB_NORM]);
     graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
@@ -128,6 +152,7 @@ static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
     if (rc) return rc;
     graph_gate(g, n);
+    norm_in_place(g, g->gate, n, c->n_ff, g->ff_ld, p->lw->vec[ROLE_FFN_SUB_NORM]);
     graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
     if (g->until == EDGE_FFN_MID) return SNUG_OK;
     graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};

@@ -24,6 +24,7 @@ static size_t slot_of(const config *c, tensor_role role, int layer, int expert) 
 static bool role_allowed(const config *c, tensor_role r, int expert) {
     switch (r) {
     case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
+    case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return c->arch->sub_norms;
     case ROLE_ROUTER: return c->n_experts > 0;
     case ROLE_NONE: return false;
     default: return role_in_expert(c, r) == (expert != EXPERT_NONE);
@@ -144,9 +145,9 @@ snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, 
 
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
 static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,        ROLE_Q_BIAS, ROLE_K,      ROLE_K_BIAS,
-                                          ROLE_V,         ROLE_V_BIAS,   ROLE_Q_NORM, ROLE_K_NORM, ROLE_O,
-                                          ROLE_O_BIAS,    ROLE_FFN_NORM, ROLE_GATE,   ROLE_UP,     ROLE_DOWN,
-                                          ROLE_ROUTER};
+                                          ROLE_V,         ROLE_V_BIAS,   ROLE_Q_NORM, ROLE_K_NORM, ROLE_ATTN_SUB_NORM,
+                                          ROLE_O,         ROLE_O_BIAS,   ROLE_FFN_NORM, ROLE_GATE, ROLE_UP,
+                                          ROLE_FFN_SUB_NORM, ROLE_DOWN,  ROLE_ROUTER};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
 static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, int expert, snug_error *err) {
@@ -215,13 +216,16 @@ static snug_err open_format(store *s, snug_error *err) {
     return config_from_gguf(s->gguf, &s->cfg, err);
 }
 
+/* Files that the model has. */
+static size_t n_own_files(const store *s) { return s->n_files - (s->made.path != NULL); }
+
 static snug_err open_tensors(store *s, snug_error *err) {
     store_tensor **slots = calloc(n_slots(&s->cfg), sizeof *slots);
     if (!slots) return err_nomem(err, n_slots(&s->cfg) * sizeof *slots);
     snug_err rc = s->kind == STORE_HF ? store_place_hf(s, slots, err) : store_place_gguf(s, slots, err);
     if (!rc) rc = collect(s, slots, err);
     free(slots);
-    for (size_t i = 0; i < s->n_files; i++) s->file_bytes += s->files[i].bytes;
+    for (size_t i = 0; i < n_own_files(s); i++) s->file_bytes += s->files[i].bytes;
     return rc;
 }
 
@@ -249,6 +253,7 @@ void store_close(store **s) {
     tokenizer_close(&(*s)->tok);
     st_close(&(*s)->st);
     gguf_close(&(*s)->gguf);
+    if ((*s)->made.path) io_close(&(*s)->made);
     arena_fini(&(*s)->mem);
     free(*s);
     *s = NULL;
@@ -298,10 +303,12 @@ uint64_t store_fingerprint(const store *s) {
                               c->rope_interleaved,
                               c->sliding_window,
                               c->sliding_from_layer,
-                              c->tied};
+                              c->tied,
+                              c->relu2,
+                              c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
-    for (size_t i = 0; i < s->n_files; i++) {
+    for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;
         h = hash_number(h, (double)s->files[i].bytes);
         if (fstat(s->files[i].fd, &st) == 0) h = hash_bytes_seeded(&st.st_mtim, sizeof st.st_mtim, h);

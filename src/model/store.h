@@ -43,7 +43,8 @@ typedef struct store {
     st_set *st;            /* HF   */
     gguf_file *gguf;       /* GGUF */
     size_t n_files;
-    const io_file *files;  /* borrowed from st / gguf */
+    const io_file *files;  /* borrowed from st / gguf; or the arena's, with `made` behind them */
+    io_file made;          /* weights that opening wrote (store_ternary.c); path NULL: none */
     size_t n_tensors;
     store_tensor *tensors; /* canonical order: embd, layers (their experts last, one after the other), out norm, head */
     size_t *experts_at;    /* (n_layers): the first expert's gate in tensors; NULL: there are no experts */

@@ -1,8 +1,9 @@
-/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16. */
+/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; or what store_ternary.c makes of them. */
 #include "base/err.h"
 #include "model/store_impl.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **codec, snug_error *err) {
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
@@ -13,17 +14,23 @@ static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **
     return SNUG_OK;
 }
 
+static bool is_scale(const store *s, const char *name) {
+    const char *suffix = ".weight_scale";
+    const size_t n = strlen(name), m = strlen(suffix);
+    return (s->cfg.ternary == TERNARY_TIMES || s->cfg.ternary == TERNARY_OVER) && n >= m && !strcmp(name + n - m, suffix);
+}
+
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
         char name[64];
-        if (hf_name_harmless(t->name)) continue;
+        if (hf_name_harmless(t->name) || is_scale(s, t->name)) continue;
         if (!canonical_from_hf(t->name, name))
             return err_set(err, SNUG_ERR_UNSUPPORTED,
                            "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name,
                            s->cfg.arch->hf_class);
         int expert = EXPERT_NONE;
-        (void)role_from_name(name, NULL, &expert, NULL);
+        const tensor_role role = role_from_name(name, NULL, &expert, NULL);
         const bool stack = expert == EXPERT_ALL;
         if (stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
             return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, stack ? "3" : "1 or 2");
@@ -31,7 +38,8 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
         f.rows = stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
         f.cols = t->dims[t->n_dims - 1];
         f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
-        snug_err rc = codec_of(s, t, &f.term.codec, err);
+        const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)role < (int)ROLE_MATRICES && role_in_layer(role) && t->n_dims == 2;
+        snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
         if (!rc) rc = stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);
         if (rc) return rc;
     }

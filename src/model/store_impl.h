@@ -18,6 +18,8 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
 snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, uint64_t n, snug_error *err);
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err);
 snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err);
+/* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */
+snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Reads snug.* keys that concern the whole file: version, compressed keys. Before config_from_gguf. */
 snug_err store_snug_header(store *s, snug_error *err);
 #endif

@@ -108,7 +108,7 @@ def test_ram(t):
 def test_gguf(t):
     out, report = t.fit("a.gguf", "--ratio", "40%", "--for", "gguf")
     assert report["bytes"] == out.stat().st_size <= report["budget_bytes"]
-    native = {"f32", "f16", "bf16", "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs"}
+    native = {"f32", "f16", "bf16", "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0"}
     assert {r["codec"] for r in report["plan"]} <= native
     assert {x["codec"] for x in t.run("inspect", out, "--json", expect=OK).json()["tensors"]} <= native
     t.run("verify", out, expect=OK)

@@ -15,7 +15,7 @@ except ImportError as e:
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Types of a GGUF file that snug writes; the first two are exact stores.
-FILE_TYPES = ("f16", "bf16", "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
+FILE_TYPES = ("f16", "bf16", "q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0")
 
 
 def skip(reason):

@@ -65,9 +65,11 @@ TYPES = {
     "q6_k":   (14, "q6_K", 256, 210),
     "iq4_nl": (20, "iq4_nl", 32, 18),
     "iq4_xs": (23, "iq4_xs", 256, 136),
+    "tq1_0":  (34, "tq1_0", 256, 54),
+    "tq2_0":  (35, "tq2_0", 256, 66),
 }
-# The nine block types that snug encodes.
-BLOCK_TYPES = ("q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
+# The block types that snug encodes.
+BLOCK_TYPES = ("q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0")
 
 _lib.ggml_quantize_chunk.restype = C.c_size_t
 _lib.ggml_quantize_chunk.argtypes = [C.c_int, _f32p, C.c_void_p, C.c_int64, C.c_int64, C.c_int64, _f32p]

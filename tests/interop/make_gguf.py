@@ -6,7 +6,7 @@ An independent writer, so that a test of snug's GGUF reader does not rest on snu
 mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
-qwen2, qwen3; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked.
+qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked.
 """
 import argparse
 import json
@@ -19,11 +19,13 @@ import numpy as np
 
 import ggml_oracle
 
-PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2"}
+PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
+       "bitnet": "llama-bpe"}
 ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe"}
 LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
-         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+         "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
+         "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
          "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
@@ -162,6 +164,8 @@ def open_writer(out, name, config, tok, pre=None):
             writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     if family == "mistral" and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
+    if config["hidden_act"] != "silu":
+        writer.add_string(f"{writer.arch}.hidden_activation", config["hidden_act"])
     add_tokenizer(writer, tok, config, pre or PRE[family])
     if scaling:
         if scaling["rope_type"] != "llama3":

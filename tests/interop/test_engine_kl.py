@@ -11,7 +11,7 @@ import tempfile
 
 import common
 
-BARS = {"f16": 5e-7, "bf16": 1.7e-5, "q8_0": 2.3e-4, "q4_0": 2.3e-4, "iq4_nl": 2.3e-4}
+BARS = {"f16": 5e-7, "bf16": 1.7e-5, "q8_0": 2.3e-4, "q4_0": 2.3e-4, "iq4_nl": 2.3e-4, "tq1_0": 4.5e-3, "tq2_0": 4.5e-3}
 BAR_QUANTIZED = 2e-3
 N_TOKENS, N_CTX = 5000, 256
 

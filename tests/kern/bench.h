@@ -187,7 +187,7 @@ static inline void bench_one(bench_data *d, const bench_case *c) {
 
 static inline int bench_run(const char *word) {
     static bench_data data;
-    bench_case list[160];
+    bench_case list[192];
     size_t n = 0;
     const double all = (double)B_ROWS * B_COLS;
     for (int f = 0; f < KERN_FORMAT_COUNT; f++)

@@ -6,7 +6,7 @@ import gguf, numpy as np
 from gguf import GGMLQuantizationType as T
 
 FORMATS = {"q8_0": (34, [0]), "q4_0": (18, [0]), "iq4_nl": (18, [0]), "q2_k": (84, [80, 82]), "q3_k": (110, [108]),
-           "q4_k": (144, [0, 2]), "q5_k": (176, [0, 2]), "q6_k": (210, [208]), "iq4_xs": (136, [0])}
+           "q4_k": (144, [0, 2]), "q5_k": (176, [0, 2]), "q6_k": (210, [208]), "iq4_xs": (136, [0]), "tq1_0": (54, [52]), "tq2_0": (66, [64])}
 for name, (size, scales) in FORMATS.items():
     state, raw = 1, bytearray()
     for _ in range(64 * size):

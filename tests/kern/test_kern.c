@@ -121,6 +121,7 @@ static const uint64_t golden_hash[KERN_CODES] = {
     [KERN_Q8_0] = 0xae2ed2108bd6b4c0u, [KERN_Q4_0] = 0x87689494020ecf55u, [KERN_IQ4_NL] = 0x19f37ad79e2c1fd2u,
     [KERN_Q2_K] = 0x6765369c92f01f06u, [KERN_Q3_K] = 0x6f1db29366cade16u, [KERN_Q4_K] = 0x9173a4b8760ed3e2u,
     [KERN_Q5_K] = 0xdd8d70c07ffccc18u, [KERN_Q6_K] = 0x8dca1d2cc8bfadc8u, [KERN_IQ4_XS] = 0x68c104c73af9e9c6u,
+    [KERN_TQ1_0] = 0x6992a3361b2be479u, [KERN_TQ2_0] = 0x010f1613faec72bcu,
 };
 
 static uint64_t fnv1a(const void *p, size_t n) {

@@ -170,7 +170,7 @@ static double total_loss(const hessian *h, const float *w, const float *hat, siz
  * importances, and rows taken apart give the same bytes. */
 static void test_ldlq_codecs(void **state) {
     static const char *const names[] = {"int2g64", "int3g32", "int4g128", "int8g64", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q4_0", "iq4_nl",
-                                        "sp16b3g64", "terng64", "gs5b3g32"};
+                                        "sp16b3g64", "terng64", "gs5b3g32", "tq2_0"};
     static const size_t widths[] = {172, 64, 300, 512};
     enum { ROWS = 70, T = 900, N_NAMES = sizeof names / sizeof *names };
     for (size_t k = 0; k < 2 * N_NAMES; k++) { /* columns in order, and by groups */
@@ -381,7 +381,7 @@ static void spy_pack(const void *enc, uint8_t *dst) {
 
 /* Shared scales move to the least-squares optimum, are rounded, and never raise the loss: groups within, at and beyond a block. */
 static void test_shared_scales(void **state) {
-    static const char *const names[] = {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q8_0", "q4_0", "iq4_nl"};
+    static const char *const names[] = {"q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "q8_0", "q4_0", "iq4_nl", "tq1_0", "tq2_0"};
     static const size_t widths[] = {172, 600, 256, 32, 300};
     enum { ROWS = 6, T = 500 };
     for (size_t k = 0; k < 2 * sizeof names / sizeof *names; k++) {

@@ -214,7 +214,7 @@ static double distance(const float *a, const float *b, size_t n) {
 }
 
 static void test_same_logits(void **state) {
-    static const char *const sources[] = {"llama3", "mistral", "qwen3"}; /* all bf16 */
+    static const char *const sources[] = {"llama3", "mistral", "qwen3", "bitnet"}; /* all bf16 */
     for (size_t k = 0; k < 3; k++) {
         char from[512];
         uint32_t n_vocab;

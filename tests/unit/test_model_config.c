@@ -317,6 +317,12 @@ static void test_gguf_round_trip(void **state) {
     round_trip(QWEN_MOE ", \"num_experts\": 7, \"num_experts_per_tok\": 3", "qwen3moe", &c, &back); /* shares not normalised, unlike llama.cpp's */
     round_trip("\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": 8, \"num_experts_per_tok\": 2", "llama", &c, &back);
     round_trip("\"architectures\": [\"OlmoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2, \"norm_topk_prob\": true", "olmoe", &c, &back);
+    round_trip("\"architectures\": [\"BitNetForCausalLM\"], \"hidden_act\": \"relu2\"", "bitnet", &c, &back);
+    assert_true(c.relu2 && back.relu2);
+    round_trip("\"architectures\": [\"BitNetForCausalLM\"], \"hidden_act\": \"silu\"", "bitnet", &c, &back); /* llama.cpp's default */
+    assert_false(c.relu2 || back.relu2);
+    round_trip("\"architectures\": [\"BitNetForCausalLM\"], \"quantization_config\": {\"quant_method\": \"bitnet\", \"modules_to_not_convert\": [\"lm_head\"]}", "bitnet", &c, &back);
+    assert_true(c.ternary == TERNARY_OVER && back.ternary == TERNARY_PLAIN); /* what a GGUF has is what is multiplied */
 }
 
 int main(void) {

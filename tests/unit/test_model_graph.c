@@ -133,7 +133,7 @@ static void layer_by_layer(const char *name) {
 }
 
 static void test_layer_by_layer(void **state) {
-    static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3"};
+    static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "bitnet"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) layer_by_layer(names[i]);
 }
 

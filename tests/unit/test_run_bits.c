@@ -23,6 +23,7 @@ static const char *const pins[] = {
     "blk.0.ffn_up*=q3_k", "blk.0.ffn_down*=iq4_xs", "blk.1.attn_q*=int2g32", "blk.1.attn_k*=int3g64", "blk.1.attn_v*=int4g128",
     "blk.1.attn_output*=int5g64", "blk.1.ffn_gate*=int6g32", "blk.1.ffn_up*=int7g64", "blk.1.ffn_down*=int8g128", "blk.2.attn_q*=iq4_nl",
     "blk.2.ffn_up*=int3g32+lowrank4", "blk.2.ffn_down*=bf16", "blk.2.attn_v*=f16", "blk.2.attn_k*=f32",
+    "blk.3.attn_v*=tq1_0", "blk.3.ffn_gate*=tq2_0",
 };
 
 static const char *const expert_pins[] = {"*=q8_0", "blk.0.ffn_*.0.weight=int4g64", "blk.0.ffn_[gu]*.3.weight=had:int3g32", "blk.1.ffn_*=bf16",

@@ -16,6 +16,10 @@ KERN_INLINE vi v_shr(vi a, int n) { return _mm256_srli_epi16(a, n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm256_slli_epi16(a, n); }
 KERN_INLINE vi v_sub(vi a, int byte) { return _mm256_sub_epi8(a, bytes(byte)); }
 KERN_INLINE vi v_select(int bits, vi a, vi b) { return v_or(v_and(a, bits), v_and(b, ~bits)); }
+KERN_INLINE vi v_triple(vi a) { return _mm256_add_epi8(a, _mm256_add_epi8(a, a)); }
+KERN_INLINE vi v_digits(vi a) { /* comparisons give -1 */
+    return _mm256_sub_epi8(_mm256_setzero_si256(), _mm256_add_epi8(_mm256_cmpgt_epi8(a, bytes(-43)), _mm256_cmpgt_epi8(a, bytes(42))));
+}
 KERN_INLINE vi v_stay(vi v) {
     __asm__("" : "+x"(v));
     return v;

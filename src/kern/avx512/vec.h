@@ -18,6 +18,11 @@ KERN_INLINE vi v_shr(vi a, int n) { return _mm512_srli_epi16(a, (unsigned)n); }
 KERN_INLINE vi v_shl(vi a, int n) { return _mm512_slli_epi16(a, (unsigned)n); }
 KERN_INLINE vi v_sub(vi a, int byte) { return _mm512_sub_epi8(a, _mm512_set1_epi8((char)byte)); }
 KERN_INLINE vi v_select(int bits, vi a, vi b) { return _mm512_ternarylogic_epi32(_mm512_set1_epi8((char)bits), a, b, 0xca); }
+KERN_INLINE vi v_triple(vi a) { return _mm512_add_epi8(a, _mm512_add_epi8(a, a)); }
+KERN_INLINE vi v_digits(vi a) {
+    const vi low = _mm512_maskz_mov_epi8(_mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(-43)), _mm512_set1_epi8(1));
+    return _mm512_mask_mov_epi8(low, _mm512_cmpgt_epi8_mask(a, _mm512_set1_epi8(42)), _mm512_set1_epi8(2));
+}
 KERN_INLINE vi v_stay(vi v) {
     __asm__("" : "+v"(v));
     return v;

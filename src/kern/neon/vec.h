@@ -27,6 +27,11 @@ KERN_INLINE vi v_select(int bits, vi a, vi b) {
     const uint8x16_t m = vdupq_n_u8((uint8_t)bits);
     return (vi){vbslq_u8(m, a.lo, b.lo), vbslq_u8(m, a.hi, b.hi)};
 }
+KERN_INLINE uint8x16_t first_digits(int8x16_t a) { /* comparisons give -1 */
+    return vsubq_u8(vdupq_n_u8(0), vaddq_u8(vcgtq_s8(a, vdupq_n_s8(-43)), vcgtq_s8(a, vdupq_n_s8(42))));
+}
+KERN_INLINE vi v_digits(vi a) { return (vi){first_digits(vreinterpretq_s8_u8(a.lo)), first_digits(vreinterpretq_s8_u8(a.hi))}; }
+KERN_INLINE vi v_triple(vi a) { return (vi){vmulq_u8(a.lo, vdupq_n_u8(3)), vmulq_u8(a.hi, vdupq_n_u8(3))}; }
 KERN_INLINE vi v_stay(vi v) {
     __asm__("" : "+w"(v.lo), "+w"(v.hi));
     return v;

@@ -58,6 +58,10 @@ static void scale_of(kern_format f, view v, size_t g, float *s, float *m) {
 /* Code of column i of the chunk at p, as the dots take it. */
 static int code_of(const panel_form *f, const uint8_t *p, size_t r, unsigned i) {
     unsigned j = i / 4, u = 0, shift = 0;
+    if (f->digits) { /* column i of the block at p */
+        const tq1_place at = tq1_place_of(i);
+        return (int)tq1_digit(p[64 * (at.byte / 4) + 4 * r + at.byte % 4], at.digit) - f->zero;
+    }
     p += 4 * r + i % 4;
     if (f->bits == 8) u = p[64 * j];
     if (f->bits & 4) u = p[64 * (j % 4)] >> 4 * (j / 4) & 15, shift = 4, p += 256;
@@ -70,7 +74,7 @@ static void dot(kern_format f, const kern_panel_args *a) {
     const panel_form *p = &panel_forms[f];
     const bool is_int = p->block_chunks == 0;
     const size_t per_chunk = 32 / p->group, block_chunks = is_int ? a->n_chunks : p->block_chunks;
-    const size_t head = is_int ? 2 + div_up(32 * a->n_chunks, a->group) : p->head, block_bytes = head + 4 * p->bits * block_chunks;
+    const size_t head = is_int ? 2 + div_up(32 * a->n_chunks, a->group) : p->head, block_bytes = head + (is_int ? 4 * p->bits * block_chunks : panel_code_bytes(*p));
     for (size_t t = 0; t < a->n_tokens; t++) {
         const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
         const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
@@ -81,11 +85,12 @@ static void dot(kern_format f, const kern_panel_args *a) {
             for (size_t g = 0; g < a->n_chunks * per_chunk; g++) {
                 size_t c = g / per_chunk, in_block = c % block_chunks;
                 view v = {a->panel + c / block_chunks * block_bytes * ROWS, r};
-                const uint8_t *chunk = v.head + (head + 4 * p->bits * in_block) * ROWS;
+                const uint8_t *chunk = v.head + (head + (p->digits ? 0 : 4 * p->bits * in_block)) * ROWS;
+                const unsigned first = p->digits ? 32 * (unsigned)in_block : 0;
                 float s, m;
                 scale_of(f, v, is_int ? 32 * c / a->group : g - c / block_chunks * block_chunks * per_chunk, &s, &m);
                 int i = 0;
-                for (unsigned k = (unsigned)(g % per_chunk) * 16, end = k + p->group; k < end; k++) i += code_of(p, chunk, r, k) * x[4 * at.width * (8 * c + k / 4) + k % 4];
+                for (unsigned k = (unsigned)(g % per_chunk) * 16, end = k + p->group; k < end; k++) i += code_of(p, chunk, r, first + k) * x[4 * at.width * (8 * c + k / 4) + k % 4];
                 acc = fmaf(s * xs[c * at.width], (float)i, acc);
                 if (p->has_min) offset = fmaf(m, xs[c * at.width] * sum[g * at.width], offset);
             }
@@ -105,6 +110,8 @@ PANEL_DOT(q4_k, KERN_Q4_K)
 PANEL_DOT(q5_k, KERN_Q5_K)
 PANEL_DOT(q6_k, KERN_Q6_K)
 PANEL_DOT(iq4_xs, KERN_IQ4_XS)
+PANEL_DOT(tq1_0, KERN_TQ1_0)
+PANEL_DOT(tq2_0, KERN_TQ2_0)
 PANEL_DOT(codes, KERN_CODES)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)

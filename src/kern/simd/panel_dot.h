@@ -52,6 +52,9 @@ KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t 
         return;
     }
     const vf d = f_of_half(head + 2 * row0);
+    if (k == KERN_TQ1_0 || k == KERN_TQ2_0)
+#pragma GCC unroll 16
+        for (int g = 0; g < 8; g++) f_store(s + g * LANES, d);
     if (k == KERN_Q8_0 || k == KERN_Q4_0 || k == KERN_IQ4_NL) f_store(s, d);
     if (k == KERN_Q2_K) {
         const vf dmin = f_neg(f_of_half(head + panel_field(2) + 2 * row0));
@@ -83,6 +86,22 @@ KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t 
             low = x_and(g % 2 ? x_shr(low, 4) : low, 15);
             high = x_and(g % 4 == 3 ? x_shr(high, 2) : x_shl(high, 4 - 2 * (g % 4)), 0x30);
             f_store(s + g * LANES, f_mul(d, f_of_signed(x_sub(x_or(low, high), 32))));
+        }
+    }
+}
+
+/* Of a tq1_0 block, the 64 words of codes of LANES rows: one after the other, as bytes. p: its first word set, already at these rows. */
+static __attribute__((noinline)) void take_digits(const uint8_t *p, uint8_t *to) {
+    enum { WORD = 4 * LANES };
+    for (int w = 0; w < PANEL_DIGIT_WORDS; w++, p += 4 * ROWS) {
+        const int apart = w < 8 ? 8 : w < 12 ? 4 : 1; /* from a digit's word to the next one's: see tq1_place_of */
+        uint8_t *out = to + WORD * (w < 8 ? w : w < 12 ? 32 + w : 60);
+        vi x = v_sub(v_load(p), 128);
+#pragma GCC unroll 5
+        for (int digit = 0; digit < 5; digit++, out += WORD * apart) {
+            if (digit == 4 && w == 12) break;
+            v_store(out, v_digits(x));
+            if (digit < 4) x = v_triple(x);
         }
     }
 }
@@ -193,14 +212,19 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
         s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
         for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
     }
-    s.block_bytes = s.head + ROWS * 4u * f.bits * f.block_chunks;
+    s.block_bytes = s.head + ROWS * panel_code_bytes(f);
     s.panel_bytes = f.block_chunks ? a->n_chunks / f.block_chunks * s.block_bytes : s.head + a->n_chunks * s.stride;
     return s;
 }
 
-/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on. */
+/* How next_step's codes stand: those that were taken apart there as bytes. */
+enum { DIGITS_ROOM = 32 * STEP * LANES };
+KERN_INLINE panel_form form_of_codes(const panel_form f) { return f.digits ? (panel_form){.zero = f.zero, .group = f.group} : f; }
+
+/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on;
+ * own: DIGITS_ROOM of these rows' own. */
 KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, uint8_t *b,
-                             float *s, float *m, const uint8_t **codes, size_t *stride) {
+                             uint8_t *own, float *s, float *m, const uint8_t **codes, size_t *stride) {
     size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
     *stride = w->stride;
     if (f.trellis) {
@@ -221,6 +245,11 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
         __asm__("" : "+m"(*(uint8_t(*)[16 * ROWS])b)); /* a load widens bytes, which in registers takes two steps */
         block_scales(k, block, b, row0, s, m);
         *codes = block + w->head + 4 * row0;
+        if (f.digits) {
+            take_digits(*codes, own);
+            *codes = own;
+            *stride = 32 * LANES;
+        }
     }
     return n;
 }
@@ -244,14 +273,15 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         _Alignas(64) uint8_t b[16 * ROWS];
+        _Alignas(64) uint8_t own[HALVES][DIGITS_ROOM];
         _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
         const fetch next = share_of(a, &w, c, a->panel + AHEAD);
 #pragma GCC unroll 16
         for (int h = 0; h < HALVES; h += H) {
             const uint8_t *codes, *unused;
-            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, s[h], m[h], &codes, &stride);
-            if (H == 2) next_step(a, k, f, &w, c, LANES, b, s[h + 1], m[h + 1], &unused, &stride);
-            dot_chunks(f, class_of(f), H, T, width, codes, stride, panel_eight_rows(f) * LANES / 8, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
+            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, own[h], s[h], m[h], &codes, &stride);
+            if (H == 2) next_step(a, k, f, &w, c, LANES, b, own[h + 1], s[h + 1], m[h + 1], &unused, &stride);
+            dot_chunks(form_of_codes(f), class_of(f), H, T, width, codes, stride, f.digits ? DIGITS_ROOM : panel_eight_rows(f) * LANES / 8, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
                        acc + h, off + h);
         }
     }
@@ -276,21 +306,21 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->more = u->m + groups * ROWS;
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         const fetch next = share_of(a, &w, c, a->panel + w.panel_bytes);
-        _Alignas(64) uint8_t b[16 * ROWS];
+        _Alignas(64) uint8_t b[16 * ROWS], own[DIGITS_ROOM];
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
             const uint8_t *from;
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
-            size_t n = next_step(a, k, f, &w, c, h * LANES, b, u->s + at, u->m + at, &from, &stride);
+            size_t n = next_step(a, k, f, &w, c, h * LANES, b, own, u->s + at, u->m + at, &from, &stride);
             for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
                 vi set[8];
                 if (h == 0) fetch_part(&next, i8, false); /* the tokens are in L1 */
 #pragma GCC unroll 16
                 for (int i = 0; i < 8; i++) {
                     const int j = word_at_turn(f, i);
-                    load_sets(f, from, j, set);
-                    v_store(to + 4 * LANES * j, code_of(f, set, j));
+                    load_sets(form_of_codes(f), from, j, set);
+                    v_store(to + 4 * LANES * j, code_of(form_of_codes(f), set, j));
                 }
             }
         }
@@ -354,6 +384,8 @@ PANEL_DOT(q4_k, KERN_Q4_K)
 PANEL_DOT(q5_k, KERN_Q5_K)
 PANEL_DOT(q6_k, KERN_Q6_K)
 PANEL_DOT(iq4_xs, KERN_IQ4_XS)
+PANEL_DOT(tq1_0, KERN_TQ1_0)
+PANEL_DOT(tq2_0, KERN_TQ2_0)
 PANEL_DOT(codes, KERN_CODES)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)

@@ -1,0 +1,3 @@
+#include "kern/avx2/vec.h"
+
+#include "kern/simd/ternary.h"

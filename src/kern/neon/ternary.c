@@ -1,0 +1,3 @@
+#include "kern/neon/vec.h"
+
+#include "kern/simd/ternary.h"
