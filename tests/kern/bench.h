@@ -208,7 +208,7 @@ static inline int bench_run(const char *word) {
         list[n++] = c;
     }
     for (int k = 0; k < 18; k++) {
-        static const unsigned quarters[] = {0, 8, 9, 12, 16, 24};
+        static const unsigned quarters[] = {0, 4, 8, 12, 16, 20};
         static const size_t tokens[] = {1, 8, B_TOKENS};
         bench_case c = {.tokens = tokens[k % 3], .quarters = quarters[k / 3], .run = bench_trellis};
         c.units = all * (double)c.tokens, c.bytes = (double)(B_ROWS / KERN_PANEL_ROWS * bench_trellis_panel(&c));
