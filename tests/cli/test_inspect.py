@@ -7,7 +7,7 @@ from harness import FAILED, OK
 
 
 def test_listing(t):
-    for model in (t.demo, t.fit("a.snug", "--ratio", "35%")[0], t.fit("g.gguf", "--ratio", "40%", "--for", "gguf")[0]):
+    for model in (t.demo, t.fit("a.snug", "--ratio", "35%")[0], t.fit("g.gguf", "--ratio", "35%", "--for", "gguf")[0]):
         r = t.run("inspect", model, "--json", expect=OK).json()
         assert r["architecture"] == "llama" and r["n_layers"] == 4 and r["n_vocab"] == 4096 and len(r["tensors"]) == 38
         assert sum(x["bytes"] for x in r["tensors"]) <= r["tensor_bytes"] <= r["file_bytes"]
@@ -21,7 +21,7 @@ def test_listing(t):
 
 
 def test_picture(t):
-    model, _ = t.fit("a.snug", "--ratio", "30%")
+    model, _ = t.fit("a.snug", "--ratio", "35%")
     svg = t.path("a.svg")
     t.run("inspect", model, "--svg", svg, expect=OK)
     root = ElementTree.parse(svg).getroot()
