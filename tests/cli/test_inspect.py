@@ -42,7 +42,8 @@ def test_export(t):
     for name, extra in (("a.snug", []), ("g.gguf", ["--for", "gguf"])):
         model, _ = t.fit(name, "--ratio", "35%", *extra)
         out = t.path(name + ".exported.gguf")
-        t.run("export", model, "-o", out, expect=OK)
+        said = t.run("export", model, "-o", out, expect=OK).stderr
+        assert ("rounded a second time, to " in said and "--for gguf" in said) == (name == "a.snug"), said
         r = t.run("inspect", out, "--json", expect=OK).json()
         assert r["format"] == "gguf" and r["n_weights"] == 4196608
         kl = t.run("eval", out, "--against", model, "--text", t.text, "--ctx", "64", "--tokens", "320", "--json", expect=OK).json()["kl_mean"]

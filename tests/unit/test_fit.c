@@ -251,6 +251,14 @@ static void pins(void **state) {
     store_close(&s);
 }
 
+/* Takes the warnings of an export, one after the other. */
+typedef struct heard { char text[1000]; } heard;
+static bool hear(void *user, const snug_event *e) {
+    heard *h = user;
+    if (e->warning) strncat(h->text, e->note, sizeof h->text - strlen(h->text) - 1);
+    return false;
+}
+
 static void gguf_target(void **state) {
     snug_fit_params p = {.source = LLAMA3, .output = at("g.gguf"), .size_bytes = 500000, .effort = SNUG_EFFORT_QUICK, .target = SNUG_FOR_GGUF};
     fit_ok(p);
@@ -286,7 +294,10 @@ static void gguf_target(void **state) {
     snug_fit_params r = {.source = LLAMA3, .output = at("e.snug"), .size_bytes = 200000, .effort = SNUG_EFFORT_QUICK};
     fit_ok(r);
     snug_error err = {0};
-    if (snug_export(r.output, at("e.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    heard h = {""};
+    if (snug_export(r.output, at("e.gguf"), 2, (snug_progress){hear, &h}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_non_null(strstr(h.text, "rounded a second time"));
+    assert_non_null(strstr(h.text, "--for gguf"));
     assert_int_equal(gguf_open(at("e.gguf"), &g, NULL), SNUG_OK);
     for (size_t i = 0; i < g->n_tensors; i++) assert_true(g->tensors[i].type != GGML_I8);
     assert_null(gguf_find(g, "snug.version"));
@@ -309,7 +320,9 @@ static void there_and_back(void **state) {
     fit_ok(p);
     fit_ok(q);
     snug_error err = {0};
-    if (snug_export(q.output, at("t3.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    heard h = {""};
+    if (snug_export(q.output, at("t3.gguf"), 2, (snug_progress){hear, &h}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_string_equal(h.text, "");
     gguf_file *file[3] = {0};
     for (int i = 0; i < 3; i++) assert_int_equal(gguf_open(at(i == 0 ? "t1.gguf" : i == 1 ? "t2.snug" : "t3.gguf"), &file[i], NULL), SNUG_OK);
     static const char *const names[] = {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.2.attn_output.weight"};
