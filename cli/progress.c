@@ -89,7 +89,7 @@ static void draw_bar(progress_view *v, const snug_event *e) {
 
 static void print_note(progress_view *v, const snug_event *e) {
     if (v->drawn) fprintf(stderr, "\r\033[K");
-    fprintf(stderr, "%s: %s\n", e->stage, e->note);
+    fprintf(stderr, "%s: %s\n", e->warning ? "warning" : e->stage, e->note);
     v->drawn = false;
 }
 
@@ -118,7 +118,7 @@ static void print_json(const snug_event *e) {
     else
         json_object_set_new(o, "eta_s", json_null());
     json_put_real(o, "fraction", e->fraction);
-    if (e->note) json_put_text(o, "note", e->note);
+    if (e->note) json_put_text(o, e->warning ? "warning" : "note", e->note);
     json_print(stderr, o);
 }
 
@@ -135,7 +135,7 @@ static bool on_event(void *user, const snug_event *e) {
         v->stage_began_s = e->elapsed_s;
         v->stage_began_done = e->done;
     }
-    if (!v->json && e->note && e->elapsed_s >= LINE_AFTER_S) print_note(v, e);
+    if (!v->json && e->note && (e->warning || e->elapsed_s >= LINE_AFTER_S)) print_note(v, e);
     if (v->json)
         print_json(e);
     else if (v->terminal && e->elapsed_s >= BAR_AFTER_S)

@@ -68,6 +68,7 @@ typedef struct snug_event {
     double eta_s;          /* estimate for the whole call, < 0 = not known yet                  */
     double fraction;       /* share of the whole call that is done, 0..1                        */
     const char *note;      /* what has been found out just now, worth a line of its own; or NULL */
+    bool warning;          /* the note is one that nobody should miss                           */
 } snug_event;
 
 /* Called at most about ten times a second from the calling thread. Return true to cancel (SNUG_ERR_CANCELLED). */
@@ -350,7 +351,7 @@ SNUG_API const snug_plan_row *snug_fit_report_row(const snug_fit_report *report,
 SNUG_API void snug_fit_report_destroy(snug_fit_report **report);
 
 /* Any model that opens, as a GGUF that llama.cpp runs: native tensors copied, others re-encoded to the smallest native
- * type whose rate is not below theirs. */
+ * type whose rate is not below theirs. That rounds them a second time: events say which, and what it lost (warning). */
 SNUG_API snug_err snug_export(const char *model, const char *output, int threads, snug_progress progress, snug_error *err);
 
 /* ------------------------------------------------------------------ eval ---- */

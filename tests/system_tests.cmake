@@ -60,8 +60,11 @@ if(SNUG_ASAN_BUILD)
 endif()
 
 # The longest first, so that no core waits for the last one.
-foreach(name asan/test_fit asan/cli_fit cli_interrupt test_fit interop_engine_kl asan/cli_usage asan/cli_eval)
+set(cost 100)
+foreach(name asan/cli_fit asan/test_fit_moe asan/test_fit interop_twin interop_engine_kl cli_interrupt test_fit test_fit_moe cli_fit asan/cli_run
+    asan/test_codec cli_budgets asan/cli_bad_input asan/test_solve asan/cli_eval asan/cli_inspect interop_encoders)
   if(TEST ${name})
-    set_tests_properties(${name} PROPERTIES COST 100)
+    set_tests_properties(${name} PROPERTIES COST ${cost})
+    math(EXPR cost "${cost} - 1")
   endif()
 endforeach()

@@ -90,17 +90,17 @@ static double eta(const meter *m, double now) {
     return rest + (coming_cost > 0 ? coming_cost * seconds_per_cost : 0);
 }
 
-static void send_note(meter *m, const char *detail, const char *note, double now) {
+static void send_note(meter *m, const char *detail, const char *note, bool warning, double now) {
     m->last_event_s = now;
     if (!m->to.fn || m->cancelled) return;
     double elapsed = now - m->started_s;
     snug_event e = {.stage = m->stage[m->current].name, .detail = detail ? detail : "", .done = m->stage[m->current].done,
                     .total = m->stage[m->current].total, .unit = m->stage[m->current].unit, .elapsed_s = elapsed,
-                    .eta_s = elapsed < FIRST_ETA_AFTER_S ? -1 : eta(m, now), .fraction = fraction(m), .note = note};
+                    .eta_s = elapsed < FIRST_ETA_AFTER_S ? -1 : eta(m, now), .fraction = fraction(m), .note = note, .warning = warning};
     if (m->to.fn(m->to.user, &e)) m->cancelled = true;
 }
 
-static void send(meter *m, const char *detail, double now) { send_note(m, detail, NULL, now); }
+static void send(meter *m, const char *detail, double now) { send_note(m, detail, NULL, false, now); }
 
 /* Ends the current stage's clock; its last state goes out if it has not yet. */
 static void close_stage(meter *m, double now) {
@@ -126,7 +126,12 @@ static snug_err cancelled(const meter *m, snug_error *err) {
 }
 
 snug_err meter_note(meter *m, const char *note, snug_error *err) {
-    if (m->current >= 0) send_note(m, "", note, clock_seconds());
+    if (m->current >= 0) send_note(m, "", note, false, clock_seconds());
+    return cancelled(m, err);
+}
+
+snug_err meter_warn(meter *m, const char *note, snug_error *err) {
+    if (m->current >= 0) send_note(m, "", note, true, clock_seconds());
     return cancelled(m, err);
 }
 

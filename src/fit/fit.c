@@ -37,7 +37,7 @@ static snug_err add_rope(fit_job *f, snug_error *err) {
     return SNUG_OK;
 }
 
-static snug_err list_tensors(fit_job *f, snug_error *err) {
+snug_err job_list(fit_job *f, snug_error *err) {
     f->tensor = arena_calloc(&f->mem, f->src->n_tensors + 1, sizeof *f->tensor);
     if (!f->tensor) return err_nomem(err, f->src->n_tensors * sizeof *f->tensor);
     for (size_t i = 0; i < f->src->n_tensors; i++) {
@@ -70,7 +70,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
     if ((rc = store_open(f->p->source, true, &f->src, err)) != SNUG_OK) return rc;
     f->tok = f->src->tok;
     f->fingerprint = store_fingerprint(f->src);
-    if ((rc = list_tensors(f, err)) != SNUG_OK) return rc;
+    if ((rc = job_list(f, err)) != SNUG_OK) return rc;
     if ((rc = calibrate_parse(f, err)) != SNUG_OK) return rc;
     if ((rc = states_check(f, 1, err)) != SNUG_OK) return rc;
     if (f->p->imatrix && (rc = imatrix_open(f->p->imatrix, &f->imatrix, err)) != SNUG_OK) return rc;
@@ -80,7 +80,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
     return budget_resolve(f, err);
 }
 
-static void close_job(fit_job *f) {
+void job_close(fit_job *f) {
     journal_close(&f->journal);
     imatrix_close(&f->imatrix);
     hessian_sum_close(&f->head_sum);
@@ -223,7 +223,7 @@ snug_err snug_fit(const snug_fit_params *params, snug_fit_report **out, snug_err
     if (rc == SNUG_OK) meter_finish(&f.meter);
     if (rc != SNUG_OK || !out) snug_fit_report_destroy(&report);
     if (out) *out = report;
-    close_job(&f);
+    job_close(&f);
     return rc;
 }
 
@@ -237,55 +237,4 @@ void snug_fit_report_destroy(snug_fit_report **report) {
     arena_fini(&(*report)->mem);
     free(*report);
     *report = NULL;
-}
-
-/* ---- export ---- */
-
-/* A stack has one type: the largest that one of its experts needs. */
-static snug_err level_stacks(fit_job *f, snug_error *err) {
-    snug_err rc = SNUG_OK;
-    for (size_t i = 0; i < f->n; i++) {
-        size_t most = i;
-        const size_t n = item_size(f, i);
-        for (size_t k = 0; k < n; k++)
-            if (f->tensor[item_member(f, i, k)].menu.cand->bytes > f->tensor[most].menu.cand->bytes) most = item_member(f, i, k);
-        for (size_t k = 0; k < n && n > 1 && rc == SNUG_OK; k++) rc = menu_single(f, item_member(f, i, k), &f->tensor[most].menu.cand->comp, 0, "", err);
-    }
-    return rc;
-}
-
-/* Any model as a plain GGUF: native tensors as they are, others in the smallest native type whose rate is not below theirs. */
-static snug_err export_job(fit_job *f, snug_error *err) {
-    uint64_t weights = 0;
-    f->threads = f->p->threads > 0 ? f->p->threads : thread_default_count();
-    f->plain = true;
-    f->budget_bytes = UINT64_MAX;
-    meter_init(&f->meter, f->p->progress);
-    snug_err rc = store_open(f->p->source, true, &f->src, err);
-    if (rc != SNUG_OK) return rc;
-    f->tok = f->src->tok;
-    if ((rc = list_tensors(f, err)) != SNUG_OK || (rc = artifact_prepare(f, err)) != SNUG_OK) return rc;
-    for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
-        fit_tensor *t = &f->tensor[i];
-        weights += t->t->rows * t->t->cols;
-        comp c = menu_source_comp(t->t);
-        if (!t->matrix) rc = menu_vector(f, i, err);
-        else if (artifact_is_native(&c, t->t->cols) || menu_native(f, &c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
-        else rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no GGUF type fits its %llu columns", t->t->name, (unsigned long long)t->t->cols);
-    }
-    if (rc == SNUG_OK) rc = level_stacks(f, err);
-    if (rc == SNUG_OK) rc = journal_open(f, err);
-    f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, 1);
-    if (rc == SNUG_OK) rc = encode_all(f, err);
-    if (rc == SNUG_OK) meter_finish(&f->meter);
-    return rc;
-}
-
-snug_err snug_export(const char *model, const char *output, int threads, snug_progress progress, snug_error *err) {
-    if (!model || !output) return err_set(err, SNUG_ERR_ARG, "export needs a model and an output");
-    snug_fit_params p = {.source = model, .output = output, .target = SNUG_FOR_GGUF, .effort = SNUG_EFFORT_NORMAL, .threads = threads, .progress = progress};
-    fit_job f = {.p = &p};
-    snug_err rc = export_job(&f, err);
-    close_job(&f);
-    return rc;
 }

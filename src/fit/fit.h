@@ -155,6 +155,10 @@ static inline double fit_macs(const fit_job *f, const fit_tensor *t) {
     return t->t->expert == EXPERT_NONE ? weights : weights * f->src->cfg.n_experts_used / f->src->cfg.n_experts;
 }
 
+/* ---- fit.c ---- */
+snug_err job_list(fit_job *f, snug_error *err); /* the tensors of an open source */
+void job_close(fit_job *f);
+
 /* ---- items.c: what the plan chooses for: a tensor, or a stack of experts' ---- */
 /* How many tensors share tensor i's choice, if it is the first of them; 0: it is not. The k-th of them. */
 size_t item_size(const fit_job *f, size_t i);

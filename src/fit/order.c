@@ -2,7 +2,8 @@
  * weights, rows of the first and columns of the second may change places together: the function stays the same up to the rounding of its
  * sums, nothing is stored and nothing is applied when the model runs.
  *
- *     stream   columns of the embedding, of q k v, gate up and head; gains of the norms before them; rows of o and down: one order for all
+ *     stream   columns of the embedding, of q k v, gate up (of all experts), router and head; gains of the norms before them; rows of o and
+ *              down: one order for all
  *     values   rows of v within each of its heads; columns of o alike in all query heads that read it: an order for each layer
  *
  * Codecs share scales among neighbours, and error feedback goes from left to right. So the loudest come first, and like stands by like. How loud
@@ -19,17 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLE_ROWS = 512 }; /* that tell a column's energy: to about 6 % */
+enum { SAMPLE_ROWS = 512 }; /* that tell a column's energy, to about 6 %; of the experts of a layer together */
 
 /* ---- what a tensor has in which order ---- */
 
 static const uint32_t *of_layer(uint32_t *const *list, int layer) { return list && layer >= 0 ? list[layer] : NULL; }
 
-/* Channel j of its columns (of a vector: its numbers) is the source's order[j]. NULL: as they are. */
+/* Channel j of its columns (of a vector: its numbers, the router's in each row) is the source's order[j]. NULL: as they are. */
 static const uint32_t *col_order(const fit_job *f, const store_tensor *t) {
     switch (t->role) {
     case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
-    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: return f->order.stream;
+    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: case ROLE_ROUTER: return f->order.stream;
     case ROLE_O: return of_layer(f->order.mixed, t->layer);
     case ROLE_V_BIAS: return of_layer(f->order.value, t->layer);
     default: return NULL;
@@ -48,10 +49,10 @@ bool order_moves(const fit_job *f, const store_tensor *t) { return col_order(f, 
 
 /* ---- reading ---- */
 
-/* row (cols) = it in order; old (cols): scratch. */
-static void order_row(const uint32_t *order, size_t cols, float *row, float *old) {
-    memcpy(old, row, cols * sizeof *row);
-    for (size_t j = 0; j < cols; j++) row[j] = old[order[j]];
+/* to = from (n, cols) in order. */
+static void order_cols(const uint32_t *order, size_t n, size_t cols, const float *from, float *to) {
+    for (size_t r = 0; r < n; r++)
+        for (size_t j = 0; j < cols; j++) to[r * cols + j] = from[r * cols + order[j]];
 }
 
 snug_err order_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err) {
@@ -60,7 +61,10 @@ snug_err order_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size
     for (size_t r = 0; rows && r < n && rc == SNUG_OK; r++) rc = store_read_rows(f->src, t, rows[row0 + r], 1, dst + r * t->cols, err);
     float *old = rc == SNUG_OK && cols ? malloc(t->cols * sizeof *old) : NULL;
     if (rc == SNUG_OK && cols && !old) rc = err_nomem(err, t->cols * sizeof *old);
-    for (size_t r = 0; cols && r < n && rc == SNUG_OK; r++) order_row(cols, t->cols, dst + r * t->cols, old);
+    for (size_t r = 0; cols && r < n && rc == SNUG_OK; r++) {
+        memcpy(old, dst + r * t->cols, t->cols * sizeof *old);
+        order_cols(cols, 1, t->cols, old, dst + r * t->cols);
+    }
     free(old);
     return rc;
 }
@@ -101,14 +105,15 @@ snug_err order_layer(const fit_job *f, int layer, bool whole, arena *mem, layer_
     snug_err rc = (whole ? layer_read : layer_read_dense)(f->src, layer, mem, out, err);
     for (size_t i = 0; i < f->src->n_tensors && rc == SNUG_OK; i++) {
         const store_tensor *t = &f->src->tensors[i];
-        if (t->layer != layer || !order_moves(f, t)) continue;
+        if (t->layer != layer || (t->expert != EXPERT_NONE && !whole) || !order_moves(f, t)) continue;
         if ((int)t->role < (int)ROLE_MATRICES) { /* layer_read's own copy */
-            rc = order_matrix(f, t, t->term[0].codec->ggml_type == GGML_F32 ? 4 : 2, (uint8_t *)(uintptr_t)out->w[t->role].term[0].wt.data, err);
+            rc = order_matrix(f, t, t->term[0].codec->ggml_type == GGML_F32 ? 4 : 2, (uint8_t *)(uintptr_t)layer_weight(out, t)->term[0].wt.data, err);
             continue;
         }
-        float *v = arena_alloc(mem, t->cols * sizeof *v);
-        if (!v) return err_nomem(err, t->cols * sizeof *v);
-        for (size_t j = 0; j < t->cols; j++) v[j] = out->vec[t->role][col_order(f, t)[j]];
+        const size_t bytes = t->rows * t->cols * sizeof(float);
+        float *v = arena_alloc(mem, bytes);
+        if (!v) return err_nomem(err, bytes);
+        order_cols(col_order(f, t), t->rows, t->cols, out->vec[t->role], v);
         out->vec[t->role] = v;
     }
     return rc;
@@ -137,7 +142,7 @@ static snug_err sort_channels(const double *loud, size_t n, uint32_t *order, snu
 /* Adds a tensor's mean squares as it is stored: of columns, over a spread of rows, to col (cols); of all rows to row (rows). Either may be NULL. */
 static snug_err add_energy(const fit_job *f, const store_tensor *t, double *col, double *row, snug_error *err) {
     if (!t) return SNUG_OK;
-    const size_t n = row || t->rows < SAMPLE_ROWS ? t->rows : SAMPLE_ROWS;
+    const size_t most = t->expert == EXPERT_NONE ? SAMPLE_ROWS : 1 + SAMPLE_ROWS / f->src->cfg.n_experts, n = row || t->rows < most ? t->rows : most;
     float *w = malloc(t->cols * sizeof *w);
     snug_err rc = w ? SNUG_OK : err_nomem(err, t->cols * sizeof *w);
     for (size_t r = 0; r < n && rc == SNUG_OK; r++) {
@@ -152,13 +157,21 @@ static snug_err add_energy(const fit_job *f, const store_tensor *t, double *col,
     return rc;
 }
 
-/* loud += share log of the energy of a norm's gain in what reads it. */
+/* The same of a role's columns: of the layer's matrix, or of all its experts'. */
+static snug_err add_readers(const fit_job *f, int layer, tensor_role reader, double *col, snug_error *err) {
+    if (!role_in_expert(&f->src->cfg, reader)) return add_energy(f, store_find(f->src, reader, layer), col, NULL, err);
+    snug_err rc = SNUG_OK;
+    for (int x = 0; x < (int)f->src->cfg.n_experts && rc == SNUG_OK; x++) rc = add_energy(f, store_expert(f->src, reader, layer, x), col, NULL, err);
+    return rc;
+}
+
+/* loud += share log of the energy of a norm's gain in what reads it. (Not the router, which no codec touches.) */
 static snug_err add_norm(const fit_job *f, int layer, tensor_role norm, const tensor_role *reader, size_t n, double share, double *loud, snug_error *err) {
     const size_t d = f->src->cfg.n_embd;
     double *gain = calloc(2 * d, sizeof *gain), *read = gain + d;
     if (!gain) return err_nomem(err, 2 * d * sizeof *gain);
     snug_err rc = add_energy(f, store_find(f->src, norm, layer), gain, NULL, err);
-    for (size_t i = 0; i < n && rc == SNUG_OK; i++) rc = add_energy(f, store_find(f->src, reader[i], layer), read, NULL, err);
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++) rc = add_readers(f, layer, reader[i], read, err);
     for (size_t j = 0; j < d && rc == SNUG_OK; j++) loud[j] += share * log(gain[j] * read[j]);
     free(gain);
     return rc;
@@ -212,7 +225,7 @@ static bool all_float(const fit_job *f, bool values) {
     for (size_t i = 0; i < f->src->n_tensors; i++) {
         const store_tensor *t = &f->src->tensors[i];
         const bool concerned = values ? t->role == ROLE_V || t->role == ROLE_O || t->role == ROLE_V_BIAS
-                                      : t->role <= ROLE_FFN_NORM || t->role == ROLE_OUT_NORM || t->role == ROLE_O_BIAS;
+                                      : t->role <= ROLE_FFN_NORM || t->role == ROLE_OUT_NORM || t->role == ROLE_O_BIAS || t->role == ROLE_ROUTER;
         if (concerned && !source_is_float(t)) return false;
     }
     return true;
@@ -231,7 +244,7 @@ static bool any_lossy(const fit_job *f) {
 snug_err order_choose(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     const size_t n_values = (size_t)c->n_kv_heads * c->head_dim, n_mixed = (size_t)c->n_heads * c->head_dim;
-    if (!f->feedback || !any_lossy(f) || c->n_experts || c->arch->sub_norms) return SNUG_OK; /* experts and their router: not yet; BitNet: see can_balance */
+    if (!f->feedback || !any_lossy(f) || c->arch->sub_norms) return SNUG_OK; /* BitNet: see can_balance */
     snug_err rc = all_float(f, false) ? choose_stream(f, err) : SNUG_OK;
     if (rc != SNUG_OK || !all_float(f, true)) return rc;
     uint32_t **value = arena_calloc(&f->mem, c->n_layers, sizeof *value), **mixed = arena_calloc(&f->mem, c->n_layers, sizeof *mixed);

@@ -30,8 +30,8 @@ def test_windows(t):
 
 def test_against_the_source(t):
     kl = []
-    for name, ratio in (("a.snug", "28%"), ("b.snug", "50%")):
-        out, _ = t.fit(name, "--ratio", ratio)
+    for name, codec in (("a.snug", "int3g64"), ("b.snug", "int5g64")):
+        out, _ = t.fit(name, "--pin", f"*={codec}")
         r = t.run("eval", out, "--against", t.demo, "--text", t.text, *SHORT, "--json", expect=OK).json()
         for field in FIELDS:
             assert math.isfinite(r[field]), (field, r)
@@ -44,7 +44,7 @@ def test_against_the_source(t):
 
 
 def test_same_figures_for_any_number_of_threads(t):
-    out, _ = t.fit("a.snug", "--ratio", "30%")
+    out, _ = t.fit("a.snug", "--pin", "*=int3g64")
     runs = [t.run("eval", out, "--against", t.demo, "--text", t.text, *SHORT, "--threads", n, "--json", expect=OK).json() for n in (1, 2, 3)]
     assert runs[0] == runs[1] == runs[2]
 

@@ -7,7 +7,7 @@ from harness import FAILED, OK
 
 
 def test_listing(t):
-    for model in (t.demo, t.fit("a.snug", "--ratio", "35%")[0], t.fit("g.gguf", "--ratio", "40%", "--for", "gguf")[0]):
+    for model in (t.demo, t.fit("a.snug", "--ratio", "35%")[0], t.fit("g.gguf", "--ratio", "35%", "--for", "gguf")[0]):
         r = t.run("inspect", model, "--json", expect=OK).json()
         assert r["architecture"] == "llama" and r["n_layers"] == 4 and r["n_vocab"] == 4096 and len(r["tensors"]) == 38
         assert sum(x["bytes"] for x in r["tensors"]) <= r["tensor_bytes"] <= r["file_bytes"]
@@ -21,7 +21,7 @@ def test_listing(t):
 
 
 def test_picture(t):
-    model, _ = t.fit("a.snug", "--ratio", "30%")
+    model, _ = t.fit("a.snug", "--ratio", "35%")
     svg = t.path("a.svg")
     t.run("inspect", model, "--svg", svg, expect=OK)
     root = ElementTree.parse(svg).getroot()
@@ -42,7 +42,8 @@ def test_export(t):
     for name, extra in (("a.snug", []), ("g.gguf", ["--for", "gguf"])):
         model, _ = t.fit(name, "--ratio", "35%", *extra)
         out = t.path(name + ".exported.gguf")
-        t.run("export", model, "-o", out, expect=OK)
+        said = t.run("export", model, "-o", out, expect=OK).stderr
+        assert ("rounded a second time, to " in said and "--for gguf" in said) == (name == "a.snug"), said
         r = t.run("inspect", out, "--json", expect=OK).json()
         assert r["format"] == "gguf" and r["n_weights"] == 4196608
         kl = t.run("eval", out, "--against", model, "--text", t.text, "--ctx", "64", "--tokens", "320", "--json", expect=OK).json()["kl_mean"]

@@ -83,9 +83,7 @@ def test_ggufs_that_lie(t):
 
 def test_report(t):
     out = t.path("a.snug")
-    text = t.path("text")
-    text.write_bytes(t.text.read_bytes()[:3000])
-    r = t.run("fit", golden(t, "mixtral"), "-o", out, "--bpw", "5", "--effort", "quick", "--calib", text, "--json", expect=OK).json()
+    r = t.run("fit", golden(t, "mixtral"), "-o", out, "--bpw", "5", "--effort", "quick", "--calib", t.short_text(3000), "--json", expect=OK).json()
     assert r["experts"] == 15 and 0 <= r["experts_missed"] <= 15, r
     rows = {x["tensor"]: x for x in r["plan"]}
     came = [rows[f"blk.2.ffn_down.{e}.weight"]["tokens"] for e in range(5)]

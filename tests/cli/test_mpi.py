@@ -10,8 +10,8 @@ import harness
 from harness import FAILED, OK, USAGE, Result, Skip
 
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"] + (["--allow-run-as-root"] if os.geteuid() == 0 else [])
-# Error feedback, sensitivities, menus: all that is shared.
-FIT = ["--ratio", "60%", "--calib", "self", "--threads", "1", "--pin", "blk.1.ffn_down.weight=int3g32+lowrank4"]
+# Error feedback, sensitivities, menus, tiles of trellis codes: all that is shared.
+FIT = ["--ratio", "60%", "--calib", "self", "--threads", "1", "--pin", "blk.0.*=tcq2", "--pin", "blk.1.ffn_down.weight=int3g32+lowrank4"]
 made = {}
 
 
@@ -41,9 +41,7 @@ def needs_mpi(t):
 def test_experts(t):
     """Experts' inputs are gathered, run and summed by all."""
     needs_mpi(t)
-    text = t.path("text")
-    text.write_bytes(t.text.read_bytes()[:3000])
-    fit = ["fit", t.source / "tests" / "golden" / "mixtral", "--bpw", "5", "--calib", text, "--threads", "1"]
+    fit = ["fit", t.source / "tests" / "golden" / "mixtral", "--bpw", "5", "--calib", t.short_text(1500), "--threads", "1", "--pin", "blk.0.*=tcq2"]
     t.run(*fit, "-o", t.path("one.snug"), expect=OK, env={"XDG_CACHE_HOME": str(t.path("one"))})
     for n in (2, 3):
         out = t.path(f"{n}.snug")

@@ -70,8 +70,8 @@ def test_sizes(t):
     """K, M, G are powers of 1024; KB, MB, GB of 1000; a bare number is bytes."""
     sizes = {"3145728": 3145728, "3M": 3 << 20, "3m": 3 << 20, "3MiB": 3 << 20, "3Mi": 3 << 20, "3MB": 3000000, "3072K": 3 << 20,
              "0.003G": int(0.003 * 2**30), "3145728B": 3 << 20, "3e6": 3000000}
-    for text, size in list(sizes.items())[:2 if t.sanitized else None]: # a plan takes seconds there
-        r = t.run("fit", t.demo, "--size", text, "--plan-only", "--effort", "quick", "--calib", "none", "--json", expect=OK)
+    for text, size in list(sizes.items())[:2 if t.sanitized else None]:
+        r = t.run("fit", t.demo, "--size", text, "--plan-only", "--effort", "quick", "--calib", "none", "--pin", "*=int4g64", "--json", expect=OK)
         assert r.json()["budget_bytes"] == size, (text, r.json()["budget_bytes"], size)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Is snug's encoder of every GGUF type at least as good as ggml's, tensor by tensor?
 
-For each matrix W of the model and each type, both encoders get the same W and the same importances a, and are judged by
+For each matrix W of the model (a spread of its rows: --rows) and each type, both encoders get the same W and the same importances a, and are judged by
 E = Σ a_j (w_ij − ŵ_ij)², decoded by ggml.  Three kinds of importances: `model` (mean x² of the model on English text), `flat` (all
 ones), `wild` (log-normal over four orders of magnitude, fixed seed).  snug must not lose on any tensor: E_snug ≤ E_ggml (1 + 1e-6).
 
@@ -14,6 +14,7 @@ import tempfile
 import common
 
 SLACK = 1e-6
+ROWS = 64
 
 
 def importances(model):
@@ -28,7 +29,7 @@ def importances(model):
 
 def main():
     import make_gguf
-    matrices = {name.removesuffix(".weight"): w for name, w in make_gguf.read_tensors(args.model).items() if w.ndim == 2}
+    matrices = {name.removesuffix(".weight"): w[::max(1, len(w) // args.rows)] for name, w in make_gguf.read_tensors(args.model).items() if w.ndim == 2}
     types, lost, rows = args.types or ggml_oracle.BLOCK_TYPES, 0, []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "importance.f32"
@@ -59,8 +60,13 @@ def main():
     return 1 if lost else 0
 
 
+def options(parser):
+    parser.add_argument("--table", type=pathlib.Path, help="write the table here")
+    parser.add_argument("--rows", type=int, default=ROWS, help="of a matrix, about")
+
+
 if __name__ == "__main__":
-    args = common.arguments(__doc__, lambda p: p.add_argument("--table", type=pathlib.Path, help="write the table here"))
+    args = common.arguments(__doc__, options)
     import numpy as np
     import ggml_oracle
     sys.exit(main())

@@ -13,7 +13,7 @@ import tempfile
 
 import common
 
-CALIB, MOST = "self", 1.2
+MOST = 1.2
 
 
 def kl(args, model, ref, text):
@@ -32,10 +32,12 @@ def main():
     text = common.ROOT / "models/demo-text.txt"
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
+        calib = folder / "calib.txt"
+        calib.write_text(common.prose(8000))
         twin = folder / "twin"
         common.run(sys.executable, common.ROOT / "tools/make_twin.py", args.model, twin)
         exact, plain = folder / "exact.gguf", folder / "plain.gguf"
-        options = ["--for", "gguf", "--pin", "*=bf16", "--calib", CALIB]
+        options = ["--for", "gguf", "--pin", "*=bf16", "--calib", calib]
         common.run(args.snug, "fit", twin, "-o", exact, *options)
         common.run(args.snug, "fit", twin, "-o", plain, *options, "--effort", "quick")
         value = kl(args, exact, plain, text)
@@ -46,7 +48,7 @@ def main():
         values = {}
         for source in (args.model, twin):
             out = folder / "int4.snug"
-            common.run(args.snug, "fit", source, "-o", out, "--pin", "*=int4g64", "--calib", CALIB)
+            common.run(args.snug, "fit", source, "-o", out, "--pin", "*=int4g64", "--calib", calib)
             values[source] = kl(args, out, source, text)
             out.unlink()
         share = values[twin] / values[args.model]

@@ -54,6 +54,11 @@ snug=$build/snug
 expect 0 "fit, no calibration" "$snug" fit "$work" -o "$work/a.snug" --calib none --effort quick --size 2M --threads 2
 expect 0 "fit, statistics, a sum of terms" "$snug" fit "$work" -o "$work/b.snug" --calib "$work/text" --effort quick --size 1300K --threads 2 \
     --pin 'blk.0.ffn_up.weight=int2g64+lowrank8'
+expect 0 "fit, feedback, trellis codes" "$snug" fit "$source/tests/golden/llama3" -o "$work/d.snug" --calib "$work/text" --threads 2 \
+    --pin '*=int4g32' --pin 'blk.*attn*=had:tcq2'
+expect 0 "fit, experts" "$snug" fit "$source/tests/golden/qwen3moe" -o "$work/e.snug" --calib "$work/text" --threads 2 \
+    --pin '*=int4g32' --pin 'blk.0.*=tcq2'
+expect 0 "run, experts" "$snug" run "$work/e.snug" -p "Once upon a time" -n 16 --threads 2
 expect 0 "run" "$snug" run "$work/b.snug" -p "Once upon a time" -n 16 --threads 2
 expect 0 "eval" "$snug" eval "$work/a.snug" --against "$work" --text "$work/text" --tokens 400 --ctx 128 --threads 2
 expect 0 "verify" "$snug" verify "$work/b.snug" --threads 2

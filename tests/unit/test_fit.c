@@ -1,8 +1,6 @@
 // rooms: fit plan eval run solve codec kern model kv token format linalg base
 /* snug_fit as a whole on the tiny goldens: budgets kept to the byte, the same bytes for any number of threads and after any
  * interruption, plans, pins, targets, imatrix files, export. */
-#include "base/hash.h"
-#include "base/io.h"
 #include "base/rng.h"
 #include "codec/transform.h"
 #include "fit/fit.h"
@@ -12,71 +10,12 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 
-static char dir[64];                       /* a folder of our own, removed at the end */
+#include "fitting.h"
+
 static const char *LLAMA3 = SNUG_SOURCE_DIR "/tests/golden/llama3"; /* bf16, shards, tied, llama3 RoPE scaling */
 static const char *QWEN2 = SNUG_SOURCE_DIR "/tests/golden/qwen2";   /* biases */
-
-static const char *at(const char *name) {
-    static char path[64][128];
-    static int i;
-    i = (i + 1) % 64;
-    snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
-    return path[i];
-}
-
-static int setup(void **state) {
-    snprintf(dir, sizeof dir, "/tmp/snug-test-fit-XXXXXX");
-    if (!mkdtemp(dir)) return -1;
-    setenv("XDG_CACHE_HOME", at("cache"), 1);
-    return 0;
-}
-static int teardown(void **state) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-static void drop_cache(void) {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s/cache'", dir);
-    assert_int_equal(system(command), 0);
-}
-
-static uint64_t hash_of(const char *path) {
-    char *data;
-    size_t n;
-    assert_int_equal(io_read_all(path, 1 << 30, &data, &n, NULL), SNUG_OK);
-    uint64_t h = hash_bytes(data, n);
-    free(data);
-    return h;
-}
-
-/* Fits and checks what must always hold; returns the file's hash. */
-static uint64_t fit_ok(snug_fit_params p) {
-    snug_fit_report *r = NULL;
-    snug_error err = {0};
-    if (snug_fit(&p, &r, &err) != SNUG_OK) fail_msg("%s", err.message);
-    const snug_fit_summary *s = snug_fit_report_summary(r);
-    struct stat st;
-    assert_int_equal(stat(p.output, &st), 0);
-    assert_int_equal((uint64_t)st.st_size, s->bytes);
-    if (s->budget_bytes) assert_true(s->bytes <= s->budget_bytes);
-    snug_fit_report_destroy(&r);
-    assert_null(r);
-    if (snug_model_verify(p.output, 1, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
-    char name[160];
-    snprintf(name, sizeof name, "%s.journal", p.output);
-    assert_false(io_exists(name));
-    snprintf(name, sizeof name, "%s.part", p.output);
-    assert_false(io_exists(name));
-    return hash_of(p.output);
-}
 
 static void fit_fails(snug_fit_params p, snug_err code, const char *words) {
     snug_fit_report *r = NULL;
@@ -91,9 +30,9 @@ static uint64_t least_of(snug_fit_params p) {
     snug_error err = {0};
     p.size_bytes = 1;
     assert_int_equal(snug_fit(&p, NULL, &err), SNUG_ERR_BUDGET);
-    const char *text = strstr(err.message, "the least that works is ");
-    assert_non_null(text);
-    return strtoull(text + strlen("the least that works is "), NULL, 10);
+    const char *said = strstr(err.message, "the least that works is ");
+    assert_non_null(said);
+    return strtoull(said + strlen("the least that works is "), NULL, 10);
 }
 
 static void budgets(void **state) {
@@ -197,89 +136,68 @@ static uint32_t order_of(const char *path) {
     return (uint32_t)kinds;
 }
 
+/* A calibrated fit: one layer in the trellis code, one in another, the rest as the budget says. */
+static const char *const some[] = {"blk.0.*=tcq2", "blk.1.*=int3g32"};
+static snug_fit_params calibrated(const char *output) {
+    return (snug_fit_params){.source = LLAMA3, .output = output, .size_bytes = 200000, .calib = text, .pins = some, .n_pins = 2, .threads = 2};
+}
+
 static void same_bytes(void **state) {
-    snug_fit_params p = {.source = LLAMA3, .output = at("a.snug"), .size_bytes = 200000, .threads = 1};
-    uint64_t one;
-#ifndef __SANITIZE_ADDRESS__
-    drop_cache();
-    one = fit_ok(p);
-    p.threads = 3;
-    assert_true(fit_ok(p) == one); /* from the cache */
-    drop_cache();
-    assert_true(fit_ok(p) == one);
-    assert_int_equal(order_of(p.output), ORDER_STREAM | ORDER_VALUES);
+    if (SANITIZED) return;
+    snug_fit_params q = calibrated(at("a.snug"));
+    (void)fit_alike(q, 3, NULL);
+    assert_int_equal(order_of(q.output), ORDER_STREAM | ORDER_VALUES);
     static const char *const copy[] = {"*=bf16"}; /* channels stay; nor are statistics of the others taken */
-    snug_fit_params q = {.source = LLAMA3, .output = at("copy.snug"), .pins = copy, .n_pins = 1, .threads = 2};
+    q.pins = copy;
+    q.n_pins = 1;
+    q.size_bytes = 0;
     const uint64_t copied = fit_ok(q);
     assert_int_equal(order_of(q.output), 0);
     drop_cache();
     assert_true(fit_ok(q) == copied);
-#endif
-    p.effort = SNUG_EFFORT_QUICK;
-    p.calib = "self";
-    one = fit_ok(p);
+}
+
+static void seeds_differ(void **state) {
+    snug_fit_params p = {.source = LLAMA3, .output = at("b.snug"), .size_bytes = 200000, .effort = SNUG_EFFORT_QUICK, .calib = "self", .threads = 1};
+    const uint64_t one = fit_ok(p);
     p.seed = 5;
     assert_true(fit_ok(p) != one);
 }
 
 /* Coarse and fine codes of one edge, in both bases and in sums that read both: each with a factor of its own. */
 static void grains(void **state) {
-#ifndef __SANITIZE_ADDRESS__
+    if (SANITIZED) return;
     static const char *const pin[] = {"*=int4g32", "blk.*.attn_q.weight=had:tern34g32", "blk.*.attn_k.weight=had:int4g32+int2g32", "blk.0.attn_v.weight=tern34g32",
                                       "blk.1.attn_v.weight=int2g32+had:tern34g32"};
-    snug_fit_params p = {.source = LLAMA3, .output = at("g.snug"), .pins = pin, .n_pins = 5, .threads = 1};
+    snug_fit_params p = {.source = LLAMA3, .output = at("g.snug"), .calib = text, .pins = pin, .n_pins = 5, .threads = 1};
     const uint64_t one = fit_ok(p);
     p.threads = 3;
     assert_true(fit_ok(p) == one);
-#endif
 }
 
-/* A progress callback that cancels at its n-th event. */
-typedef struct stopper { int left; } stopper;
-static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
-
-/* With the sanitizers a calibrated fit takes a minute: there calibration_file's is the one. */
+/* Stopped in each of the stages, the journal whole or cut, and gone on with. */
 static void interrupted(void **state) {
-#ifdef __SANITIZE_ADDRESS__
-    return;
-#endif
-    snug_fit_params p = {.source = LLAMA3, .output = at("i.snug"), .size_bytes = 200000, .threads = 2};
+    if (SANITIZED) return;
+    snug_fit_params p = calibrated(at("i.snug")), q = p;
     const char *journal = at("i.snug.journal");
-    drop_cache();
-    uint64_t whole = fit_ok(p);
-    assert_int_equal(unlink(p.output), 0);
+    const uint64_t whole = fit_ok(p);
     static const int STOPS[] = {0, 1, 5, 11};
-    for (size_t i = 0; i < sizeof STOPS / sizeof *STOPS; i++) {
-        const int n = STOPS[i];
-        drop_cache();
-        stopper s = {n};
-        snug_fit_params q = p;
-        q.progress = (snug_progress){stop, &s};
-        snug_error err = {0};
-        snug_err rc = snug_fit(&q, NULL, &err);
-        if (rc == SNUG_OK) break;
-        assert_int_equal(rc, SNUG_ERR_CANCELLED);
-        assert_false(io_exists(p.output));
+    for (size_t i = 0; i < sizeof STOPS / sizeof *STOPS && fit_stopped(p, STOPS[i]); i++) {
         assert_true(io_exists(journal));
-        if (n % 3 == 1) { /* the last line is cut, as by a kill while it was written */
+        if (STOPS[i] % 3 == 1) { /* the last line is cut, as by a kill while it was written */
             struct stat st;
             assert_int_equal(stat(journal, &st), 0);
             assert_int_equal(truncate(journal, st.st_size - 7), 0);
         }
-        if (n % 3 == 2) {
-            q = p;
+        if (STOPS[i] % 3 == 2) {
             q.resume = true;
             q.size_bytes = 210000;
             fit_fails(q, SNUG_ERR_MISMATCH, "size was 200000, now 210000");
         }
-        q = p;
-        q.resume = true;
-        q.threads = 1;
-        assert_true(fit_ok(q) == whole);
+        assert_true(fit_resumed(p) == whole);
         assert_int_equal(unlink(p.output), 0);
     }
-    p.resume = true;
-    assert_true(fit_ok(p) == whole); /* nothing to resume */
+    assert_true(fit_resumed(p) == whole); /* nothing to resume */
 }
 
 static void plans(void **state) {
@@ -332,6 +250,14 @@ static void pins(void **state) {
     store_close(&s);
 }
 
+/* Takes the warnings of an export, one after the other. */
+typedef struct heard { char text[1000]; } heard;
+static bool hear(void *user, const snug_event *e) {
+    heard *h = user;
+    if (e->warning) strncat(h->text, e->note, sizeof h->text - strlen(h->text) - 1);
+    return false;
+}
+
 static void gguf_target(void **state) {
     snug_fit_params p = {.source = LLAMA3, .output = at("g.gguf"), .size_bytes = 500000, .effort = SNUG_EFFORT_QUICK, .target = SNUG_FOR_GGUF};
     fit_ok(p);
@@ -367,7 +293,10 @@ static void gguf_target(void **state) {
     snug_fit_params r = {.source = LLAMA3, .output = at("e.snug"), .size_bytes = 200000, .effort = SNUG_EFFORT_QUICK};
     fit_ok(r);
     snug_error err = {0};
-    if (snug_export(r.output, at("e.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    heard h = {""};
+    if (snug_export(r.output, at("e.gguf"), 2, (snug_progress){hear, &h}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_non_null(strstr(h.text, "rounded a second time"));
+    assert_non_null(strstr(h.text, "--for gguf"));
     assert_int_equal(gguf_open(at("e.gguf"), &g, NULL), SNUG_OK);
     for (size_t i = 0; i < g->n_tensors; i++) assert_true(g->tensors[i].type != GGML_I8);
     assert_null(gguf_find(g, "snug.version"));
@@ -390,7 +319,9 @@ static void there_and_back(void **state) {
     fit_ok(p);
     fit_ok(q);
     snug_error err = {0};
-    if (snug_export(q.output, at("t3.gguf"), 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    heard h = {""};
+    if (snug_export(q.output, at("t3.gguf"), 2, (snug_progress){hear, &h}, &err) != SNUG_OK) fail_msg("%s", err.message);
+    assert_string_equal(h.text, "");
     gguf_file *file[3] = {0};
     for (int i = 0; i < 3; i++) assert_int_equal(gguf_open(at(i == 0 ? "t1.gguf" : i == 1 ? "t2.snug" : "t3.gguf"), &file[i], NULL), SNUG_OK);
     static const char *const names[] = {"token_embd.weight", "blk.0.attn_q.weight", "blk.1.ffn_up.weight", "blk.2.attn_output.weight"};
@@ -433,15 +364,16 @@ static void imatrix(void **state) {
 }
 
 static void calibration_file(void **state) {
-    FILE *f = fopen(at("text.txt"), "w");
-    for (int i = 0; i < 4000; i++) fprintf(f, "The %d birds sat in the %d trees and sang. ", i, i * i);
-    fclose(f);
-    snug_fit_params p = {.source = QWEN2, .output = at("c.snug"), .size_bytes = 200000, .calib = at("text.txt"), .threads = 2};
-    uint64_t file = fit_ok(p);
+    static const char *const pin[] = {"blk.*=tcq2"};
+    snug_fit_params p = {.source = QWEN2, .output = at("c.snug"), .size_bytes = 200000, .calib = text, .pins = pin, .n_pins = 1, .threads = 2};
+    fit_ok(p);
+    p.n_pins = 0;
+    p.effort = SNUG_EFFORT_QUICK;
+    const uint64_t file = fit_ok(p);
     p.calib = "none";
     assert_true(fit_ok(p) != file);
     char mix[160];
-    snprintf(mix, sizeof mix, "self:0.8+%s", at("text.txt"));
+    snprintf(mix, sizeof mix, "self:0.8+%s", text);
     p.calib = mix;
     assert_true(fit_ok(p) != file);
     static const char *const bad[] = {"self:", "self:hot", "self:9", "self:-1", "self:nan", "self:1x+text"};
@@ -451,15 +383,15 @@ static void calibration_file(void **state) {
     }
     p.calib = "self+/no/such/file";
     fit_fails(p, SNUG_ERR_IO, "/no/such/file");
-    f = fopen(at("text.txt"), "w");
+    FILE *f = fopen(at("short"), "w");
     fputs("too short", f);
     fclose(f);
-    p.calib = at("text.txt");
+    p.calib = at("short");
     fit_fails(p, SNUG_ERR_ARG, "calibration text");
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(time_has_a_price), cmocka_unit_test(same_bytes), cmocka_unit_test(grains), cmocka_unit_test(interrupted),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(time_has_a_price), cmocka_unit_test(same_bytes), cmocka_unit_test(seeds_differ), cmocka_unit_test(grains), cmocka_unit_test(interrupted),
                                        cmocka_unit_test(plans),          cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
                                        cmocka_unit_test(there_and_back), cmocka_unit_test(imatrix),    cmocka_unit_test(calibration_file)};
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -2,126 +2,44 @@
 /* Fits of mixtures of experts: the same bytes for any number of threads, in files or in memory, and after any interruption, as experts of
  * their own and as stacks; plans replay; an expert that no token comes to is fitted all the same, and said to be; channels are balanced for all
  * experts and the router; importances from an imatrix. */
-#include "base/io.h"
 #include "fit/fit.h"
 
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <cmocka.h>
 
-#include "base/hash.h"
+#include "fitting.h"
 
-static char dir[64], text[96];
 static const char *QWEN = SNUG_SOURCE_DIR "/tests/golden/qwen3moe", *MIXTRAL = SNUG_SOURCE_DIR "/tests/golden/mixtral", *OLMOE = SNUG_SOURCE_DIR "/tests/golden/olmoe";
-
-static const char *at(const char *name) {
-    static char path[32][128];
-    static int i;
-    i = (i + 1) % 32;
-    snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
-    return path[i];
-}
-
-static void shell(const char *format, const char *a, const char *b) {
-    char command[512];
-    snprintf(command, sizeof command, format, a, b);
-    assert_int_equal(system(command), 0);
-}
-
-/* A few thousand tokens, so that a fit takes a second. */
-static int setup(void **state) {
-    snprintf(dir, sizeof dir, "/tmp/snug-test-moe-XXXXXX");
-    if (!mkdtemp(dir)) return -1;
-    setenv("XDG_CACHE_HOME", at("cache"), 1);
-    snprintf(text, sizeof text, "%s/text", dir);
-    shell("head -c 5000 '%s' > '%s'", SNUG_SOURCE_DIR "/docs/architecture.md", text);
-    return 0;
-}
-
-static int teardown(void **state) {
-    shell("rm -rf '%s%s'", dir, "");
-    return 0;
-}
-
-static void drop_cache(void) { shell("rm -rf '%s/cache%s'", dir, ""); }
-
-static uint64_t hash_of(const char *path) {
-    char *data;
-    size_t n;
-    assert_int_equal(io_read_all(path, 1 << 30, &data, &n, NULL), SNUG_OK);
-    uint64_t h = hash_bytes(data, n);
-    free(data);
-    return h;
-}
-
-static uint64_t fit_ok(snug_fit_params p, snug_fit_report **report) {
-    snug_fit_report *r = NULL;
-    snug_error err = {0};
-    struct stat st;
-    if (snug_fit(&p, &r, &err) != SNUG_OK) fail_msg("%s", err.message);
-    const snug_fit_summary *s = snug_fit_report_summary(r);
-    assert_int_equal(stat(p.output, &st), 0);
-    assert_int_equal((uint64_t)st.st_size, s->bytes);
-    if (s->budget_bytes) assert_true(s->bytes <= s->budget_bytes);
-    if (snug_model_verify(p.output, 2, (snug_progress){0}, &err) != SNUG_OK) fail_msg("%s", err.message);
-    if (report) *report = r;
-    else snug_fit_report_destroy(&r);
-    return hash_of(p.output);
-}
 
 static snug_fit_params params(const char *source, bool gguf) {
     return (snug_fit_params){.source = source, .output = at("out.snug"), .calib = text, .bpw = gguf ? 12 : 5, .threads = 2,
                              .target = gguf ? SNUG_FOR_GGUF : SNUG_FOR_SNUG};
 }
 
-static void test_same_bytes(void **state) {
-    for (int gguf = 0; gguf < 2; gguf++) {
-        snug_fit_params p = params(gguf ? MIXTRAL : QWEN, gguf);
-        drop_cache();
-        const uint64_t two = fit_ok(p, NULL);
-        assert_true(fit_ok(p, NULL) == two); /* from the cache */
-        drop_cache();
-        p.threads = 3;
-        p.spill = dir;
-        assert_true(fit_ok(p, NULL) == two);
-    }
+/* The same with one layer in the trellis code and one in another, where the target knows them; stacks have layers of one type each. */
+static const char *const some[2][2] = {{"blk.0.*=tcq2", "blk.1.*=int3g32"}, {"blk.0.*=q8_0", "blk.1.*=bf16"}};
+static snug_fit_params some_pinned(const char *source, bool gguf) {
+    snug_fit_params p = params(source, gguf);
+    p.pins = some[gguf];
+    p.n_pins = 2;
+    return p;
 }
 
-/* A progress callback that cancels at its n-th event. */
-typedef struct stopper { int left; } stopper;
-static bool stop(void *user, const snug_event *e) { return ((stopper *)user)->left-- <= 0; }
+static void test_same_bytes(void **state) {
+    for (int gguf = 0; gguf < 2; gguf++) (void)fit_alike(some_pinned(gguf ? MIXTRAL : QWEN, gguf), 3, dir);
+}
 
 static void test_interrupted(void **state) {
-#ifdef __SANITIZE_ADDRESS__
-    return; /* a calibrated fit takes a minute there */
-#endif
+    if (SANITIZED) return;
     for (int gguf = 0; gguf < 2; gguf++) {
-        snug_fit_params p = params(gguf ? MIXTRAL : OLMOE, gguf);
-        drop_cache();
-        const uint64_t whole = fit_ok(p, NULL);
+        snug_fit_params p = some_pinned(gguf ? MIXTRAL : OLMOE, gguf);
+        const uint64_t whole = fit_ok(p);
         static const int STOPS[] = {9, 100};
-        for (size_t i = (size_t)gguf; i < sizeof STOPS / sizeof *STOPS; i += 2) {
-            drop_cache();
-            stopper s = {STOPS[i]};
-            snug_fit_params q = p;
-            snug_error err = {0};
-            q.progress = (snug_progress){stop, &s};
-            unlink(p.output);
-            snug_err rc = snug_fit(&q, NULL, &err);
-            if (rc == SNUG_OK) break;
-            assert_int_equal(rc, SNUG_ERR_CANCELLED);
-            q = p;
-            q.resume = true;
-            q.threads = 1;
-            assert_true(fit_ok(q, NULL) == whole);
-        }
+        for (size_t i = (size_t)gguf; i < sizeof STOPS / sizeof *STOPS; i += 2)
+            if (fit_stopped(p, STOPS[i])) assert_true(fit_resumed(p) == whole);
     }
 }
 
@@ -130,7 +48,7 @@ static void test_plans(void **state) {
         snug_fit_params p = params(MIXTRAL, gguf);
         snug_fit_report *r;
         p.plan_out = at("plan.json");
-        const uint64_t first = fit_ok(p, &r);
+        const uint64_t first = fit_reported(p, &r);
         const snug_fit_summary *s = snug_fit_report_summary(r);
         assert_int_equal(s->n_experts, 15);
         assert_int_equal(s->n_experts_missed, 0);
@@ -146,7 +64,7 @@ static void test_plans(void **state) {
         assert_int_equal(tokens, 2 * s->calib_tokens); /* each goes to two experts */
         snug_fit_report_destroy(&r);
         snug_fit_params q = {.source = MIXTRAL, .output = at("again.snug"), .calib = text, .plan_in = p.plan_out, .target = p.target};
-        assert_true(fit_ok(q, NULL) == first);
+        assert_true(fit_ok(q) == first);
     }
 }
 
@@ -182,7 +100,7 @@ static void test_missed_expert(void **state) {
     for (int gguf = 0; gguf < 2; gguf++) {
         snug_fit_report *r;
         snug_fit_params p = params(copy, gguf);
-        (void)fit_ok(p, &r);
+        (void)fit_reported(p, &r);
         const snug_fit_summary *s = snug_fit_report_summary(r);
         assert_int_equal(s->n_experts_missed, 3); /* of each layer one */
         size_t noted = 0;
@@ -258,7 +176,7 @@ static void test_balanced(void **state) {
         }
     }
     snug_fit_params p = {.source = copy, .output = at("balanced.snug"), .calib = text, .threads = 2, .pins = pins, .n_pins = 1};
-    (void)fit_ok(p, NULL);
+    (void)fit_ok(p);
     assert_int_equal(store_open(p.output, false, &made, &err), SNUG_OK);
     float before[128], after[128];
     const store_tensor *norm = store_find(s, ROLE_FFN_NORM, 1), *up = store_expert(s, ROLE_UP, 1, 2);
@@ -284,7 +202,7 @@ static void test_round_trip(void **state) {
     snug_error err;
     store *s = NULL;
     snug_fit_params p = {.source = MIXTRAL, .output = at("pinned.snug"), .calib = "none", .effort = SNUG_EFFORT_QUICK, .pins = pins, .n_pins = 3};
-    (void)fit_ok(p, NULL);
+    (void)fit_ok(p);
     assert_int_equal(snug_export(p.output, at("plain.gguf"), 2, (snug_progress){0}, &err), SNUG_OK);
     assert_int_equal(store_open(at("plain.gguf"), false, &s, &err), SNUG_OK);
     assert_int_equal(s->kind, STORE_GGUF);
@@ -297,7 +215,7 @@ static void test_round_trip(void **state) {
     p.source = at("plain.gguf");
     p.output = at("back.snug");
     p.n_pins = 1;
-    (void)fit_ok(p, NULL);
+    (void)fit_ok(p);
 }
 
 /* llama.cpp's imatrix of a stack: a row and a count for each expert; one was never used. */
@@ -335,9 +253,9 @@ static void test_imatrix(void **state) {
     }
     imatrix_close(&m);
     snug_fit_params p = {.source = MIXTRAL, .output = at("im.snug"), .calib = "none", .effort = SNUG_EFFORT_QUICK, .bpw = 5};
-    const uint64_t without = fit_ok(p, NULL);
+    const uint64_t without = fit_ok(p);
     p.imatrix = at("im.gguf");
-    assert_true(fit_ok(p, NULL) != without);
+    assert_true(fit_ok(p) != without);
 }
 
 int main(void) {

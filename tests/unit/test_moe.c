@@ -11,96 +11,39 @@
 
 #include <cmocka.h>
 
-#include "model/graph.h"
-
-enum { N = 48 };
-
-static void must(snug_err rc, const snug_error *err) {
-    if (rc) fail_msg("%s: %s", snug_err_name(rc), err->message);
-}
-
-typedef struct golden { int32_t tokens[N]; int32_t *picks; uint32_t n_layers, used; } golden; /* picks (n_layers, N, used) */
-
-static golden read_golden(const char *name) {
-    char path[512];
-    uint32_t head[4], n;
-    golden g;
-    snprintf(path, sizeof path, "%s/tests/golden/%s/logits.bin", SNUG_SOURCE_DIR, name);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    assert_int_equal(fread(head, 4, 4, f), 4);
-    assert_int_equal(head[2], N);
-    assert_int_equal(fread(g.tokens, 4, N, f), N);
-    assert_int_equal(fseek(f, (long)(4 * (size_t)N * head[3]), SEEK_CUR), 0);
-    assert_int_equal(fread(&n, 4, 1, f), 1);
-    assert_int_equal(fseek(f, 4 * (long)n, SEEK_CUR), 0);
-    assert_int_equal(fread(&g.n_layers, 4, 1, f), 1);
-    assert_int_equal(fread(&g.used, 4, 1, f), 1);
-    const size_t all = (size_t)g.n_layers * N * g.used;
-    g.picks = malloc(4 * all);
-    assert_int_equal(fread(g.picks, 4, all, f), all);
-    fclose(f);
-    return g;
-}
-
-typedef struct routed { const config *c; const float *router; graph_pick *picks; } routed;
-
-static void watch(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
-    routed *r = user;
-    assert_true(edge != EDGE_FFN_MID); /* experts have inputs of their own */
-    if (edge == EDGE_FFN_IN) graph_route(r->c, r->router, x, n, ld, 2, r->picks);
-}
+#include "golden.h"
 
 static void picks_of(const char *name) {
-    char path[512];
     store *s = NULL;
     snug_error err;
-    golden expected = read_golden(name);
-    snprintf(path, sizeof path, "%s/tests/golden/%s", SNUG_SOURCE_DIR, name);
-    must(store_open(path, false, &s, &err), &err);
+    golden expected;
+    golden_run r;
+    arena outer_mem = {0};
+    layer_weights outer;
+    assert_true(golden_open(name, &expected));
+    must(store_open(expected.dir, false, &s, &err), &err);
     const config *c = &s->cfg;
     assert_int_equal(c->n_layers, expected.n_layers);
     assert_int_equal(c->n_experts_used, expected.used);
-    graph_params gp = {.max_batch = N, .n_ctx = N, .threads = 2};
-    kv_params kp = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = N, .max_seqs = 1, .type = SNUG_KV_F32};
-    graph *g = NULL;
-    kv_pool *pool = NULL;
-    kv_seq *kv = NULL;
-    graph_item items[N];
-    graph_pick picks[N * 8];
-    routed r = {.c = c, .picks = picks};
-    must(graph_create(c, &gp, NULL, &g, &err), &err);
-    must(kv_pool_create(&kp, &pool, &err), &err);
-    must(kv_seq_create(pool, &kv, &err), &err);
-    for (uint32_t i = 0; i < N; i++) items[i] = (graph_item){expected.tokens[i], i, kv};
-    graph_watch(g, watch, &r);
-    arena outer_mem = {0};
-    layer_weights outer;
-    float *x = malloc((size_t)N * c->n_embd * sizeof *x);
+    golden_run_open(&expected, c, &r);
     must(layer_read(s, -1, &outer_mem, &outer, &err), &err);
     assert_null(outer.experts);
-    must(graph_embed(g, &outer.w[ROLE_EMBD], items, N, x, &err), &err);
+    must(graph_embed(r.g, &outer.w[ROLE_EMBD], r.items, expected.n_tokens, r.x, &err), &err);
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         arena mem = {0};
         layer_weights lw;
         must(layer_read(s, (int)layer, &mem, &lw, &err), &err);
-        r.router = lw.vec[ROLE_ROUTER];
-        must(kv_truncate(kv, 0, &err), &err);
-        must(kv_reserve(kv, N, &err), &err);
-        must(graph_layer(g, (int)layer, 0, &lw, items, N, x, &err), &err);
-        for (uint32_t i = 0; i < N * expected.used; i++)
-            assert_int_equal(picks[i].expert, expected.picks[(size_t)layer * N * expected.used + i]);
-        for (uint32_t i = 0; i < N; i++) {
+        golden_run_layer(&r, layer, &lw);
+        for (uint32_t i = 0; i < expected.n_tokens; i++) {
             float sum = 0;
-            for (uint32_t k = 0; k < expected.used; k++) sum += picks[i * expected.used + k].share;
+            for (uint32_t k = 0; k < expected.used; k++) sum += r.picks[i * expected.used + k].share;
             assert_true(c->norm_topk ? fabsf(sum - 1) < 1e-6f : sum < 1);
         }
         arena_fini(&mem);
     }
-    free(x), free(expected.picks);
     arena_fini(&outer_mem);
-    kv_pool_destroy(&pool);
-    graph_destroy(&g);
+    golden_run_close(&r);
+    golden_close(&expected);
     store_close(&s);
 }
 

@@ -3,7 +3,6 @@
  * stays as it is. */
 #include "fit/fit.h"
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,26 +10,28 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N = 48 };
-static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3"};
+#include "golden.h"
+#include "tempfile.h"
 
-static void must(snug_err rc, const snug_error *err) {
-    if (rc) fail_msg("%s: %s", snug_err_name(rc), err->message);
-}
+static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe"};
 
-/* A job whose only candidate is this codec. */
-static void open_job(const char *name, const char *codec, fit_job *f, cand *c) {
-    char path[512];
+/* A job on a model whose only candidate is this codec. */
+static void open_model(const char *path, const char *codec, fit_job *f, cand *c) {
     snug_error err;
     *f = (fit_job){.feedback = true};
     *c = (cand){0};
     assert_true(comp_parse(codec, &c->comp));
-    snprintf(path, sizeof path, "%s/tests/golden/%s", SNUG_SOURCE_DIR, name);
     must(store_open(path, false, &f->src, &err), &err);
     f->tensor = arena_calloc(&f->mem, 1, sizeof *f->tensor);
     f->n = 1;
     f->tensor[0] = (fit_tensor){.t = store_find(f->src, ROLE_Q, 0), .matrix = true, .menu = {.n = 1, .cand = c}};
     must(order_choose(f, &err), &err);
+}
+
+static void open_job(const char *name, const char *codec, fit_job *f, cand *c) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/golden/%s", SNUG_SOURCE_DIR, name);
+    open_model(path, codec, f, c);
 }
 
 static void close_job(fit_job *f) {
@@ -71,68 +72,49 @@ static void orders_are_permutations(void **state) {
     }
 }
 
-static float *read_golden(const char *name, int32_t *tokens, uint32_t n_vocab) {
-    char path[512];
-    uint32_t head[4];
-    snprintf(path, sizeof path, "%s/tests/golden/%s/logits.bin", SNUG_SOURCE_DIR, name);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fread(head, 4, 4, file), 4);
-    assert_int_equal(head[2], N);
-    assert_int_equal(fread(tokens, 4, N, file), N);
-    float *logits = malloc((size_t)N * n_vocab * sizeof *logits);
-    assert_int_equal(fread(logits, 4, (size_t)N * n_vocab, file), (size_t)N * n_vocab);
-    fclose(file);
-    return logits;
-}
-
-static void same_function(const char *name) {
+/* The model at a path, in order, has a golden's logits, and its routers send every token where transformers' do. */
+static void same_function(const char *path, const golden *expected) {
     fit_job f;
     cand only;
     snug_error err;
-    open_job(name, "int4g64", &f, &only);
-    const config *c = &f.src->cfg;
-    int32_t tokens[N];
-    float *expected = read_golden(name, tokens, c->n_vocab), *x = malloc((size_t)N * c->n_embd * sizeof *x), *logits = malloc((size_t)N * c->n_vocab * sizeof *logits);
-    graph_params gp = {.max_batch = N, .n_ctx = N, .threads = 2};
-    kv_params kp = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = N, .max_seqs = 1, .type = SNUG_KV_F32};
-    graph *g = NULL;
-    kv_pool *pool = NULL;
-    kv_seq *kv = NULL;
-    graph_item items[N];
     arena mem = {0};
     layer_weights lw;
-    must(graph_create(c, &gp, NULL, &g, &err), &err);
-    must(kv_pool_create(&kp, &pool, &err), &err);
-    must(kv_seq_create(pool, &kv, &err), &err);
-    must(kv_reserve(kv, N, &err), &err);
-    for (uint32_t i = 0; i < N; i++) items[i] = (graph_item){tokens[i], i, kv};
-    for (uint32_t i = 0; i < N; i++) must(order_rows(&f, store_find(f.src, ROLE_EMBD, -1), (uint64_t)tokens[i], 1, x + (size_t)i * c->n_embd, &err), &err);
+    golden_run r;
+    open_model(path, "int4g64", &f, &only);
+    const config *c = &f.src->cfg;
+    assert_int_equal(order_kinds(&f), ORDER_STREAM | ORDER_VALUES);
+    golden_run_open(expected, c, &r);
+    for (size_t i = 0; i < expected->n_tokens; i++)
+        must(order_rows(&f, store_find(f.src, ROLE_EMBD, -1), (uint64_t)expected->tokens[i], 1, r.x + i * c->n_embd, &err), &err);
     for (uint32_t l = 0; l < c->n_layers; l++) {
         must(order_layer(&f, (int)l, true, &mem, &lw, &err), &err);
-        must(graph_layer(g, (int)l, l, &lw, items, N, x, &err), &err);
+        golden_run_layer(&r, l, &lw);
     }
     must(order_layer(&f, -1, true, &mem, &lw, &err), &err);
-    must(graph_head(g, &lw, x, N, logits, &err), &err);
-    double worst = 0;
-    for (uint32_t t = 0; t < N; t++) {
-        double d2 = 0, r2 = 0;
-        for (uint32_t i = 0; i < c->n_vocab; i++) {
-            const double r = expected[t * c->n_vocab + i], d = logits[t * c->n_vocab + i] - r;
-            d2 += d * d, r2 += r * r;
-        }
-        worst = fmax(worst, sqrt(d2 / r2));
-    }
-    if (worst > 1e-4) fail_msg("%s: logits differ by %g", name, worst);
-    free(expected), free(x), free(logits);
+    must(graph_head(r.g, &lw, r.x, expected->n_tokens, r.logits, &err), &err);
+    const double worst = golden_error(expected, r.logits);
+    if (!(worst <= 1e-4)) fail_msg("%s: logits differ by %g", path, worst);
     arena_fini(&mem);
-    kv_pool_destroy(&pool);
-    graph_destroy(&g);
+    golden_run_close(&r);
     close_job(&f);
 }
 
+/* Of models as they are published, and as GGUFs, which stack experts. */
 static void function_is_preserved(void **state) {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) same_function(names[i]);
+    char *dir = temp_dir_make();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snug_error err;
+        golden expected;
+        assert_true(golden_open(names[i], &expected));
+        same_function(expected.dir, &expected);
+        if (expected.picks) {
+            const char *gguf = temp_path(dir, "stacks.gguf");
+            must(snug_export(expected.dir, gguf, 2, (snug_progress){0}, &err), &err);
+            same_function(gguf, &expected);
+        }
+        golden_close(&expected);
+    }
+    temp_dir_remove(dir);
 }
 
 /* Row by row, some rows, and as part of a layer: the same numbers, each where the order says. */
@@ -149,8 +131,8 @@ static void rows_and_layers_agree(void **state) {
             layer_weights lw;
             float *a = malloc(t->rows * t->cols * sizeof *a), *b = malloc(t->rows * t->cols * sizeof *b);
             must(order_layer(&f, t->layer, true, &mem, &lw, &err), &err);
-            if ((int)t->role < (int)ROLE_MATRICES) weight_decode(&lw.w[t->role], 0, t->rows, a, t->cols);
-            else memcpy(a, lw.vec[t->role], t->cols * sizeof *a);
+            if ((int)t->role < (int)ROLE_MATRICES) weight_decode(layer_weight(&lw, t), 0, t->rows, a, t->cols);
+            else memcpy(a, lw.vec[t->role], t->rows * t->cols * sizeof *a);
             must(order_rows(&f, t, 0, t->rows, b, &err), &err);
             assert_memory_equal(a, b, t->rows * t->cols * sizeof *a);
             if (t->rows > 7) {
@@ -160,9 +142,10 @@ static void rows_and_layers_agree(void **state) {
             if (t->role == ROLE_DOWN) { /* by definition */
                 must(store_read_rows(f.src, t, f.order.stream[5], 1, b, &err), &err);
                 assert_memory_equal(a + 5 * t->cols, b, t->cols * sizeof *a);
-            } else if (t->role == ROLE_GATE || t->role == ROLE_FFN_NORM) {
-                must(store_read_rows(f.src, t, 0, 1, b, &err), &err);
-                for (size_t j = 0; j < t->cols; j++) assert_true(a[j] == b[f.order.stream[j]]);
+            } else if (t->role == ROLE_GATE || t->role == ROLE_ROUTER || t->role == ROLE_FFN_NORM) {
+                const size_t last = t->rows - 1;
+                must(store_read_rows(f.src, t, last, 1, b, &err), &err);
+                for (size_t j = 0; j < t->cols; j++) assert_true(a[last * t->cols + j] == b[f.order.stream[j]]);
             }
             free(a), free(b);
             arena_fini(&mem);
@@ -183,6 +166,16 @@ static void copies_stay(void **state) {
     must(order_choose(&f, &err), &err);
     assert_int_equal(order_kinds(&f), ORDER_VALUES);
     close_job(&f);
+    static const tensor_role one[] = {ROLE_ROUTER, ROLE_DOWN}; /* nor does the stream when one expert, or what chooses them, is encoded */
+    for (int k = 0; k < 2; k++) {
+        open_job("olmoe", "bf16", &f, &c);
+        assert_true(comp_parse("int4g64", &c.comp));
+        store_tensor *t = (store_tensor *)(uintptr_t)(k ? store_expert(f.src, one[k], 1, 3) : store_find(f.src, one[k], 1));
+        t->term[0].codec = codec_by_ggml_type(GGML_Q8_0);
+        must(order_choose(&f, &err), &err);
+        assert_int_equal(order_kinds(&f), ORDER_VALUES);
+        close_job(&f);
+    }
     open_job("llama3", "bf16", &f, &c);
     assert_true(comp_parse("int4g64", &c.comp));
     for (size_t i = 0; i < f.src->n_tensors; i++)

@@ -2,7 +2,6 @@
 /* Logits of transformers on tiny random models (tests/golden/README.md), and what must hold on them bit for bit: chunks
  * of a prompt, threads, other sequences in the batch and forks do not change a token's logits. */
 #include <dirent.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,73 +12,36 @@
 #include <cmocka.h>
 #include <snug.h>
 
-enum { PROMPT = 16, MAX_GOLDENS = 64 };
+#include "golden.h"
 
-typedef struct golden {
-    char dir[512], name[64];
-    uint32_t n_tokens, n_vocab, n_greedy;
-    int32_t *tokens, *greedy;
-    float *logits; /* (n_tokens, n_vocab) */
-} golden;
+enum { PROMPT = 16, MAX_GOLDENS = 64 };
 
 static golden goldens[MAX_GOLDENS];
 static size_t n_goldens;
-
-static void *read_items(FILE *f, size_t n) {
-    void *p = malloc(4 * n + 1);
-    assert_non_null(p);
-    assert_int_equal(fread(p, 4, n, f), n);
-    return p;
-}
-
-static bool load_golden(const char *name, golden *g) {
-    char path[700];
-    uint32_t head[4];
-    snprintf(g->dir, sizeof g->dir, "%s/tests/golden/%s", SNUG_SOURCE_DIR, name);
-    snprintf(g->name, sizeof g->name, "%s", name);
-    snprintf(path, sizeof path, "%s/logits.bin", g->dir);
-    FILE *f = fopen(path, "rb");
-    if (!f) return false;
-    assert_int_equal(fread(head, 4, 4, f), 4);
-    assert_memory_equal(head, "SNGL", 4);
-    assert_int_equal(head[1], 1);
-    g->n_tokens = head[2];
-    g->n_vocab = head[3];
-    g->tokens = read_items(f, g->n_tokens);
-    g->logits = read_items(f, (size_t)g->n_tokens * g->n_vocab);
-    assert_int_equal(fread(&g->n_greedy, 4, 1, f), 1);
-    g->greedy = read_items(f, g->n_greedy);
-    fclose(f);
-    return true;
-}
 
 static int load_all(void **state) {
     DIR *d = opendir(SNUG_SOURCE_DIR "/tests/golden");
     if (!d) return -1;
     for (struct dirent *e; (e = readdir(d)) && n_goldens < MAX_GOLDENS;)
-        if (e->d_name[0] != '.' && load_golden(e->d_name, &goldens[n_goldens])) n_goldens++;
+        if (e->d_name[0] != '.' && golden_open(e->d_name, &goldens[n_goldens])) n_goldens++;
     closedir(d);
     return n_goldens >= 5 ? 0 : -1;
 }
 
 static int free_all(void **state) {
-    for (size_t i = 0; i < n_goldens; i++) free(goldens[i].tokens), free(goldens[i].greedy), free(goldens[i].logits);
+    for (size_t i = 0; i < n_goldens; i++) golden_close(&goldens[i]);
     return 0;
-}
-
-static void must(snug_err rc, const snug_error *err, const char *what) {
-    if (rc) fail_msg("%s: %s: %s", what, snug_err_name(rc), err->message);
 }
 
 typedef struct session { snug_model *model; snug_context *ctx; } session;
 
-static session open_session(const golden *g, snug_act act, snug_kv kv, int threads, uint32_t max_seqs) {
+static session open_session(const golden *g, snug_act activations, snug_kv kv, int threads, uint32_t max_seqs) {
     session s = {0};
     snug_error err = {0};
-    must(snug_model_open(g->dir, &s.model, &err), &err, g->name);
+    must(snug_model_open(g->dir, &s.model, &err), &err);
     snug_context_params p = {
-        .n_ctx = 256, .max_seqs = max_seqs, .max_batch = 512, .threads = threads, .act = act, .kv = kv};
-    must(snug_context_create(s.model, &p, &s.ctx, &err), &err, g->name);
+        .n_ctx = 256, .max_seqs = max_seqs, .max_batch = 512, .threads = threads, .act = activations, .kv = kv};
+    must(snug_context_create(s.model, &p, &s.ctx, &err), &err);
     return s;
 }
 
@@ -94,11 +56,11 @@ static float *all_logits(session *s, const golden *g, uint32_t chunk) {
     snug_item *items = calloc(g->n_tokens, sizeof *items);
     snug_seq *seq = NULL;
     snug_error err = {0};
-    must(snug_seq_create(s->ctx, &seq, &err), &err, g->name);
+    must(snug_seq_create(s->ctx, &seq, &err), &err);
     for (uint32_t at = 0; at < g->n_tokens; at += chunk) {
         uint32_t n = g->n_tokens - at < chunk ? g->n_tokens - at : chunk;
         for (uint32_t i = 0; i < n; i++) items[i] = (snug_item){seq, g->tokens[at + i], at + i, true};
-        must(snug_decode(s->ctx, items, n, &err), &err, g->name);
+        must(snug_decode(s->ctx, items, n, &err), &err);
         for (uint32_t i = 0; i < n; i++)
             memcpy(out + (size_t)(at + i) * g->n_vocab, snug_logits(s->ctx, i), g->n_vocab * sizeof *out);
     }
@@ -107,26 +69,11 @@ static float *all_logits(session *s, const golden *g, uint32_t chunk) {
     return out;
 }
 
-static double worst_error(const golden *g, const float *logits) {
-    double worst = 0;
-    for (uint32_t t = 0; t < g->n_tokens; t++) {
-        double d2 = 0, r2 = 0;
-        for (uint32_t i = 0; i < g->n_vocab; i++) {
-            double r = g->logits[(size_t)t * g->n_vocab + i], d = logits[(size_t)t * g->n_vocab + i] - r;
-            d2 += d * d;
-            r2 += r * r;
-        }
-        double e = sqrt(d2 / r2);
-        if (!(e <= worst)) worst = e; /* a NaN stays */
-    }
-    return worst;
-}
-
 static void test_logits(void **state) {
     for (size_t i = 0; i < n_goldens; i++) {
         session s = open_session(&goldens[i], SNUG_ACT_F32, SNUG_KV_F32, 2, 1);
         float *logits = all_logits(&s, &goldens[i], 512);
-        double e = worst_error(&goldens[i], logits);
+        double e = golden_error(&goldens[i], logits);
         print_message("%-8s f32 activations, f32 cache: worst relative error %.2e\n", goldens[i].name, e);
         assert_true(e <= 1e-4);
         free(logits);
@@ -143,17 +90,17 @@ static void test_greedy(void **state) {
         snug_error err = {0};
         snug_seq *seq = NULL;
         snug_item items[PROMPT];
-        must(snug_sampler_create(&sp, g->n_vocab, &sampler, &err), &err, g->name);
-        must(snug_seq_create(s.ctx, &seq, &err), &err, g->name);
+        must(snug_sampler_create(&sp, g->n_vocab, &sampler, &err), &err);
+        must(snug_seq_create(s.ctx, &seq, &err), &err);
         for (uint32_t i = 0; i < PROMPT; i++) items[i] = (snug_item){seq, g->tokens[i], i, i == PROMPT - 1};
-        must(snug_decode(s.ctx, items, PROMPT, &err), &err, g->name);
+        must(snug_decode(s.ctx, items, PROMPT, &err), &err);
         const float *logits = snug_logits(s.ctx, PROMPT - 1);
         for (uint32_t i = 0; i < g->n_greedy; i++) {
             int32_t token;
-            must(snug_sampler_pick(sampler, logits, &token, &err), &err, g->name);
+            must(snug_sampler_pick(sampler, logits, &token, &err), &err);
             assert_int_equal(token, g->greedy[i]);
             snug_item next = {seq, token, PROMPT + i, true};
-            must(snug_decode(s.ctx, &next, 1, &err), &err, g->name);
+            must(snug_decode(s.ctx, &next, 1, &err), &err);
             logits = snug_logits(s.ctx, 0);
         }
         assert_int_equal(snug_seq_length(seq), PROMPT + g->n_greedy);
@@ -194,28 +141,28 @@ static void test_mixed_sequences(void **state) {
         snug_seq *a = NULL, *b = NULL;
         snug_error err = {0};
         snug_item items[64];
-        must(snug_seq_create(s.ctx, &a, &err), &err, g->name);
+        must(snug_seq_create(s.ctx, &a, &err), &err);
         for (uint32_t i = 0; i < 20; i++) items[i] = (snug_item){a, g->tokens[i], i, false};
-        must(snug_decode(s.ctx, items, 20, &err), &err, g->name);
-        must(snug_seq_fork(a, &b, &err), &err, g->name);
+        must(snug_decode(s.ctx, items, 20, &err), &err);
+        must(snug_seq_fork(a, &b, &err), &err);
         /* b goes another way; a and b in one batch, taking turns */
         for (uint32_t i = 0; i < 20; i++) {
             items[2 * i] = (snug_item){b, g->tokens[40 - i], 20 + i, true};
             items[2 * i + 1] = (snug_item){a, g->tokens[20 + i], 20 + i, true};
         }
-        must(snug_decode(s.ctx, items, 40, &err), &err, g->name);
+        must(snug_decode(s.ctx, items, 40, &err), &err);
         for (uint32_t i = 0; i < 20; i++)
             assert_memory_equal(snug_logits(s.ctx, 2 * i + 1), alone + (20 + i) * (size_t)g->n_vocab, row);
         assert_int_equal(snug_seq_length(a), 40);
         /* b forgets its own way, and what it shared with a is untouched */
-        must(snug_seq_truncate(b, 10, &err), &err, g->name);
+        must(snug_seq_truncate(b, 10, &err), &err);
         for (uint32_t i = 0; i < 30; i++) items[i] = (snug_item){b, g->tokens[10 + i], 10 + i, true};
-        must(snug_decode(s.ctx, items, 30, &err), &err, g->name);
+        must(snug_decode(s.ctx, items, 30, &err), &err);
         for (uint32_t i = 0; i < 30; i++)
             assert_memory_equal(snug_logits(s.ctx, i), alone + (10 + i) * (size_t)g->n_vocab, row);
         snug_seq_destroy(&b);
         snug_item next = {a, g->tokens[40], 40, true};
-        must(snug_decode(s.ctx, &next, 1, &err), &err, g->name);
+        must(snug_decode(s.ctx, &next, 1, &err), &err);
         assert_memory_equal(snug_logits(s.ctx, 0), alone + 40 * (size_t)g->n_vocab, row);
         snug_seq_destroy(&a);
         free(alone);
