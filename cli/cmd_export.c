@@ -8,7 +8,7 @@ const command export_command = {
     .example = "snug export small.snug -o small.gguf",
     .notes =
         "Tensors of types that GGUF knows are copied; others are encoded again in the smallest type whose rate is not "
-        "below theirs: a second rounding, and a warning says what it lost.\n"
+        "below theirs.\nThat is a second rounding; a warning says what it lost.\n"
         "To fit a budget in GGUF types, start from the source instead: snug fit SRC -o OUT.gguf --for gguf --size 700M",
     .operand = "MODEL",
     .advice = "name a model folder or file, e.g. snug export small.snug -o small.gguf",
