@@ -67,13 +67,14 @@ static void budgets(void **state) {
     fit_fails(p, SNUG_ERR_BUDGET, "of memory at 128 positions");
 }
 
-/* Ratios between probes lie on a line of logarithms; beyond them the nearest holds, a trellis has its own, and without probes nothing changes. */
+/* Ratios between probes lie on a line of logarithms; beyond them the nearest holds, trellises have their own, and without probes nothing changes. */
 static void probes(void **state) {
-    const fit_tensor none = {0}, t = {.probe = {{{0.001, 0.8}, {0.01, 1}, {0.05, 1.5}, {0.1, 4}}}};
+    const fit_tensor none = {0}, t = {.probe = {{{0.001, 0.8}, {0.01, 1}, {0.002, 0.7}, {0.05, 1.5}, {0.1, 4}, {0.2, 2}}}};
     comp plain, turned, trellis;
     assert_true(comp_parse("int3g64", &plain) && comp_parse("had:int3g64", &turned) && comp_parse("tcqf2", &trellis));
     assert_true(probe_ratio(&none, &plain, 0.01) == 1 && probe_ratio(&t, &turned, 0.01) == 1 && probe_ratio(&t, &plain, 0) == 1);
-    assert_true(probe_ratio(&t, &plain, 1e-6) == 0.8 && probe_ratio(&t, &plain, 0.9) == 4 && probe_ratio(&t, &trellis, 0.9) == 1.5);
+    assert_true(probe_ratio(&t, &plain, 1e-6) == 0.8 && probe_ratio(&t, &plain, 0.9) == 4 && probe_ratio(&t, &trellis, 0.9) == 2);
+    assert_true(probe_ratio(&t, &trellis, 1e-6) == 0.7 && fabs(probe_ratio(&t, &trellis, 0.05) - 1.5) < 1e-12);
     assert_true(fabs(probe_ratio(&t, &plain, 0.01) - 1) < 1e-12);
     assert_true(fabs(probe_ratio(&t, &plain, sqrt(0.001)) - 2) < 1e-12);
     for (double e = 1e-4, last = 0; e < 1; e *= 1.1) {
