@@ -35,20 +35,24 @@ def speeds(program):
 def picture(path, rows):
     width, height, left, bottom = 720, 420, 60, 50
     x = lambda v: left + (math.log10(v) - math.log10(6)) / (math.log10(150) - math.log10(6)) * (width - left - 20)
-    y = lambda v: height - bottom - v / 6 * (height - bottom - 30)
+    y = lambda v: height - bottom - v / 5 * (height - bottom - 30)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{width}" height="{height}" fill="#fff"/>',
            f'<text x="{width / 2}" y="18" text-anchor="middle" font-size="14">Distance to the rate-distortion bound against decode speed, AVX2, one thread</text>']
     for v in (6, 10, 20, 40, 80, 150):
-        out.append(f'<line x1="{x(v):.1f}" y1="{y(0):.1f}" x2="{x(v):.1f}" y2="{y(6):.1f}" stroke="#eee"/><text x="{x(v):.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{v}</text>')
-    for v in range(7):
+        out.append(f'<line x1="{x(v):.1f}" y1="{y(0):.1f}" x2="{x(v):.1f}" y2="{y(5):.1f}" stroke="#eee"/><text x="{x(v):.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{v}</text>')
+    for v in range(6):
         out.append(f'<line x1="{left}" y1="{y(v):.1f}" x2="{width - 20}" y2="{y(v):.1f}" stroke="#eee"/><text x="{left - 8}" y="{y(v) + 4:.1f}" text-anchor="end">{v} dB</text>')
     out.append(f'<text x="{width / 2}" y="{height - 12}" text-anchor="middle">weights per ns, dot with one token</text>')
-    for name, _, gap, speed in sorted(rows, key=lambda r: r[2]):
+    labels = []
+    for name, _, gap, speed in sorted(rows, key=lambda r: -r[2]):
         colour = next(c for prefix, c, _ in FAMILIES if name.startswith(prefix))
-        out.append(f'<circle cx="{x(speed):.1f}" cy="{y(gap):.1f}" r="4" fill="{colour}"/><text x="{x(speed) + 7:.1f}" y="{y(gap) + 4:.1f}" fill="{colour}">{name}</text>')
+        beside = [b for a, b in labels if abs(a - x(speed)) < 60]
+        at = max([y(gap) + 4] + [b + 13 for b in beside if b > y(gap) - 9])  # names do not cover each other
+        labels.append((x(speed), at))
+        out.append(f'<circle cx="{x(speed):.1f}" cy="{y(gap):.1f}" r="4" fill="{colour}"/><text x="{x(speed) + 8:.1f}" y="{at:.1f}" fill="{colour}">{name}</text>')
     for i, (_, colour, label) in enumerate(FAMILIES):
-        out.append(f'<circle cx="{width - 230}" cy="{44 + 18 * i}" r="4" fill="{colour}"/><text x="{width - 220}" y="{48 + 18 * i}">{label}</text>')
+        out.append(f'<circle cx="{width - 230}" cy="{230 + 18 * i}" r="4" fill="{colour}"/><text x="{width - 220}" y="{234 + 18 * i}">{label}</text>')
     path.write_text("\n".join(out) + "\n</svg>\n")
 
 
