@@ -17,7 +17,7 @@
 enum { MAX_ROUNDS = 32 };
 #define TRANSFORM_ADD 3.0 /* an addition of a transform beside a multiply-add of a matrix, in time (bench/RESULTS.md) */
 #define TIME_PRICE 0.25   /* loss, as a share of it, for a share of a matrix' time */
-#define DECODE_PRICE 0.015 /* the same for codes that take several times as long, which memory is waited for anyway with two threads or more */
+#define DECODE_PRICE 0.015 /* the same for each further time that a code's multiplication takes: small, for bytes are what a budget is about */
 /* The share of the budget that a plan may leave unspent where the menus allow, in thousandths. GGUF types are fewer. */
 enum { MAX_UNSPENT = 4, MAX_UNSPENT_GGUF = 28 };
 

@@ -12,7 +12,7 @@
  *   code     y = x ^ x >> 9;  a = y * 0x7c6b mod 2^16;  b = a * 0xc3dd div 2^16;  u = the sum of both bytes of a and of b, `fields` bits of each
  *   weight   d * (u - 2 (2^fields - 1))
  *
- * A sum of four fields is nearly Gaussian, and two multiplications of 16 bits mix well enough: no code of random numbers is nearer to the bound.
+ * A sum of four fields is nearly Gaussian, and two multiplications of 16 bits mix well enough: tables of random numbers are no nearer to the bound.
  *
  * tcqf, the fast one, of 2 bits: four weights a state, whose steps are whole bytes, and entries of one table of 16 which byte shuffles look up.
  *

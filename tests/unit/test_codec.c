@@ -127,7 +127,7 @@ static bool is_ternary(const snug_codec *c) {
 
 static void round_trip_case(const snug_codec *codec, codec_params p, const char *name) {
     /* one magnitude, and there are outliers; most groups absent */
-    const double worst = is_ternary(codec) ? 0.9 : codec->id == CODEC_ID_GS ? 1 : codec->id == CODEC_ID_TCQ ? 0.55 : 0.45;
+    const double worst = is_ternary(codec) ? 0.9 : codec->id == CODEC_ID_GS ? 1 : 0.45;
     for (size_t k = 0; k < N_SHAPES; k++) {
         size_t rows = shapes[k][0], cols = shapes[k][1];
         const double most = codec->id == CODEC_ID_TCQ && rows * cols < 64 ? 1.5 : worst; /* the first weights of a stream have few levels to choose from */
