@@ -230,7 +230,8 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
             err2 += m.score[i].err2;
             norm2 += m.score[i].norm2;
         }
-        list[k].rel_error = norm2 > 0 ? err2 / norm2 : 0;
+        const bool unseen = n > 1 && list[k].comp.term[0].codec->caps & CODEC_SLOW; /* zeros in the only panel that it was tried on say nothing */
+        list[k].rel_error = norm2 > 0 ? err2 / norm2 : unseen ? INFINITY : 0;
         list[k].encode_s = weights > 0 ? seconds / weights : 0;
     }
     for (size_t k = 0, low, high; k < n && rc == SNUG_OK; k++) {
