@@ -472,13 +472,20 @@ def decode_tcqf(rows, cols, raw):
 
 def decode_tcq(rate, rows, cols, raw):
     """Section 3.11: the same with steps of so many bits, a weight a state."""
-    panels, states = -(-rows // 16), 16 * 32 * -(-cols // 32)
-    stream = raw.reshape(panels, 34 + int(states * rate) // 8)
+    panels, chunks = -(-rows // 16), -(-cols // 32)
+    states, mask_at = 512 * chunks, 32 + -(-chunks // 4)
+    stream = raw.reshape(panels, mask_at + 2 + int(states * rate) // 8)
     d = bf16(np.ascontiguousarray(stream[:, :32]).reshape(-1)).reshape(panels, 1, 16, 1)
-    mask = stream[:, 32].astype(np.int64) + 256 * stream[:, 33].astype(np.int64)
-    bits = np.unpackbits(np.ascontiguousarray(stream[:, 32:]), axis=1, bitorder="little").astype(np.int64)
-    first = np.floor((np.arange(states) + 1) * rate).astype(np.int64)          # 16 bits in front of the stream
-    x = sum(bits[:, first + i] << i for i in range(16)) & mask[:, None]
+    mask = stream[:, mask_at].astype(np.int64) + 256 * stream[:, mask_at + 1].astype(np.int64)
+    bits = np.unpackbits(np.ascontiguousarray(stream[:, mask_at:]), axis=1, bitorder="little").astype(np.int64)
+    chunk = np.arange(chunks)
+    nibble = stream[:, 32 + chunk // 4].astype(np.int64) >> 4 * (chunk // 2 % 2) & 15
+    quarters = int(4 * rate) + nibble - 8                                      # of each panel's chunks
+    own = (quarters.min(1) >= 4) & (quarters.max(1) <= 24) & (quarters.sum(1) == int(4 * rate) * chunks)
+    quarters = np.where(own[:, None], quarters, int(4 * rate))
+    begin = 128 * (np.cumsum(quarters, 1) - quarters)
+    first = (begin[:, :, None] + (np.arange(512) + 1) * quarters[:, :, None] // 4).reshape(panels, states)  # 16 bits in front of the stream
+    x = sum(np.take_along_axis(bits, first + i, 1) << i for i in range(16)) & mask[:, None]
     a = (x ^ x // 512) * 31851 % 65536
     b = a * 50141 // 65536
     field = 16 if rate < 3.5 else 32 if rate <= 5 else 64
@@ -700,6 +707,16 @@ def check(artifact, source, oracle, seen):
             seen[kind][1] = max(seen[kind][1], error)
 
 
+def write_importances(path, source, names):
+    """llama.cpp's legacy form: channels that matter by stretches of 64, so that what follows importances differs along a row."""
+    with open(path, "wb") as f:
+        f.write(struct.pack("<i", len(names)))
+        for name in names:
+            v = np.exp(2 * np.sin(np.arange(source.weight(name).shape[1]) // 64)).astype("<f4")
+            f.write(struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 1, v.size) + v.tobytes())
+        f.write(struct.pack("<i", 1))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--snug", required=True)
@@ -729,10 +746,12 @@ def main():
         files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=dict96s12b4+int2g64", "--pin", "blk.2.*=int3g64+dict40s30b8", "--pin", "blk.3.attn_q.weight=dict300s5b3+int2g32"])
         files.append(["--pin", "*=had:tcqf2", "--pin", "blk.1.*=tcqf2", "--pin", "blk.2.*=out10+tcqf2", "--pin", "blk.3.*=had:tcqf2+int2g32"])
-        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32"])
+        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32",
+                      "--imatrix", Path(folder) / "importances.dat"])  # its bands have rates of their own
+        write_importances(files[-1][-1], source, matrices)
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
-            p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", "--calib", "none", *options], env=env,
+            p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", *([] if "--imatrix" in options else ["--calib", "none"]), *options], env=env,
                                capture_output=True, text=True)
             assert p.returncode == 0, p.stderr
             artifact = Artifact(path)

@@ -21,12 +21,12 @@ static bool tcq_menu(uint32_t i, codec_params *out) {
 }
 static bool tcq_params_ok(codec_params p) { return p.rank >= TCQ_QUARTERS_MIN && p.rank <= TCQ_QUARTERS_MAX && p.bits == 0 && p.group == 0; }
 
-static size_t head_bytes(codec_params p) { return fast(p) ? TCQF_HEAD : TCQ_HEAD; }
+static size_t head_bytes(codec_params p, size_t n_chunks) { return fast(p) ? TCQF_HEAD : kern_tcq_head_bytes(n_chunks); }
 static size_t chunk_bytes(codec_params p) { return fast(p) ? TCQF_CHUNK : kern_tcq_chunk_bytes(p.rank); }
 
 static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
     uint64_t panel, all;
-    bool fits = checked_mul(div_up(cols, 32), chunk_bytes(p), &panel) && checked_add(panel, head_bytes(p), &panel);
+    bool fits = cols <= SIZE_MAX / 2 && checked_mul(div_up(cols, 32), chunk_bytes(p), &panel) && checked_add(panel, head_bytes(p, (size_t)div_up(cols, 32)), &panel);
     return fits && checked_mul(panel, div_up(n_rows, KERN_PANEL_ROWS), &all) ? all : 0;
 }
 
@@ -46,17 +46,24 @@ void tcq_weigh_rows(size_t n_panels, const uint16_t *d, float *inverse, float *r
 
 static size_t chunks_of(const wt *w) { return (size_t)div_up(w->cols, 32); }
 static const uint8_t *panel_of(const wt *w, uint64_t row) {
-    return w->data + row / KERN_PANEL_ROWS * (head_bytes(w->params) + chunks_of(w) * chunk_bytes(w->params));
+    return w->data + row / KERN_PANEL_ROWS * (head_bytes(w->params, chunks_of(w)) + chunks_of(w) * chunk_bytes(w->params));
 }
 
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
-    for (uint64_t row = row0; row < row0 + n; row++, dst += stride)
+    for (uint64_t row = row0; row < row0 + n; row++, dst += stride) {
+        const uint8_t *panel = panel_of(w, row);
+        const size_t r = (size_t)(row % KERN_PANEL_ROWS);
+        const float d = kern_trellis_d(panel, r);
+        kern_tcq_walk walk = {0};
+        if (!fast(w->params)) walk = kern_tcq_begin(panel, w->params.rank, chunks_of(w));
         for (size_t c = 0; c < w->cols; c += 32) {
             int8_t q[32];
-            const size_t r = (size_t)(row % KERN_PANEL_ROWS), len = (size_t)min_u64(w->cols - c, 32);
-            const float d = fast(w->params) ? kern_tcqf_chunk(panel_of(w, row), c / 32, r, q) : kern_tcq_chunk(panel_of(w, row), w->params.rank, c / 32, r, q);
+            const size_t len = (size_t)min_u64(w->cols - c, 32);
+            if (fast(w->params)) kern_tcqf_chunk(panel, c / 32, r, q);
+            else kern_tcq_next(&walk, r, q);
             for (size_t i = 0; i < len; i++) dst[c + i] = add ? dst[c + i] + d * (float)q[i] : d * (float)q[i];
         }
+    }
 }
 static void decode(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride) { decode_rows(w, row0, n, dst, stride, false); }
 static void decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride) { decode_rows(w, row0, n, dst, stride, true); }

@@ -8,8 +8,11 @@
  * well. Groups of 128 columns may be taken in any order (solve/ldlq.c): one whose left neighbour comes later chooses what stands before it, and
  * that one has to end so.
  *
- * Costs are squares of what a level misses, in units of the row's d, times the row's d^2 and the column's importance; a common one is COST, and
- * one beyond MOST_MISS, 27 times a common miss, is as bad as any. */
+ * Bands of columns have rates of their own, half a bit more for twice the importance: so all of them cost about the same, and by that the mean that
+ * counts is the importances' geometric one.
+ *
+ * Costs are squares of what a level misses, in units of the row's d, times the row's d^2 and the column's importance in its band; a common one is
+ * COST, and one beyond MOST_MISS, 27 times a common miss, is as bad as any. */
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -19,30 +22,40 @@
 #include "codec/vec.h"
 
 enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = WORD_STEPS, MAX_STEPS = TILE_STEPS + MOST_LOOK,
-       MOST_BITS = 16, SLACK = 32 /* beyond nodes, for kernels that read ahead */, COST = 16, MOST_MISS = 255, BEYOND = 64 };
+       STATES = 32 * KERN_PANEL_ROWS /* of a chunk */, MOST_PARTS = 8, MOST_BITS = 16, SLACK = 32 /* beyond nodes, for kernels that read ahead */, COST = 16, MOST_MISS = 255, BEYOND = 64 };
 static const float COMMON_MISS = 9.5f, LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f;
 
 /* What a rate of 1, 2, ... bits wants, found on Gaussian rows: the standard deviation of the levels relative to the weights'. */
 static const double wide_for[] = {0.93, 1.02, 1.06, 1.10, 1.15, 1.2};
 
-typedef struct step { int x; uint16_t weight; uint8_t width; } step; /* the weight, in parts of a code; what a miss costs; bits of the step */
+typedef struct step {
+    const uint16_t *level; /* (2^bits): codes in parts */
+    int x;                 /* the weight, likewise     */
+    uint16_t weight;       /* what a miss costs        */
+    uint8_t width;         /* bits of the step         */
+} step;
+/* Of a chunk: where its stream begins, in bits; its rate, in quarters; codes are counted in 2^parts, so that a common miss is COMMON_MISS; cost of a square,
+ * 2^-16; 1 / the mean importance of its band. */
+typedef struct part { size_t begin; unsigned rate, parts; float unit, level_out; } part;
 
 typedef struct tcq_enc { /* followed by the arrays */
     size_t n_rows, n_panels, cols, n_chunks, ahead, look, panel_bytes, node_room;
     unsigned quarters, fields, bits; /* bits: of a state, that are searched */
-    int parts;                 /* of a code: what misses are counted in, so that a common one is COMMON_MISS */
-    float spread, unit;        /* of weights over d that the code is made for; cost of a square, 2^-16 */
+    float spread;              /* of weights over d that the code is made for */
+    part *part;                /* (n_chunks + 1): the last begins where the stream ends         */
     uint16_t *d;               /* (n_panels, 16), bf16                                          */
     float *inverse;            /* (n_panels, 16): 1 / d; 0: the row is 0, or padding             */
     float *row;                /* (n_panels, 16): weight of the row's errors                    */
     float *col;                /* (32 n_chunks): of the columns'; 0: padding                    */
     uint8_t *stream;           /* (n_panels, panel_bytes): the mask, then the states' bits      */
+    uint8_t *rates;            /* of the bands, as panels have them                             */
     uint8_t *begun, *ended;    /* (groups): its first tile has been rounded; its last has       */
-    uint16_t *level;           /* (2^bits): codes times parts                                   */
+    uint16_t *level[MOST_PARTS]; /* (2^bits): codes times 2^index, where a chunk has such parts */
+    bool known[MOST_PARTS];
     uint16_t *m;               /* (MAX_STEPS + 1, node_room): least costs of the nodes before each step */
     step *step;                /* (MAX_STEPS + 1)                                               */
     uint16_t *open[2];         /* (2^bits): costs of the ways from a known beginning            */
-    size_t proposed_at;        /* in stream: what `proposed` would replace                      */
+    size_t proposed_at, proposed_bytes; /* in stream: what `proposed` would replace              */
     uint8_t proposed[TILE_STEPS * TCQ_QUARTERS_MAX / 4 / 8];
 } tcq_enc;
 
@@ -51,6 +64,13 @@ static void *take(uintptr_t *at, size_t n) {
     void *p = (void *)*at;
     *at += round_up(n, 64);
     return p;
+}
+
+/* Of a band, in quarters: the codes of a rate are too coarse for much higher ones. */
+static unsigned least_rate(unsigned quarters) { return quarters > TCQ_QUARTERS_MIN + TCQ_OWN_RATE ? quarters - TCQ_OWN_RATE : TCQ_QUARTERS_MIN; }
+static unsigned most_rate(unsigned quarters) {
+    const unsigned most = kern_tcq_fields(quarters) == 4 ? 16 : kern_tcq_fields(quarters) == 5 ? 22 : TCQ_QUARTERS_MAX;
+    return most < quarters + TCQ_OWN_RATE - 1 ? most : quarters + TCQ_OWN_RATE - 1;
 }
 
 /* Gives each array its place from `base` on; returns where they end. */
@@ -64,11 +84,13 @@ static uintptr_t lay_out(tcq_enc *e, uintptr_t base, codec_params p, size_t n_ro
     e->col = take(&at, 32 * chunks * sizeof *e->col);
     e->begun = take(&at, groups);
     e->ended = take(&at, groups);
+    e->part = take(&at, (chunks + 1) * sizeof *e->part);
     e->panel_bytes = sizeof(uint16_t) + chunks * kern_tcq_chunk_bytes(p.rank);
     e->stream = take(&at, panels * e->panel_bytes + sizeof(uint32_t));
-    e->level = take(&at, sizeof(uint16_t) << MOST_BITS);
+    e->rates = take(&at, kern_tcq_mask_at(chunks) - TCQ_RATES);
+    for (int i = 0; i < MOST_PARTS; i++) e->level[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
     for (int i = 0; i < 2; i++) e->open[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
-    e->m = take(&at, (MAX_STEPS + 1) * (((size_t)1 << (MOST_BITS - p.rank / 4)) + SLACK) * sizeof *e->m);
+    e->m = take(&at, (MAX_STEPS + 1) * (((size_t)1 << (MOST_BITS - least_rate(p.rank) / 4)) + SLACK) * sizeof *e->m);
     return at;
 }
 static size_t head_bytes(void) { return round_up(sizeof(tcq_enc), 64); }
@@ -98,15 +120,12 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
     e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 14;
     e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? 48 : 24;
-    e->node_room = ((size_t)1 << (e->bits - p.rank / 4)) + SLACK;
-    const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), part = at - floor(at);
+    e->node_room = ((size_t)1 << (e->bits - least_rate(p.rank) / 4)) + SLACK;
+    const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), between = at - floor(at);
     const size_t i = (size_t)at, next = i + 1 < sizeof wide_for / sizeof *wide_for ? i + 1 : i;
     const double sigma = sqrt(4 * (values * values - 1) / 12); /* of a sum of four fields */
-    e->spread = (float)(sigma / ((1 - part) * wide_for[i] + part * wide_for[next]));
-    const float common = (float)sqrt(1.15 * exp2(-2 * rate)) * e->spread;
-    e->parts = 1;
-    while ((float)(2 * e->parts) * common < 1.4f * COMMON_MISS) e->parts *= 2;
-    e->unit = (float)COST * 65536 / (common * common * (float)(e->parts * e->parts));
+    e->spread = (float)(sigma / ((1 - between) * wide_for[i] + between * wide_for[next]));
+    memset(e->known, 0, sizeof e->known);
     memset(e->d, 0, e->n_panels * KERN_PANEL_ROWS * sizeof *e->d);
     memset(e->col, 0, 32 * e->n_chunks * sizeof *e->col);
     memset(e->begun, 0, div_up(cols, GROUP));
@@ -114,7 +133,6 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     const uint16_t mask = (uint16_t)(0xffffu << (MOST_BITS - e->bits));
     memset(e->stream, 0, e->n_panels * e->panel_bytes + sizeof(uint32_t));
     for (size_t panel = 0; panel < e->n_panels; panel++) memcpy(e->stream + panel * e->panel_bytes, &mask, sizeof mask);
-    for (unsigned y = 0; y < 1u << e->bits; y++) e->level[y] = (uint16_t)(kern_tcq_code(reversed(y, MOST_BITS), e->fields) * (unsigned)e->parts);
 }
 
 /* A row's scale: what makes its weights those that the levels were made for, and more where many are too large for it: the least of what a
@@ -136,15 +154,63 @@ static uint16_t scale_of(const tcq_enc *e, const float *w, const float *a, size_
     return f32_to_bf16((float)(rms * at / e->spread));
 }
 
+/* Gives chunks c .. c + n - 1, a band, a rate. */
+static void set_rate(tcq_enc *e, size_t c, size_t n, unsigned rate, float mean) {
+    const float common = sqrtf(1.15f * exp2f(-0.5f * (float)rate)) * e->spread;
+    unsigned parts = 0;
+    while (parts + 1 < MOST_PARTS && (float)(2u << parts) * common < 1.4f * COMMON_MISS) parts++;
+    const float one = (float)(1u << parts);
+    for (size_t i = c; i < c + n; i++)
+        e->part[i] = (part){.rate = rate, .parts = parts, .unit = (float)COST * 65536 / (common * common * one * one), .level_out = 1 / mean};
+    e->rates[c / (2 * TCQ_BAND)] |= (uint8_t)((rate - e->quarters + TCQ_OWN_RATE) << 4 * (c / TCQ_BAND % 2));
+    for (unsigned y = 0; !e->known[parts] && y < 1u << e->bits; y++)
+        e->level[parts][y] = (uint16_t)(kern_tcq_code(reversed(y, MOST_BITS), e->fields) << parts);
+    e->known[parts] = true;
+}
+
+static float mean_of(const float *a, size_t n, size_t over) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += a ? a[i] : 1;
+    return (float)(sum / (double)over);
+}
+
+/* All bands begin with the least rate; each quarter goes to the band in which an error costs most by then. A chunk beside the bands has the payload's. */
+static void share_rates(tcq_enc *e, const float *a) {
+    const size_t bands = e->n_chunks / TCQ_BAND, width = 32 * TCQ_BAND;
+    const unsigned least = least_rate(e->quarters), most = most_rate(e->quarters);
+    part *const of = e->part; /* b: band b's rate, and what an error costs in unit */
+    for (size_t b = 0; b < bands; b++) {
+        const size_t n = e->cols - b * width < width ? e->cols - b * width : width;
+        of[b].unit = mean_of(a ? a + b * width : NULL, n, a ? width : n), of[b].rate = least;
+    }
+    for (size_t left = bands * (e->quarters - least); left > 0; left--) {
+        size_t at = 0;
+        for (size_t b = 1; b < bands; b++)
+            if (of[b].unit > of[at].unit) at = b;
+        of[at].unit = ++of[at].rate == most ? -1 : of[at].unit * 0.70710678f;
+    }
+    memset(e->rates, 0, kern_tcq_mask_at(e->n_chunks) - TCQ_RATES);
+    if (e->n_chunks % TCQ_BAND) of[bands].rate = e->quarters;
+    for (size_t b = div_up(e->n_chunks, TCQ_BAND); b-- > 0;) { /* a band's chunks stand behind its own place */
+        const size_t c = b * TCQ_BAND, n = e->n_chunks - c < TCQ_BAND ? e->n_chunks - c : TCQ_BAND;
+        const size_t cols = e->cols - 32 * c < 32 * n ? e->cols - 32 * c : 32 * n;
+        set_rate(e, c, n, of[b].rate, mean_of(a ? a + 32 * c : NULL, cols, cols));
+    }
+    size_t begin = 0;
+    for (size_t c = 0; c < e->n_chunks; c++) e->part[c].begin = begin, begin += STATES * e->part[c].rate / 4;
+    e->part[e->n_chunks] = (part){.begin = begin, .rate = e->quarters};
+}
+
 void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
     tcq_enc *e = enc;
+    share_rates(e, a);
     for (size_t r = 0; r < e->n_rows; r++) e->d[r] = scale_of(e, w + r * ldw, a, e->cols);
     tcq_weigh_rows(e->n_panels, e->d, e->inverse, e->row);
 }
 
 void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
     tcq_enc *e = enc;
-    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a ? a[i] : 1;
+    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a ? a[i] * e->part[(col0 + i) / 32].level_out : 1;
 }
 
 void tcq_ahead(void *enc, size_t n) {
@@ -152,11 +218,11 @@ void tcq_ahead(void *enc, size_t n) {
     e->ahead = n;
 }
 
-/* ---- bits of a panel's stream; state i's end before bit (i + 1) quarters / 4, and in front of bit 0 there are 16 ---- */
+/* ---- bits of a panel's stream, in front of whose bit 0 there are 16; states are counted from the panel's first ---- */
 
 static uint8_t *stream_of(const tcq_enc *e, size_t panel) { return e->stream + panel * e->panel_bytes; }
-static size_t end_of(const tcq_enc *e, size_t state) { return (state + 1) * e->quarters / 4; }
-static size_t begin_of(const tcq_enc *e, size_t state) { return state * e->quarters / 4; }
+static size_t end_of(const tcq_enc *e, size_t state) { return e->part[state / STATES].begin + (state % STATES + 1) * e->part[state / STATES].rate / 4; }
+static size_t begin_of(const tcq_enc *e, size_t state) { return e->part[state / STATES].begin + state % STATES * e->part[state / STATES].rate / 4; }
 
 /* The 16 bits before bit `end`. */
 static unsigned bits_before(const uint8_t *stream, size_t end) {
@@ -184,13 +250,15 @@ static size_t first_state(const tile *t) { return t->col0 / TCQ_WORD * WORD_STEP
 
 static void fill_step(const tcq_enc *e, const tile *t, size_t i, step *s) {
     const size_t row = i % WORD_STEPS / TCQ_WORD, r = t->panel * KERN_PANEL_ROWS + row, c = i / WORD_STEPS * TCQ_WORD + i % TCQ_WORD;
-    const float inverse = e->inverse[r], zero = (float)kern_tcq_zero(e->fields), parts = (float)e->parts;
+    const part *p = &e->part[(t->col0 + c) / 32];
+    const float inverse = e->inverse[r], zero = (float)kern_tcq_zero(e->fields), parts = (float)(1u << p->parts);
+    s->level = e->level[p->parts];
     s->width = (uint8_t)(end_of(e, first_state(t) + i) - begin_of(e, first_state(t) + i));
     s->x = 0, s->weight = 0;
     if (t->col0 + c >= e->cols || !(inverse > 0)) return;
     const float x = (t->w[row * t->ldw + c] * inverse + zero) * parts, weight = fminf(fmaxf(e->row[r] * e->col[t->col0 + c], LIGHTEST), HEAVIEST);
     s->x = (int)rint_magic(fminf(fmaxf(x, -BEYOND), 2 * zero * parts + BEYOND));
-    s->weight = (uint16_t)fminf(e->unit * weight, 65535);
+    s->weight = (uint16_t)fminf(p->unit * weight, 65535);
 }
 
 static uint16_t *nodes_before(const tcq_enc *e, size_t i) { return e->m + i * e->node_room; }
@@ -202,7 +270,7 @@ static unsigned miss_cost(const step *s, unsigned level) {
 }
 static unsigned cost_of(const tcq_enc *e, size_t i, unsigned state) {
     const step *s = &e->step[i];
-    return nodes_before(e, i)[state >> s->width] + miss_cost(s, e->level[state]);
+    return nodes_before(e, i)[state >> s->width] + miss_cost(s, s->level[state]);
 }
 
 /* Of the nodes before step i those stay alive whose newest n bits are `bits`; the least of them becomes 0. */
@@ -229,7 +297,7 @@ static size_t open_ways(tcq_enc *e, unsigned node, size_t steps, unsigned *done)
         const step *s = &e->step[i];
         const size_t before = (size_t)1 << *done;
         *done += s->width;
-        open_costs(e->level + (node << *done & all), (size_t)1 << *done, s, e->open[1]);
+        open_costs(s->level + (node << *done & all), (size_t)1 << *done, s, e->open[1]);
         for (size_t way = 0; way < before; way++)
             for (size_t b = 0; b < (size_t)1 << s->width; b++) {
                 uint16_t *cost = &e->open[1][way << s->width | b];
@@ -268,7 +336,7 @@ static void search(tcq_enc *e, const tile *t) {
     const size_t opened = t->free_start ? 0 : open_ways(e, node, steps, &done);
     for (size_t i = opened; i < steps; i++) {
         const step *s = &e->step[i];
-        least = kern()->tcq_step(e->level, (int)e->bits, s->width, e->step[i + 1].width, s->x, s->weight, nodes_before(e, i), least, nodes_before(e, i + 1));
+        least = kern()->tcq_step(s->level, (int)e->bits, s->width, e->step[i + 1].width, s->x, s->weight, nodes_before(e, i), least, nodes_before(e, i + 1));
         const size_t after = end - end_of(e, first + i); /* bits that come behind this step's */
         if (held <= after) continue;
         const unsigned n = held - (unsigned)after < s->width ? held - (unsigned)after : s->width;
@@ -331,28 +399,31 @@ void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, flo
 
 void tcq_propose(void *enc, size_t row0, size_t col0, size_t n, const float *w, size_t ldw, const float *a, float *w_hat, size_t ldh) {
     tcq_enc *e = enc;
-    const size_t bytes = TILE_STEPS * e->quarters / 4 / 8;
+    const size_t bytes = TILE_STEPS * e->part[col0 / 32].rate / 4 / 8;
+    const float mean = mean_of(a, n, n);
     const tile t = {.panel = row0 / KERN_PANEL_ROWS, .col0 = col0, .keep = TILE_STEPS, .w = w, .ldw = ldw, .fixed_end = true};
     uint8_t *at = stream_of(e, t.panel) + sizeof(uint16_t) + begin_of(e, first_state(&t)) / 8, before[sizeof e->proposed];
-    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a[i];
+    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a[i] / mean;
     memcpy(before, at, bytes);
     search(e, &t);
     decode_tile(e, t.panel, col0, n, w_hat, ldh);
-    e->proposed_at = (size_t)(at - e->stream);
+    e->proposed_at = (size_t)(at - e->stream), e->proposed_bytes = bytes;
     memcpy(e->proposed, at, bytes);
     memcpy(at, before, bytes);
 }
 
 void tcq_accept(void *enc) {
     tcq_enc *e = enc;
-    memcpy(e->stream + e->proposed_at, e->proposed, TILE_STEPS * e->quarters / 4 / 8);
+    memcpy(e->stream + e->proposed_at, e->proposed, e->proposed_bytes);
 }
 
 void tcq_pack(const void *enc, uint8_t *dst) {
     const tcq_enc *e = enc;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         for (size_t r = 0; r < KERN_PANEL_ROWS; r++, dst += 2) dst[0] = (uint8_t)e->d[panel * KERN_PANEL_ROWS + r], dst[1] = (uint8_t)(e->d[panel * KERN_PANEL_ROWS + r] >> 8);
-        memcpy(dst, stream_of(e, panel), e->panel_bytes);
-        dst += e->panel_bytes;
+        const size_t rates = kern_tcq_mask_at(e->n_chunks) - TCQ_RATES;
+        memcpy(dst, e->rates, rates);
+        memcpy(dst + rates, stream_of(e, panel), e->panel_bytes);
+        dst += rates + e->panel_bytes;
     }
 }

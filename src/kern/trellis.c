@@ -5,27 +5,40 @@
 
 #include <string.h>
 
-static float d_of(const uint8_t *panel, size_t r) {
+float kern_trellis_d(const uint8_t *panel, size_t r) {
     uint16_t d;
     memcpy(&d, panel + 2 * r, sizeof d);
     return bf16_to_f32(d);
 }
 
-float kern_tcq_chunk(const uint8_t *panel, unsigned quarters, size_t c, size_t r, int8_t q[32]) {
-    const unsigned fields = kern_tcq_fields(quarters);
-    const unsigned mask = panel[TCQ_HEAD - 2] | (unsigned)panel[TCQ_HEAD - 1] << 8;
-    for (size_t i = 0; i < 32; i++) {
-        const uint64_t state = (c * 8 + i / TCQ_WORD) * TCQ_WORD * KERN_PANEL_ROWS + TCQ_WORD * r + i % TCQ_WORD;
-        const uint64_t from = (state + 1) * quarters / 4; /* counted from the mask's first bit: 16 bits further on than its end */
-        const uint8_t *at = panel + TCQ_HEAD - 2 + from / 8;
-        const unsigned last = from % 8 ? at[2] : 0;
-        q[i] = (int8_t)((int)kern_tcq_code(((at[0] | (unsigned)at[1] << 8 | last << 16) >> from % 8) & mask, fields) - kern_tcq_zero(fields));
+kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned quarters, size_t n_chunks) {
+    const kern_tcq_rates own = {panel + TCQ_RATES, quarters}, all = {NULL, quarters};
+    size_t sum = 0;
+    for (size_t c = 0; c < n_chunks; c += TCQ_BAND) {
+        const unsigned rate = kern_tcq_rate(own, c);
+        if (rate < TCQ_QUARTERS_MIN || rate > TCQ_QUARTERS_MAX) return all; /* below 0 is far above */
+        sum += rate * (n_chunks - c < TCQ_BAND ? n_chunks - c : TCQ_BAND);
     }
-    return d_of(panel, r);
+    return sum == quarters * n_chunks ? own : all;
 }
 
-static kern_tcq_windows windows[2][TCQ_QUARTERS_MAX + 1];
-const kern_tcq_windows *kern_tcq_windows_of(unsigned quarters, bool wide) { return &windows[wide][quarters]; }
+kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned quarters, size_t n_chunks) {
+    const uint8_t *at = panel + kern_tcq_mask_at(n_chunks);
+    return (kern_tcq_walk){kern_tcq_rates_of(panel, quarters, n_chunks), at, 0, at[0] | (unsigned)at[1] << 8, kern_tcq_fields(quarters)};
+}
+
+void kern_tcq_next(kern_tcq_walk *w, size_t r, int8_t q[32]) {
+    const unsigned rate = kern_tcq_rate(w->rates, w->chunk++);
+    for (size_t i = 0; i < 32; i++) {
+        const size_t state = i / TCQ_WORD * TCQ_WORD * KERN_PANEL_ROWS + TCQ_WORD * r + i % TCQ_WORD, from = (state + 1) * rate / 4;
+        const uint8_t *at = w->at + from / 8;
+        const unsigned last = from % 8 ? at[2] : 0;
+        q[i] = (int8_t)((int)kern_tcq_code(((at[0] | (unsigned)at[1] << 8 | last << 16) >> from % 8) & w->mask, w->fields) - kern_tcq_zero(w->fields));
+    }
+    w->at += kern_tcq_chunk_bytes(rate);
+}
+
+kern_tcq_windows kern_tcq_window[2][TCQ_QUARTERS_MAX + 1];
 
 /* Lane l of register v. */
 static void fill_lane(kern_tcq_windows *w, bool wide, unsigned v, unsigned l) {
@@ -46,17 +59,16 @@ static void fill_lane(kern_tcq_windows *w, bool wide, unsigned v, unsigned l) {
 void kern_tcq_init(void) {
     for (unsigned wide = 0; wide < 2; wide++)
         for (unsigned q = TCQ_QUARTERS_MIN; q <= TCQ_QUARTERS_MAX; q++) {
-            windows[wide][q].quarters = q;
-            for (unsigned i = 0; i < (wide ? 8 : 4); i++) fill_lane(&windows[wide][q], wide, i % 2, i / 2);
+            kern_tcq_window[wide][q].quarters = q;
+            for (unsigned i = 0; i < (wide ? 8 : 4); i++) fill_lane(&kern_tcq_window[wide][q], wide, i % 2, i / 2);
         }
 }
 
-float kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]) {
+void kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]) {
     const uint8_t *at = panel + TCQF_HEAD + TCQF_CHUNK * c + 2 * r;
     for (int w = 0; w < 4; w++, at += 2 * KERN_PANEL_ROWS)
         for (int h = 0; h < 2; h++) {
             const unsigned p = kern_tcqf_code(at[h - 1], at[h]);
             for (int i = 0; i < 4; i++) q[8 * w + kern_tcqf_column(h, i)] = (int8_t)kern_tcqf_level(p >> 4 * i & 15);
         }
-    return d_of(panel, r);
 }

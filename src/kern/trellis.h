@@ -3,12 +3,15 @@
  * state can be decoded by itself (QTIP: Tseng et al. 2024). Both codes here are made for vectors of integers; behind a header a panel has
  * chunks of 32 columns, and a chunk words of some columns of all rows.
  *
- * tcq, the dense one: a weight a state, after steps of so many bits as the rate says, in quarters of a bit.
+ * tcq, the dense one: a weight a state, after steps of so many bits as the rate says, in quarters of a bit. Bands of 64 columns have rates of their own,
+ * whose mean is the payload's: bits go where an error costs much.
  *
- *   panel    | d: bf16 of 16 rows | mask: 16 bits | per 32 columns 8 words of 64 states, quarters / 4 bits each |
+ *   panel    | d: bf16 of 16 rows | rates: 4 bits a band | mask: 16 bits | per 32 columns 8 words of 64 states, rate / 4 bits each |
+ *   rate     of a band: quarters + its 4 bits - 8; of all bands quarters, where those are not all within TCQ_QUARTERS_MIN .. _MAX or their mean over the
+ *            chunks is not quarters
  *   word     has columns 4 w .. 4 w + 3; state 4 r + c of it is row r's column c
- *   state    number i of the panel: the 16 bits that end before bit floor((i + 1) quarters / 4) of the stream, the first of them the lowest, and
- *            mask of them; in front of the stream stands the mask
+ *   state    number i of a chunk: the 16 bits of the stream that end floor((i + 1) rate / 4) bits after the chunk's beginning, the first of them the
+ *            lowest, and mask of them; in front of the stream stands the mask
  *   code     y = x ^ x >> 9;  a = y * 0x7c6b mod 2^16;  b = a * 0xc3dd div 2^16;  u = the sum of both bytes of a and of b, `fields` bits of each
  *   weight   d * (u - 2 (2^fields - 1))
  *
@@ -30,10 +33,24 @@
 
 enum {
     TCQ_SHIFT = 9, TCQ_FACTOR_A = 0x7c6b, TCQ_FACTOR_B = 0xc3dd,
-    TCQ_HEAD = 2 * KERN_PANEL_ROWS + 2,
     TCQ_WORD = 4,                             /* columns of a word */
     TCQ_QUARTERS_MIN = 4, TCQ_QUARTERS_MAX = 24,
+    TCQ_BAND = 2,                             /* chunks of a band  */
+    TCQ_RATES = 2 * KERN_PANEL_ROWS,          /* where the bands' rates stand */
+    TCQ_OWN_RATE = 8,                         /* of a band: the payload's */
 };
+/* Bytes before a panel's mask. */
+static inline size_t kern_tcq_mask_at(size_t n_chunks) { return TCQ_RATES + (n_chunks + 2 * TCQ_BAND - 1) / (2 * TCQ_BAND); }
+static inline size_t kern_tcq_head_bytes(size_t n_chunks) { return kern_tcq_mask_at(n_chunks) + 2; }
+/* The rates of a panel's chunks. */
+typedef struct kern_tcq_rates {
+    const uint8_t *code; /* NULL: all are quarters */
+    unsigned quarters;
+} kern_tcq_rates;
+kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned quarters, size_t n_chunks);
+static inline unsigned kern_tcq_rate(kern_tcq_rates r, size_t chunk) {
+    return r.code ? r.quarters + (r.code[chunk / (2 * TCQ_BAND)] >> 4 * (chunk / TCQ_BAND % 2) & 15) - TCQ_OWN_RATE : r.quarters;
+}
 /* Bytes of 16 rows by 32 columns. */
 static inline size_t kern_tcq_chunk_bytes(unsigned quarters) { return 16 * quarters; }
 /* Finer codes for higher rates: spacings below the errors, and no wider than need be, since fewer bits multiply faster. */
@@ -53,11 +70,22 @@ typedef struct kern_tcq_windows {
     int from[4];                        /* else: where the bytes of states 8 i and so on begin, counted from the first; they end with these states' last */
     unsigned quarters;
 } kern_tcq_windows;
-const kern_tcq_windows *kern_tcq_windows_of(unsigned quarters, bool wide);
+extern kern_tcq_windows kern_tcq_window[2][TCQ_QUARTERS_MAX + 1]; /* filled by kern_tcq_init */
+static inline const kern_tcq_windows *kern_tcq_windows_of(unsigned quarters, bool wide) { return &kern_tcq_window[wide][quarters]; }
 void kern_tcq_init(void); /* once, before */
 
-/* The levels u - 2 (2^fields - 1) of chunk c of row r of a panel; d of that row. */
-float kern_tcq_chunk(const uint8_t *panel, unsigned quarters, size_t c, size_t r, int8_t q[32]);
+/* d of a row of a panel of either code. */
+float kern_trellis_d(const uint8_t *panel, size_t r);
+/* A panel's chunks one after the other, by rows. */
+typedef struct kern_tcq_walk {
+    kern_tcq_rates rates;
+    const uint8_t *at; /* the 16 bits in front of the chunk that comes */
+    size_t chunk;
+    unsigned mask, fields;
+} kern_tcq_walk;
+kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned quarters, size_t n_chunks);
+/* The levels u - 2 (2^fields - 1) of row r of the next chunk. */
+void kern_tcq_next(kern_tcq_walk *w, size_t r, int8_t q[32]);
 
 enum {
     TCQF_SHIFT = 9, TCQF_FACTOR = 0xb471,
@@ -80,6 +108,6 @@ static inline uint16_t kern_tcqf_code(unsigned older, unsigned newer) {
 /* The column, of a word's eight, of nibble i of a row's state h. */
 static inline int kern_tcqf_column(int h, int i) { return 2 * h + i / 2 + 4 * (i % 2); }
 
-/* The levels of chunk c of row r of a panel; d of that row. */
-float kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]);
+/* The levels of chunk c of row r of a panel. */
+void kern_tcqf_chunk(const uint8_t *panel, size_t c, size_t r, int8_t q[32]);
 #endif

@@ -87,7 +87,7 @@ static inline void bench_sparse(const kern_table *t, bench_data *d, const bench_
 }
 /* Random bytes are states like any others. */
 static inline size_t bench_trellis_panel(const bench_case *c) {
-    return c->quarters ? TCQ_HEAD + B_COLS / 32 * kern_tcq_chunk_bytes(c->quarters) : TCQF_HEAD + B_COLS / 32 * TCQF_CHUNK;
+    return c->quarters ? kern_tcq_head_bytes(B_COLS / 32) + B_COLS / 32 * kern_tcq_chunk_bytes(c->quarters) : TCQF_HEAD + B_COLS / 32 * TCQF_CHUNK;
 }
 static inline void bench_trellis(const kern_table *t, bench_data *d, const bench_case *c) {
     const size_t panel = bench_trellis_panel(c);

@@ -395,12 +395,26 @@ static void panel_dot_equals_formula(void **state) {
 
 /* ----------------------------------------------------------- trellis codes ---- */
 
+/* Bands of a panel move quarters to each other, a few of them perhaps too many; what is random else rarely adds up. */
+static void new_rates(rng *r, uint8_t *panel, unsigned quarters, size_t n_chunks) {
+    const size_t whole = n_chunks / TCQ_BAND;
+    int own[40 + 1] = {0};
+    for (size_t i = 0; whole > 1 && i < 2 * whole; i++) {
+        const size_t from = pick(r, 0, whole - 1), to = pick(r, 0, whole - 1);
+        const bool fits = (int)quarters + own[from] > TCQ_QUARTERS_MIN && (int)quarters + own[to] < TCQ_QUARTERS_MAX && own[from] > -8 && own[to] < 7;
+        if (fits || (chance(r, 200) && own[from] > -8 && own[to] < 7)) own[from]--, own[to]++;
+    }
+    memset(panel + TCQ_RATES, 0, kern_tcq_mask_at(n_chunks) - TCQ_RATES);
+    for (size_t b = 0; b * TCQ_BAND < n_chunks; b++) panel[TCQ_RATES + b / 2] |= (uint8_t)((own[b] + TCQ_OWN_RATE) << 4 * (b % 2));
+}
+
 /* quarters 0: tcqf */
 static kern_panel_args new_trellis(pool *p, rng *r, unsigned quarters, bool tame) {
     kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12), .group = quarters};
-    const size_t n = quarters ? TCQ_HEAD + kern_tcq_chunk_bytes(quarters) * a.n_chunks : TCQF_HEAD + TCQF_CHUNK * a.n_chunks;
+    const size_t n = quarters ? kern_tcq_head_bytes(a.n_chunks) + kern_tcq_chunk_bytes(quarters) * a.n_chunks : TCQF_HEAD + TCQF_CHUNK * a.n_chunks;
     uint8_t *panel = pool_new(p, n);
     fill_bytes(r, panel, n);
+    if (quarters && !chance(r, 4)) new_rates(r, panel, quarters, a.n_chunks);
     for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
     a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     a.panel = panel;
@@ -472,11 +486,21 @@ static double tcqf_weight(const uint8_t *panel, size_t r, size_t c) {
 }
 
 /* The same of 3.11; the stream bit by bit. */
-static double tcq_weight(const uint8_t *panel, unsigned quarters, size_t r, size_t c) {
-    const size_t state = 64 * (c / 4) + 4 * r + c % 4, end = (state + 1) * quarters / 4 + 16;
-    const uint32_t mask = panel[32] + 256u * panel[33], limit = quarters < 14 ? 16 : quarters <= 20 ? 32 : 64;
+static double tcq_weight(const uint8_t *panel, unsigned quarters, size_t n_chunks, size_t r, size_t c) {
+    const uint8_t *mask_at = panel + 32 + (n_chunks + 3) / 4;
+    int rate[80], sum = 0;
+    bool own = true;
+    for (size_t k = 0; k < n_chunks; k++) {
+        rate[k] = (int)quarters + (panel[32 + k / 4] >> (k % 4 > 1 ? 4 : 0)) % 16 - 8;
+        own = own && rate[k] >= 4 && rate[k] <= 24;
+        sum += rate[k];
+    }
+    for (size_t k = 0; k < n_chunks && !(own && sum == (int)(quarters * n_chunks)); k++) rate[k] = (int)quarters;
+    size_t end = 16 + (64 * (c / 4 % 8) + 4 * r + c % 4 + 1) * (size_t)rate[c / 32] / 4;
+    for (size_t k = 0; k < c / 32; k++) end += 128 * (size_t)rate[k];
+    const uint32_t mask = mask_at[0] + 256u * mask_at[1], limit = quarters < 14 ? 16 : quarters <= 20 ? 32 : 64;
     uint32_t x = 0;
-    for (size_t i = 0; i < 16; i++) x |= (uint32_t)(panel[32 + (end - 16 + i) / 8] >> (end - 16 + i) % 8 & 1) << i;
+    for (size_t i = 0; i < 16; i++) x |= (uint32_t)(mask_at[(end - 16 + i) / 8] >> (end - 16 + i) % 8 & 1) << i;
     x &= mask;
     const uint32_t a = (x ^ x / 512) * 31851u % 65536, b = (uint32_t)((uint64_t)a * 50141u / 65536);
     const int u = (int)(a % limit + a / 256 % limit + b % limit + b / 256 % limit);
@@ -503,7 +527,7 @@ static void trellis_equals_formula(void **state) {
                 double want = 0, size = 1e-30;
                 for (size_t c = 0; c < 32 * a.n_chunks; c++) {
                     const double x = a.x.q[at.tile * a.x.ld + 4 * ((c / 4) * at.width + at.lane) + c % 4],
-                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = (quarters ? tcq_weight(a.panel, quarters, row, c) : tcqf_weight(a.panel, row, c)) * x * s;
+                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = (quarters ? tcq_weight(a.panel, quarters, a.n_chunks, row, c) : tcqf_weight(a.panel, row, c)) * x * s;
                     want += term;
                     size += fabs(term);
                 }

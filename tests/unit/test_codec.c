@@ -533,6 +533,32 @@ static void overflow_case(const snug_codec *codec, codec_params p, const char *n
 }
 static void test_overflow(void **state) { for_each(overflow_case); }
 
+/* Sum of a (w - w_hat)^2 over that of a w^2, the codes having been chosen with `chosen` as importances. */
+static double weighted_loss(const snug_codec *codec, codec_params p, const float *w, size_t rows, size_t cols, const float *chosen, const float *a) {
+    encoded e = encode(codec, p, w, rows, cols, chosen, SNUG_EFFORT_NORMAL);
+    double lost = 0, all = 0;
+    for (size_t i = 0; i < rows * cols; i++) {
+        lost += a[i % cols] * ((double)w[i] - e.hat[i]) * ((double)w[i] - e.hat[i]);
+        all += a[i % cols] * (double)w[i] * w[i];
+    }
+    encoded_fini(&e);
+    return lost / all;
+}
+/* Trellis codes give bands of columns that matter more a higher rate: with importances of 4 and 1/4 in turn, means 2.125 and 1, half of the loss could go. */
+static void test_rates_follow_importance(void **state) {
+    enum { ROWS = 16, COLS = 512 };
+    rng r;
+    rng_seed(&r, 5, 0);
+    float w[ROWS * COLS], a[COLS];
+    for (size_t i = 0; i < ROWS * COLS; i++) w[i] = rng_normal(&r);
+    for (size_t i = 0; i < COLS; i++) a[i] = i / 64 % 2 ? 0.25f : 4;
+    for (uint16_t quarters = 6; quarters <= 18; quarters += 3) {
+        const codec_params p = {.rank = quarters};
+        const double alike = weighted_loss(&codec_tcq, p, w, ROWS, COLS, NULL, a), own = weighted_loss(&codec_tcq, p, w, ROWS, COLS, a, a);
+        if (!(own < 0.62 * alike)) fail_msg("tcq of %u quarters: %g, with bands %g", (unsigned)quarters, alike, own);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),   cmocka_unit_test(test_round_trip), cmocka_unit_test(test_lossless),
@@ -540,7 +566,7 @@ int main(void) {
         cmocka_unit_test(test_hostile), cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_extremes), cmocka_unit_test(test_mixed),     cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_by_columns), cmocka_unit_test(test_moved),   cmocka_unit_test(test_scales),
-        cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_overflow), cmocka_unit_test(test_rates_follow_importance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,21 +123,20 @@ PANEL_DOT(int8, KERN_INT8)
 
 /* ---- trellis codes ---- */
 
-/* The levels of chunk c of row r; returns its d. */
-typedef float (*trellis_chunk)(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]);
-static float tcq_chunk(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]) { return kern_tcq_chunk(a->panel, a->group, c, r, q); }
-static float tcqf_chunk(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]) { return kern_tcqf_chunk(a->panel, c, r, q); }
-
-static void trellis_dot(trellis_chunk chunk, const kern_panel_args *a) {
+static void trellis_dot(bool fast, const kern_panel_args *a) {
     for (size_t r = 0; r < a->n_rows; r++)
         for (size_t t = 0; t < a->n_tokens; t++) {
             const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
             const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
             const float *xs = a->x.scale + at.tile * (a->x.ld / 32) + at.lane;
+            const float d = kern_trellis_d(a->panel, r);
+            kern_tcq_walk walk = {0};
             float acc = 0;
+            if (!fast) walk = kern_tcq_begin(a->panel, a->group, a->n_chunks);
             for (size_t c = 0; c < a->n_chunks; c++) {
                 int8_t q[32];
-                const float d = chunk(a, c, r, q);
+                if (fast) kern_tcqf_chunk(a->panel, c, r, q);
+                else kern_tcq_next(&walk, r, q);
                 int i = 0;
                 for (size_t k = 0; k < 32; k++) i += q[k] * x[4 * at.width * (8 * c + k / 4) + k % 4];
                 acc = fmaf(d * xs[c * at.width], (float)i, acc);
@@ -146,5 +145,5 @@ static void trellis_dot(trellis_chunk chunk, const kern_panel_args *a) {
         }
 }
 
-void kern_tcq_panel_dot_ref(const kern_panel_args *a) { trellis_dot(tcq_chunk, a); }
-void kern_tcqf_panel_dot_ref(const kern_panel_args *a) { trellis_dot(tcqf_chunk, a); }
+void kern_tcq_panel_dot_ref(const kern_panel_args *a) { trellis_dot(false, a); }
+void kern_tcqf_panel_dot_ref(const kern_panel_args *a) { trellis_dot(true, a); }

@@ -145,10 +145,28 @@ KERN_INLINE void fetch_part(const fetch *f, size_t chunk, bool near) {
     }
 }
 
+/* Of the dense trellis, where the chunks of a step stand and what their states' rates are; the rows at hand. */
+typedef struct rated { const uint8_t *at[STEP]; unsigned rate[STEP]; int row0; } rated;
+KERN_INLINE panel_form rated_form(panel_form f, const rated *by, size_t i) {
+    f.windows = kern_tcq_windows_of(by->rate[i], LANES == 16);
+    return f;
+}
+KERN_INLINE const uint8_t *rated_codes(const rated *by, size_t i) { return by->at[i] + by->rate[i] * (unsigned)by->row0 / 8; }
+KERN_INLINE kern_tcq_rates rates_of(const panel_form f, const kern_panel_args *a) {
+    return f.trellis == TRELLIS_TCQ ? kern_tcq_rates_of(a->panel, a->group, a->n_chunks) : (kern_tcq_rates){0};
+}
+/* The step from chunk c on; *at is where that stands, and moves on. */
+KERN_INLINE void next_rates(const kern_panel_args *a, kern_tcq_rates rates, size_t c, const uint8_t **at, rated *to) {
+    for (size_t i = 0; i < STEP && c + i < a->n_chunks; i++) {
+        to->at[i] = *at, to->rate[i] = kern_tcq_rate(rates, c + i);
+        *at += kern_tcq_chunk_bytes(to->rate[i]);
+    }
+}
+
 /* n chunks from chunk c0 on: codes at p, `stride` bytes each, of H times LANES rows `half` bytes apart, whose scales are a step's apart.
  * acc, off: the running sums of T tokens. */
 KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, int width, const uint8_t *p, size_t stride, size_t half,
-                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, const fetch *next,
+                            size_t c0, size_t n, const float *s, const float *m, size_t half_s, const tokens *x, const fetch *next, const rated *by,
                             vf acc[][MAX_TOKENS], vf off[][MAX_TOKENS]) {
     const int per_chunk = 32 / f.group, shift = bias(f, class_bits) - f.zero; /* shift: from dot_words' codes to q */
     vf a[MAX_HALVES][MAX_TOKENS], b[MAX_HALVES][MAX_TOKENS]; /* in registers while the chunks pass */
@@ -158,8 +176,10 @@ KERN_INLINE void dot_chunks(const panel_form f, int class_bits, int H, int T, in
         for (int t = 0; t < T; t++) a[h][t] = acc[h][t], b[h][t] = off[h][t];
     for (size_t c = c0; c < c0 + n; c++, p += stride) {
         vi sum[MAX_HALVES][2][MAX_TOKENS];
+        panel_form own = f;
         if (next) fetch_part(next, c - c0, true);
-        dot_words(f, class_bits, H, T, p, half, x->x + 32 * c * (size_t)width, width, x->ld, sum);
+        if (f.trellis == TRELLIS_TCQ) own = rated_form(f, by, c - c0), p = rated_codes(by, c - c0), half = by->rate[c - c0] * LANES / 8;
+        dot_words(own, class_bits, H, T, p, half, x->x + 32 * c * (size_t)width, width, x->ld, sum);
 #pragma GCC unroll 2
         for (int g = 0; g < per_chunk; g++, s += LANES, m += f.has_min ? LANES : 0) {
             const size_t group = c * (size_t)per_chunk + (size_t)g;
@@ -206,7 +226,7 @@ typedef struct spans {
     float offset[8];
 } spans;
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
-    spans s = {.head = ROWS * f.head + (f.trellis == TRELLIS_TCQ ? sizeof f.mask : 0), .stride = panel_chunk_bytes(f)};
+    spans s = {.head = f.trellis == TRELLIS_TCQ ? kern_tcq_head_bytes(a->n_chunks) : ROWS * f.head, .stride = panel_chunk_bytes(f)};
     if (f.block_chunks == 0 && !f.trellis) {
         s.head = ROWS * (2 + div_up(32 * a->n_chunks, a->group));
         s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
@@ -266,6 +286,8 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
     enum { HALVES = ROWS / LANES };
     const spans w = spans_of(a, f);
     const tokens x = tokens_from(a, f, t0, lane);
+    const kern_tcq_rates rates = rates_of(f, a);
+    const uint8_t *stream = a->panel + w.head;
     vf acc[HALVES][MAX_TOKENS], off[HALVES][MAX_TOKENS];
 #pragma GCC unroll 16
     for (int h = 0; h < HALVES; h++)
@@ -276,13 +298,16 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
         _Alignas(64) uint8_t own[HALVES][DIGITS_ROOM];
         _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
         const fetch next = share_of(a, &w, c, a->panel + AHEAD);
+        rated by;
+        if (f.trellis == TRELLIS_TCQ) next_rates(a, rates, c, &stream, &by);
 #pragma GCC unroll 16
         for (int h = 0; h < HALVES; h += H) {
             const uint8_t *codes, *unused;
+            by.row0 = h * LANES;
             size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, own[h], s[h], m[h], &codes, &stride);
             if (H == 2) next_step(a, k, f, &w, c, LANES, b, own[h + 1], s[h + 1], m[h + 1], &unused, &stride);
             dot_chunks(form_of_codes(f), class_of(f), H, T, width, codes, stride, f.digits ? DIGITS_ROOM : panel_eight_rows(f) * LANES / 8, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
-                       acc + h, off + h);
+                       &by, acc + h, off + h);
         }
     }
 #pragma GCC unroll 16
@@ -300,6 +325,8 @@ typedef struct apart { uint8_t *codes; float *s, *m; void *more; } apart;
 KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_args *a, apart *u) {
     const spans w = spans_of(a, f);
     const size_t groups = a->n_chunks * (32u / f.group);
+    const kern_tcq_rates rates = rates_of(f, a);
+    const uint8_t *stream = a->panel + w.head;
     u->codes = a->scratch;
     u->s = (float *)(void *)(u->codes + 512 * a->n_chunks);
     u->m = u->s + groups * ROWS;
@@ -307,20 +334,25 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
         const fetch next = share_of(a, &w, c, a->panel + w.panel_bytes);
         _Alignas(64) uint8_t b[16 * ROWS], own[DIGITS_ROOM];
+        rated by;
+        if (f.trellis == TRELLIS_TCQ) next_rates(a, rates, c, &stream, &by);
 #pragma GCC unroll 16
         for (int h = 0; h < ROWS / LANES; h++) {
             const uint8_t *from;
+            by.row0 = h * LANES;
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
             size_t n = next_step(a, k, f, &w, c, h * LANES, b, own, u->s + at, u->m + at, &from, &stride);
             for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
                 vi set[8];
+                panel_form form = form_of_codes(f);
                 if (h == 0) fetch_part(&next, i8, false); /* the tokens are in L1 */
+                if (f.trellis == TRELLIS_TCQ) form = rated_form(f, &by, i8), from = rated_codes(&by, i8);
 #pragma GCC unroll 16
                 for (int i = 0; i < 8; i++) {
                     const int j = word_at_turn(f, i);
-                    load_sets(form_of_codes(f), from, j, set);
-                    v_store(to + 4 * LANES * j, code_of(form_of_codes(f), set, j));
+                    load_sets(form, from, j, set);
+                    v_store(to + 4 * LANES * j, code_of(form, set, j));
                 }
             }
         }
@@ -339,7 +371,7 @@ KERN_INLINE void multiply(const panel_form f, int T, int width, const kern_panel
 #pragma GCC unroll 16
         for (int t = 0; t < H * T; t++) acc[t / T][t % T] = off[t / T][t % T] = f_zero();
         dot_chunks(plain, class_of(f), H, T, width, u->codes + (size_t)h * half, 32 * LANES, half, 0, a->n_chunks,
-                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, NULL, acc, off);
+                   u->s + (size_t)h * half_s, u->m + (size_t)h * half_s, half_s, &x, NULL, NULL, acc, off);
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++)
 #pragma GCC unroll 16
@@ -399,7 +431,7 @@ void KERN_ISA(kern_tcqf_panel_dot)(const kern_panel_args *a) { panel_dot((kern_f
 /* `fields` is a constant. */
 KERN_INLINE void tcq_dot(unsigned fields, const kern_panel_args *a) {
     const panel_form f = {.bits = (uint8_t)(fields + 2), .zero = (uint8_t)kern_tcq_zero(fields), .group = 32, .head = 2, .trellis = TRELLIS_TCQ,
-                          .mask = read_u16(a->panel + 2 * ROWS), .windows = kern_tcq_windows_of(a->group, LANES == 16)};
+                          .mask = read_u16(a->panel + kern_tcq_mask_at(a->n_chunks)), .windows = kern_tcq_windows_of(a->group, LANES == 16)};
     panel_dot((kern_format)PANEL_TRELLIS, f, a);
 }
 void KERN_ISA(kern_tcq_panel_dot)(const kern_panel_args *a) {
