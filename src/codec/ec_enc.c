@@ -21,6 +21,7 @@
 #include "kern/blocks.h"
 
 enum { MOST_E = 30, MARGIN_E = 4, MOST_MARGIN = 16 /* eighths of an octave that steps may become coarser than planned */, PASSES = 3, SPREAD = 4 /* bands that share a debt */ };
+#define AGAIN 0.5f /* of LAMBDA, in sweeps: an error there costs more than where columns to come make up for it */
 #define BEYOND 1.5f /* octaves below the step that needs no clipping */
 #define LAMBDA 0.12f /* about 2 ln 2 / 12, what a bit saves where errors are evenly spread */
 
@@ -39,7 +40,7 @@ typedef struct ec_panel {
 typedef struct ec_enc { /* followed by the arrays */
     codec_params p;
     size_t n_rows, cols, n_panels, n_bands;
-    int limit, passes;
+    int limit;
     ec_panel *panel;  /* (n_panels)                              */
     uint8_t *band;    /* (n_panels, n_bands)                     */
     uint8_t *plan;    /* (n_panels, n_bands): e                   */
@@ -93,7 +94,6 @@ void ec_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int effo
     e->p = p, e->n_rows = n_rows, e->cols = cols;
     e->n_panels = div_up(n_rows, EC_ROWS), e->n_bands = div_up(cols, EC_BAND);
     e->limit = ec_limit(p.rank);
-    e->passes = effort == SNUG_EFFORT_QUICK ? PASSES - 1 : PASSES;
     memset(e->done, 0, e->n_panels * e->n_bands);
     memset(e->rounded, 0, e->n_panels * e->cols);
     memset(e->q, 0, e->n_panels * e->cols * EC_ROWS);
@@ -302,7 +302,7 @@ static void begin_panel(ec_enc *e, size_t panel, const float *w, size_t ldw, con
     }
     int64_t cost = 0;
     double weights = 0;
-    for (int pass = 0; pass < e->passes; pass++) {
+    for (int pass = 0; pass < PASSES; pass++) {
         choose_steps(e, p, plan, scale, unit);
         for (size_t r = 0; r < n_rows && pass == 0; r++) /* wide enough for any code, until it is known */
             p->row[r] = e->spread[r] > -1000 || top > 0 ? 40 : 0;
@@ -314,7 +314,7 @@ static void begin_panel(ec_enc *e, size_t panel, const float *w, size_t ldw, con
             cost += share[b];
         }
         for (size_t r = 0; r < n_rows; r++) weights += p->row[r] ? (double)e->cols : 0;
-        if (pass + 1 < e->passes && weights > 0) scale += fmin(fmax((double)(cost - p->room) / EC_BIT / weights, -2), 2);
+        if (pass + 1 < PASSES && weights > 0) scale += fmin(fmax((double)(cost - p->room) / EC_BIT / weights, -2), 2);
     }
     for (size_t r = n_rows; r < EC_ROWS; r++) p->row[r] = 0;
     memset(e->q + panel * e->cols * EC_ROWS, 0, e->cols * EC_ROWS);
@@ -387,7 +387,8 @@ void ec_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, cons
 /* The price of a bit. In the last band, which feedback changes on the way, it rises where codes take more than was meant for them: 3 % too many of what
  * is left add as much as it is. */
 static float price_at(const ec_enc *e, const ec_panel *p, size_t col, bool rounded) {
-    if (rounded || col / EC_BAND != p->last) return p->lambda;
+    if (rounded) return AGAIN * p->lambda;
+    if (col / EC_BAND != p->last) return p->lambda;
     const double part = (double)(col % EC_BAND) / (double)cols_of(e, p->last), all = (double)p->last_cost;
     const double over = ((double)(p->spent - p->last_from) - part * all) / ((1.1 - part) * all + EC_BIT);
     return over > 0 ? p->last_lambda + p->lambda * (float)fmin(30 * over, 8) : p->last_lambda;
