@@ -10,7 +10,11 @@
 #include "codec/planes.h"
 #include "kern/blocks.h"
 
-static bool menu(uint32_t i, codec_params *out) { return false; }
+static bool menu(uint32_t i, codec_params *out) {
+    enum { LEAST = 8, MOST = 20 }; /* below, a trellis is far better; above, int is nearly as good */
+    *out = (codec_params){.rank = (uint16_t)(LEAST + i)};
+    return out->rank <= MOST;
+}
 static bool params_ok(codec_params p) { return p.rank >= EC_QUARTERS_MIN && p.rank <= EC_QUARTERS_MAX && p.bits == 0 && p.group == 0; }
 
 ec_layout ec_layout_of(codec_params p, size_t cols) {
@@ -46,13 +50,16 @@ static reader open_panel(const wt *w, uint64_t panel) {
     return r;
 }
 
+/* Without a branch, for nobody can tell when a state runs short. */
 KERN_INLINE uint64_t refill(uint64_t x, const uint8_t **word, const uint8_t *end, bool checked) {
     enum { LEAST = 1 << 24 };
-    if (x >= LEAST || (checked && *word == end)) return x >= LEAST ? x : x << 16;
-    uint16_t next;
-    memcpy(&next, *word, sizeof next);
-    *word += sizeof next;
-    return x << 16 | next;
+    const uint64_t need = x < LEAST;
+    uint16_t next = 0;
+    if (!checked || *word < end) {
+        memcpy(&next, *word, sizeof next);
+        *word += 2 * need;
+    }
+    return x << 16 * need | (next & (0 - need));
 }
 
 /* A column's codes. checked: its words may come to the end. */
@@ -249,7 +256,7 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_
 }
 
 const snug_codec codec_ec = {
-    .family = "ec", .id = CODEC_ID_EC, .tile_rows = EC_ROWS, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_QUARTERS,
+    .family = "ec", .id = CODEC_ID_EC, .tile_rows = EC_ROWS, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW | CODEC_QUARTERS,
     .ggml_type = -1, .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = ec_enc_bytes, .group_cols = ec_group_cols,
     .enc_init = ec_enc_init, .begin = ec_begin, .group = ec_group, .round = ec_round, .pack = ec_pack,
     .decode = decode, .decode_add = decode_add, .panel_bytes = panel_bytes, .scratch_bytes = scratch_bytes, .matmul = matmul,
