@@ -20,7 +20,7 @@
 #include "codec/vec.h"
 #include "kern/blocks.h"
 
-enum { MOST_E = 30, MARGIN_E = 4, MOST_MARGIN = 16 /* eighths of an octave that steps may become coarser than planned */, PASSES = 3, SPREAD = 4 /* bands that share a debt */ };
+enum { MOST_E = 30, ANY_ROW = 40, MARGIN_E = 4, MOST_MARGIN = 16 /* eighths of an octave that steps may become coarser than planned */, PASSES = 3, SPREAD = 4 /* bands that share a debt */ };
 #define AGAIN 0.5f /* of LAMBDA, in sweeps: an error there costs more than where columns to come make up for it */
 #define BEYOND 1.5f /* octaves below the step that needs no clipping */
 #define LAMBDA 0.12f /* about 2 ln 2 / 12, what a bit saves where errors are evenly spread */
@@ -305,7 +305,7 @@ static void begin_panel(ec_enc *e, size_t panel, const float *w, size_t ldw, con
     for (int pass = 0; pass < PASSES; pass++) {
         choose_steps(e, p, plan, scale, unit);
         for (size_t r = 0; r < n_rows && pass == 0; r++) /* wide enough for any code, until it is known */
-            p->row[r] = e->spread[r] > -1000 || top > 0 ? 40 : 0;
+            p->row[r] = top > 0 ? ANY_ROW : 0;
         cost = code_panel(e, p, panel, w, ldw, pass == 0 ? 0 : p->lambda);
         for (size_t r = 0; r < n_rows; r++) p->row[r] = fit_row(e, band, e->q + panel * e->cols * EC_ROWS, r, p->row[r]);
         cost = 0, weights = 0;
