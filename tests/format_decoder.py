@@ -592,6 +592,80 @@ def decode_blocks(codec, raw):
     raise AssertionError(f"no such codec: {codec}")
 
 
+def ec_tables():
+    """Section 3.12: of each shape and t the symbol that has a slot, and by symbol (q + 128, 0: the escape) its slots and the first."""
+    p, y = [], 1 << 62
+    for _ in range(256):
+        p.append(y >> 32)
+        y = (y >> 32) * 4283353945 + ((y & 0xffffffff) * 4283353945 >> 32)
+    u = []
+    for t in range(65):
+        a = [q * q * (12102203, 10176699, 8557550, 7196013)[t % 4] >> 12 + t // 4 for q in range(128)]
+        g = [0 if x // 256 >= 30 else p[x % 256] >> x // 256 for x in a]
+        total = g[0] + 2 * sum(g[1:])
+        u.append([(x << 24) // total for x in g])
+    symbol, slots, first = np.zeros((4, 65, 4096), np.int64), np.zeros((4, 65, 256), np.int64), np.zeros((4, 65, 256), np.int64)
+    for h in range(4):
+        for t in range(65):
+            low, high = u[max(t - (0, 4, 8, 13)[h], 0)], u[min(t + (0, 3, 6, 8)[h], 64)]
+            m = [(x + y) // 2 for x, y in zip(low, high)]
+            most = max(q for q in range(128) if m[q] >= 2048)
+            total = m[0] + 2 * sum(m[1:most + 1])
+            n = {q: 1 + m[abs(q)] * (4094 - 2 * most) // total for q in range(-most, most + 1)}
+            n[0] += 4095 - sum(n.values())
+            at = 1
+            slots[h, t, 0] = 1
+            for q in range(-most, most + 1):
+                slots[h, t, q + 128], first[h, t, q + 128] = n[q], at
+                symbol[h, t, at:at + n[q]] = q + 128
+                at += n[q]
+    return symbol, slots, first
+
+
+EC = []
+
+
+def decode_ec(rate, rows, cols, raw):
+    """Section 3.12: all panels at once, a symbol at a time."""
+    if not EC:
+        EC.extend(ec_tables())
+    symbol_of, slots_of, first_of = EC
+    quarters, n, limit = int(4 * rate), -(-cols // 64), (1 << (int(np.ceil(rate)) + 1)) - 1
+    n_words = -(-cols * quarters // 4)
+    panel = raw.reshape(-1, 2 + 16 + n + 20 + 2 * n_words)
+    base = bf16(np.ascontiguousarray(panel[:, :2]).reshape(-1))
+    row, band = panel[:, 2:18].astype(np.int64), panel[:, 18:18 + n].astype(np.int64)
+    state = (panel[:, 18 + n:38 + n].reshape(-1, 4, 5).astype(np.int64) << (8 * np.arange(5))).sum(axis=2)
+    words = np.ascontiguousarray(panel[:, 38 + n:]).view("<u2").astype(np.int64)
+    words = np.concatenate([words, np.zeros((len(panel), 1), np.int64)], axis=1) # 0 behind the last
+    steps = np.array([2.0 ** (-e / 8 if e <= 16 else -2 - (e - 16) / 3) for e in range(31)] + [0.0]).astype(np.float32)
+    down = np.array([e if e <= 16 else 16 + round(8 * (e - 16) / 3) for e in range(31)] + [0])
+    at, out = np.zeros(len(panel), np.int64), np.zeros((len(panel), 16, cols), np.float32)
+
+    def refill(x, at, among):
+        need = among & (x < 1 << 24)
+        x = np.where(need, x << 16 | words[np.arange(len(panel)), np.minimum(at, n_words)], x)
+        return x, at + need
+
+    for c in range(cols):
+        e, z = band[:, c // 64] >> 3, band[:, c // 64] & 7
+        for r in range(16):
+            v, h = row[:, r] & 63, row[:, r] >> 6
+            stored, t = (v > 0) & (e < 31), np.clip(v - 1 + down[e] + 2 * (z - 4), 0, 64)
+            x = state[:, r % 4]
+            slot = x % 4096
+            symbol = symbol_of[h, t, slot]
+            y = slots_of[h, t, symbol] * (x // 4096) + slot - first_of[h, t, symbol]
+            y, at = refill(np.where(stored, y, x), at, stored)
+            escaped = stored & (symbol == 0)
+            q = np.where(escaped, y % 256, symbol) - 128
+            y, at = refill(np.where(escaped, y // 256, y), at, escaped)
+            state[:, r % 4] = y
+            q = np.where(stored, np.clip(q, -limit, limit), 0)
+            out[:, r, c] = base * steps[e] * q.astype(np.float32)
+    return out.reshape(-1, cols)[:rows]
+
+
 def decode(codec, rows, cols, raw):
     raw = np.ascontiguousarray(raw)
     if codec == "f32":
@@ -616,6 +690,8 @@ def decode(codec, rows, cols, raw):
         return decode_tcqf(rows, cols, raw)
     if codec.startswith("tcq"):
         return decode_tcq(float(codec[3:]), rows, cols, raw)
+    if codec.startswith("ec"):
+        return decode_ec(float(codec[2:]), rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -677,6 +753,8 @@ def expected_error(codec):
         return 0.7
     if codec.startswith("sp"): # what is left out is lost whatever the bits
         return {"sp8": 0.5, "sp12": 0.35}.get(codec.split("b")[0], 0.3)
+    if codec.startswith("ec"):
+        return 2 * 4.0 ** -float(codec[2:])
     return 4.0 ** -(bits - 1) if bits else 1.0 # generous: a uniform step over a range of 7 standard deviations at most
 
 
@@ -746,9 +824,10 @@ def main():
         files.append(["--pin", "*=had:int3g64", "--pin", "blk.1.*=out10+had:q2_k", "--pin", "blk.2.attn_*=had:int2g32+had:terng64", "--pin", "blk.3.ffn_*=had:sp16b3g64"])
         files.append(["--pin", "*=int3g64", "--pin", "blk.1.*=dict96s12b4+int2g64", "--pin", "blk.2.*=int3g64+dict40s30b8", "--pin", "blk.3.attn_q.weight=dict300s5b3+int2g32"])
         files.append(["--pin", "*=had:tcqf2", "--pin", "blk.1.*=tcqf2", "--pin", "blk.2.*=out10+tcqf2", "--pin", "blk.3.*=had:tcqf2+int2g32"])
-        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32",
-                      "--imatrix", Path(folder) / "importances.dat"])  # its bands have rates of their own
-        write_importances(files[-1][-1], source, matrices)
+        importances = ["--imatrix", Path(folder) / "importances.dat"]  # bands of columns have rates and steps of their own
+        write_importances(importances[1], source, matrices)
+        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32", *importances])
+        files.append(["--pin", "*=had:ec2.25", "--pin", "blk.1.*=ec1.5", "--pin", "blk.2.*=out10+ec3.75", "--pin", "blk.3.ffn_*=had:ec6", "--pin", "blk.3.attn_*=ec4.5+int2g32", *importances])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", *([] if "--imatrix" in options else ["--calib", "none"]), *options], env=env,
@@ -763,7 +842,8 @@ def main():
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
                                           "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcqf2",
-                                          "had:tcqf2", "had:tcq2.25", "tcq1", "tcq3.75", "had:tcq6", "tcq4.5"] if c not in seen]
+                                          "had:tcqf2", "had:tcq2.25", "tcq1", "tcq3.75", "had:tcq6", "tcq4.5", "had:ec2.25", "ec1.5", "ec3.75",
+                                          "had:ec6", "ec4.5"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

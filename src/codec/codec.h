@@ -21,7 +21,7 @@ enum {
     CODEC_WHOLE = 4,        /* not row-separable: written by its own solver, all encoding steps NULL   */
     CODEC_TURNS = 8,        /* also offered behind a transform of the columns (codec/transform.h)      */
     CODEC_QUARTERS = 32,    /* its rank is a rate in quarters of a bit                            */
-    CODEC_SLOW = 16,        /* takes a microsecond per weight: offered where time is spent on feedback anyway */
+    CODEC_SLOW = 16,        /* takes long to encode or to load: offered where time is spent on feedback anyway */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the
@@ -43,9 +43,9 @@ enum { CODEC_SHARED = 2 };     /* scales that `shared` gives, at most */
  * Either way as many bytes. Codecs without panels know rows only. */
 typedef enum wt_layout { WT_ROWS, WT_PANELS } wt_layout;
 
-/* Panels of a payload that stands row by row, made by who multiplies them; shared by threads and contexts. */
+/* Panels of a payload that is not multiplied as it stands (row by row, or entropy-coded), made by who multiplies it; shared by threads and contexts. */
 typedef struct wt_panels {
-    uint8_t *data;                           /* rows / 16 panels                          */
+    uint8_t *data;                           /* a panel for each 16 rows                  */
     _Atomic uint8_t *state;                  /* of each: how often its rows were read, or WT_BUSY, WT_READY */
     void (*made)(void *user, uint64_t bytes); /* so many payload bytes will not be read again */
     void *user;
@@ -129,7 +129,7 @@ struct snug_codec {
     /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
      * term that covers part of them). use_q8: multiply the q8 form (only when act == CODEC_ACT_Q8 and x->q8.q).
      * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
-    /* Bytes of wt_panels.data; 0 or NULL: the payload is multiplied as it stands. */
+    /* Bytes of wt_panels.data, perhaps more than the payload's; 0 or NULL: it is multiplied as it stands. */
     uint64_t (*panel_bytes)(const wt *w);
     /* The payload in the other layout, w->bytes bytes. NULL: the codec has no panels. */
     void (*relay)(const wt *w, uint8_t *dst);

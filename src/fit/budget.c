@@ -72,6 +72,37 @@ snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *o
     return run_memory(&f->src->cfg, &sizes, &p, out, err);
 }
 
+/* What a payload that is run in another form takes beyond its bytes; *source: these bytes, 0 where it is run as it stands. */
+static uint64_t extra_of(const comp *c, uint64_t rows, uint64_t cols, uint64_t *source) {
+    uint64_t sum = *source = 0;
+    for (uint32_t i = 0; i < c->n_terms; i++) {
+        const snug_codec *codec = c->term[i].codec;
+        const wt w = {.codec = codec, .params = c->term[i].params, .rows = rows, .cols = cols, .bytes = codec->bytes(c->term[i].params, rows, cols), .layout = WT_PANELS};
+        const uint64_t panels = codec->panel_bytes ? codec->panel_bytes(&w) : 0;
+        if (panels) *source += w.bytes;
+        sum += panels > w.bytes ? panels - w.bytes + 64 : 0;
+    }
+    return sum;
+}
+
+uint64_t budget_run_extra(const fit_job *f) {
+    uint64_t sum = 0, sources = 0, source;
+    for (size_t i = 0; i < f->n && f->p->target != SNUG_FOR_GGUF; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (!t->matrix) continue;
+        sum += extra_of(&t->menu.cand[t->choice].comp, t->menu.rows, t->menu.cols, &source);
+        sources += source;
+    }
+    return sum + loaded_slack(sources, 0);
+}
+
+/* What the choices take of the budget. */
+static uint64_t taken(const fit_job *f) { return f->file_bytes + (f->by_run ? budget_run_extra(f) : 0); }
+static uint64_t taken_by(const fit_job *f, const menu *m, const cand *c) {
+    uint64_t source;
+    return c->bytes + (f->by_run && m->rows ? extra_of(&c->comp, m->rows, m->cols, &source) : 0);
+}
+
 /* Whose activations a matrix reads. The embedding's are those of a tied head. */
 static bool same_edge(const fit_job *f, const store_tensor *t, const store_tensor *u) {
     const graph_edge head = f->src->cfg.tied ? EDGE_HEAD_IN : EDGE_COUNT;
@@ -106,7 +137,7 @@ snug_err budget_resolve(fit_job *f, snug_error *err) {
     if (named > 1) return err_set(err, SNUG_ERR_ARG, "size, bpw and ratio name the same thing; give one of them");
     if (p->bpw < 0 || p->ratio < 0 || isnan(p->bpw) || isnan(p->ratio) || p->bpw > 1000 || p->ratio > 100)
         return err_set(err, SNUG_ERR_ARG, "the budget is no sensible number: bpw %g, ratio %g", p->bpw, p->ratio);
-    f->budget_bytes = UINT64_MAX;
+    f->budget_bytes = f->run_budget_bytes = UINT64_MAX;
     if (p->size_bytes) f->budget_bytes = p->size_bytes;
     if (p->bpw > 0) f->budget_bytes = (uint64_t)(p->bpw * (double)f->src->n_weights / 8);
     if (p->ratio > 0) f->budget_bytes = (uint64_t)(p->ratio * (double)f->src->tensor_bytes);
@@ -115,7 +146,9 @@ snug_err budget_resolve(fit_job *f, snug_error *err) {
         snug_err rc = budget_run_memory(f, 0, &m, err);
         if (rc != SNUG_OK) return rc;
         uint64_t left = p->ram_bytes > m.total_bytes ? p->ram_bytes - m.total_bytes : 0;
+        f->by_run = left <= f->budget_bytes;
         f->budget_bytes = min_u64(f->budget_bytes, left);
+        f->run_budget_bytes = left;
     }
     if (f->budget_bytes == UINT64_MAX && !p->plan_in && p->n_pins == 0)
         return err_set(err, SNUG_ERR_ARG, "no budget: give a size, a rate (bpw), a ratio or the memory to run in");
@@ -129,29 +162,29 @@ static snug_err lay_out(fit_job *f, snug_error *err) {
     return rc;
 }
 
-static uint64_t candidate_bytes(const fit_items *items, const uint32_t *choice) {
+static uint64_t candidate_bytes(const fit_job *f, const fit_items *items, const uint32_t *choice) {
     uint64_t sum = 0;
-    for (size_t i = 0; i < items->n; i++) sum += items->menu[i].cand[choice[i]].bytes;
+    for (size_t i = 0; i < items->n; i++) sum += taken_by(f, &items->menu[i], &items->menu[i].cand[choice[i]]);
     return sum;
 }
 
-static void cheapest(const fit_items *items, uint32_t *choice) {
+static void cheapest(const fit_job *f, const fit_items *items, uint32_t *choice) {
     for (size_t i = 0; i < items->n; i++) {
         const menu *m = &items->menu[i];
         choice[i] = 0;
         for (size_t k = 1; k < m->n; k++)
-            if (m->cand[k].bytes < m->cand[choice[i]].bytes) choice[i] = (uint32_t)k;
+            if (taken_by(f, m, &m->cand[k]) < taken_by(f, m, &m->cand[choice[i]])) choice[i] = (uint32_t)k;
     }
 }
 
 /* Sets the cheapest choices; *overhead: what the file has beside their bytes. */
 static snug_err take_least(fit_job *f, const fit_items *items, uint32_t *choice, uint64_t *overhead, snug_error *err) {
-    cheapest(items, choice);
+    cheapest(f, items, choice);
     items_take(f, items, choice);
     snug_err rc = lay_out(f, err);
     if (rc != SNUG_OK) return rc;
-    *overhead = f->file_bytes - candidate_bytes(items, choice);
-    return f->file_bytes > f->budget_bytes ? budget_too_small(f, f->file_bytes, err) : SNUG_OK;
+    *overhead = taken(f) - candidate_bytes(f, items, choice);
+    return taken(f) > f->budget_bytes ? budget_too_small(f, taken(f), err) : SNUG_OK;
 }
 
 snug_err budget_check_least(fit_job *f, snug_error *err) {
@@ -201,13 +234,14 @@ static snug_err price_menus(const fit_job *f, const fit_items *items, menu **out
         menus[i].cand = at;
         for (size_t k = 0; k < menus[i].n; k++, at++) {
             *at = items->menu[i].cand[k];
+            at->bytes = taken_by(f, &menus[i], at);
             at->loss = budget_priced_loss(f, &f->tensor[items->first[i]], at);
         }
     }
     return SNUG_OK;
 }
 
-snug_err budget_choose(fit_job *f, snug_error *err) {
+static snug_err choose(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
     uint64_t overhead, least;
     fit_items items;
@@ -222,8 +256,8 @@ snug_err budget_choose(fit_job *f, snug_error *err) {
         if (rc != SNUG_OK) break;
         items_take(f, &items, choice);
         rc = lay_out(f, err);
-        if (rc != SNUG_OK || f->file_bytes <= f->budget_bytes) goto done;
-        overhead += f->file_bytes - f->budget_bytes;
+        if (rc != SNUG_OK || taken(f) <= f->budget_bytes) goto done;
+        overhead += taken(f) - f->budget_bytes;
     }
     if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, &items, choice, &overhead, err); /* known to fit */
 done:
@@ -232,4 +266,12 @@ done:
     free(priced);
     items_close(f, &items);
     return rc;
+}
+
+/* A file that is small enough may still take more memory than there is: then what it takes is held to both budgets. */
+snug_err budget_choose(fit_job *f, snug_error *err) {
+    snug_err rc = choose(f, err);
+    if (rc != SNUG_OK || f->by_run || f->run_budget_bytes == UINT64_MAX || f->file_bytes + budget_run_extra(f) <= f->run_budget_bytes) return rc;
+    f->by_run = true;
+    return choose(f, err);
 }

@@ -195,7 +195,7 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
         s->skipped_tensors += f->tensor[i].skipped;
     }
     s->run_work = budget_run_work(f);
-    return budget_run_memory(f, f->file_bytes, &s->run_memory, err);
+    return budget_run_memory(f, f->file_bytes + budget_run_extra(f), &s->run_memory, err);
 }
 
 static snug_err run_job(fit_job *f, snug_error *err) {

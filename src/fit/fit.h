@@ -127,6 +127,8 @@ typedef struct fit_job {
     buf packed_kvs;           /* snug.kv.zstd's content, or empty */
     uint64_t packed_count, packed_bytes;
     uint64_t budget_bytes, file_bytes;
+    uint64_t run_budget_bytes; /* of the file and what its weights take beyond it when they are run; UINT64_MAX: any */
+    bool by_run;               /* candidates count with what they take when they are run */
     double predicted_kl;
     uint64_t fingerprint;     /* of the source */
     bool plain;               /* export: no keys of snug's own */
@@ -178,6 +180,8 @@ snug_err budget_resolve(fit_job *f, snug_error *err);
 /* What a run of the file takes: the file's own bytes, KV, scratch, the rest. */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err);
 /* A candidate's loss as plans are chosen by it: with what it takes of run time (budget.c). */
+/* What the chosen weights take beyond the file when they are run. */
+uint64_t budget_run_extra(const fit_job *f);
 double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c);
 /* What a token takes, by the choices. */
 snug_work budget_run_work(const fit_job *f);

@@ -4,6 +4,8 @@
 #define KERN_BLOCKS_H
 #include <stdint.h>
 
+#include "kern/kern.h"
+
 /* | d: f16 | qs |        32 weights */
 enum { Q8_0_BYTES = 34, Q8_0_QS = 2 };
 enum { Q4_0_BYTES = 18, Q4_0_QS = 2 };   /* weight i: low nibble of qs[i] for i < 16, high nibble of qs[i - 16] else */
@@ -46,4 +48,7 @@ static const float kern_int_scale[32] = {
     0x1p-6f,          0x1.965feap-7f,   0x1.428a30p-7f,   0};
 /* The offset's step t 2^(B-5), t = 1 for B <= 3, 13/16 above: exact. */
 static inline float kern_int_offset_step(unsigned bits) { return (bits <= 3 ? 1.0f : 0.8125f) * (float)(1u << bits) * 0x1p-5f; }
+static inline float kern_int_offset(unsigned z, unsigned bits, uint32_t group) {
+    return group & KERN_CENTRED ? 0 : (float)((int)z - 4) * kern_int_offset_step(bits) + 0.5f;
+}
 #endif

@@ -54,12 +54,16 @@ typedef enum kern_format { /* block formats that can be unpacked */
     KERN_FORMAT_COUNT
 } kern_format;
 
+/* Beside the group of an int format: offsets are 0, w = s q, whatever z the header says. */
+enum { KERN_CENTRED = 1 };
+static inline uint32_t kern_int_group(uint32_t group) { return group & ~(uint32_t)KERN_CENTRED; }
+
 /* Weights per (s, m) pair in the unpacked form: 16 for q2_k q3_k q6_k, else 32; and whether m is used. */
 uint32_t kern_group(kern_format f);
 bool kern_has_min(kern_format f);
 
 /* Unpacks the first n_chunks chunks of one row (for 256-blocks a multiple of 8). `group`: weights per stored scale for the
- * int formats (32, 64, 128), ignored by others; n_groups is derived: ceil(32 * n_chunks / group). An int row's groups lie
+ * int formats (32, 64, 128, or with KERN_CENTRED), ignored by others; n_groups is derived: ceil(32 * n_chunks / group). An int row's groups lie
  * before its codes, so n_chunks must be the whole row's there; block formats may be unpacked piecewise.
  * q: 32 * n_chunks; s, m: 32 * n_chunks / kern_group each (m untouched when !kern_has_min). */
 typedef void (*kern_unpack_fn)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);

@@ -145,7 +145,7 @@ KERN_INLINE void put_blocks(kern_format f, const uint8_t *rows, size_t row_bytes
 
 /* An int row's bytes stand in the panel's order already. */
 static void put_int_rows(kern_format f, size_t n_chunks, uint32_t group, const uint8_t *rows, size_t row_bytes, size_t n_rows, uint8_t *panel) {
-    const size_t n_groups = div_up(32 * n_chunks, group), head = 2 + n_groups, n_words = n_chunks * panel_forms[f].bits;
+    const size_t n_groups = div_up(32 * n_chunks, kern_int_group(group)), head = 2 + n_groups, n_words = n_chunks * panel_forms[f].bits;
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *row = rows + r * row_bytes;
         put_field(put_field(panel, r, row, 2, 1), r, row + 2, 1, n_groups);
@@ -241,7 +241,7 @@ static void get_block(kern_format f, const uint8_t *src, size_t r, uint8_t *bloc
 void kern_panel_get(kern_format f, const uint8_t *panel, size_t row_bytes, size_t n_chunks, uint32_t group, size_t r, uint8_t *row) {
     const panel_form *p = &panel_forms[f];
     if (p->block_chunks == 0) {
-        size_t n_groups = div_up(32 * n_chunks, group);
+        size_t n_groups = div_up(32 * n_chunks, kern_int_group(group));
         panel = get_field(panel, r, row, 2, 1);
         panel = get_field(panel, r, row + 2, 1, n_groups);
         get_words(panel, r, row + 2 + n_groups, n_chunks * p->bits);

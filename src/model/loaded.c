@@ -36,12 +36,17 @@ static uint64_t panels_of(const store_term *t) {
     return t->codec->panel_bytes ? t->codec->panel_bytes(&w) : 0;
 }
 
-static uint64_t all_panels(const store *s) {
+/* Of what these panels are made from: as much, but where they hold codes that the file has entropy-coded. */
+static uint64_t source_of(const store_term *t) { return min_u64(panels_of(t), t->bytes); }
+
+static uint64_t sum_terms(const store *s, uint64_t (*of)(const store_term *t)) {
     uint64_t total = 0;
     for (size_t i = 0; i < s->n_tensors; i++)
-        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) total += round_up(panels_of(&s->tensors[i].term[k]), ALIGN);
+        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) total += round_up(of(&s->tensors[i].term[k]), ALIGN);
     return total;
 }
+static uint64_t all_panels(const store *s) { return sum_terms(s, panels_of); }
+static uint64_t all_sources(const store *s) { return sum_terms(s, source_of); }
 
 /* Mapped pages are let go whenever so much of them became panels. */
 static uint64_t release_step(uint64_t bytes) { return min_u64(16u << 20, max_u64(bytes / 32, 64u << 10)); }
@@ -56,7 +61,7 @@ uint64_t loaded_bytes(const store *s) {
     for (size_t i = 0; i < s->n_tensors; i++)
         for (uint32_t k = 0; k < s->tensors[i].n_terms; k++)
             n_partial += panels_of(&s->tensors[i].term[k]) && s->tensors[i].term[k].rows % KERN_PANEL_ROWS;
-    total = loaded_slack(all_panels(s), n_partial);
+    total = all_panels(s) - all_sources(s) + loaded_slack(all_sources(s), n_partial);
     for (size_t i = 0; i < s->n_files; i++)
         if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, page_bytes());
     return total;
@@ -85,8 +90,8 @@ static snug_err map_files(const store *s, loaded *l, snug_error *err) {
  * back from the page cache). */
 static void panel_made(void *user, uint64_t bytes) {
     loaded *l = user;
-    uint64_t step = release_step(l->panel_bytes), before = atomic_fetch_add(&l->panels_made, bytes), after = before + bytes;
-    if (before / step == after / step && after < l->panel_bytes) return;
+    uint64_t step = release_step(l->source_bytes), before = atomic_fetch_add(&l->panels_made, bytes), after = before + bytes;
+    if (before / step == after / step && after < l->source_bytes) return;
     for (size_t i = 0; i < l->n_sources; i++)
         madvise(l->sources[i].begin, (size_t)(l->sources[i].end - l->sources[i].begin), MADV_DONTNEED);
 }
@@ -131,6 +136,7 @@ static snug_err map_panels(const store *s, loaded *l, snug_error *err) {
     if (at == MAP_FAILED) return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of weights: %s", (unsigned long long)bytes, strerror(errno));
     l->panel_map = at;
     l->panel_bytes = bytes;
+    l->source_bytes = all_sources(s);
     l->panels = (uint8_t *)at + (round_up((uintptr_t)at, HUGE_PAGE) - (uintptr_t)at);
     if (bytes >= HUGE_PAGE) madvise(l->panels, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return SNUG_OK;
@@ -140,7 +146,7 @@ static snug_err give_panels(loaded *l, const store_term *from, wt *w, snug_error
     uint64_t bytes = panels_of(from);
     if (!bytes) return SNUG_OK;
     wt_panels *p = arena_alloc(&l->mem, sizeof *p);
-    _Atomic uint8_t *state = arena_calloc(&l->mem, (size_t)(from->rows / KERN_PANEL_ROWS), sizeof *state);
+    _Atomic uint8_t *state = arena_calloc(&l->mem, (size_t)div_up(from->rows, KERN_PANEL_ROWS), sizeof *state);
     if (!p || !state) return err_nomem(err, sizeof *p);
     *p = (wt_panels){.data = l->panels + l->panels_given, .state = state, .made = panel_made, .user = l};
     l->panels_given += round_up(bytes, ALIGN);

@@ -13,7 +13,7 @@ typedef struct loaded {
     struct { uint8_t *begin, *end; } *sources;                     /* mapped pages that panels are made from, apart and rising */
     void *panel_map;                                               /* anonymous; holds all wt_panels.data      */
     uint8_t *panels;
-    uint64_t panel_bytes, panels_given;
+    uint64_t panel_bytes, panels_given, source_bytes;               /* source_bytes: that panels are made from  */
     atomic_uint_fast64_t panels_made;                               /* source bytes that were made panels       */
     layer_weights outer, *layers;                                  /* norms and biases are f32 copies          */
     const float *rope_freqs;                                        /* or NULL                                  */
@@ -21,7 +21,7 @@ typedef struct loaded {
 
 /* The store must outlive it. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS.
  * Payloads that stand row by row are made panels in memory of ours over the first passes, and what was mapped of them is let go as this
- * proceeds: a model that was opened with them takes what it would without, and loaded_slack. */
+ * proceeds: a model that was opened with them takes what it would without, and loaded_slack. So do entropy-coded payloads, whose panels take more. */
 snug_err loaded_map(const store *s, loaded **out, snug_error *err);
 void loaded_unmap(loaded **l);
 /* Keeps all of it resident from now on, panels as they are made; what they are made from is still let go. */

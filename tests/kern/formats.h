@@ -30,6 +30,7 @@ static const format_info formats[KERN_FORMAT_COUNT] = {
 static inline uint32_t int_bits(int f) { return f >= KERN_INT2 ? (uint32_t)(f - KERN_INT2 + 2) : 0; }
 static inline size_t row_bytes(int f, size_t n_chunks, uint32_t group) {
     if (!int_bits(f)) return n_chunks * 32 / formats[f].block * formats[f].block_bytes;
+    group = kern_int_group(group);
     return 2 + (32 * n_chunks + group - 1) / group + 4 * int_bits(f) * n_chunks;
 }
 
@@ -39,7 +40,7 @@ static inline void put_bit(uint8_t *p, size_t bit, int value) { p[bit / 8] |= (u
 /* Unsigned codes c (32 * n_chunks), d (bf16) and meta bytes to a row, one bit at a time. */
 static inline void int_encode(uint8_t *row, uint32_t bits, uint32_t group, size_t n_chunks, uint16_t d, const uint8_t *meta,
                               const uint8_t *codes) {
-    size_t n_groups = (32 * n_chunks + group - 1) / group;
+    size_t n_groups = (32 * n_chunks + kern_int_group(group) - 1) / kern_int_group(group);
     memset(row, 0, 2 + n_groups + 4 * bits * n_chunks);
     row[0] = (uint8_t)d;
     row[1] = (uint8_t)(d >> 8);
@@ -66,11 +67,11 @@ static inline void int_encode(uint8_t *row, uint32_t bits, uint32_t group, size_
 }
 
 /* The scale and offset of a meta byte, by the formulas of the page. */
-static inline void int_scale(float d, uint32_t bits, uint8_t meta, float *s, float *m) {
+static inline void int_scale(float d, uint32_t bits, uint32_t group, uint8_t meta, float *s, float *m) {
     int i = meta >> 3;
     float e = i == 31 ? 0 : (float)exp2(i <= 16 ? -i / 8.0 : -2 - (i - 16) / 3.0);
     float o = (float)(((meta & 7) - 4) * (bits <= 3 ? 1 : 13.0 / 16) * exp2((double)bits - 5) + 0.5);
     *s = d * e;
-    *m = *s * o;
+    *m = *s * (group & KERN_CENTRED ? 0 : o);
 }
 #endif

@@ -95,9 +95,12 @@ static void fill_tame(rng *r, kern_format f, uint8_t *row, size_t n) {
             if (formats[f].f16_at[i] != NO_F16) row[b + formats[f].f16_at[i] + 1] &= 0xbf;
 }
 
+/* Of an int format; others ignore it. */
+static uint32_t any_group(rng *r) { return 32u << rng_below(r, 3) | (chance(r, 4) ? KERN_CENTRED : 0); }
+
 static bool unpack_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     kern_format f = format_now;
-    uint32_t group = 32u << rng_below(r, 3);
+    uint32_t group = any_group(r);
     size_t n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, 40);
     size_t n_scales = 32 * n_chunks / kern_group(f), n_row = row_bytes(f, n_chunks, group);
     uint8_t *row = pool_new(p, n_row);
@@ -161,7 +164,7 @@ static void int_unpack_undoes_the_format(void **state) {
             uint8_t row[2 + CHUNKS + 32 * CHUNKS], meta[CHUNKS], codes[32 * CHUNKS];
             int8_t q[32 * CHUNKS];
             float s[CHUNKS], m[CHUNKS];
-            uint32_t bits = int_bits(f), group = 32u << rng_below(&r, 3);
+            uint32_t bits = int_bits(f), group = any_group(&r);
             size_t n = pick(&r, 1, CHUNKS);
             float d = rng_normal(&r);
             fill_bytes(&r, meta, sizeof meta);
@@ -171,7 +174,7 @@ static void int_unpack_undoes_the_format(void **state) {
             for (size_t j = 0; j < 32 * n; j++) assert_int_equal(q[j], codes[j] - (1 << (bits - 1)));
             for (size_t c = 0; c < n; c++) {
                 float want_s, want_m;
-                int_scale(bf16_to_f32(f32_to_bf16(d)), bits, meta[32 * c / group], &want_s, &want_m);
+                int_scale(bf16_to_f32(f32_to_bf16(d)), bits, group, meta[32 * c / kern_int_group(group)], &want_s, &want_m);
                 assert_true(same_float(s[c], want_s) && same_float(m[c], want_m));
             }
         }
@@ -325,7 +328,7 @@ typedef struct panel_case { kern_panel_args a; const uint8_t *rows; size_t row_b
 
 static panel_case new_panel(pool *p, rng *r, bool tame) {
     kern_format f = format_now;
-    panel_case c = {.a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .group = 32u << rng_below(r, 3)}};
+    panel_case c = {.a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .group = any_group(r)}};
     size_t tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 30, 40) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     c.a.n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, chance(r, 4) ? 80 : 12);
     c.row_bytes = row_bytes(f, c.a.n_chunks, c.a.group);

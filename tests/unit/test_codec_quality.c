@@ -18,7 +18,7 @@
 #include "solve/solve.h"
 #include "unlisted.h"
 
-enum { ROWS = 64, COLS = 4096, MAX_RESULTS = 128 };
+enum { ROWS = 64, COLS = 4096, MAX_RESULTS = 192 };
 #define RESULTS SNUG_SOURCE_DIR "/tests/results.csv"
 #define HEADER "codec,source,effort,bpw,rel_mse,gap_db\n"
 

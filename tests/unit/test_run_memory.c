@@ -104,15 +104,11 @@ static void test_bound(void **state) {
     check("tests/golden/qwen3moe", (snug_context_params){.n_ctx = 256, .max_batch = 16, .max_seqs = 2, .threads = 1, .act = SNUG_ACT_F32});
 }
 
-/* A GGUF's rows become panels: all of them, none and a part of them in between. */
-static void test_gguf(void **state) {
-#ifdef __SANITIZE_ADDRESS__
-    skip();
-#endif
+/* What is multiplied in another form than it is stored in, a GGUF's rows or entropy codes, becomes panels: all of it, none and a part in between. */
+static void check_panels(snug_target target, const char *pin) {
     const char *dir = temp_dir_make(), *path = temp_path(dir, "m.gguf");
-    static const char *const pins[] = {"*=q4_0"};
-    snug_fit_params p = {.source = SNUG_SOURCE_DIR "/models/demo", .output = path, .target = SNUG_FOR_GGUF, .effort = SNUG_EFFORT_QUICK,
-                         .calib = "none", .pins = pins, .n_pins = 1};
+    snug_fit_params p = {.source = SNUG_SOURCE_DIR "/models/demo", .output = path, .target = target, .effort = SNUG_EFFORT_QUICK,
+                         .calib = "none", .pins = &pin, .n_pins = 1};
     int status;
     pid_t pid = fork(); /* threads of this process would be lost in the children to come */
     if (pid == 0) _exit(snug_fit(&p, NULL, NULL) != SNUG_OK);
@@ -123,7 +119,21 @@ static void test_gguf(void **state) {
     temp_dir_remove(dir);
 }
 
+static void test_gguf(void **state) {
+#ifdef __SANITIZE_ADDRESS__
+    skip();
+#endif
+    check_panels(SNUG_FOR_GGUF, "*=q4_0");
+}
+
+static void test_entropy_coded(void **state) {
+#ifdef __SANITIZE_ADDRESS__
+    skip();
+#endif
+    check_panels(SNUG_FOR_SNUG, "*=ec3");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bound), cmocka_unit_test(test_gguf)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bound), cmocka_unit_test(test_gguf), cmocka_unit_test(test_entropy_coded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

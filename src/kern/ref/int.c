@@ -7,13 +7,13 @@
 #include "kern/ref/ref.h"
 
 static void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, unsigned bits, int8_t *q, float *s, float *m) {
-    const size_t chunks_per_group = group / 32, n_groups = div_up(n_chunks, chunks_per_group);
-    const float d = bf16_to_f32(read_u16(row)), step = kern_int_offset_step(bits);
+    const size_t chunks_per_group = kern_int_group(group) / 32, n_groups = div_up(n_chunks, chunks_per_group);
+    const float d = bf16_to_f32(read_u16(row));
     const uint8_t *meta = row + 2, *p = meta + n_groups;
     for (size_t c = 0; c < n_chunks; c++) {
         uint8_t b = meta[c / chunks_per_group];
         s[c] = d * kern_int_scale[b >> 3];
-        m[c] = s[c] * ((float)((b & 7) - 4) * step + 0.5f); /* the offset itself is exact */
+        m[c] = s[c] * kern_int_offset(b & 7, bits, group); /* the offset itself is exact */
     }
     for (size_t c = 0; c < n_chunks; c++, q += 32, p += 4 * bits) {
         const uint8_t *p2 = p + (bits & 4 ? 16 : 0), *p1 = p2 + (bits & 2 ? 8 : 0);

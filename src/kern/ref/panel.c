@@ -17,7 +17,7 @@ static unsigned byte_at(view v, size_t at, size_t k) { return v.head[panel_field
 static uint16_t half_at(view v, size_t at) { return read_u16(v.head + panel_field(at) + 2 * v.r); }
 
 /* Scale and offset of group g (of the row for the int family, else of the block). */
-static void scale_of(kern_format f, view v, size_t g, float *s, float *m) {
+static void scale_of(kern_format f, uint32_t group, view v, size_t g, float *s, float *m) {
     float d = f >= KERN_INT2 ? bf16_to_f32(half_at(v, 0)) : f16_to_f32(half_at(v, 0));
     *m = 0;
     switch (f) {
@@ -52,7 +52,7 @@ static void scale_of(kern_format f, view v, size_t g, float *s, float *m) {
     if (f < KERN_INT2) return;
     unsigned bits = panel_forms[f].bits, b = byte_at(v, 2, g);
     *s = d * kern_int_scale[b >> 3];
-    *m = *s * ((float)((int)(b & 7) - 4) * kern_int_offset_step(bits) + 0.5f - (float)(1u << (bits - 1)));
+    *m = *s * (kern_int_offset(b & 7, bits, group) - (float)(1u << (bits - 1)));
 }
 
 /* Code of column i of the chunk at p, as the dots take it. */
@@ -73,8 +73,9 @@ static int code_of(const panel_form *f, const uint8_t *p, size_t r, unsigned i) 
 static void dot(kern_format f, const kern_panel_args *a) {
     const panel_form *p = &panel_forms[f];
     const bool is_int = p->block_chunks == 0;
+    const uint32_t group = kern_int_group(a->group);
     const size_t per_chunk = 32 / p->group, block_chunks = is_int ? a->n_chunks : p->block_chunks;
-    const size_t head = is_int ? 2 + div_up(32 * a->n_chunks, a->group) : p->head, block_bytes = head + (is_int ? 4 * p->bits * block_chunks : panel_code_bytes(*p));
+    const size_t head = is_int ? 2 + div_up(32 * a->n_chunks, group) : p->head, block_bytes = head + (is_int ? 4 * p->bits * block_chunks : panel_code_bytes(*p));
     for (size_t t = 0; t < a->n_tokens; t++) {
         const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
         const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
@@ -88,7 +89,7 @@ static void dot(kern_format f, const kern_panel_args *a) {
                 const uint8_t *chunk = v.head + (head + (p->digits ? 0 : 4 * p->bits * in_block)) * ROWS;
                 const unsigned first = p->digits ? 32 * (unsigned)in_block : 0;
                 float s, m;
-                scale_of(f, v, is_int ? 32 * c / a->group : g - c / block_chunks * block_chunks * per_chunk, &s, &m);
+                scale_of(f, a->group, v, is_int ? 32 * c / group : g - c / block_chunks * block_chunks * per_chunk, &s, &m);
                 int i = 0;
                 for (unsigned k = (unsigned)(g % per_chunk) * 16, end = k + p->group; k < end; k++) i += code_of(p, chunk, r, first + k) * x[4 * at.width * (8 * c + k / 4) + k % 4];
                 acc = fmaf(s * xs[c * at.width], (float)i, acc);

@@ -13,10 +13,11 @@ KERN_INLINE void store_some(float *dst, size_t room, vf v) {
 }
 
 /* Eight meta bytes are loaded even when fewer groups remain: at least 8 bytes of codes follow them. */
-KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, int log_cpg, float d, float step, float *s, float *m) {
+KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, uint32_t group, unsigned bits, float d, float *s, float *m) {
     static const uint64_t first[3] = {0x0706050403020100u, 0x0303020201010000u, 0x0101010100000000u}; /* groups of the first eight chunks */
+    const int log_cpg = kern_int_group(group) == 32 ? 0 : kern_int_group(group) == 64 ? 1 : 2;
     float offset[8], scale[8], min[8];
-    for (int z = 0; z < 8; z++) offset[z] = (float)(z - 4) * step + 0.5f;
+    for (unsigned z = 0; z < 8; z++) offset[z] = kern_int_offset(z, bits, group);
     for (size_t c = 0; c < n_chunks; meta += 8) {
         const vi b = i_of_bytes(x_load(meta));
         const vf e = f_mul(f_set1(d), f_table32(kern_int_scale, v_shr(b, 3)));
@@ -31,10 +32,10 @@ KERN_INLINE void scales(const uint8_t *meta, size_t n_chunks, int log_cpg, float
 }
 
 KERN_INLINE void unpack(const uint8_t *row, size_t n_chunks, uint32_t group, int bits, int8_t *q, float *s, float *m) {
-    const size_t n_groups = div_up(n_chunks, group / 32);
+    const size_t n_groups = div_up(n_chunks, kern_int_group(group) / 32);
     const uint8_t *meta = row + 2, *p = meta + n_groups;
-    const int log_cpg = group == 32 ? 0 : group == 64 ? 1 : 2, shift1 = bits & 6;
-    scales(meta, n_chunks, log_cpg, bf16_to_f32(read_u16(row)), kern_int_offset_step((unsigned)bits), s, m);
+    const int shift1 = bits & 6;
+    scales(meta, n_chunks, group, (unsigned)bits, bf16_to_f32(read_u16(row)), s, m);
 #pragma GCC unroll 4
     for (size_t c = 0; c < n_chunks; c++, q += 32, p += 4 * bits) {
         vi code = bits == 8 ? v_load(p) : bits & 4 ? v_plane4(p) : v_plane2(p);

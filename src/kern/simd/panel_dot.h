@@ -228,9 +228,10 @@ typedef struct spans {
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
     spans s = {.head = f.trellis == TRELLIS_TCQ ? kern_tcq_head_bytes(a->n_chunks) : ROWS * f.head, .stride = panel_chunk_bytes(f)};
     if (f.block_chunks == 0 && !f.trellis) {
-        s.head = ROWS * (2 + div_up(32 * a->n_chunks, a->group));
-        s.log_cpg = a->group == 32 ? 0 : a->group == 64 ? 1 : 2;
-        for (int z = 0; z < 8; z++) s.offset[z] = (float)(z - 4) * kern_int_offset_step(f.bits) + 0.5f - (float)(1u << (f.bits - 1));
+        const uint32_t group = kern_int_group(a->group);
+        s.head = ROWS * (2 + div_up(32 * a->n_chunks, group));
+        s.log_cpg = group == 32 ? 0 : group == 64 ? 1 : 2;
+        for (unsigned z = 0; z < 8; z++) s.offset[z] = kern_int_offset(z, f.bits, a->group) - (float)(1u << (f.bits - 1));
     }
     s.block_bytes = s.head + ROWS * panel_code_bytes(f);
     s.panel_bytes = f.block_chunks ? a->n_chunks / f.block_chunks * s.block_bytes : s.head + a->n_chunks * s.stride;
