@@ -121,12 +121,16 @@ PANEL_DOT(int6, KERN_INT6)
 PANEL_DOT(int7, KERN_INT7)
 PANEL_DOT(int8, KERN_INT8)
 
-/* ---- trellis codes ---- */
+/* ---- trellis codes, and codes by books ---- */
 
 /* The levels of chunk c of row r; returns its d. */
 typedef float (*trellis_chunk)(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]);
 static float tcq_chunk(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]) { return kern_tcq_chunk(a->panel, a->group, c, r, q); }
 static float tcqf_chunk(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]) { return kern_tcqf_chunk(a->panel, c, r, q); }
+
+static float books_chunk(const kern_panel_args *a, size_t c, size_t r, int8_t q[32]) {
+    return kern_books_chunk(a->panel, kern_books_of(a->group, a->books), a->group, c, r, q);
+}
 
 static void trellis_dot(trellis_chunk chunk, const kern_panel_args *a) {
     for (size_t r = 0; r < a->n_rows; r++)
@@ -148,3 +152,4 @@ static void trellis_dot(trellis_chunk chunk, const kern_panel_args *a) {
 
 void kern_tcq_panel_dot_ref(const kern_panel_args *a) { trellis_dot(tcq_chunk, a); }
 void kern_tcqf_panel_dot_ref(const kern_panel_args *a) { trellis_dot(tcqf_chunk, a); }
+void kern_books_panel_dot_ref(const kern_panel_args *a) { trellis_dot(books_chunk, a); }
