@@ -13,6 +13,7 @@ static const snug_codec *const table[] = {
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs, &codec_tq1_0, &codec_tq2_0,
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
     &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf,
+    &codec_e8b, &codec_aq,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
