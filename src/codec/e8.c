@@ -228,18 +228,20 @@ static float best_scale(const e8_enc *e, const float *w, const float *a, double 
     return stored(steps[at] * rms / spread_of(form_of(e)));
 }
 
-/* Where there are importances errors are fed forward as a rule (solve/ldlq.c), and what is rounded then varies more than the weights that `begin` sees. A lattice
+/* Where importances differ errors are fed forward as a rule (solve/ldlq.c), and what is rounded then varies more than the weights that `begin` sees. A lattice
  * code ends abruptly, so this counts: of scales times 1 to 1.45 the divergence of the demo model was least here (bench/RESULTS.md). */
 static const double FED = 1.32;
 
 static void begin(void *enc, const float *w, size_t ldw, const float *a) {
     e8_enc *e = enc;
     metric m;
+    bool differ = false;
+    for (size_t c = 1; a && c < e->cols; c++) differ |= a[c] != a[0];
     for (size_t r = 0; r < e->n_rows; r++) {
         const float *row = w + r * ldw;
         double sum = 0, all = 0;
         for (size_t c = 0; c < e->cols; c++) sum += (a ? a[c] : 1) * (double)row[c] * row[c], all += a ? a[c] : 1;
-        const double rms = sqrt(sum / all) * (a ? FED : 1);
+        const double rms = sqrt(sum / all) * (differ ? FED : 1);
         const float d = rms > 1e-30 ? best_scale(e, row, a, rms, &m) : stored(rms / spread_of(form_of(e)));
         e->d[r] = f32_to_bf16(d);
         e->inverse[r] = d > 1e-37f ? 1 / d : 0;
