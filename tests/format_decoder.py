@@ -494,6 +494,67 @@ def decode_tcq(rate, rows, cols, raw):
     return (d * w).transpose(0, 2, 1, 3).reshape(16 * panels, -1)[:rows, :cols]
 
 
+def e8_points():
+    """Section 3.13: P[a, s] in eight columns."""
+    digit = np.arange(65536)[:, None] >> 2 * np.arange(8) & 3
+    c = 2 * digit + 1
+    cost = (c * c - 1).sum(1) // 8
+    order = [np.flatnonzero(cost == k) for k in range(5)] + [np.flatnonzero((cost == 5) & (c.max(1) == 3))]
+    c = c[np.concatenate(order)[:256]]
+    minus = np.arange(256)[:, None] >> np.arange(8) & 1
+    last = (minus[:, :7].sum(1)[None] + c.sum(1)[:, None] // 2) % 2
+    minus = np.concatenate([np.broadcast_to(minus[None, :, :7], (256, 256, 7)), last[:, :, None]], 2)
+    return np.where(minus, -2, 2) * c[:, None] + np.where(np.arange(256) < 128, -1, 1)[None, :, None]
+
+
+def e8_rest():
+    """Section 3.13: E."""
+    rest = [np.zeros(8, int)]
+    for u in range(8):
+        for t in range(u):
+            for a, b in ((18, 18), (-18, 18), (18, -18), (-18, -18)):
+                rest.append(np.eye(8, dtype=int)[t] * a + np.eye(8, dtype=int)[u] * b)
+    for s in range(128):
+        sign = [s >> t & 1 for t in range(7)]
+        rest.append(np.where(sign + [sum(sign) % 2], -9, 9))
+    rest += [np.eye(8, dtype=int)[k // 2] * (-36 if k % 2 else 36) for k in range(256 - len(rest))]
+    return np.array(rest)
+
+
+def words_of_panels(books, rows, cols, raw):
+    """Of 3.13 and 3.14: d (panels, 16 rows), indices (panels, words, books, 16 rows)."""
+    panels, words = -(-rows // 16), 4 * -(-cols // 32)
+    raw = raw.reshape(panels, 32 + 16 * books * words)
+    d = bf16(np.ascontiguousarray(raw[:, :32]).reshape(-1)).reshape(panels, 16)
+    return d, raw[:, 32:].reshape(panels, words, books, 16)
+
+
+def weights_of_words(d, q, rows, cols):
+    """q (panels, words, 16 rows, 8 columns)"""
+    w = d[:, None, :, None] * q.astype(np.float32)
+    return w.transpose(0, 2, 1, 3).reshape(16 * len(d), -1)[:rows, :cols]
+
+
+def decode_e8(books, rows, cols, raw):
+    d, i = words_of_panels(books, rows, cols, raw)
+    points = e8_points()
+    first = points[i[:, :, 0], i[:, :, 1]]
+    if books == 2:
+        return weights_of_words(d, first, rows, cols)
+    if books == 3:
+        return weights_of_words(d, 8 * first + e8_rest()[i[:, :, 2]], rows, cols)
+    return weights_of_words(d, 4 * first + points[i[:, :, 2], i[:, :, 3]], rows, cols)
+
+
+def decode_aq(books, rows, cols, raw):
+    """Section 3.14: K books of 256 vectors, then indices."""
+    n = 2048 * books
+    entry = raw[:n].reshape(books, 256, 8).astype(int)
+    d, i = words_of_panels(books, rows, cols, raw[n:])
+    u = sum(entry[k][i[:, :, k]] for k in range(books))
+    return weights_of_words(d, u % 256 - 128, rows, cols)
+
+
 def decode_dict(codec, rows, cols, raw):
     """Section 3.8: dictKsSbB, W = A V."""
     atoms, most, bits = (int(x) for x in re.findall(r"\d+", codec))
@@ -692,6 +753,10 @@ def decode(codec, rows, cols, raw):
         return decode_tcq(float(codec[3:]), rows, cols, raw)
     if codec.startswith("ec"):
         return decode_ec(float(codec[2:]), rows, cols, raw)
+    if codec.startswith("e8b"):
+        return decode_e8(int(codec[3:]), rows, cols, raw)
+    if codec.startswith("aq"):
+        return decode_aq(int(codec[2:]), rows, cols, raw)
     weights, size = BLOCKS[codec]
     per_row = -(-cols // weights)
     assert raw.size == rows * per_row * size, f"{codec}: {raw.size} bytes for {rows} x {cols}"
@@ -828,6 +893,8 @@ def main():
         write_importances(importances[1], source, matrices)
         files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32", *importances])
         files.append(["--pin", "*=had:ec2.25", "--pin", "blk.1.*=ec1.5", "--pin", "blk.2.*=out10+ec3.75", "--pin", "blk.3.ffn_*=had:ec6", "--pin", "blk.3.attn_*=ec4.5+int2g32", *importances])
+        files.append(["--pin", "*=had:e8b2", "--pin", "blk.1.*=e8b3", "--pin", "blk.2.*=e8b4", "--pin", "blk.3.*=had:e8b4+int2g32",
+                      "--pin", "blk.0.attn_q.weight=aq1", "--pin", "blk.0.attn_k.weight=aq2", "--pin", "blk.1.attn_q.weight=aq3+int2g32", "--pin", "blk.2.attn_q.weight=aq4"])
         for i, options in enumerate(files):
             path = Path(folder) / f"{i}.snug"
             p = subprocess.run([args.snug, "fit", args.model, "-o", path, "--effort", "quick", *([] if "--imatrix" in options else ["--calib", "none"]), *options], env=env,
@@ -843,7 +910,8 @@ def main():
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
                                           "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcqf2",
                                           "had:tcqf2", "had:tcq2.25", "tcq1", "tcq3.75", "had:tcq6", "tcq4.5", "had:ec2.25", "ec1.5", "ec3.75",
-                                          "had:ec6", "ec4.5"] if c not in seen]
+                                          "had:ec6", "ec4.5", "had:e8b2", "e8b3", "e8b4", "had:e8b4",
+                                          "aq1", "aq2", "aq3", "aq4"] if c not in seen]
     assert not missing, f"not seen: {missing}"
 
 

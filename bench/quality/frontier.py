@@ -15,15 +15,16 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLOTS = {"int2g64": "panel_dot_int2x1", "int3g64": "panel_dot_int3x1", "int4g64": "panel_dot_int4x1", "int5g64": "panel_dot_int5x1", "q2_k": "panel_dot_q2_kx1",
          "q3_k": "panel_dot_q3_kx1", "q4_k": "panel_dot_q4_kx1", "iq4_xs": "panel_dot_iq4_xsx1", "q5_k": "panel_dot_q5_kx1", "tcqf2": "tcqf2_dotx1", "tcq1": "tcq1_dotx1",
-         "tcq2": "tcq2_dotx1", "tcq3": "tcq3_dotx1", "tcq4": "tcq4_dotx1", "tcq5": "tcq5_dotx1"}
-FAMILIES = [("tcqf", "#c33", "trellis, fast"), ("tcq", "#36c", "trellis, dense"), ("int", "#393", "integers, scale and zero point"), ("", "#888", "ggml's types")]
+         "tcq2": "tcq2_dotx1", "tcq3": "tcq3_dotx1", "tcq4": "tcq4_dotx1", "tcq5": "tcq5_dotx1",
+         "e8b2": "books_e8b2_dotx1", "e8b3": "books_e8b3_dotx1", "e8b4": "books_e8b4_dotx1"}
+FAMILIES = [("tcqf", "#c33", "trellis, fast"), ("tcq", "#36c", "trellis, dense"), ("e8b", "#c80", "points of E8"), ("int", "#393", "integers, scale and zero point"), ("", "#888", "ggml's types")]
 
 
 def speeds(program):
     """{slot: {level: weights per ns}}, the best of three runs: other work only slows."""
     out = {}
     for _ in range(3):
-        for word in ("tcq", "panel_dot"):
+        for word in ("tcq", "panel_dot", "books_e8b"):
             for line in subprocess.run([program, "--bench", word], check=True, capture_output=True, text=True).stdout.splitlines():
                 m = re.match(r"(\S+)\s+(\w+)\s+\d+ ns\s+([\d.]+) units/ns", line)
                 if m:

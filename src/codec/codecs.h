@@ -6,7 +6,7 @@
 /* Stable numbers, never reused. ggml's type numbers for the native ones (the codec room does not see format/gguf.h). */
 enum {
     CODEC_ID_F32 = 1, CODEC_ID_F16 = 2, CODEC_ID_BF16 = 3,
-    CODEC_ID_INT = 16, CODEC_ID_LOWRANK = 17, CODEC_ID_DICT = 18, CODEC_ID_TCQF = 20, CODEC_ID_TCQ = 21, CODEC_ID_EC = 22,
+    CODEC_ID_INT = 16, CODEC_ID_LOWRANK = 17, CODEC_ID_DICT = 18, CODEC_ID_AQ = 19, CODEC_ID_TCQF = 20, CODEC_ID_TCQ = 21, CODEC_ID_EC = 22, CODEC_ID_E8 = 23,
     CODEC_ID_SP = 24, CODEC_ID_SP2OF4 = 25, CODEC_ID_SP3OF4 = 26, CODEC_ID_TERN34 = 27, CODEC_ID_TERN = 28, CODEC_ID_OUT = 29, CODEC_ID_GS = 30,
     CODEC_ID_Q8_0 = 32, CODEC_ID_Q4_0 = 33, CODEC_ID_IQ4_NL = 34,
     CODEC_ID_Q2_K = 40, CODEC_ID_Q3_K = 41, CODEC_ID_Q4_K = 42, CODEC_ID_Q5_K = 43, CODEC_ID_Q6_K = 44, CODEC_ID_IQ4_XS = 45,
@@ -19,7 +19,7 @@ enum {
 };
 
 extern const snug_codec codec_f32, codec_f16, codec_bf16;
-extern const snug_codec codec_int, codec_lowrank, codec_dict, codec_tcq, codec_tcqf, codec_ec;
+extern const snug_codec codec_int, codec_lowrank, codec_dict, codec_tcq, codec_tcqf, codec_ec, codec_e8b, codec_aq;
 extern const snug_codec codec_sp, codec_sp2of4, codec_sp3of4, codec_tern34, codec_tern, codec_out, codec_gs;
 extern const snug_codec codec_q8_0, codec_q4_0, codec_iq4_nl;
 extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k, codec_iq4_xs;
@@ -39,6 +39,9 @@ typedef struct dict_factors {
     const int8_t *q;
 } dict_factors;
 void dict_pack(codec_params p, uint64_t rows, uint64_t cols, const dict_factors *f, uint8_t *dst);
+
+/* An aq payload: books (K, 256, 8), d (rows), bf16, and codes as books_pack has them (codec/books.h). */
+void aq_pack(codec_params p, uint64_t rows, uint64_t cols, const int8_t *books, const uint16_t *d, const uint8_t *codes, uint8_t *dst);
 
 /* Weights of one magnitude and 0. */
 static inline bool codec_is_ternary(const snug_codec *c) { return c->id == CODEC_ID_TERN || c->id == CODEC_ID_TQ1_0 || c->id == CODEC_ID_TQ2_0; }

@@ -12,7 +12,7 @@ static const snug_codec *const table[] = {
     &codec_f32, &codec_f16, &codec_bf16, &codec_q8_0, &codec_q4_0, &codec_iq4_nl,
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs, &codec_tq1_0, &codec_tq2_0,
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
-    &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf, &codec_ec,
+    &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf, &codec_ec, &codec_e8b, &codec_aq,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 

@@ -1,6 +1,7 @@
 /* The tables of all levels, filled once: the reference first, then each level over a copy of the one below, as dav1d does
  * it. An entry of a level above the one in use stays empty. */
 #include "kern/kern.h"
+#include "kern/books.h"
 #include "kern/trellis.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fill(void) {
     kern_tcq_init();
+    kern_e8_init();
     kern_init_ref(&tables[CPU_REF]);
 #if defined(__x86_64__)
     if (cpu_get_level() >= CPU_AVX2) {

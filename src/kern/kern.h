@@ -119,6 +119,7 @@ typedef struct kern_panel_args {
     float *y;
     size_t ldy;
     void *scratch;
+    const uint8_t *books; /* of additive codes */
 } kern_panel_args;
 
 /* Where token t of n_tokens stands: its tile's first token, its width and its place in it. */
@@ -151,6 +152,8 @@ typedef struct kern_table {
      * less the least of all, which is subtracted from every next[b]. nibble: (4, 256, 256), values below 16; aligned to 64. */
     void (*tcqf_dot)(const kern_panel_args *a);
     void (*tcqf_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
+    /* The same for a panel of codes by books (kern/books.h; group: their form). */
+    void (*books_dot)(const kern_panel_args *a);
     /* y[t * ldy + r] += w_r . x_t;  w (n_rows, ldw), x (n_tokens, ldx), n columns */
     void (*dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx,
                     float *y, size_t ldy);

@@ -16,10 +16,11 @@
  * tq1_0 has no chunks of planes: the 52 bytes of base-3 digits of its rows' blocks are 13 words, and stand as 13 word sets. */
 #ifndef KERN_PANEL_H
 #define KERN_PANEL_H
+#include "kern/books.h"
 #include "kern/kern.h"
 #include "kern/trellis.h"
 
-enum { TRELLIS_NONE, TRELLIS_TCQ, TRELLIS_TCQF };
+enum { TRELLIS_NONE, TRELLIS_TCQ, TRELLIS_TCQF, TRELLIS_BOOKS };
 typedef struct panel_form {
     uint8_t bits, zero;   /* of a stored code; q = u - zero                                      */
     uint8_t group;        /* 16 or 32                                                            */
@@ -30,6 +31,9 @@ typedef struct panel_form {
     uint8_t trellis;      /* kern/trellis.h: no planes, but states of a stream that decode to such codes */
     uint16_t mask;                     /* TRELLIS_TCQ: of a state's bits           */
     const kern_tcq_windows *windows;   /* TRELLIS_TCQ: how states are taken apart  */
+    uint8_t n_books;                   /* TRELLIS_BOOKS: no states, but indices into so many books (kern/books.h) */
+    bool lattice;                      /* of which the even and the odd ones are points together                  */
+    const uint8_t *books;
 } panel_form;
 
 static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
@@ -54,9 +58,10 @@ enum { PANEL_DIGIT_WORDS = 13 };
 static inline size_t panel_code_bytes(const panel_form f) { return f.digits ? 4 * PANEL_DIGIT_WORDS : 4u * f.bits * f.block_chunks; }
 /* Bytes of a chunk of all rows, and of eight rows within its words. */
 static inline size_t panel_chunk_bytes(const panel_form f) {
+    if (f.trellis == TRELLIS_BOOKS) return kern_books_chunk_bytes(f.n_books);
     return f.trellis == TRELLIS_TCQ ? kern_tcq_chunk_bytes(f.windows->quarters) : f.trellis ? TCQF_CHUNK : 64u * f.bits;
 }
-static inline size_t panel_eight_rows(const panel_form f) { return f.trellis == TRELLIS_TCQ ? f.windows->quarters : f.trellis ? 16 : 32; }
+static inline size_t panel_eight_rows(const panel_form f) { return f.trellis == TRELLIS_BOOKS ? 8 : f.trellis == TRELLIS_TCQ ? f.windows->quarters : f.trellis ? 16 : 32; }
 
 /* Offset of field byte `at` in a panel's header: elements of `size` bytes, 16 rows of each. */
 static inline size_t panel_field(size_t at) { return at * KERN_PANEL_ROWS; }

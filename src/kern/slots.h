@@ -50,6 +50,8 @@ unsigned KERN_ISA(kern_tcq_step)(const uint16_t *level, int bits, int in, int ou
 void KERN_ISA(kern_tcqf_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_tcqf_step)(const uint8_t *nibble, const uint8_t cost[4][16], int shift, const uint16_t m[256], uint16_t next[256]);
 
+void KERN_ISA(kern_books_panel_dot)(const kern_panel_args *a);
+
 void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, float *y,
                             size_t ldy);
 
@@ -102,6 +104,7 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->tcq_step = KERN_ISA(kern_tcq_step);
     t->tcqf_dot = KERN_ISA(kern_tcqf_panel_dot);
     t->tcqf_step = KERN_ISA(kern_tcqf_step);
+    t->books_dot = KERN_ISA(kern_books_panel_dot);
     t->dot_f32 = KERN_ISA(kern_dot_f32);
     t->expand = KERN_ISA(kern_float_expand);
     t->quantize_q8 = KERN_ISA(kern_float_quantize_q8);

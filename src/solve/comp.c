@@ -87,6 +87,7 @@ snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, si
                      int threads, uint8_t *dst, snug_error *err) {
     if (strcmp(codec->family, "lowrank") == 0) return solve_svd(p, w, ldw, rows, cols, a, threads, dst, err);
     if (strcmp(codec->family, "dict") == 0) return solve_dict(p, w, ldw, rows, cols, a, NULL, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
+    if (strcmp(codec->family, "aq") == 0) return solve_aq(p, w, ldw, rows, cols, a, NULL, SOLVE_AQ_ROUNDS, threads, NULL, dst, err);
     if (strcmp(codec->family, "out") == 0) return solve_outliers(p, w, ldw, rows, cols, a, dst, err);
     return err_set(err, SNUG_ERR_ARG, "codec %s has no solver", codec->family);
 }
@@ -97,6 +98,8 @@ static snug_err solve_whole_hessian(const comp_term *t, const float *w, size_t r
     if (strcmp(t->codec->family, "lowrank") == 0) return solve_svd_hessian(t->params, w, cols, rows, cols, h, threads, dst, err);
     if (strcmp(t->codec->family, "dict") == 0)
         return solve_dict(t->params, w, cols, rows, cols, NULL, h, SOLVE_DICT_ROUNDS, threads, NULL, dst, err);
+    if (strcmp(t->codec->family, "aq") == 0)
+        return solve_aq(t->params, w, cols, rows, cols, NULL, h, SOLVE_AQ_ROUNDS, threads, NULL, dst, err);
     return solve_whole(t->codec, t->params, w, cols, rows, cols, h->d, threads, dst, err);
 }
 

@@ -40,6 +40,12 @@ snug_err solve_outliers_before(const comp_term *next, codec_params p, const floa
 enum { SOLVE_DICT_ROUNDS = 12 };
 snug_err solve_dict(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, const hessian *h, int rounds,
                     int threads, double *left, uint8_t *dst, snug_error *err);
+/* Books and codes of an aq payload, in the metric tr(E H E^T), or of a (cols; NULL: all alike) where h is NULL, by turns, `rounds` times. left (rounds + 1), if
+ * not NULL: the loss of the rows that books are made with after each turn's codes, and of all rows as they are stored. Beyond w and h about 12 bytes for
+ * each of up to max(2^19, 64 cols) weights and p.rank / 4 for each weight. Threads change no bit. */
+enum { SOLVE_AQ_ROUNDS = 6 };
+snug_err solve_aq(codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a, const hessian *h, int rounds, int threads,
+                  double *left, uint8_t *dst, snug_error *err);
 /* A term of a CODEC_WHOLE codec by the solver that it has. */
 snug_err solve_whole(const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t rows, size_t cols, const float *a,
                      int threads, uint8_t *dst, snug_error *err);

@@ -8,6 +8,7 @@
 #include "base/cpu.h"
 #include "formats.h"
 #include "guard.h"
+#include "kern/books.h"
 #include "kern/kern.h"
 #include "kern/trellis.h"
 
@@ -96,6 +97,16 @@ static inline void bench_trellis(const kern_table *t, bench_data *d, const bench
                              .x = {.ld = B_COLS, .q = d->x8, .scale = d->xs, .sum32 = d->sum32, .sum16 = d->sum16},
                              .group = c->quarters, .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
         (c->quarters ? t->tcq_dot : t->tcqf_dot)(&a);
+    }
+}
+static inline size_t bench_books_panel(const bench_case *c) { return BOOKS_HEAD + B_COLS / 32 * kern_books_chunk_bytes((unsigned)c->format); }
+static inline void bench_books(const kern_table *t, bench_data *d, const bench_case *c) {
+    const size_t panel = bench_books_panel(c);
+    for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS) {
+        kern_panel_args a = {.panel = d->payload + r / KERN_PANEL_ROWS * panel, .n_rows = KERN_PANEL_ROWS, .n_tokens = c->tokens, .n_chunks = B_COLS / 32,
+                             .x = {.ld = B_COLS, .q = d->x8, .scale = d->xs, .sum32 = d->sum32, .sum16 = d->sum16},
+                             .group = (unsigned)c->format, .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch, .books = (const uint8_t *)d->w};
+        t->books_dot(&a);
     }
 }
 static inline void bench_tcq_step(const kern_table *t, bench_data *d, const bench_case *c) {
@@ -213,6 +224,14 @@ static inline int bench_run(const char *word) {
         bench_case c = {.tokens = tokens[k % 3], .quarters = quarters[k / 3], .run = bench_trellis};
         c.units = all * (double)c.tokens, c.bytes = (double)(B_ROWS / KERN_PANEL_ROWS * bench_trellis_panel(&c));
         snprintf(c.name, sizeof c.name, c.quarters ? "tcq%g_dotx%zu" : "tcqf%g_dotx%zu", c.quarters ? c.quarters / 4. : 2, c.tokens);
+        list[n++] = c;
+    }
+    for (int k = 0; k < 15; k++) {
+        static const unsigned forms[] = {BOOKS_LATTICE + 2, BOOKS_LATTICE + 3, BOOKS_LATTICE + 4, 2, 3};
+        static const size_t tokens[] = {1, 8, B_TOKENS};
+        bench_case c = {.tokens = tokens[k % 3], .format = (int)forms[k / 3], .run = bench_books};
+        c.units = all * (double)c.tokens, c.bytes = (double)(B_ROWS / KERN_PANEL_ROWS * bench_books_panel(&c));
+        snprintf(c.name, sizeof c.name, c.format < BOOKS_LATTICE ? "books_aq%u_dotx%zu" : "books_e8b%u_dotx%zu", kern_books_count((unsigned)c.format), c.tokens);
         list[n++] = c;
     }
     for (int k = 0; k < 6; k++) {

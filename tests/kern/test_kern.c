@@ -469,10 +469,38 @@ static bool tcqf_step_case(rng *r, pool *p, const kern_table *ref, const kern_ta
     return same_bytes("next", a, b, 512);
 }
 
+static kern_panel_args new_books(pool *p, rng *r, bool tame) {
+    const unsigned form = chance(r, 2) ? (unsigned)pick(r, 1, 4) : BOOKS_LATTICE + (unsigned)pick(r, 2, 4);
+    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12), .group = form};
+    const size_t n = BOOKS_HEAD + kern_books_chunk_bytes(form) * a.n_chunks, n_own = form < BOOKS_LATTICE ? BOOK_BYTES * form : 0;
+    uint8_t *panel = pool_new(p, n), *own = pool_new(p, n_own);
+    fill_bytes(r, panel, n);
+    fill_bytes(r, own, n_own);
+    for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
+    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
+    a.panel = panel;
+    a.books = n_own ? own : NULL;
+    a.x = new_q8(p, r, a.n_tokens, 32 * a.n_chunks, tame ? V_NORMAL : any_kind(r));
+    a.ldy = a.n_rows + pick(r, 0, 3);
+    a.scratch = pool_new(p, kern_panel_scratch_bytes(a.n_chunks));
+    return a;
+}
+
+static bool books_dot_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    kern_panel_args a = new_books(p, r, chance(r, 2)), b = a;
+    const size_t n_y = a.n_tokens ? (a.n_tokens - 1) * a.ldy + a.n_rows : 0;
+    a.y = new_floats(p, r, n_y, V_NORMAL);
+    b.y = twin(p, a.y, n_y);
+    ref->books_dot(&a);
+    t->books_dot(&b);
+    return same_floats("y", a.y, b.y, n_y);
+}
+
 static void trellis_equals_ref(void **state) {
     check("tcq_dot", 233, rounds, tcq_dot_case);
     check("tcq_step", 234, 1 + rounds / 4, tcq_step_case);
     check("tcqf_dot", 230, rounds, tcqf_dot_case);
+    check("books_dot", 235, rounds, books_dot_case);
     check("tcqf_step", 231, 1 + rounds / 20, tcqf_step_case);
 }
 

@@ -7,6 +7,7 @@
 #define KERN_ISA(name) name##_avx2
 #endif
 #include "kern/simd/simd.h"
+#include "kern/books.h"
 #include "kern/slots.h"
 
 KERN_INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -18,6 +19,14 @@ KERN_INLINE uint32_t highest_of_8(__m256i v) { /* of integers that are not negat
     __m128i a = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     a = _mm_max_epi32(a, _mm_shuffle_epi32(a, 0x4e));
     return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
+}
+/* Entries of a book for rows 0, 1 and 4, 5 (kern/books.h). */
+KERN_INLINE __m128i book_pair(const uint8_t *book, const uint8_t *index) {
+    const __m128d first = _mm_castsi128_pd(load_i64(book + BOOK_WORD * index[0]));
+    return _mm_castpd_si128(_mm_loadh_pd(first, (const double *)(const void *)(book + BOOK_WORD * index[1])));
+}
+KERN_INLINE __m256i book_four(const uint8_t *book, const uint8_t *index) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(book_pair(book, index)), book_pair(book, index + 4), 1);
 }
 KERN_INLINE float half(const void *p) { return _cvtsh_ss(read_u16(p)); }
 KERN_INLINE float tree8(__m256 v) {

@@ -108,6 +108,21 @@ KERN_INLINE vi v_tcqf(const uint8_t *p) {
     return _mm256_mullo_epi16(_mm256_xor_si256(x, _mm256_srli_epi16(x, TCQF_SHIFT)), _mm256_set1_epi16((short)TCQF_FACTOR));
 }
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_i128(t)), i); }
+KERN_INLINE vi book_rows(const uint8_t *book, const uint8_t *index) { return book_four(book, index); }
+KERN_INLINE vi books_rows(const uint8_t *p, const uint8_t *books, int k, bool lattice) {
+    vi u = book_rows(books, p);
+    for (int n = 1; n < k && !lattice; n++) u = _mm256_add_epi8(u, book_rows(books + BOOK_BYTES * n, p + KERN_PANEL_ROWS * n));
+    if (lattice) u = _mm256_xor_si256(u, book_rows(books + BOOK_BYTES, p + KERN_PANEL_ROWS));
+    if (!lattice || k < 3) return u;
+    vi more = book_rows(books + 2 * BOOK_BYTES, p + 2 * KERN_PANEL_ROWS);
+    if (k == 4) more = _mm256_xor_si256(more, book_rows(books + 3 * BOOK_BYTES, p + 3 * KERN_PANEL_ROWS));
+    return _mm256_add_epi8(u, more);
+}
+KERN_INLINE void v_books(const uint8_t *p, const uint8_t *books, int k, bool lattice, vi out[2]) {
+    const __m256 a = _mm256_castsi256_ps(books_rows(p, books, k, lattice)), b = _mm256_castsi256_ps(books_rows(p + 2, books, k, lattice));
+    out[0] = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    out[1] = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+}
 KERN_INLINE vi v_plane4(const uint8_t *p) {
     const vi shift = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
     return v_and(_mm256_srlv_epi32(_mm256_broadcastsi128_si256(load_i128(p)), shift), 15);

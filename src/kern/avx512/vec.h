@@ -113,4 +113,21 @@ KERN_INLINE vi v_tcqf(const uint8_t *p) {
     return _mm512_mullo_epi16(_mm512_xor_si512(x, _mm512_srli_epi16(x, TCQF_SHIFT)), _mm512_set1_epi16((short)TCQF_FACTOR));
 }
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_i128(t)), i); }
+KERN_INLINE vi book_rows(const uint8_t *book, const uint8_t *index) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(book_four(book, index)), book_four(book, index + 8), 1);
+}
+KERN_INLINE vi books_rows(const uint8_t *p, const uint8_t *books, int k, bool lattice) {
+    vi u = book_rows(books, p);
+    for (int n = 1; n < k && !lattice; n++) u = _mm512_add_epi8(u, book_rows(books + BOOK_BYTES * n, p + KERN_PANEL_ROWS * n));
+    if (lattice) u = _mm512_xor_si512(u, book_rows(books + BOOK_BYTES, p + KERN_PANEL_ROWS));
+    if (!lattice || k < 3) return u;
+    vi more = book_rows(books + 2 * BOOK_BYTES, p + 2 * KERN_PANEL_ROWS);
+    if (k == 4) more = _mm512_xor_si512(more, book_rows(books + 3 * BOOK_BYTES, p + 3 * KERN_PANEL_ROWS));
+    return _mm512_add_epi8(u, more);
+}
+KERN_INLINE void v_books(const uint8_t *p, const uint8_t *books, int k, bool lattice, vi out[2]) {
+    const __m512 a = _mm512_castsi512_ps(books_rows(p, books, k, lattice)), b = _mm512_castsi512_ps(books_rows(p + 2, books, k, lattice));
+    out[0] = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88));
+    out[1] = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd));
+}
 #endif

@@ -3,6 +3,7 @@
 #define KERN_NEON_VEC_H
 #include "kern/blocks.h"
 #include "kern/neon/neon.h"
+#include "kern/books.h"
 #include "kern/trellis.h"
 
 typedef struct vi { uint8x16_t lo, hi; } vi;
@@ -171,6 +172,30 @@ KERN_INLINE vi v_tcqf(const uint8_t *p) {
 KERN_INLINE vi v_lookup(const uint8_t t[16], vi i) {
     const uint8x16_t table = vld1q_u8(t);
     return (vi){vqtbl1q_u8(table, i.lo), vqtbl1q_u8(table, i.hi)};
+}
+/* Entries of rows r, r + 1 and r + 4, r + 5. */
+KERN_INLINE vi book_rows(const uint8_t *book, const uint8_t *index) {
+    return (vi){vcombine_u8(vld1_u8(book + BOOK_WORD * index[0]), vld1_u8(book + BOOK_WORD * index[1])),
+                vcombine_u8(vld1_u8(book + BOOK_WORD * index[4]), vld1_u8(book + BOOK_WORD * index[5]))};
+}
+KERN_INLINE vi books_add(vi a, vi b) { return (vi){vaddq_u8(a.lo, b.lo), vaddq_u8(a.hi, b.hi)}; }
+KERN_INLINE vi books_xor(vi a, vi b) { return (vi){veorq_u8(a.lo, b.lo), veorq_u8(a.hi, b.hi)}; }
+KERN_INLINE vi books_rows(const uint8_t *p, const uint8_t *books, int k, bool lattice) {
+    vi u = book_rows(books, p);
+    for (int n = 1; n < k && !lattice; n++) u = books_add(u, book_rows(books + BOOK_BYTES * n, p + KERN_PANEL_ROWS * n));
+    if (lattice) u = books_xor(u, book_rows(books + BOOK_BYTES, p + KERN_PANEL_ROWS));
+    if (!lattice || k < 3) return u;
+    vi more = book_rows(books + 2 * BOOK_BYTES, p + 2 * KERN_PANEL_ROWS);
+    if (k == 4) more = books_xor(more, book_rows(books + 3 * BOOK_BYTES, p + 3 * KERN_PANEL_ROWS));
+    return books_add(u, more);
+}
+KERN_INLINE uint8x16_t words_of(uint8x16_t a, uint8x16_t b, bool second) {
+    const uint32x4_t x = vreinterpretq_u32_u8(a), y = vreinterpretq_u32_u8(b);
+    return vreinterpretq_u8_u32(second ? vuzp2q_u32(x, y) : vuzp1q_u32(x, y));
+}
+KERN_INLINE void v_books(const uint8_t *p, const uint8_t *books, int k, bool lattice, vi out[2]) {
+    const vi a = books_rows(p, books, k, lattice), b = books_rows(p + 2, books, k, lattice);
+    for (int i = 0; i < 2; i++) out[i] = (vi){words_of(a.lo, b.lo, i), words_of(a.hi, b.hi, i)};
 }
 KERN_INLINE vi v_plane4(const uint8_t *p) {
     const uint8x16_t v = vld1q_u8(p);

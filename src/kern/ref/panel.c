@@ -122,23 +122,32 @@ PANEL_DOT(int6, KERN_INT6)
 PANEL_DOT(int7, KERN_INT7)
 PANEL_DOT(int8, KERN_INT8)
 
-/* ---- trellis codes ---- */
+/* ---- trellis codes, and codes by books ---- */
 
-static void trellis_dot(bool fast, const kern_panel_args *a) {
+/* The levels of chunk c of row r; chunks come in order, from 0 on, and `walk` goes with them. */
+typedef void (*levels)(const kern_panel_args *a, kern_tcq_walk *walk, size_t c, size_t r, int8_t q[32]);
+static void tcq_chunk(const kern_panel_args *a, kern_tcq_walk *walk, size_t c, size_t r, int8_t q[32]) {
+    if (c == 0) *walk = kern_tcq_begin(a->panel, a->group, a->n_chunks);
+    kern_tcq_next(walk, r, q);
+}
+static void tcqf_chunk(const kern_panel_args *a, kern_tcq_walk *walk, size_t c, size_t r, int8_t q[32]) { kern_tcqf_chunk(a->panel, c, r, q); }
+static void books_chunk(const kern_panel_args *a, kern_tcq_walk *walk, size_t c, size_t r, int8_t q[32]) {
+    kern_books_chunk(a->panel, kern_books_of(a->group, a->books), a->group, c, r, q);
+}
+
+static void levels_dot(levels chunk, const kern_panel_args *a) {
     for (size_t r = 0; r < a->n_rows; r++)
         for (size_t t = 0; t < a->n_tokens; t++) {
             const kern_q8_place at = kern_q8_place_of(a->n_tokens, t);
             const int8_t *x = a->x.q + at.tile * a->x.ld + 4 * at.lane;
             const float *xs = a->x.scale + at.tile * (a->x.ld / 32) + at.lane;
             const float d = kern_trellis_d(a->panel, r);
-            kern_tcq_walk walk = {0};
+            kern_tcq_walk walk;
             float acc = 0;
-            if (!fast) walk = kern_tcq_begin(a->panel, a->group, a->n_chunks);
             for (size_t c = 0; c < a->n_chunks; c++) {
                 int8_t q[32];
-                if (fast) kern_tcqf_chunk(a->panel, c, r, q);
-                else kern_tcq_next(&walk, r, q);
                 int i = 0;
+                chunk(a, &walk, c, r, q);
                 for (size_t k = 0; k < 32; k++) i += q[k] * x[4 * at.width * (8 * c + k / 4) + k % 4];
                 acc = fmaf(d * xs[c * at.width], (float)i, acc);
             }
@@ -146,5 +155,6 @@ static void trellis_dot(bool fast, const kern_panel_args *a) {
         }
 }
 
-void kern_tcq_panel_dot_ref(const kern_panel_args *a) { trellis_dot(false, a); }
-void kern_tcqf_panel_dot_ref(const kern_panel_args *a) { trellis_dot(true, a); }
+void kern_tcq_panel_dot_ref(const kern_panel_args *a) { levels_dot(tcq_chunk, a); }
+void kern_tcqf_panel_dot_ref(const kern_panel_args *a) { levels_dot(tcqf_chunk, a); }
+void kern_books_panel_dot_ref(const kern_panel_args *a) { levels_dot(books_chunk, a); }

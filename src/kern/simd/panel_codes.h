@@ -14,6 +14,12 @@ KERN_INLINE void load_sets(const panel_form f, const uint8_t *p, int j, vi *set)
         set[j] = v_stay(f.bits == 8 ? v_code8(u) : u);
         return;
     }
+    if (f.trellis == TRELLIS_BOOKS) { /* as have entries of books */
+        if (j % 2) return;
+        v_books(p + KERN_PANEL_ROWS * f.n_books * (unsigned)(j / 2), f.books, f.n_books, f.lattice, set + j);
+        for (int i = j; i < j + 2; i++) set[i] = v_stay(f.bits == 8 ? v_code8(set[i]) : set[i]);
+        return;
+    }
     if (f.trellis) { /* a state has columns of two words */
         if (j % 2) return;
         const vi codes = v_tcqf(p + 2 * KERN_PANEL_ROWS * (j / 2));

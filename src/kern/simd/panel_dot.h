@@ -442,3 +442,19 @@ void KERN_ISA(kern_tcq_panel_dot)(const kern_panel_args *a) {
     default: tcq_dot(6, a);
     }
 }
+
+/* The form is a constant; but additive codes have any number of books. */
+KERN_INLINE void books_dot(unsigned form, const kern_panel_args *a) {
+    const panel_form f = {.bits = (uint8_t)kern_books_bits(form), .zero = (uint8_t)kern_books_zero(form), .group = 32, .head = 2, .trellis = TRELLIS_BOOKS,
+                          .n_books = (uint8_t)kern_books_count(form < BOOKS_LATTICE ? a->group : form), .lattice = form >= BOOKS_LATTICE,
+                          .books = kern_books_of(form, a->books)};
+    panel_dot((kern_format)PANEL_TRELLIS, f, a);
+}
+void KERN_ISA(kern_books_panel_dot)(const kern_panel_args *a) {
+    switch (a->group) {
+    case BOOKS_LATTICE + 2: books_dot(BOOKS_LATTICE + 2, a); break;
+    case BOOKS_LATTICE + 3: books_dot(BOOKS_LATTICE + 3, a); break;
+    case BOOKS_LATTICE + 4: books_dot(BOOKS_LATTICE + 4, a); break;
+    default: books_dot(2, a);
+    }
+}

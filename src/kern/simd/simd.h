@@ -17,6 +17,7 @@
  *                            v_select(bits, a, b) a's where bits are set, b's elsewhere
  *                            v_lookup(t, i) t[i], i < 16   v_tcqf(p) codes of the states of LANES rows (kern/trellis.h)
  *                            v_tcq(p, w, mask, fields) codes u of the states of LANES rows and four columns (kern/trellis.h)
+ *                            v_books(p, books, k, lattice, out) codes u of two words of LANES rows (kern/books.h)
  *                            v_triple(a) 3 a   v_digits(a) tq1_digit(a + 128, 0): the thirds of 256 are at 85.3
  *                            and 170.7, and as 3 * 128 is 128 more than 256, bytes less 128 are tripled as those without
  *          LANES int32       f_of_int   i_of_bytes(x)   f_table8(t, i) t[i mod 8]   f_table32(t, i) t[i], i < 32
