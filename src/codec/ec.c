@@ -256,7 +256,7 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_
 }
 
 const snug_codec codec_ec = {
-    .family = "ec", .id = CODEC_ID_EC, .tile_rows = EC_ROWS, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW | CODEC_QUARTERS,
+    .family = "ec", .id = CODEC_ID_EC, .tile_rows = EC_ROWS, .tile_cols = 1, .block_cols = 32, .act = CODEC_ACT_Q8, .caps = CODEC_TURNS | CODEC_SLOW | CODEC_QUARTERS | CODEC_GROWS,
     .ggml_type = -1, .menu = menu, .params_ok = params_ok, .bytes = bytes, .enc_bytes = ec_enc_bytes, .group_cols = ec_group_cols,
     .enc_init = ec_enc_init, .begin = ec_begin, .group = ec_group, .round = ec_round, .pack = ec_pack,
     .decode = decode, .decode_add = decode_add, .panel_bytes = panel_bytes, .scratch_bytes = scratch_bytes, .matmul = matmul,
