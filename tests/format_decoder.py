@@ -855,7 +855,7 @@ def write_importances(path, source, names):
     with open(path, "wb") as f:
         f.write(struct.pack("<i", len(names)))
         for name in names:
-            v = np.exp(2 * np.sin(np.arange(source.weight(name).shape[1]) // 64)).astype("<f4")
+            v = np.exp(0.6 * np.sin(np.arange(source.weight(name).shape[1]) // 64)).astype("<f4")
             f.write(struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 1, v.size) + v.tobytes())
         f.write(struct.pack("<i", 1))
 
