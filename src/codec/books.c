@@ -1,5 +1,6 @@
 /* Reading codes by books: e8b and aq. The payload's panels are multiplied as they stand; the last one is padded with rows that nobody reads. */
 #include "codec/books.h"
+#include "codec/panel_rows.h"
 
 #include "base/f16.h"
 #include "codec/codecs.h"
@@ -55,16 +56,8 @@ size_t books_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 
 /* Rows [row0, row0 + n) of one panel. */
 static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
-    const size_t first = (size_t)(row0 % KERN_PANEL_ROWS);
-    kern_panel_args a = {.panel = panel_of(w, row0), .n_rows = first + n, .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = form_of(w),
-                         .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot, .books = w->data};
-    if (first) {
-        a.y = to->some, a.ldy = KERN_PANEL_ROWS;
-        memset(to->some, 0, x->n_tokens * KERN_PANEL_ROWS * sizeof(float));
-    }
-    kern()->books_dot(&a);
-    for (size_t t = 0; first && t < x->n_tokens; t++)
-        for (size_t r = 0; r < n; r++) y[t * ldy + r] += to->some[t * KERN_PANEL_ROWS + first + r];
+    const kern_panel_args a = {.panel = panel_of(w, row0), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = form_of(w), .x = x->q8, .scratch = to->dot, .books = w->data};
+    panel_rows_dot(kern()->books_dot, a, (size_t)(row0 % KERN_PANEL_ROWS), n, y, ldy, to->some);
 }
 
 void books_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {

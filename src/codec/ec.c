@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/f16.h"
 #include "codec/codecs.h"
+#include "codec/panel_rows.h"
 #include "codec/planes.h"
 #include "kern/blocks.h"
 
@@ -227,16 +228,8 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 
 /* Rows [row0, row0 + n) of one panel. */
 static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
-    const size_t first = (size_t)(row0 % EC_ROWS);
-    kern_panel_args a = {.panel = panel_at(w, row0 / EC_ROWS, to->panel), .n_rows = first + n, .n_tokens = x->n_tokens, .n_chunks = chunks_of(w),
-                         .group = EC_BAND | KERN_CENTRED, .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
-    if (first) {
-        a.y = to->some, a.ldy = EC_ROWS;
-        memset(to->some, 0, x->n_tokens * EC_ROWS * sizeof(float));
-    }
-    kern()->panel_dot[KERN_INT2 + ec_bits(w->params.rank) - 2](&a);
-    for (size_t t = 0; first && t < x->n_tokens; t++)
-        for (size_t r = 0; r < n; r++) y[t * ldy + r] += to->some[t * EC_ROWS + first + r];
+    const kern_panel_args a = {.panel = panel_at(w, row0 / EC_ROWS, to->panel), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = EC_BAND | KERN_CENTRED, .x = x->q8, .scratch = to->dot};
+    panel_rows_dot(kern()->panel_dot[KERN_INT2 + ec_bits(w->params.rank) - 2], a, (size_t)(row0 % EC_ROWS), n, y, ldy, to->some);
 }
 
 static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {

@@ -5,6 +5,7 @@
 
 #include "base/f16.h"
 #include "codec/codecs.h"
+#include "codec/panel_rows.h"
 
 enum { FAST = 2, QUARTERS_IN_MENUS = 20 };
 static bool fast(codec_params p) { return p.rank == FAST; }
@@ -85,16 +86,8 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 
 /* Rows [row0, row0 + n) of one panel. */
 static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
-    const size_t first = (size_t)(row0 % KERN_PANEL_ROWS);
-    kern_panel_args a = {.panel = panel_of(w, row0), .n_rows = first + n, .n_tokens = x->n_tokens, .n_chunks = chunks_of(w),
-                         .group = w->params.rank, .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
-    if (first) {
-        a.y = to->some, a.ldy = KERN_PANEL_ROWS;
-        memset(to->some, 0, x->n_tokens * KERN_PANEL_ROWS * sizeof(float));
-    }
-    (fast(w->params) ? kern()->tcqf_dot : kern()->tcq_dot)(&a);
-    for (size_t t = 0; first && t < x->n_tokens; t++)
-        for (size_t r = 0; r < n; r++) y[t * ldy + r] += to->some[t * KERN_PANEL_ROWS + first + r];
+    const kern_panel_args a = {.panel = panel_of(w, row0), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = w->params.rank, .x = x->q8, .scratch = to->dot};
+    panel_rows_dot(fast(w->params) ? kern()->tcqf_dot : kern()->tcq_dot, a, (size_t)(row0 % KERN_PANEL_ROWS), n, y, ldy, to->some);
 }
 
 static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {

@@ -179,9 +179,9 @@ snug_err item_of(const fit_job *f, size_t first, arena *mem, plan_entry *out, sn
 snug_err budget_resolve(fit_job *f, snug_error *err);
 /* What a run of the file takes: the file's own bytes, KV, scratch, the rest. */
 snug_err budget_run_memory(const fit_job *f, uint64_t file_bytes, snug_memory *out, snug_error *err);
-/* A candidate's loss as plans are chosen by it: with what it takes of run time (budget.c). */
 /* What the chosen weights take beyond the file when they are run. */
 uint64_t budget_run_extra(const fit_job *f);
+/* A candidate's loss as plans are chosen by it: with what it takes of run time (budget.c). */
 double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c);
 /* What a token takes, by the choices. */
 snug_work budget_run_work(const fit_job *f);
