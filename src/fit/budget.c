@@ -25,7 +25,7 @@ snug_err budget_too_small(const fit_job *f, uint64_t least_bytes, snug_error *er
     char budget[ERR_SIZE_MAX], least[ERR_SIZE_MAX];
     err_size(f->budget_bytes, budget);
     err_size(least_bytes, least);
-    if (f->p->ram_bytes && f->p->size_bytes == 0 && f->p->bpw == 0 && f->p->ratio == 0) {
+    if (f->p->ram_bytes && f->budget_bytes == f->run_budget_bytes) { /* memory is the less of what was named */
         snug_memory m;
         snug_err rc = budget_run_memory(f, least_bytes, &m, err);
         if (rc != SNUG_OK) return rc;

@@ -105,6 +105,8 @@ def test_ram(t):
     t.run("run", out, "-p", "a", "-n", "3", "--ctx", "256", "--ram", "40M", expect=OK)
     t.run("run", out, "-p", "a", "-n", "3", "--ctx", "256", "--ram", "1M", expect=TOO_BIG)
     t.run("fit", t.demo, "-o", t.path("x"), "--ram", "1M", "--ctx", "256", *QUICK, expect=TOO_BIG)
+    said = t.run("fit", t.demo, "-o", t.path("x"), "--ram", "1M", "--bpw", "3", "--ctx", "256", *QUICK, expect=TOO_BIG).stderr
+    assert "of memory at 256 positions" in said, said
 
 
 def test_gguf(t):
