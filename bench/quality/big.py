@@ -8,7 +8,7 @@ Each run is a process of its own with an empty cache folder.  Peak memory is the
 pages count).  The ETA is read from the JSON event lines: at every event after 15 % of the run, |elapsed + eta - total| / (total - elapsed),
 the error of the time left as a share of the true time left; the last 2 % of the run are left out, where the time left is a few events.
 Resume: the same run is killed with SIGKILL at 80 % of its time and resumed; the bytes must equal those of the run that was left alone.
-Other load on the machine makes times and ETA worse; it is printed, with the CPU seconds.
+The last run's event lines, each behind the second it came, are left in WORK/big.events. Other load on the machine makes times and ETA worse; it is printed, with the CPU seconds.
 """
 import argparse
 import hashlib
@@ -40,9 +40,11 @@ class Run:
             timer = threading.Timer(kill_after, process.send_signal, [signal.SIGKILL])
             timer.start()
         self.messages = []
+        log = open(args.work / "big.events", "w", buffering=1)
         for line in process.stderr:
             try:
                 self.events.append((time.monotonic() - began, json.loads(line)))
+                print(f"{self.events[-1][0]:.1f}\t{line.rstrip()}", file=log)
             except json.JSONDecodeError:
                 self.messages.append(line.rstrip())
         _, status, usage = os.wait4(process.pid, 0)

@@ -5,6 +5,9 @@
  *     rest of the current stage        at the rate that it has shown since it began
  *   + cost of the stages to come       x (seconds per cost unit seen so far, current stage included)
  *
+ * What was expected of a unit counts as if a share of the whole had been seen at it: a short stage in the beginning, which waited for a disk,
+ * says little about hours to come.
+ *
  * The current stage's own rate is noisy in its first few per cent (and absent at 0 %), so there the announced cost stands in
  * for it and fades out linearly until 5 % of the stage is done. Units that a resumed run found done are left out of all rates. */
 #include "base/progress.h"
@@ -13,7 +16,7 @@
 
 #include <time.h>
 
-static const double EVENT_INTERVAL_S = 0.1, RATE_TRUSTED_FROM = 0.05, FIRST_ETA_AFTER_S = 0.2;
+static const double EVENT_INTERVAL_S = 0.1, RATE_TRUSTED_FROM = 0.05, FIRST_ETA_AFTER_S = 0.2, EXPECTED_SHARE = 0.05;
 
 double clock_seconds(void) {
     struct timespec t;
@@ -25,6 +28,8 @@ void meter_init(meter *m, snug_progress to) {
     *m = (meter){.to = to, .current = -1};
     m->started_s = clock_seconds();
 }
+
+void meter_expect(meter *m, double seconds_per_cost) { m->expected_s = seconds_per_cost; }
 
 int meter_add(meter *m, const char *name, const char *unit, uint64_t total, double cost) {
     if (!(cost > 0)) cost = 0; /* NaN too */
@@ -60,7 +65,9 @@ static double fraction(meter *m) {
 }
 
 static double eta(const meter *m, double now) {
-    double spent = 0, spent_cost = 0, coming_cost = 0;
+    double spent = 0, spent_cost = 0, coming_cost = 0, whole = 0;
+    for (int i = 0; i < m->n_stages; i++) whole += m->stage[i].cost;
+    if (m->expected_s > 0) spent_cost = EXPECTED_SHARE * whole, spent = spent_cost * m->expected_s;
     for (int i = 0; i < m->n_stages; i++) {
         if (i < m->current && m->stage[i].begun) {
             double fresh = m->stage[i].total ? 1 - (double)m->stage[i].skipped / (double)m->stage[i].total : 1;

@@ -8,6 +8,7 @@ enum { METER_MAX_STAGES = 8 };
 typedef struct meter {
     snug_progress to;
     double started_s, last_event_s, best_fraction;
+    double expected_s; /* of a unit of cost; 0: not known */
     int n_stages, current; /* current: -1 before the first meter_begin */
     bool cancelled;
     struct {
@@ -21,6 +22,8 @@ typedef struct meter {
 
 double clock_seconds(void); /* monotonic */
 void meter_init(meter *m, snug_progress to);
+/* What a unit of cost is expected to take, where that is known before anything ran. */
+void meter_expect(meter *m, double seconds_per_cost);
 /* Announces a stage before the work starts; `cost` is its estimated share of the whole in any unit common to all stages.
  * Returns its number, counted from 0; stages beyond METER_MAX_STAGES join the last one. `name` and `unit` are kept as they are. */
 int meter_add(meter *m, const char *name, const char *unit, uint64_t total, double cost);

@@ -99,7 +99,7 @@ struct snug_codec {
     /* The same for w and w_hat; col0 and n multiples of tile_cols (n may be short at the end). w_hat may be NULL; it is what
      * `decode` will give, bit for bit. */
     void (*round)(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh);
-    /* The next `round` may look at n more columns of w, to the right of its own, which are rounded later; NULL: it has no use for them. */
+    /* The next `round` may look at n more columns of w, to the right of its own (of later groups, too), which are rounded later; NULL: it has no use for them. */
     void (*ahead)(void *enc, size_t n);
     /* For codecs whose tiles are rounded jointly, the same solvers' way to round one again; NULL: none. The tile of columns [col0, col0 + n) of the
      * rows from row0 on, tile_rows of them or what is left, n at most tile_cols (both at most 16); what stands around it stays as it is. a: importances (n). w_hat is

@@ -5,8 +5,8 @@
  * bits lowest.
  *
  * A tile begins where the one before it ended; its end is free, but chosen with a look at some weights to the right, so that what follows starts
- * well. Groups of 128 columns may be taken in any order (solve/ldlq.c): one whose left neighbour comes later chooses what stands before it, and
- * that one has to end so.
+ * well. Without feedback, where many columns come at once, tiles are as wide as there is room for. Groups of 128 columns may be taken in any order
+ * (solve/ldlq.c): one whose left neighbour comes later chooses what stands before it, and that one has to end so.
  *
  * Bands of columns have rates of their own, half a bit more for twice the importance: so all of them cost about the same, and by that the mean that
  * counts is the importances' geometric one.
@@ -21,7 +21,7 @@
 #include "codec/tcq.h"
 #include "codec/vec.h"
 
-enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = WORD_STEPS, MAX_STEPS = TILE_STEPS + MOST_LOOK,
+enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, WIDEST = 32, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = WORD_STEPS, MAX_STEPS = WIDEST / TCQ_WORD * WORD_STEPS + MOST_LOOK,
        STATES = 32 * KERN_PANEL_ROWS /* of a chunk */, MOST_PARTS = 8, MOST_BITS = 16, SLACK = 32 /* beyond nodes, for kernels that read ahead */, COST = 16, MOST_MISS = 255, BEYOND = 64 };
 static const float COMMON_MISS = 9.5f, LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f;
 
@@ -40,6 +40,7 @@ typedef struct part { size_t begin; unsigned rate, parts; float unit, level_out;
 
 typedef struct tcq_enc { /* followed by the arrays */
     size_t n_rows, n_panels, cols, n_chunks, ahead, look, panel_bytes, node_room;
+    size_t wide;               /* columns of a tile at most */
     unsigned quarters, fields, bits; /* bits: of a state, that are searched */
     float spread;              /* of weights over d that the code is made for */
     part *part;                /* (n_chunks + 1): the last begins where the stream ends         */
@@ -52,7 +53,7 @@ typedef struct tcq_enc { /* followed by the arrays */
     uint8_t *begun, *ended;    /* (groups): its first tile has been rounded; its last has       */
     uint16_t *level[MOST_PARTS]; /* (2^bits): codes times 2^index, where a chunk has such parts */
     bool known[MOST_PARTS];
-    uint16_t *m;               /* (MAX_STEPS + 1, node_room): least costs of the nodes before each step */
+    uint16_t *m;               /* (steps of a tile and its look + 1, node_room): least costs of the nodes before each step */
     step *step;                /* (MAX_STEPS + 1)                                               */
     uint16_t *open[2];         /* (2^bits): costs of the ways from a known beginning            */
     size_t proposed_at, proposed_bytes; /* in stream: what `proposed` would replace              */
@@ -73,6 +74,10 @@ static unsigned most_rate(unsigned quarters) {
     return most < quarters + TCQ_OWN_RATE - 1 ? most : quarters + TCQ_OWN_RATE - 1;
 }
 
+static size_t steps_of(size_t cols) { return cols / TCQ_WORD * WORD_STEPS; }
+/* Of least costs, for the least rate and all states; a tile whose bands have none so low, or fewer states, may be wider in it. */
+static size_t m_room(unsigned quarters) { return (TILE_STEPS + MOST_LOOK + 1) * (((size_t)1 << (MOST_BITS - least_rate(quarters) / 4)) + SLACK); }
+
 /* Gives each array its place from `base` on; returns where they end. */
 static uintptr_t lay_out(tcq_enc *e, uintptr_t base, codec_params p, size_t n_rows, size_t cols) {
     const size_t panels = div_up(n_rows, KERN_PANEL_ROWS), chunks = div_up(cols, 32), rows = panels * KERN_PANEL_ROWS, groups = div_up(cols, GROUP);
@@ -90,7 +95,7 @@ static uintptr_t lay_out(tcq_enc *e, uintptr_t base, codec_params p, size_t n_ro
     e->rates = take(&at, kern_tcq_mask_at(chunks) - TCQ_RATES);
     for (int i = 0; i < MOST_PARTS; i++) e->level[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
     for (int i = 0; i < 2; i++) e->open[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
-    e->m = take(&at, (MAX_STEPS + 1) * (((size_t)1 << (MOST_BITS - least_rate(p.rank) / 4)) + SLACK) * sizeof *e->m);
+    e->m = take(&at, m_room(p.rank) * sizeof *e->m);
     return at;
 }
 static size_t head_bytes(void) { return round_up(sizeof(tcq_enc), 64); }
@@ -119,8 +124,7 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     e->ahead = 0;
     e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
     e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 14;
-    e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? 48 : 24;
-    e->node_room = ((size_t)1 << (e->bits - least_rate(p.rank) / 4)) + SLACK;
+    e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? MOST_LOOK : 24;
     const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), between = at - floor(at);
     const size_t i = (size_t)at, next = i + 1 < sizeof wide_for / sizeof *wide_for ? i + 1 : i;
     const double sigma = sqrt(4 * (values * values - 1) / 12); /* of a sum of four fields */
@@ -197,21 +201,25 @@ static void share_rates(tcq_enc *e, const float *a) {
         set_rate(e, c, n, of[b].rate, mean_of(a ? a + 32 * c : NULL, cols, cols));
     }
     size_t begin = 0;
-    for (size_t c = 0; c < e->n_chunks; c++) e->part[c].begin = begin, begin += STATES * e->part[c].rate / 4;
+    unsigned lowest = e->quarters;
+    for (size_t c = 0; c < e->n_chunks; c++) {
+        e->part[c].begin = begin, begin += STATES * e->part[c].rate / 4;
+        if (e->part[c].rate < lowest) lowest = e->part[c].rate;
+    }
+    e->node_room = ((size_t)1 << (e->bits - lowest / 4)) + SLACK;
+    for (e->wide = WIDEST; (steps_of(e->wide) + MOST_LOOK + 1) * e->node_room > m_room(e->quarters);) e->wide /= 2;
     e->part[e->n_chunks] = (part){.begin = begin, .rate = e->quarters};
 }
 
 void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
     tcq_enc *e = enc;
     share_rates(e, a);
+    for (size_t c = 0; c < e->cols; c++) e->col[c] = a ? a[c] * e->part[c / 32].level_out : 1;
     for (size_t r = 0; r < e->n_rows; r++) e->d[r] = scale_of(e, w + r * ldw, a, e->cols);
     tcq_weigh_rows(e->n_panels, e->d, e->inverse, e->row);
 }
 
-void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {
-    tcq_enc *e = enc;
-    for (size_t i = 0; i < n; i++) e->col[col0 + i] = a ? a[i] * e->part[(col0 + i) / 32].level_out : 1;
-}
+void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {}
 
 void tcq_ahead(void *enc, size_t n) {
     tcq_enc *e = enc;
@@ -384,10 +392,11 @@ void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, flo
     const size_t all = last ? 32 * e->n_chunks - col0 : n, group = col0 / GROUP;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         const size_t row0 = panel * KERN_PANEL_ROWS;
-        for (size_t c = 0; c < all; c += TILE) {
-            const size_t at = col0 + c, seen = all - c - TILE + (last ? 0 : e->ahead), g = at / GROUP;
-            const tile t = {.panel = panel, .col0 = at, .keep = TILE_STEPS, .look = seen >= TCQ_WORD ? e->look : 0, .w = w + row0 * ldw + c, .ldw = ldw,
-                            .free_start = at && at % GROUP == 0 && !e->ended[g - 1], .fixed_end = at + TILE == (g + 1) * GROUP && at + TILE < e->cols && e->begun[g + 1]};
+        for (size_t c = 0, wide; c < all; c += wide) {
+            wide = all - c < e->wide ? all - c : e->wide;
+            const size_t at = col0 + c, end = at + wide, seen = all - c - wide + (last ? 0 : e->ahead), g = at / GROUP;
+            const tile t = {.panel = panel, .col0 = at, .keep = steps_of(wide), .look = seen < TCQ_WORD ? 0 : n > TILE ? MOST_LOOK : e->look,
+                            .w = w + row0 * ldw + c, .ldw = ldw, .free_start = at && at % GROUP == 0 && !e->ended[g - 1], .fixed_end = end == (g + 1) * GROUP && end < e->cols && e->begun[g + 1]};
             search(e, &t);
         }
         if (w_hat) decode_tile(e, panel, col0, n, w_hat + row0 * ldh, ldh);

@@ -225,7 +225,7 @@ static void decode_tile(const tcqf_enc *e, size_t panel, size_t col0, size_t n, 
 void tcqf_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, float *w_hat, size_t ldh) {
     tcqf_enc *e = enc;
     const bool last = col0 + n == e->cols, group_ends = !last && (col0 + n) % GROUP == 0;
-    const size_t keep = last ? 32 / WORD * e->n_chunks - col0 / WORD : n / WORD, ahead = last ? 0 : e->ahead / WORD;
+    const size_t keep = last ? 32 / WORD * e->n_chunks - col0 / WORD : n / WORD, ahead = last || group_ends ? 0 : e->ahead / WORD;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         const size_t row0 = panel * KERN_PANEL_ROWS;
         const tile t = {.panel = panel, .col0 = col0, .words = keep + ahead, .w = w + row0 * ldw, .ldw = ldw};

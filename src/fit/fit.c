@@ -67,6 +67,7 @@ static snug_err open_job(fit_job *f, snug_error *err) {
     if (rc != SNUG_OK) return rc;
     f->threads = f->p->threads ? f->p->threads : thread_default_count();
     meter_init(&f->meter, f->p->progress);
+    meter_expect(&f->meter, 1.0 / ((double)f->threads * cluster_size())); /* costs are seconds of a thread */
     if ((rc = store_open(f->p->source, true, &f->src, err)) != SNUG_OK) return rc;
     f->tok = f->src->tok;
     f->fingerprint = store_fingerprint(f->src);

@@ -52,6 +52,7 @@ static void encode(const snug_codec *codec, codec_params p, void *enc, const flo
     for (size_t c = 0; c < cols; c += step) {
         size_t n = cols - c < step ? cols - c : step;
         codec->group(enc, c, n, w + c, ldw, a ? a + c : NULL);
+        if (codec->ahead) codec->ahead(enc, cols - c - n);
         codec->round(enc, c, n, w + c, ldw, w_hat + c, cols);
     }
     codec->pack(enc, dst);

@@ -72,6 +72,28 @@ static void eta_is_right_where_costs_are(void **state) {
     assert_true(worst_eta(off, seconds, steps, 4) < 0.30);
 }
 
+/* A first stage that should take half a second waits half a minute for a disk: the next one, 50 s, is not said to take 40 minutes. */
+static void what_was_expected_counts(void **state) {
+    for (int known = 0; known < 2; known++) {
+        meter m = fresh_meter();
+        if (known) meter_expect(&m, 0.5);
+        meter_add(&m, "menu", "tensors", 10, 1);
+        meter_add(&m, "encode", "weights", 1000, 99);
+        meter_begin(&m, 0);
+        for (uint64_t i = 1; i <= 10; i++) {
+            pass(&m, 2.5);
+            meter_update(&m, i, "", NULL);
+        }
+        meter_begin(&m, 1);
+        assert_true(known ? events[n_events - 1].eta_s < 500 : events[n_events - 1].eta_s > 2000);
+        for (uint64_t i = 1; i <= 100; i++) {
+            pass(&m, 0.05);
+            meter_update(&m, i, "", NULL);
+        }
+        assert_true(fabs(events[n_events - 1].eta_s - 45) < 1); /* by its own rate */
+    }
+}
+
 static void resumed_work_says_nothing_about_speed(void **state) {
     meter m = fresh_meter();
     meter_add(&m, "encode", "tensors", 100, 100);
@@ -162,6 +184,7 @@ static void odd_meters_do_not_crash(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eta_is_right_where_costs_are),
+        cmocka_unit_test(what_was_expected_counts),
         cmocka_unit_test(resumed_work_says_nothing_about_speed),
         cmocka_unit_test(events_are_few_but_ends_are_shown),
         cmocka_unit_test(cancelling_stops),

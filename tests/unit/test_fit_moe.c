@@ -1,7 +1,7 @@
 // rooms: fit plan eval run solve codec kern model kv token format linalg base
 /* Fits of mixtures of experts: the same bytes for any number of threads, in files or in memory, and after any interruption, as experts of
  * their own and as stacks; plans replay; an expert that no token comes to is fitted all the same, and said to be; channels are balanced for all
- * experts and the router; importances from an imatrix. */
+ * experts and the router, and in one order in all of them; importances from an imatrix. */
 #include "fit/fit.h"
 
 #include <fcntl.h>
@@ -197,6 +197,60 @@ static void test_balanced(void **state) {
     free(ours);
 }
 
+/* The share of positions whose logits are nearly the source's. (A token that is sent to another expert makes others differ.) */
+static double logits_alike(const char *source, const char *made) {
+    size_t n, again, alike = 0;
+    float *a = logits_of(source, &n), *b = logits_of(made, &again);
+    assert_int_equal(n, again);
+    const size_t n_vocab = n / sizeof *a / 40;
+    for (size_t t = 0; t < 40; t++) {
+        double most = 0, apart = 0;
+        for (size_t i = t * n_vocab; i < (t + 1) * n_vocab; i++) {
+            most = fmax(most, fabs((double)a[i]));
+            apart = fmax(apart, fabs((double)a[i] - b[i]));
+        }
+        alike += apart < 0.05 * most;
+    }
+    free(a);
+    free(b);
+    return (double)alike / 40;
+}
+
+/* A mixture whose channels were ordered is the same function, and each expert of a stack is what one of its own is, in the same order. */
+static void test_ordered(void **state) {
+    static const char *const pins[] = {"*=q8_0"};
+    static const tensor_role roles[] = {ROLE_GATE, ROLE_UP, ROLE_DOWN};
+    snug_error err;
+    store *made[2] = {0};
+    for (int gguf = 0; gguf < 2; gguf++) {
+        snug_fit_params p = {.source = MIXTRAL, .output = at(gguf ? "ordered.gguf" : "ordered.snug"), .calib = text, .threads = 2, .pins = pins, .n_pins = 1,
+                             .target = gguf ? SNUG_FOR_GGUF : SNUG_FOR_SNUG};
+        (void)fit_ok(p);
+        const double alike = logits_alike(MIXTRAL, p.output);
+        if (!(alike > 0.5)) fail_msg("%s: only %g of the positions have the source's logits", p.output, alike);
+        if (store_open(p.output, false, &made[gguf], &err)) fail_msg("%s", err.message);
+    }
+    uint64_t kinds;
+    assert_int_equal(gguf_get_u64(made[0]->gguf, "snug.order", &kinds, &err), SNUG_OK);
+    assert_int_equal(kinds, ORDER_STREAM | ORDER_VALUES);
+    assert_non_null(gguf_find_tensor(made[1]->gguf, "blk.1.ffn_up_exps.weight"));
+    for (int l = 0; l < (int)made[0]->cfg.n_layers; l++)
+        for (int e = 0; e < 5; e++)
+            for (size_t k = 0; k < sizeof roles / sizeof *roles; k++) {
+                const store_tensor *own = store_expert(made[0], roles[k], l, e), *stacked = store_expert(made[1], roles[k], l, e);
+                const size_t n = own->rows * own->cols;
+                float *a = malloc(n * sizeof *a), *b = malloc(n * sizeof *b);
+                double apart = 0, all = 0;
+                assert_int_equal(store_read_rows(made[0], own, 0, own->rows, a, &err), SNUG_OK);
+                assert_int_equal(store_read_rows(made[1], stacked, 0, own->rows, b, &err), SNUG_OK);
+                for (size_t i = 0; i < n; i++) apart += ((double)a[i] - b[i]) * ((double)a[i] - b[i]), all += (double)a[i] * a[i];
+                assert_true(apart < 1e-3 * all);
+                free(a);
+                free(b);
+            }
+    for (int gguf = 0; gguf < 2; gguf++) store_close(&made[gguf]);
+}
+
 /* Stacks out, stacks in: an artifact of experts of their own becomes a GGUF whose stacks have one type, and that one an artifact again. */
 static void test_round_trip(void **state) {
     static const char *const pins[] = {"*=q8_0", "blk.*.ffn_gate.1.weight=iq4_nl", "blk.*.ffn_down*=f16"};
@@ -261,6 +315,6 @@ static void test_imatrix(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_interrupted), cmocka_unit_test(test_plans),
-                                       cmocka_unit_test(test_missed_expert), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_balanced), cmocka_unit_test(test_imatrix)};
+                                       cmocka_unit_test(test_missed_expert), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_balanced), cmocka_unit_test(test_ordered), cmocka_unit_test(test_imatrix)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,39 +1,54 @@
-/* f32 dots, register-blocked: a tile of NW rows x NX tokens (NW1 rows when there is but one token), 16 canonical lanes in SETS vectors
- * each. Per 16 columns one of 2 x 3 does 12 fma for 10 loads, and holds 12 accumulators and 3 operands in 16 registers (AVX2: 57 to 61
- * multiply-adds per ns where the peak is 62), one of 4 x 6 does 24 (AVX-512: 75 to 92, and 125).
+/* f32 dots, register-blocked: a tile of NW rows x NX tokens, 16 canonical lanes in SETS vectors each. Where registers hold the accumulators of
+ * one of the sets alone (AVX2), the columns pass by once for each set: 4 x 3 does 12 fma for 7 loads, and holds 12 accumulators and 4
+ * operands in 16 registers. 4 x 6 (AVX-512) does 24 for 10.
  *
- * Blocks, for an L1 of 32 KB and more: K_BLOCK columns of T_BLOCK tokens (12 x 2 KB) stay in L1 while NW rows pass by;
- * the lanes of R_BLOCK x T_BLOCK results wait on the stack (24 KB) between K blocks. */
+ * Blocks, for an L1 of 32 KB and more: K_BLOCK columns of T_BLOCK tokens stay in L1 while NW rows pass by; the lanes of R_BLOCK x T_BLOCK
+ * results wait on the stack (24 KB) between K blocks. Rows are powers of two apart as a rule, and the same columns of all of them want the same
+ * few lines of L1: so the tokens' are copied to where they stand side by side, and those of the next block fetched meanwhile. */
 #include "kern/canon.h"
 
-enum { NW = LANES / 4, NX = 3 * NW / 2, NW1 = 4, K_BLOCK = 512, T_BLOCK = 12, R_BLOCK = 32 };
+enum { NW = 4, NX = 3 * LANES / 8, ACCUMULATORS = NW * NX, K_BLOCK = 512, T_BLOCK = 12, R_BLOCK = 32 };
 
 typedef struct block {
     float lane[R_BLOCK][T_BLOCK][16];
+    float x[T_BLOCK][K_BLOCK];
 } block;
 
 /* Lanes of rows r .. r+nw and tokens t .. t+nx += the products of columns [0, n); n is a multiple of 16 unless it ends the
  * row, and column 0 belongs to lane 0. nw, nx constant. */
 KERN_INLINE void tile(int nw, int nx, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, block *b, size_t r, size_t t) {
-    vf acc[NW1][NX][SETS];
-    w += r * ldw, x += t * ldx;
-    for (int i = 0; i < nw; i++)
-        for (int j = 0; j < nx; j++)
-            for (int h = 0; h < SETS; h++) acc[i][j][h] = f_load(b->lane[r + (size_t)i][t + (size_t)j] + LANES * h);
+    const int at_once = nw * nx * SETS > ACCUMULATORS ? 1 : SETS; /* sets */
     size_t k = 0;
-    for (; k + 16 <= n; k += 16)
-        for (size_t h = 0; h < SETS; h++) {
-            vf vw[NW1];
-            for (int i = 0; i < nw; i++) vw[i] = f_load(w + (size_t)i * ldw + k + LANES * h);
-            for (int j = 0; j < nx; j++) {
-                vf vx = f_load(x + (size_t)j * ldx + k + LANES * h);
-                if (nw > 1) vx = f_stay(vx); /* one load, not one per fma: two loads a cycle are the limit */
-                for (int i = 0; i < nw; i++) acc[i][j][h] = f_fma(vw[i], vx, acc[i][j][h]);
+    w += r * ldw, x += t * ldx;
+#pragma GCC unroll 2
+    for (int s = 0; s < SETS; s += at_once) {
+        vf acc[NW][NX][SETS];
+        for (int i = 0; i < nw; i++)
+            for (int j = 0; j < nx; j++)
+                for (int h = 0; h < at_once; h++) acc[i][j][h] = f_load(b->lane[r + (size_t)i][t + (size_t)j] + LANES * (s + h));
+        for (k = 0; k + 16 <= n; k += 16)
+            for (int h = 0; h < at_once; h++) {
+                const size_t c = k + (size_t)(LANES * (s + h));
+                if (nw > nx) { /* the fewer of both stay in registers while the others pass; f_stay: one load of each, not one per fma */
+                    vf vx[NX];
+                    for (int j = 0; j < nx; j++) vx[j] = f_load(x + (size_t)j * ldx + c);
+                    for (int i = 0; i < nw; i++) {
+                        const vf vw = f_stay(f_load(w + (size_t)i * ldw + c));
+                        for (int j = 0; j < nx; j++) acc[i][j][h] = f_fma(vw, vx[j], acc[i][j][h]);
+                    }
+                } else {
+                    vf vw[NW];
+                    for (int i = 0; i < nw; i++) vw[i] = f_stay(f_load(w + (size_t)i * ldw + c));
+                    for (int j = 0; j < nx; j++) {
+                        const vf vx = f_stay(f_load(x + (size_t)j * ldx + c));
+                        for (int i = 0; i < nw; i++) acc[i][j][h] = f_fma(vw[i], vx, acc[i][j][h]);
+                    }
+                }
             }
-        }
-    for (int i = 0; i < nw; i++)
-        for (int j = 0; j < nx; j++)
-            for (int h = 0; h < SETS; h++) f_store(b->lane[r + (size_t)i][t + (size_t)j] + LANES * h, acc[i][j][h]);
+        for (int i = 0; i < nw; i++)
+            for (int j = 0; j < nx; j++)
+                for (int h = 0; h < at_once; h++) f_store(b->lane[r + (size_t)i][t + (size_t)j] + LANES * (s + h), acc[i][j][h]);
+    }
     for (; k < n; k++)
         for (int i = 0; i < nw; i++)
             for (int j = 0; j < nx; j++) {
@@ -52,11 +67,24 @@ KERN_INLINE void rows(int nw, size_t nt, size_t n, const float *w, size_t ldw, c
     else if (nt - t == 1) tile(nw, 1, n, w, ldw, x, ldx, b, r, t);
 }
 
-static void k_block(size_t nr, size_t nt, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, block *b) {
+/* Part i of `of` of K_BLOCK columns of T_BLOCK tokens. */
+static void fetch(const float *x, size_t ldx, size_t i, size_t of) {
+    for (size_t j = T_BLOCK * i / of; j < T_BLOCK * (i + 1) / of; j++)
+        for (size_t k = 0; k < K_BLOCK; k += 16) __builtin_prefetch(x + j * ldx + k, 0, 2);
+}
+
+/* next: the tokens' block that comes next, or NULL. */
+static void k_block(size_t nr, size_t nt, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, const float *next, block *b) {
+    const bool copy = nt > 2 && nr > 2 * NW; /* which takes as long as a row */
+    const size_t ld = copy ? K_BLOCK : ldx;
+    for (size_t j = 0; copy && j < nt; j++) memcpy(b->x[j], x + j * ldx, n * sizeof *x);
+    if (copy) x = b->x[0];
     size_t r = 0;
-    for (; nt == 1 && r + NW1 <= nr; r += NW1) tile(NW1, 1, n, w, ldw, x, ldx, b, r, 0);
-    for (; r + NW <= nr; r += NW) rows(NW, nt, n, w, ldw, x, ldx, b, r);
-    for (; r < nr; r++) rows(1, nt, n, w, ldw, x, ldx, b, r);
+    for (; r + NW <= nr; r += NW) {
+        if (copy && next) fetch(next, ldx, r / NW, nr / NW);
+        rows(NW, nt, n, w, ldw, x, ld, b, r);
+    }
+    for (; r < nr; r++) rows(1, nt, n, w, ldw, x, ld, b, r);
 }
 
 void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const float *w, size_t ldw, const float *x, size_t ldx, float *y,
@@ -67,8 +95,10 @@ void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const floa
         for (size_t r = 0; r < n_rows; r += R_BLOCK) {
             const size_t nr = n_rows - r < R_BLOCK ? n_rows - r : R_BLOCK;
             for (size_t i = 0; i < nr; i++) memset(b.lane[i], 0, nt * sizeof b.lane[i][0]);
-            for (size_t k = 0; k < n; k += K_BLOCK)
-                k_block(nr, nt, n - k < K_BLOCK ? n - k : K_BLOCK, w + r * ldw + k, ldw, x + t * ldx + k, ldx, &b);
+            for (size_t k = 0; k < n; k += K_BLOCK) {
+                const float *here = x + t * ldx, *next = k + 2 * K_BLOCK <= n ? here + k + K_BLOCK : t + 2 * T_BLOCK <= n_tokens && n >= K_BLOCK ? here + T_BLOCK * ldx : NULL;
+                k_block(nr, nt, n - k < K_BLOCK ? n - k : K_BLOCK, w + r * ldw + k, ldw, here + k, ldx, next, &b);
+            }
             for (size_t i = 0; i < nr; i++)
                 for (size_t j = 0; j < nt; j++) y[(t + j) * ldy + r + i] += canon_tree16(b.lane[i][j]);
         }
