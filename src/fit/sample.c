@@ -1,7 +1,7 @@
 /* Text for calibration without data: sampled from the model itself, temperature 1 unless told, fixed seed (as in "LLM-QAT" and later data-free
  * methods). Sequences grow in lockstep, GROUP at a time, from the model's first token (BOS), its end of text or a random token.
  *
- * Small models run as they are. Of a large one an 8-bit (very large: 4-bit) encoding is made and held in memory for the purpose;
+ * Small models run as they are. Of a large one a 6-bit (very large: 4-bit) encoding is made and held in memory for the purpose;
  * what it samples is close to what the model would, and calibration asks for no more. Several processes grow groups side by side. */
 #include "fit/fit.h"
 
@@ -65,7 +65,7 @@ static void pack_panel(void *user, size_t begin, size_t end, int worker) {
 
 static comp_term pack_codec(const fit_job *f) {
     comp_term t;
-    codec_parse(f->src->n_weights > FOUR_BITS_FROM_WEIGHTS ? "int4g64" : "int8g64", &t.codec, &t.params);
+    codec_parse(f->src->n_weights > FOUR_BITS_FROM_WEIGHTS ? "int4g64" : "int6g64", &t.codec, &t.params);
     return t;
 }
 
