@@ -362,7 +362,7 @@ static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_erro
     for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = edges_has(&f->src->cfg, layer, (graph_edge)e);
     snug_err rc = source_layer(f, layer, &mem, &lw, err);
     if (rc == SNUG_OK && f->expert) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
-    if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, false, &m, err);
+    if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, MOMENTS_WHOLE, &m, err);
     if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);
     float *ffn_in = m.ffn_in;
     moments_close(&m);

@@ -24,7 +24,7 @@ typedef struct prefix {
     encoder *e;
     config cfg;  /* with q and k rows as artifacts have them */
     forward fwd;
-    float *x;    /* (all tokens, n_embd): behind the layers so far */
+    float *x;    /* (all tokens, n_embd): behind the layers so far, and the attention of one whose other half is at work */
 } prefix;
 
 static bool is_tied_head(const fit_job *f, const fit_tensor *t) { return t->t->role == ROLE_HEAD && f->src->cfg.tied; }
@@ -183,12 +183,26 @@ static snug_err take_compressed(const prefix *p, int layer, graph_edge edge, int
     return rc;
 }
 
+/* Through the layer's attention, which is compressed by now: the other half begins there. wanted: sums of what it begins with. */
+static snug_err pass_attention(prefix *p, int layer, const layer_weights *lw, bool wanted, moments *m, snug_error *err) {
+    snug_err rc;
+    if (wanted) rc = moments_layer(&p->fwd, layer, lw, p->x, MOMENTS_HALF, m, err);
+    else {
+        forward_until(&p->fwd, EDGE_FFN_IN);
+        rc = forward_layer(&p->fwd, layer, lw, p->e->f->text.n_seq, p->e->f->text.len, &p->x, 1, NULL, NULL, err);
+    }
+    p->fwd.from = EDGE_FFN_IN;
+    forward_until(&p->fwd, EDGE_HEAD_IN);
+    return rc;
+}
+
 static snug_err encode_one_edge(prefix *p, int layer, graph_edge edge, arena *mem, layer_weights *lw, snug_error *err) {
     const bool open = edge_open(p->e->f, layer, edge, EXPERT_NONE);
     moments m = {.full = true};
     snug_err rc = SNUG_OK;
     m.want[edge] = open;
-    if (open) rc = moments_layer(&p->fwd, layer, lw, p->x, true, &m, err);
+    if (edge == EDGE_FFN_IN) rc = pass_attention(p, layer, lw, open, &m, err);
+    else if (open) rc = moments_layer(&p->fwd, layer, lw, p->x, MOMENTS_STAY, &m, err);
     if (rc == SNUG_OK) rc = encode_edge(p, layer, edge, EXPERT_NONE, open ? &m : NULL, err);
     moments_close(&m);
     return rc == SNUG_OK ? take_compressed(p, layer, edge, EXPERT_NONE, mem, lw, err) : rc;
@@ -215,7 +229,7 @@ static snug_err encode_experts(prefix *p, int layer, arena *mem, layer_weights *
     snug_err rc = SNUG_OK;
     for (int x = 0; x < n; x++) open |= edge_open(f, layer, EDGE_FFN_IN, x) || edge_open(f, layer, EDGE_FFN_MID, x);
     if (open) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
-    if (rc == SNUG_OK && open) rc = moments_layer(&p->fwd, layer, lw, p->x, true, &m, err);
+    if (rc == SNUG_OK) rc = pass_attention(p, layer, lw, open, &m, err);
     if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
     for (int x = 0; x < n && rc == SNUG_OK; x++) {
         rc = encode_expert_edge(p, layer, EDGE_FFN_IN, x, open ? &s : NULL, mem, lw, err);
@@ -240,6 +254,8 @@ static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
         rc = encode_one_edge(p, layer, (graph_edge)edge, &mem, &lw, err);
     if (rc == SNUG_OK && split) rc = encode_experts(p, layer, &mem, &lw, err);
     if (rc == SNUG_OK) rc = forward_layer(&p->fwd, layer, &lw, f->text.n_seq, f->text.len, &p->x, 1, NULL, NULL, err);
+    p->fwd.from = EDGE_ATTN_IN;
+    forward_until(&p->fwd, EDGE_HEAD_IN);
     arena_fini(&mem);
     return rc;
 }

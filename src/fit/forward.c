@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASS_TOKENS = 512, SMALL_PASS_TOKENS = 128, SMALL_MATRIX = 1 << 21, PANEL_WEIGHTS = 16384, EMBED_STEP = 1024 };
+enum { PASS_TOKENS = 1024, SMALL_PASS_TOKENS = 128, SMALL_MATRIX = 1 << 21, PANEL_WEIGHTS = 16384, EMBED_STEP = 1024 };
 
 /* ---- layers ---- */
 
@@ -63,6 +63,10 @@ void forward_close(forward *w) {
         graph_destroy(&lane->g);
     }
     arena_fini(&w->mem);
+}
+
+void forward_until(forward *w, graph_edge last) {
+    for (size_t i = 0; i < w->n_lanes; i++) graph_between(w->lane[i].g, w->from, last);
 }
 
 size_t forward_passes(const forward *w, uint32_t n_seq) { return div_up(n_seq, w->n_pass); }

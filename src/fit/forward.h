@@ -21,6 +21,7 @@ typedef struct forward {
     bool by_pass;
     bool alone;     /* of several processes each runs what it is given; else they share the passes of the one x that all have */
     bool discard;   /* nobody wants the hidden states afterwards: they are not exchanged */
+    graph_edge from; /* where layers begin: EDGE_ATTN_IN, or EDGE_FFN_IN for hidden states that have been through attention */
     size_t n_lanes;
     forward_lane *lane;
     uint32_t n_pass, len; /* sequences per pass */
@@ -34,6 +35,8 @@ typedef void (*forward_pass_fn)(void *user, graph *g, size_t pass);
 snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out, snug_error *err);
 void forward_close(forward *w);
 size_t forward_passes(const forward *w, uint32_t n_seq);
+/* Layers end there from now on; EDGE_FFN_IN: behind attention; EDGE_HEAD_IN (as opened): with their end. */
+void forward_until(forward *w, graph_edge last);
 /* Each of the n_x hidden states x[i] (n_seq * len, n_embd), in place, through a layer; every sequence starts at position 0. Passes
  * are numbered over all x. */
 snug_err forward_layer(forward *w, int layer, const layer_weights *lw, uint32_t n_seq, uint32_t len, float *const *x, size_t n_x,
@@ -54,9 +57,10 @@ snug_err moments_open(const config *c, moments *m, snug_error *err);
 snug_err moments_add(const fit_job *f, moments *m, graph_edge e, const float *x, size_t n_tokens, snug_error *err);
 snug_err moments_gather(moments *m, snug_error *err);
 size_t edge_cols(const config *c, graph_edge edge);
-/* Sums for the wanted edges (want, full are given). x (all tokens, n_embd): taken through the layer in place, or (keep) left alone, and then
- * the layer is run no further than needed. Release with moments_close. */
-snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, bool keep, moments *m, snug_error *err);
+/* Sums for the wanted edges, of which there is one at least (want, full are given). x (all tokens, n_embd) is taken in place through the layer
+ * or through its attention, or left alone, and then the layer is run no further than needed. Release with moments_close. */
+typedef enum moments_fate { MOMENTS_WHOLE, MOMENTS_HALF, MOMENTS_STAY } moments_fate;
+snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, moments_fate fate, moments *m, snug_error *err);
 /* The same of the head's input: what the hidden states after the last layer are when normed. */
 snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err);
 double moments_square(const moments *m, graph_edge e, size_t col); /* the mean of x^2 */

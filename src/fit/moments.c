@@ -125,9 +125,10 @@ static uint32_t slab_sequences(const forward *w, const moments *m, bool keep) {
     return (uint32_t)min_u64(w->f->text.n_seq, max_u64(1, passes) * w->n_pass);
 }
 
-snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, bool keep, moments *m, snug_error *err) {
+snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, moments_fate fate, moments *m, snug_error *err) {
     const fit_text *t = &w->f->text;
     const size_t d = w->f->src->cfg.n_embd;
+    const bool keep = fate == MOMENTS_STAY;
     graph_edge last = EDGE_ATTN_IN;
     snug_err rc = moments_open(&w->f->src->cfg, m, err);
     slab s = {.m = m, .pass_tokens = w->n_pass * w->len, .n_seq = slab_sequences(w, m, keep)};
@@ -141,7 +142,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     }
     float *copy = keep ? malloc((size_t)n_seq * t->len * d * sizeof *copy) : NULL;
     if (rc == SNUG_OK && keep && !copy) rc = err_nomem(err, (size_t)n_seq * t->len * d * sizeof *copy);
-    for (size_t i = 0; i < w->n_lanes; i++) graph_until(w->lane[i].g, keep ? last : EDGE_HEAD_IN);
+    forward_until(w, keep ? last : fate == MOMENTS_HALF ? EDGE_FFN_IN : EDGE_HEAD_IN);
     for (uint32_t q = 0; q < t->n_seq && rc == SNUG_OK; q += n_seq) {
         uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
         float *from = x + (size_t)q * t->len * d;
@@ -151,10 +152,8 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
         rc = run_slabs(w, layer, lw, n, keep ? copy : from, &s, err);
     }
     w->discard = false;
-    for (size_t i = 0; i < w->n_lanes; i++) {
-        graph_watch(w->lane[i].g, NULL, NULL);
-        graph_until(w->lane[i].g, EDGE_HEAD_IN);
-    }
+    for (size_t i = 0; i < w->n_lanes; i++) graph_watch(w->lane[i].g, NULL, NULL);
+    forward_until(w, EDGE_HEAD_IN);
     free(copy);
     for (int e = 0; e < EDGE_COUNT; e++) free(s.x[e]);
     return rc == SNUG_OK ? moments_gather(m, err) : rc;

@@ -28,13 +28,16 @@ kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned quarters, size_t n_c
 }
 
 void kern_tcq_next(kern_tcq_walk *w, size_t r, int8_t q[32]) {
-    const unsigned rate = kern_tcq_rate(w->rates, w->chunk++);
+    const unsigned rate = kern_tcq_rate(w->rates, w->chunk++), fields = w->fields;
+    const int zero = kern_tcq_zero(fields);
+    uint16_t x[32];
     for (size_t i = 0; i < 32; i++) {
         const size_t state = i / TCQ_WORD * TCQ_WORD * KERN_PANEL_ROWS + TCQ_WORD * r + i % TCQ_WORD, from = (state + 1) * rate / 4;
         const uint8_t *at = w->at + from / 8;
         const unsigned last = from % 8 ? at[2] : 0;
-        q[i] = (int8_t)((int)kern_tcq_code(((at[0] | (unsigned)at[1] << 8 | last << 16) >> from % 8) & w->mask, w->fields) - kern_tcq_zero(w->fields));
+        x[i] = (uint16_t)(((at[0] | (unsigned)at[1] << 8 | last << 16) >> from % 8) & w->mask);
     }
+    for (size_t i = 0; i < 32; i++) q[i] = (int8_t)((int)kern_tcq_code(x[i], fields) - zero); /* apart, so that compilers take many at once */
     w->at += kern_tcq_chunk_bytes(rate);
 }
 

@@ -57,8 +57,9 @@ static inline size_t kern_tcq_chunk_bytes(unsigned quarters) { return 16 * quart
 static inline unsigned kern_tcq_fields(unsigned quarters) { return quarters < 14 ? 4 : quarters <= 20 ? 5 : 6; }
 static inline int kern_tcq_zero(unsigned fields) { return 2 * ((1 << fields) - 1); }
 static inline unsigned kern_tcq_code(unsigned x, unsigned fields) {
-    const unsigned a = (x ^ x >> TCQ_SHIFT) * TCQ_FACTOR_A & 0xffff, b = a * TCQ_FACTOR_B >> 16, m = (1u << fields) - 1;
-    return (a & m) + (a >> 8 & m) + (b & m) + (b >> 8 & m);
+    const uint16_t y = (uint16_t)x, m = (uint16_t)((1u << fields) - 1);
+    const uint16_t a = (uint16_t)((uint16_t)(y ^ y >> TCQ_SHIFT) * (unsigned)TCQ_FACTOR_A), b = (uint16_t)((unsigned)a * TCQ_FACTOR_B >> 16);
+    return (uint16_t)((a & m) + (a >> 8 & m) + (b & m) + (b >> 8 & m));
 }
 /* How the states of eight rows' part of a word, or with `wide` of the whole word, are taken apart: eight at a time from 16 bytes, lane l of
  * register v those from state 8 (2 l + v) on. A pair of them lies in four bytes: shifted down its first is the low half, shifted up its second the

@@ -134,7 +134,10 @@ void graph_destroy(graph **g) {
     *g = NULL;
 }
 
-void graph_until(graph *g, graph_edge last) { g->until = last; }
+void graph_between(graph *g, graph_edge first, graph_edge last) {
+    g->from = first;
+    g->until = last;
+}
 
 void graph_watch(graph *g, graph_watch_fn fn, void *user) {
     g->watch = fn;

@@ -50,8 +50,10 @@ uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
-/* Layers end when `last` has been told of, whatever state that leaves x in; EDGE_HEAD_IN (as created): they run to their end. */
-void graph_until(graph *g, graph_edge last);
+/* Layers begin with what makes `first`: EDGE_ATTN_IN (as created), or EDGE_FFN_IN for an x that has been through attention. They end when
+ * `last` has been told of: at EDGE_FFN_IN x is through attention, at others before the end it is left in any state; EDGE_HEAD_IN (as
+ * created): they run to their end. */
+void graph_between(graph *g, graph_edge first, graph_edge last);
 
 /* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
  * result never depends on the other items, on n or on threads. */

@@ -47,7 +47,7 @@ struct graph {
     size_t matmul_stride;
     graph_watch_fn watch;
     void *watch_user;
-    graph_edge until;
+    graph_edge from, until;
 };
 
 typedef struct graph_job { const weight *w; float *y; size_t ldy; } graph_job; /* y (n, ldy) = W x */

@@ -183,6 +183,6 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
                     .items = items,
                     .n = n,
                     .x = x};
-    snug_err rc = attention_half(&p, layer, err);
+    snug_err rc = g->from < EDGE_FFN_IN ? attention_half(&p, layer, err) : SNUG_OK;
     return rc || g->until <= EDGE_ATTN_OUT ? rc : ffn_half(&p, layer, err);
 }
