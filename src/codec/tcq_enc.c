@@ -1,7 +1,7 @@
 /* The search for the dense trellis code: Viterbi's algorithm over the states of a tile of columns, each step the least cost of every node, which is
  * what a state leaves to the next one (kern's tcq_step), and the way back found by asking again, on the path alone, which state it was.
  *
- * States have 16 bits, of which the search may use the newest 12 or 14 alone: a panel's mask says so. In here they are counted with the newest
+ * States have 16 bits, of which the search may use the newest 12 or 13 alone: a panel's mask says so. In here they are counted with the newest
  * bits lowest.
  *
  * A tile begins where the one before it ended; its end is free, but chosen with a look at some weights to the right, so that what follows starts
@@ -21,7 +21,7 @@
 #include "codec/tcq.h"
 #include "codec/vec.h"
 
-enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, WIDEST = 32, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = WORD_STEPS, MAX_STEPS = WIDEST / TCQ_WORD * WORD_STEPS + MOST_LOOK,
+enum { GROUP = 128, WORD_STEPS = TCQ_WORD * KERN_PANEL_ROWS, TILE = 8, WIDEST = 32, TILE_STEPS = TILE / TCQ_WORD * WORD_STEPS, MOST_LOOK = 2 * WORD_STEPS, MAX_STEPS = WIDEST / TCQ_WORD * WORD_STEPS + MOST_LOOK,
        STATES = 32 * KERN_PANEL_ROWS /* of a chunk */, MOST_PARTS = 8, MOST_BITS = 16, SLACK = 32 /* beyond nodes, for kernels that read ahead */, COST = 16, MOST_MISS = 255, BEYOND = 64 };
 static const float COMMON_MISS = 9.5f, LIGHTEST = 0x1p-4f, HEAVIEST = 0x1p4f;
 
@@ -40,7 +40,7 @@ typedef struct part { size_t begin; unsigned rate, parts; float unit, level_out;
 
 typedef struct tcq_enc { /* followed by the arrays */
     size_t n_rows, n_panels, cols, n_chunks, ahead, look, panel_bytes, node_room;
-    size_t wide;               /* columns of a tile at most */
+    size_t wide, far;          /* columns of a tile at most; the look of one that was not cut to TILE columns by feedback */
     unsigned quarters, fields, bits; /* bits: of a state, that are searched */
     float spread;              /* of weights over d that the code is made for */
     part *part;                /* (n_chunks + 1): the last begins where the stream ends         */
@@ -123,8 +123,9 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     e->n_panels = div_up(n_rows, KERN_PANEL_ROWS), e->n_chunks = div_up(cols, 32);
     e->ahead = 0;
     e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
-    e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 14;
-    e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? MOST_LOOK : 24;
+    e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 13;
+    e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? WORD_STEPS : 24;
+    e->far = effort == SNUG_EFFORT_MAX ? MOST_LOOK : WORD_STEPS;
     const double rate = p.rank / 4.0, at = rate - 1, values = (double)(1u << e->fields), between = at - floor(at);
     const size_t i = (size_t)at, next = i + 1 < sizeof wide_for / sizeof *wide_for ? i + 1 : i;
     const double sigma = sqrt(4 * (values * values - 1) / 12); /* of a sum of four fields */
@@ -394,8 +395,8 @@ void tcq_round(void *enc, size_t col0, size_t n, const float *w, size_t ldw, flo
         const size_t row0 = panel * KERN_PANEL_ROWS;
         for (size_t c = 0, wide; c < all; c += wide) {
             wide = all - c < e->wide ? all - c : e->wide;
-            const size_t at = col0 + c, end = at + wide, seen = all - c - wide + (last ? 0 : e->ahead), g = at / GROUP;
-            const tile t = {.panel = panel, .col0 = at, .keep = steps_of(wide), .look = seen < TCQ_WORD ? 0 : n > TILE ? MOST_LOOK : e->look,
+            const size_t at = col0 + c, end = at + wide, seen = (all - c - wide + (last ? 0 : e->ahead)) / TCQ_WORD * WORD_STEPS, look = n > TILE ? e->far : e->look, g = at / GROUP;
+            const tile t = {.panel = panel, .col0 = at, .keep = steps_of(wide), .look = seen < look ? seen : look,
                             .w = w + row0 * ldw + c, .ldw = ldw, .free_start = at && at % GROUP == 0 && !e->ended[g - 1], .fixed_end = end == (g + 1) * GROUP && end < e->cols && e->begun[g + 1]};
             search(e, &t);
         }

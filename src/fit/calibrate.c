@@ -86,14 +86,14 @@ static double layer_moments_macs(const fit_job *f) {
     return sum + c->n_experts * (moments_macs(f, c->n_embd, share) + moments_macs(f, c->n_ff, share));
 }
 
-double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t) {
+double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec) {
     const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
     if (!f->feedback || edge == EDGE_COUNT) return 0;
     const double cols = (double)t->t->cols, rows = (double)t->t->rows, of = rows * cols / fit_macs(f, t), n_tokens = (double)f->text.n_seq * f->text.len / of;
-    const double passes = solve_ldlq_sweeps(f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
+    const double passes = solve_ldlq_sweeps(codec, f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
-    const double runs = 2.1 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
+    const double runs = 1.7 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
     return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols, of) / share;
 }
 
@@ -116,16 +116,17 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     t->n_self = !f->calib.self ? 0 : f->calib.file ? (t->n_seq + 1) / 2 : t->n_seq;
     if (f->run_model) {
         statistics = macs * t->n_seq * t->len;
-        sampling = macs * t->n_self * t->len * (large ? 0.7 : 3); /* small batches; packs are of 8 bits */
+        sampling = macs * t->n_self * t->len * (large ? 0.4 : 3); /* small batches; packs are of few bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
         if (f->feedback) statistics += c->n_layers * layer_moments_macs(f);
     }
-    for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i]);
+    for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i], NULL);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
     /* Of one thread; the factors are what stages took over what this says, on two cores, demo and 1.2 B. */
     fit_pace pace = pace_measure(f->p->effort);
     double mac_s = f->mac_s = pace.mac_s, encode_s = 1.4 * pace.encode_s, logit_s = 1.2e-8;
-    double menu_s = (double)matrices * (double)menu_sample_weights(f) * (large ? 28 : 20) * encode_s;
+    const bool searches = f->feedback && f->p->target == SNUG_FOR_SNUG; /* trellis codes are tried, on a panel each */
+    double menu_s = (double)matrices * (double)menu_sample_weights(f) * (large ? 28 : 20) * (searches ? 5 : 1) * encode_s;
     double load_s = sampling > 0 && large ? 0.65 * (double)weights * (quick ? pace : pace_measure(SNUG_EFFORT_QUICK)).encode_s : 0;
     f->stage_load = meter_add(&f->meter, "load", "weights", weights, load_s);
     f->stage_sample = meter_add(&f->meter, "sample", "tokens", (uint64_t)t->n_seq * t->len, sampling * mac_s);

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FEEDBACK_ROUNDS 1.5 /* encoding with sweeps beside without */
+#define SWEPT 1.5 /* encoding with sweeps of weights beside without */
 enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32, MEASURED_ROWS = 16 };
 
 typedef struct relative { double err2, norm2; } relative;
@@ -93,10 +93,12 @@ static snug_err put(encoder *e, uint64_t at, const uint8_t *src, uint64_t n, has
 
 static const cand *chosen(const fit_tensor *t) { return &t->menu.cand[t->choice]; }
 
-/* A thread's seconds: those of the codec's trial, and those of feedback. */
+/* A thread's seconds: those of the codec's trial, and those of feedback. Sweeps of tiles search all of them again. */
 static double seconds_of(const fit_job *f, const fit_tensor *t) {
-    double n = (double)t->t->rows * (double)t->t->cols;
-    return n * chosen(t)->encode_s * (f->feedback ? FEEDBACK_ROUNDS : 1) + calibrate_feedback_macs(f, t) * f->mac_s;
+    const comp *c = &chosen(t)->comp;
+    const snug_codec *codec = c->term[c->n_terms - 1].codec;
+    const double n = (double)t->t->rows * (double)t->t->cols, rounds = !f->feedback ? 1 : codec->tile_cols == 1 ? SWEPT : 1 + solve_ldlq_sweeps(codec, f->p->effort);
+    return n * chosen(t)->encode_s * rounds + calibrate_feedback_macs(f, t, codec) * f->mac_s;
 }
 
 /* What a weight counts for. */

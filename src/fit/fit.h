@@ -285,7 +285,7 @@ snug_err sample_text(fit_job *f, snug_error *err);          /* the first n_self 
 bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);
 /* Multiply-adds that error feedback takes for a tensor, its share of the layer's second moments and runs among them; 0: none. */
-double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t);
+double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec);
 /* Decides on how many tokens; returns the stage's multiply-adds, and how many logits are compared. scale: effort, 1 = normal. */
 double measure_prepare(fit_job *f, double scale, double *n_logits);
 snug_err measure_sensitivities(fit_job *f, snug_error *err); /* where they are to be; and shares the experts' among them */

@@ -348,15 +348,16 @@ static void sweep_tiles(panel *q) {
     }
 }
 
-/* The first sweep gains most (a tenth of the loss at 2 bits), the fourth a hundredth. */
-int solve_ldlq_sweeps(int effort) { return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4; }
-
-/* Of tiles each is a search, and gains 2 % of the loss, 3 in two, 4 in four. */
-static int tile_sweeps(const snug_codec *codec, int effort) { return codec->propose && effort == SNUG_EFFORT_MAX ? 4 : 0; }
+/* The first sweep gains most (a tenth of the loss at 2 bits), the fourth a hundredth. Of tiles each is a search, and gains 2 % of the loss, 3 in
+ * two, 4 in four. */
+int solve_ldlq_sweeps(const snug_codec *codec, int effort) {
+    if (codec && codec->tile_cols != 1) return codec->propose && effort == SNUG_EFFORT_MAX ? 4 : 0;
+    return effort == SNUG_EFFORT_QUICK ? 0 : effort == SNUG_EFFORT_MAX ? 8 : 4;
+}
 
 static void solve_panel(panel *q, int effort, float *line) {
     const bool tiles = q->codec->tile_cols != 1;
-    const int sweeps = tiles ? tile_sweeps(q->codec, effort) : solve_ldlq_sweeps(effort);
+    const int sweeps = solve_ldlq_sweeps(q->codec, effort);
     feedback_pass(q);
     refit(q);
     for (int i = 0; i < sweeps; i++) {

@@ -14,7 +14,7 @@ snug_err solve_rtn_to(wt_layout layout, const snug_codec *codec, codec_params p,
                       const float *a, int effort, uint8_t *dst, float *w_hat, snug_error *err);
 enum { SOLVE_LDLQ_ROWS = 64 }; /* rows that share a pass over the second moments: what callers cut panels by */
 enum { SOLVE_LDLQ_REFITS = 2 };   /* of scales that ggml's types store as numbers; as much work as so many sweeps */
-int solve_ldlq_sweeps(int effort); /* of coordinate descent */
+int solve_ldlq_sweeps(const snug_codec *codec, int effort); /* of coordinate descent; codec NULL: one that rounds weights one by one */
 /* The same with error feedback under a Hessian of the inputs (ldlq.c), for codecs that are row-separable: never a larger tr(E H E^T) than
  * feedback alone gives. */
 snug_err solve_ldlq(wt_layout layout, const snug_codec *codec, codec_params p, const float *w, size_t ldw, size_t n_rows, size_t cols,
