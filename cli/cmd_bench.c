@@ -72,12 +72,12 @@ static uint64_t weight_bytes_of_pass(const snug_model *model, uint32_t n) {
         snug_tensor_info t;
         if (snug_model_tensor(model, i, &t)) continue;
         if (strcmp(t.role, "embd") == 0) {
-            embd = t.bytes;
-            embd_row = t.rows ? t.bytes / t.rows : 0;
+            embd = t.run_bytes;
+            embd_row = t.rows ? t.run_bytes / t.rows : 0;
         } else if (t.expert >= 0) {
-            experts += t.bytes;
+            experts += t.run_bytes;
         } else {
-            sum += t.bytes;
+            sum += t.run_bytes;
             has_head |= strcmp(t.role, "head") == 0;
         }
     }

@@ -103,6 +103,7 @@ typedef struct snug_tensor_info {
     const char *codec;       /* "bf16", "q4_k", "int3g64", several terms joined by '+' */
     uint64_t rows, cols;     /* W (rows, cols); a vector has rows = 1 */
     uint64_t bytes;          /* payload bytes                         */
+    uint64_t run_bytes;      /* what multiplying with it reads: of entropy codes more than is stored */
     int layer;               /* -1: not in a layer                    */
     int expert;              /* -1: not an expert's                       */
     const char *role;        /* "embd", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "norm", "bias" */

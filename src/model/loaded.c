@@ -39,6 +39,8 @@ static uint64_t panels_of(const store_term *t) {
 /* Of what these panels are made from: as much, but where they hold codes that the file has entropy-coded. */
 static uint64_t source_of(const store_term *t) { return min_u64(panels_of(t), t->bytes); }
 
+uint64_t loaded_term_bytes(const store_term *t) { return max_u64(panels_of(t), t->bytes); }
+
 static uint64_t sum_terms(const store *s, uint64_t (*of)(const store_term *t)) {
     uint64_t total = 0;
     for (size_t i = 0; i < s->n_tensors; i++)

@@ -28,6 +28,8 @@ void loaded_unmap(loaded **l);
 snug_err loaded_lock(loaded *l, snug_error *err);
 /* The most that the weights can take of the resident set: what is mapped, in whole pages, and the slack. */
 uint64_t loaded_bytes(const store *s);
+/* Those of a term that multiplying with it reads. */
+uint64_t loaded_term_bytes(const store_term *t);
 /* What panels of payloads of `bytes` take beyond these while they are made; n_partial of the payloads have rows that fill none. */
 uint64_t loaded_slack(uint64_t bytes, size_t n_partial);
 #endif

@@ -83,9 +83,9 @@ size_t snug_model_n_tensors(const snug_model *model) { return model->store->n_te
 snug_err snug_model_tensor(const snug_model *model, size_t i, snug_tensor_info *out) {
     if (!out || i >= model->store->n_tensors) return SNUG_ERR_ARG;
     const store_tensor *t = &model->store->tensors[i];
-    uint64_t bytes = 0;
-    for (uint32_t k = 0; k < t->n_terms; k++) bytes += t->term[k].bytes;
-    *out = (snug_tensor_info){.name = t->name, .codec = t->codec_name, .rows = t->rows, .cols = t->cols, .bytes = bytes,
+    uint64_t bytes = 0, run_bytes = 0;
+    for (uint32_t k = 0; k < t->n_terms; k++) bytes += t->term[k].bytes, run_bytes += loaded_term_bytes(&t->term[k]);
+    *out = (snug_tensor_info){.name = t->name, .codec = t->codec_name, .rows = t->rows, .cols = t->cols, .bytes = bytes, .run_bytes = run_bytes,
                               .layer = t->layer, .expert = t->expert, .role = role_name(t->role), .predicted_loss = t->predicted_loss};
     return SNUG_OK;
 }
