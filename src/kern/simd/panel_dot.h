@@ -136,10 +136,10 @@ typedef struct tokens { /* of one pass, from its first on, in tiles of `width` t
  * bytes, and so does each page. A step's share of a panel, header and all (a gap of a few lines in each panel is a wait for memory in each:
  * two bits were 1.6 times as slow), a part with each chunk, because the fetches that a core can have under way are few and those beyond
  * hold up the arithmetic. What is fetched lies in the next panel as a rule. */
-typedef struct fetch { const uint8_t *from; size_t n_lines; } fetch;
+typedef struct fetch { const uint8_t *from; size_t n_lines, n_parts; } fetch;
 
 KERN_INLINE void fetch_part(const fetch *f, size_t chunk, bool near) {
-    for (size_t i = f->n_lines * chunk / STEP; i < f->n_lines * (chunk + 1) / STEP; i++) {
+    for (size_t i = f->n_lines * chunk / f->n_parts; i < f->n_lines * (chunk + 1) / f->n_parts; i++) {
         if (near) __builtin_prefetch(f->from + 64 * i, 0, 3);
         else __builtin_prefetch(f->from + 64 * i, 0, 2);
     }
@@ -242,11 +242,11 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
 enum { DIGITS_ROOM = 32 * STEP * LANES };
 KERN_INLINE panel_form form_of_codes(const panel_form f) { return f.digits ? (panel_form){.zero = f.zero, .group = f.group} : f; }
 
-/* Up to STEP chunks from c on: their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on;
+/* Up to `most` chunks from c on (STEP, or of blocks of one chunk fewer): their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on;
  * own: DIGITS_ROOM of these rows' own. */
-KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, int row0, uint8_t *b,
+KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, size_t most, int row0, uint8_t *b,
                              uint8_t *own, float *s, float *m, const uint8_t **codes, size_t *stride) {
-    size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
+    size_t n = a->n_chunks - c < most ? a->n_chunks - c : most;
     *stride = w->stride;
     if (f.trellis) {
         const vf d = f_of_bf16(a->panel + 2 * row0);
@@ -275,10 +275,10 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
     return n;
 }
 
-/* The share that goes with chunks c .. c + STEP - 1. */
-KERN_INLINE fetch share_of(const kern_panel_args *a, const spans *w, size_t c, const uint8_t *p) {
-    const size_t from = w->panel_bytes * c / a->n_chunks / 64, to = w->panel_bytes * (c + STEP) / a->n_chunks / 64;
-    return (fetch){p + 64 * from, to - from};
+/* The share that goes with chunks c .. c + n - 1. */
+KERN_INLINE fetch share_of(const kern_panel_args *a, const spans *w, size_t c, size_t n, const uint8_t *p) {
+    const size_t from = w->panel_bytes * c / a->n_chunks / 64, to = w->panel_bytes * (c + n) / a->n_chunks / 64;
+    return (fetch){p + 64 * from, to - from, n};
 }
 
 /* A few tokens: codes are taken apart where they are multiplied. H: how many times LANES rows go together. T tokens of the tile of `width`
@@ -294,19 +294,20 @@ KERN_INLINE void fused(kern_format k, const panel_form f, int H, int T, int widt
     for (int h = 0; h < HALVES; h++)
 #pragma GCC unroll 16
         for (int t = 0; t < T; t++) acc[h][t] = off[h][t] = f_zero();
-    for (size_t c = 0; c < a->n_chunks; c += STEP) {
+    const size_t step = f.block_chunks == 1 ? 2 : STEP; /* headers of eight blocks read before the first one's codes keep memory from streaming */
+    for (size_t c = 0; c < a->n_chunks; c += step) {
         _Alignas(64) uint8_t b[16 * ROWS];
         _Alignas(64) uint8_t own[HALVES][DIGITS_ROOM];
         _Alignas(64) float s[HALVES][2 * STEP * LANES], m[HALVES][2 * STEP * LANES];
-        const fetch next = share_of(a, &w, c, a->panel + AHEAD);
+        const fetch next = share_of(a, &w, c, step, a->panel + AHEAD);
         rated by;
         if (f.trellis == TRELLIS_TCQ) next_rates(a, rates, c, &stream, &by);
 #pragma GCC unroll 16
         for (int h = 0; h < HALVES; h += H) {
             const uint8_t *codes, *unused;
             by.row0 = h * LANES;
-            size_t stride, n = next_step(a, k, f, &w, c, h * LANES, b, own[h], s[h], m[h], &codes, &stride);
-            if (H == 2) next_step(a, k, f, &w, c, LANES, b, own[h + 1], s[h + 1], m[h + 1], &unused, &stride);
+            size_t stride, n = next_step(a, k, f, &w, c, step, h * LANES, b, own[h], s[h], m[h], &codes, &stride);
+            if (H == 2) next_step(a, k, f, &w, c, step, LANES, b, own[h + 1], s[h + 1], m[h + 1], &unused, &stride);
             dot_chunks(form_of_codes(f), class_of(f), H, T, width, codes, stride, f.digits ? DIGITS_ROOM : panel_eight_rows(f) * LANES / 8, c, n, s[h], m[h], 2 * STEP * LANES, &x, h == 0 ? &next : NULL,
                        &by, acc + h, off + h);
         }
@@ -333,7 +334,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
     u->m = u->s + groups * ROWS;
     u->more = u->m + groups * ROWS;
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
-        const fetch next = share_of(a, &w, c, a->panel + w.panel_bytes);
+        const fetch next = share_of(a, &w, c, STEP, a->panel + w.panel_bytes);
         _Alignas(64) uint8_t b[16 * ROWS], own[DIGITS_ROOM];
         rated by;
         if (f.trellis == TRELLIS_TCQ) next_rates(a, rates, c, &stream, &by);
@@ -343,7 +344,7 @@ KERN_INLINE void take_apart(kern_format k, const panel_form f, const kern_panel_
             by.row0 = h * LANES;
             uint8_t *to = u->codes + (size_t)h * 8 * 4 * LANES * a->n_chunks + 32 * LANES * c;
             size_t stride, at = ((size_t)h * groups + c * (32u / f.group)) * LANES;
-            size_t n = next_step(a, k, f, &w, c, h * LANES, b, own, u->s + at, u->m + at, &from, &stride);
+            size_t n = next_step(a, k, f, &w, c, STEP, h * LANES, b, own, u->s + at, u->m + at, &from, &stride);
             for (size_t i8 = 0; i8 < n; i8++, from += stride, to += 32 * LANES) {
                 vi set[8];
                 panel_form form = form_of_codes(f);
