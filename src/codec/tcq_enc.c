@@ -220,7 +220,7 @@ void tcq_begin(void *enc, const float *w, size_t ldw, const float *a) {
     tcq_weigh_rows(e->n_panels, e->d, e->inverse, e->row);
 }
 
-void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {}
+void tcq_group(void *enc, size_t col0, size_t n, const float *w, size_t ldw, const float *a) {} /* columns were weighed by tcq_begin: a look goes beyond the group */
 
 void tcq_ahead(void *enc, size_t n) {
     tcq_enc *e = enc;

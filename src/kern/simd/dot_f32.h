@@ -96,7 +96,9 @@ void KERN_ISA(kern_dot_f32)(size_t n_rows, size_t n_tokens, size_t n, const floa
             const size_t nr = n_rows - r < R_BLOCK ? n_rows - r : R_BLOCK;
             for (size_t i = 0; i < nr; i++) memset(b.lane[i], 0, nt * sizeof b.lane[i][0]);
             for (size_t k = 0; k < n; k += K_BLOCK) {
-                const float *here = x + t * ldx, *next = k + 2 * K_BLOCK <= n ? here + k + K_BLOCK : t + 2 * T_BLOCK <= n_tokens && n >= K_BLOCK ? here + T_BLOCK * ldx : NULL;
+                const float *here = x + t * ldx, *next = NULL; /* whole ones alone */
+                if (nt == T_BLOCK && k + 2 * K_BLOCK <= n) next = here + k + K_BLOCK;
+                else if (t + 2 * T_BLOCK <= n_tokens && n >= K_BLOCK) next = here + T_BLOCK * ldx;
                 k_block(nr, nt, n - k < K_BLOCK ? n - k : K_BLOCK, w + r * ldw + k, ldw, here + k, ldx, next, &b);
             }
             for (size_t i = 0; i < nr; i++)

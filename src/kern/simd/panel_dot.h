@@ -242,8 +242,8 @@ KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
 enum { DIGITS_ROOM = 32 * STEP * LANES };
 KERN_INLINE panel_form form_of_codes(const panel_form f) { return f.digits ? (panel_form){.zero = f.zero, .group = f.group} : f; }
 
-/* Up to `most` chunks from c on (STEP, or of blocks of one chunk fewer): their scales to s, m; where their codes stand. Returns how many. b: room that lasts from row 0 on;
- * own: DIGITS_ROOM of these rows' own. */
+/* Up to `most` chunks from c on, STEP or of blocks of one chunk fewer: their scales to s, m; where their codes stand. Returns how many. b: room
+ * that lasts from row 0 on; own: DIGITS_ROOM of these rows' own. */
 KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const panel_form f, const spans *w, size_t c, size_t most, int row0, uint8_t *b,
                              uint8_t *own, float *s, float *m, const uint8_t **codes, size_t *stride) {
     size_t n = a->n_chunks - c < most ? a->n_chunks - c : most;
