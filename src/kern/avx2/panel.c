@@ -10,6 +10,7 @@
 
 enum { MAX_TOKENS = 4, MAX_HALVES = 2, MAX_FUSED = 4 };
 
+KERN_INLINE size_t few_tiles(const panel_form f) { return (f.trellis ? 1 : 2) * KERN_Q8_TILE; }
 KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 && !f.table ? BIAS : 0; }
 
 /* The table is almost a line: its value + 128 is 15 u and this, at most 19. */

@@ -6,6 +6,7 @@
 
 enum { MAX_TOKENS = 8, MAX_HALVES = 1, MAX_FUSED = 7 };
 
+KERN_INLINE size_t few_tiles(const panel_form f) { return 8 * KERN_Q8_TILE; }
 KERN_INLINE int bias(const panel_form f, int class_bits) { return BIAS; }
 KERN_INLINE vi word_of(const int8_t *p) { return _mm512_set1_epi32((int)read_u32((const uint8_t *)p)); }
 

@@ -7,6 +7,7 @@
 
 enum { MAX_TOKENS = 4, MAX_HALVES = 1, MAX_FUSED = 4 };
 
+KERN_INLINE size_t few_tiles(const panel_form f) { return 8 * KERN_Q8_TILE; }
 KERN_INLINE int bias(const panel_form f, int class_bits) { return class_bits == 8 ? BIAS : 0; }
 
 KERN_INLINE uint8x16_t sdot(uint8x16_t sum, uint8x16_t codes, int8x16_t x, int word) { /* word is a constant only after inlining */

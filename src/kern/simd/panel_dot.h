@@ -4,6 +4,7 @@
  *     MAX_TOKENS      of a tile that go together: KERN_Q8_TILE or half of it
  *     MAX_HALVES      1, or ROWS / LANES: how many times LANES rows go together where registers suffice
  *     MAX_FUSED       tokens up to which codes are best taken apart where they are multiplied: less than a tile
+ *     few_tiles(f)    tokens of whole tiles below which they are as well, each tile for itself
  *     bias(f, class_bits)         by which dot_words' codes are less than the stored ones
  *     dot_words(f, class_bits, H, T, p, half, x, width, ldx, sum)
  *                                 sum[h][g][t] = the codes of group g of the chunk at p + h * half . those columns of token t.
@@ -16,7 +17,7 @@
 #include "kern/blocks.h"
 #include "kern/panel.h"
 
-enum { ROWS = KERN_PANEL_ROWS, STEP = 8, AHEAD = 6144 /* bytes */, MAX_FUSED_TILES = 8 };
+enum { ROWS = KERN_PANEL_ROWS, STEP = 8, AHEAD = 6144 /* bytes */ };
 
 /* ---------------------------------------------------------------- scales ---- */
 
@@ -391,7 +392,7 @@ KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, con
 
 KERN_INLINE void panel_dot(kern_format k, const panel_form f, const kern_panel_args *a) {
     size_t t = 0, n = a->n_tokens;
-    if (n >= KERN_Q8_TILE && n < MAX_FUSED_TILES * KERN_Q8_TILE) {
+    if (n >= KERN_Q8_TILE && n < few_tiles(f)) {
         for (; t + KERN_Q8_TILE <= n; t += KERN_Q8_TILE)
             for (size_t lane = 0; lane < KERN_Q8_TILE; lane += MAX_TOKENS) fused(k, f, 1, MAX_TOKENS, KERN_Q8_TILE, a, t, lane);
     } else if (n > MAX_FUSED) {
