@@ -5,7 +5,7 @@
 #include "codec/codecs.h"
 #include "kern/kern.h"
 
-enum { STEP = 256, TILE_ROWS = 32 /* that the tokens pass by at once */ };
+enum { STEP = 256, TILE_ROWS = 64 /* that the tokens pass by at once */ };
 
 typedef struct float_enc { /* followed by the payload */
     uint16_t id;

@@ -3,6 +3,7 @@
 #ifndef KERN_CANON_H
 #define KERN_CANON_H
 #include <math.h>
+#include <string.h>
 #include "base/f16.h"
 
 static inline float canon_tree8(const float l[8]) {
@@ -12,6 +13,20 @@ static inline float canon_tree16(const float l[16]) {
     float h[8];
     for (int i = 0; i < 8; i++) h[i] = l[i] + l[i + 8];
     return canon_tree8(h);
+}
+/* y[i] += canon_tree16(l[i]), of four at once. */
+static inline void canon_add_trees(const float *const l[4], float *y) {
+    typedef float four __attribute__((vector_size(16)));
+    four part[4][4], a[4], sum;
+    for (int i = 0; i < 4; i++) {
+        memcpy(part[i], l[i], sizeof part[i]);
+        a[i] = (part[i][0] + part[i][2]) + (part[i][1] + part[i][3]);
+    }
+    const four p = __builtin_shufflevector(a[0], a[1], 0, 1, 4, 5) + __builtin_shufflevector(a[0], a[1], 2, 3, 6, 7);
+    const four q = __builtin_shufflevector(a[2], a[3], 0, 1, 4, 5) + __builtin_shufflevector(a[2], a[3], 2, 3, 6, 7);
+    memcpy(&sum, y, sizeof sum);
+    sum += __builtin_shufflevector(p, q, 0, 2, 4, 6) + __builtin_shufflevector(p, q, 1, 3, 5, 7);
+    memcpy(y, &sum, sizeof sum);
 }
 
 /* exp(x) = 2^n e^r, n = rint(x log2 e), |r| <= ln2 / 2. The Taylor polynomial of degree 7 leaves r^8 / 8! < 5.2e-9 of e^r,
