@@ -25,21 +25,13 @@ row_form block_row_form(const wt *w) {
     return (row_form){.kern = f->kern, .row_bytes = n * f->bytes, .n_chunks = n * f->cols / 32};
 }
 
-/* Scratch for 16 rows: row by row, as a panel, and what the dot needs; or, for f32 activations, one row unpacked and all expanded. */
-typedef struct room {
-    uint8_t *rows, *panel, *dot;
-    int8_t *q;
-    float *s, *m, *dense;
-    size_t ld;
-} room;
+/* Scratch for 16 rows: row by row, as a panel, and what the dot needs. */
+typedef struct room { uint8_t *rows, *panel, *dot; } room;
 
 static size_t lay_out(const row_form *r, uint8_t *scratch, room *to) {
-    size_t ld = 32 * (size_t)r->n_chunks, lds = ld / kern_group(r->kern);
-    size_t rows = round_up(KERN_PANEL_ROWS * r->row_bytes, 64), s = round_up(lds * sizeof(float), 64);
-    uint8_t *rest = scratch + rows;
-    *to = (room){.rows = scratch, .panel = rest, .dot = rest + rows, .q = (int8_t *)rest, .s = (float *)(void *)(rest + ld),
-                 .m = (float *)(void *)(rest + ld + s), .dense = (float *)(void *)(rest + ld + 2 * s), .ld = ld};
-    return rows + max_u64(rows + kern_panel_scratch_bytes((size_t)r->n_chunks), ld + 2 * s + KERN_PANEL_ROWS * ld * sizeof(float));
+    const size_t rows = round_up(KERN_PANEL_ROWS * r->row_bytes, 64);
+    *to = (room){.rows = scratch, .panel = scratch + rows, .dot = scratch + 2 * rows};
+    return 2 * rows + kern_panel_scratch_bytes((size_t)r->n_chunks);
 }
 
 size_t block_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
@@ -210,28 +202,18 @@ static const uint8_t *panel_at(const wt *w, const row_form *r, uint64_t row0, si
     return panel;
 }
 
-static void matmul_q8(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
+static void matmul_panel(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
     kern_panel_args args = {.panel = panel_at(w, r, row0, n, x->n_tokens, to), .n_rows = n, .n_tokens = x->n_tokens, .n_chunks = (size_t)r->n_chunks, .group = r->stored_group,
                             .x = x->q8, .y = y, .ldy = ldy, .scratch = to->dot};
     kern()->panel_dot[r->kern](&args);
 }
 
-static void matmul_f32(const wt *w, const row_form *r, const room *to, uint64_t row0, size_t n, const act *x, float *y, size_t ldy) {
-    const kern_table *k = kern();
-    const uint8_t *rows = rows_at(w, r, row0, n, to->rows);
-    for (size_t i = 0; i < n; i++) {
-        k->unpack[r->kern](rows + i * r->row_bytes, (size_t)r->n_chunks, r->stored_group, to->q, to->s, to->m);
-        k->expand(to->q, to->s, kern_has_min(r->kern) ? to->m : NULL, kern_group(r->kern), (size_t)w->cols, to->dense + i * to->ld);
-    }
-    k->dot_f32(n, x->n_tokens, (size_t)w->cols, to->dense, to->ld, x->f32, x->cols_padded, y, ldy);
-}
-
-void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
+void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     row_form r = block_row_form(w);
     room to;
     lay_out(&r, scratch, &to);
     for (size_t i = 0; i < n; i += KERN_PANEL_ROWS) {
         size_t rows = n - i < KERN_PANEL_ROWS ? n - i : KERN_PANEL_ROWS;
-        (use_q8 && x->q8.q ? matmul_q8 : matmul_f32)(w, &r, &to, row0 + i, rows, x, y + i, ldy);
+        matmul_panel(w, &r, &to, row0 + i, rows, x, y + i, ldy);
     }
 }

@@ -54,7 +54,7 @@ void block_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t s
 uint64_t block_panel_bytes(const wt *w);
 void block_relay(const wt *w, uint8_t *dst);
 size_t block_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens);
-void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
+void block_matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch);
 
 /* ---- encoding ---- */
 

@@ -41,12 +41,12 @@ static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t
 void books_decode(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride) { decode_rows(w, row0, n, dst, stride, false); }
 void books_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride) { decode_rows(w, row0, n, dst, stride, true); }
 
-/* Scratch: of the dots; the results of a panel of which some rows are wanted, (n_tokens, 16); 16 rows as floats. */
-typedef struct room { uint8_t *dot; float *some, *dense; } room;
+/* Scratch: of the dots; the results of a panel of which some rows are wanted, (n_tokens, 16). */
+typedef struct room { uint8_t *dot; float *some; } room;
 static size_t lay_out(const wt *w, size_t n_tokens, uint8_t *scratch, room *to) {
     const size_t dot = round_up(kern_panel_scratch_bytes(chunks_of(w)), 64), some = n_tokens * KERN_PANEL_ROWS * sizeof(float);
-    *to = (room){.dot = scratch, .some = (float *)(void *)(scratch + dot), .dense = (float *)(void *)(scratch + dot + some)};
-    return dot + some + KERN_PANEL_ROWS * 32 * chunks_of(w) * sizeof(float);
+    *to = (room){.dot = scratch, .some = (float *)(void *)(scratch + dot)};
+    return dot + some;
 }
 size_t books_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     static uint8_t nowhere[64];
@@ -55,23 +55,17 @@ size_t books_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 }
 
 /* Rows [row0, row0 + n) of one panel. */
-static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
+static void matmul_panel(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
     const kern_panel_args a = {.panel = panel_of(w, row0), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = form_of(w), .x = x->q8, .scratch = to->dot, .books = w->data};
     panel_rows_dot(kern()->books_dot, a, (size_t)(row0 % KERN_PANEL_ROWS), n, y, ldy, to->some);
 }
 
-void books_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
-    const size_t ld = 32 * chunks_of(w);
+void books_matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     room to;
     lay_out(w, x->n_tokens, scratch, &to);
     for (size_t i = 0, len; i < n; i += len) {
         len = KERN_PANEL_ROWS - (size_t)((row0 + i) % KERN_PANEL_ROWS);
         if (len > n - i) len = n - i;
-        if (use_q8 && x->q8.q) {
-            matmul_q8(w, row0 + i, len, x, y + i, ldy, &to);
-            continue;
-        }
-        books_decode(w, row0 + i, len, to.dense, ld);
-        kern()->dot_f32(len, x->n_tokens, (size_t)w->cols, to.dense, ld, x->f32, x->cols_padded, y + i, ldy);
+        matmul_panel(w, row0 + i, len, x, y + i, ldy, &to);
     }
 }

@@ -15,5 +15,5 @@ void books_pack(codec_params p, size_t n_rows, size_t cols, const uint16_t *d, c
 void books_decode(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
 void books_decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
 size_t books_scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens);
-void books_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch);
+void books_matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch);
 #endif

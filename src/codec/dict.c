@@ -128,7 +128,7 @@ static void times_atoms(const wt *w, const layout *l, const act *x, float *z, fl
     }
 }
 
-static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
+static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     const layout l = layout_of(w->params, w->cols);
     float *z = scratch;
     times_atoms(w, &l, x, z, z + x->n_tokens * w->params.rank);

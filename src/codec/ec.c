@@ -212,13 +212,12 @@ static void decode_add(const wt *w, uint64_t row0, size_t n, float *dst, size_t 
 
 /* ---- multiply ---- */
 
-/* Scratch: of the dots, and a panel; the results of a panel of which some rows are wanted, (n_tokens, 16); 16 rows as floats. */
-typedef struct room { uint8_t *dot, *panel; float *some, *dense; } room;
+/* Scratch: of the dots, and a panel; the results of a panel of which some rows are wanted, (n_tokens, 16). */
+typedef struct room { uint8_t *dot, *panel; float *some; } room;
 static size_t lay_out(const wt *w, size_t n_tokens, uint8_t *scratch, room *to) {
     const size_t dot = round_up(kern_panel_scratch_bytes(chunks_of(w)), 64), panel = round_up(EC_ROWS * run_row_bytes(w), 64), some = n_tokens * EC_ROWS * sizeof(float);
-    *to = (room){.dot = scratch, .panel = scratch + dot, .some = (float *)(void *)(scratch + dot + panel), .dense = (float *)(void *)scratch};
-    const size_t dense = EC_ROWS * 32 * chunks_of(w) * sizeof(float);
-    return dot + panel + some > dense ? dot + panel + some : dense;
+    *to = (room){.dot = scratch, .panel = scratch + dot, .some = (float *)(void *)(scratch + dot + panel)};
+    return dot + panel + some;
 }
 static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     static uint8_t nowhere[64];
@@ -227,24 +226,18 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 }
 
 /* Rows [row0, row0 + n) of one panel. */
-static void matmul_q8(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
+static void matmul_panel(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
     const kern_panel_args a = {.panel = panel_at(w, row0 / EC_ROWS, to->panel), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = EC_BAND | KERN_CENTRED, .x = x->q8, .scratch = to->dot};
     panel_rows_dot(kern()->panel_dot[KERN_INT2 + ec_bits(w->params.rank) - 2], a, (size_t)(row0 % EC_ROWS), n, y, ldy, to->some);
 }
 
-static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
-    const size_t ld = 32 * chunks_of(w);
+static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     room to;
     lay_out(w, x->n_tokens, scratch, &to);
     for (size_t i = 0, len; i < n; i += len) {
         len = EC_ROWS - (size_t)((row0 + i) % EC_ROWS);
         if (len > n - i) len = n - i;
-        if (use_q8 && x->q8.q) {
-            matmul_q8(w, row0 + i, len, x, y + i, ldy, &to);
-            continue;
-        }
-        decode(w, row0 + i, len, to.dense, ld);
-        kern()->dot_f32(len, x->n_tokens, (size_t)w->cols, to.dense, ld, x->f32, x->cols_padded, y + i, ldy);
+        matmul_panel(w, row0 + i, len, x, y + i, ldy, &to);
     }
 }
 

@@ -99,7 +99,7 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     return (n_rows < TILE_ROWS ? n_rows : TILE_ROWS) * (size_t)w->cols * sizeof(float);
 }
 
-static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
+static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     size_t cols = (size_t)w->cols;
     for (size_t i = 0; i < n; i += TILE_ROWS) {
         size_t rows = n - i < TILE_ROWS ? n - i : TILE_ROWS;

@@ -106,7 +106,7 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     return (n_tokens * w->params.rank + TILE_ROWS * widest) * sizeof(float);
 }
 
-static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
+static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     size_t rank = w->params.rank, cols = (size_t)w->cols, rows;
     float *h = scratch, *tile = h + x->n_tokens * rank; /* h (n_tokens, rank) */
     memset(h, 0, x->n_tokens * rank * sizeof *h);

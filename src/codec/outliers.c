@@ -139,7 +139,7 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
     return (size_t)div_up(w->cols, OUT_BLOCK) * OUT_BLOCK * (sizeof(uint32_t) + sizeof(float));
 }
 
-static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy, void *scratch) {
+static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     const layout l = layout_of(w->params, w->rows, w->cols);
     uint32_t *col = scratch;
     float *value = (float *)(void *)(col + l.n_blocks * OUT_BLOCK);

@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "codec/transform.h"
 
-enum { SLICE_TOKENS = 16 };
+enum { SLICE_TOKENS = 16, DENSE_ROWS = 64 /* that tokens pass by at once */ };
 
 static bool covers_columns(const weight *w, const term *t) { return t->col0 == 0 && t->wt.cols == w->cols; }
 
@@ -60,10 +60,17 @@ static size_t slice_bytes(size_t cols) {
     return SLICE_TOKENS * (n * sizeof(float) + n + 4 * (n / 32) * sizeof(float));
 }
 
-size_t weight_scratch_bytes(const weight *w, size_t n_tokens) {
+/* The codec multiplies q8 alone, which is not there. */
+static bool is_dense(const wt *t, bool allow_q8) { return t->codec->act == CODEC_ACT_Q8 && !allow_q8; }
+
+size_t weight_scratch_bytes(const weight *w, size_t n_tokens, bool allow_q8) {
     size_t most = 0;
     for (uint32_t i = 0; i < w->n_terms; i++) {
         const wt *t = &w->term[i].wt;
+        if (is_dense(t, allow_q8)) {
+            most = max_u64(most, min_u64(t->rows, DENSE_ROWS) * t->cols * sizeof(float));
+            continue;
+        }
         size_t need = round_up(t->codec->scratch_bytes(t, (size_t)t->rows, n_tokens), 64);
         if (!covers_columns(w, &w->term[i])) need += slice_bytes((size_t)t->cols);
         if (need > most) most = need;
@@ -103,18 +110,31 @@ static act slice(const act *from, size_t t0, size_t n_tokens, size_t col0, size_
                  .q8 = {.ld = n, .q = from->q8.q ? q8 : NULL, .scale = scale, .sum32 = sum32, .sum16 = sum16}};
 }
 
+/* y += rows [row0, row0 + n) of t, decoded, times x's columns from col0 on. */
+static void matmul_dense(const wt *t, uint64_t row0, size_t n, const act *x, size_t col0, float *y, size_t ldy, float *dense) {
+    const size_t cols = (size_t)t->cols;
+    for (size_t i = 0, len; i < n; i += len) {
+        len = n - i < DENSE_ROWS ? n - i : DENSE_ROWS;
+        t->codec->decode(t, row0 + i, len, dense, cols);
+        kern()->dot_f32(len, x->n_tokens, cols, dense, cols, x->f32 + col0, x->cols_padded, y + i, ldy);
+    }
+}
+
 void weight_matmul(const weight *w, uint64_t row0, size_t n, const act_set *set, bool allow_q8, float *y, size_t ldy, void *scratch) {
     for (size_t t = 0; t < set->in[TRANSFORM_NONE].n_tokens; t++) memset(y + t * ldy, 0, n * sizeof(float));
     for (uint32_t i = 0; i < w->n_terms; i++) {
         const term *t = &w->term[i];
         const snug_codec *codec = t->wt.codec;
         const act *x = &set->in[t->wt.params.in];
-        bool use_q8 = allow_q8 && codec->act == CODEC_ACT_Q8 && x->q8.q;
         uint64_t first;
         size_t skip, count;
         if (!overlap(t, row0, n, &first, &skip, &count)) continue;
+        if (is_dense(&t->wt, allow_q8)) {
+            matmul_dense(&t->wt, first, count, x, (size_t)t->col0, y + skip, ldy, scratch);
+            continue;
+        }
         if (covers_columns(w, t)) {
-            codec->matmul(&t->wt, first, count, x, use_q8, y + skip, ldy, scratch);
+            codec->matmul(&t->wt, first, count, x, y + skip, ldy, scratch);
             continue;
         }
         size_t cols = (size_t)t->wt.cols;
@@ -122,7 +142,7 @@ void weight_matmul(const weight *w, uint64_t row0, size_t n, const act_set *set,
         for (size_t t0 = 0; t0 < x->n_tokens; t0 += SLICE_TOKENS) {
             size_t tokens = x->n_tokens - t0 < SLICE_TOKENS ? x->n_tokens - t0 : SLICE_TOKENS;
             act part = slice(x, t0, tokens, (size_t)t->col0, cols, scratch);
-            codec->matmul(&t->wt, first, count, &part, use_q8, y + t0 * ldy + skip, ldy, rest);
+            codec->matmul(&t->wt, first, count, &part, y + t0 * ldy + skip, ldy, rest);
         }
     }
 }

@@ -19,9 +19,9 @@ typedef struct weight {
 
 /* rows [row0, row0+n) to f32, dst (n, stride), any row0. */
 void weight_decode(const weight *w, uint64_t row0, size_t n, float *dst, size_t stride);
-/* y[t * ldy + r - row0] = W[r,:] . x_t. allow_q8: codecs that prefer q8 activations use them. Splits rows into tiles that fit
- * `scratch` (weight_scratch_bytes for n_tokens; independent of n). Results never depend on row0/n tiling or tokens. */
-size_t weight_scratch_bytes(const weight *w, size_t n_tokens);
+/* y[t * ldy + r - row0] = W[r,:] . x_t. allow_q8: codecs that prefer q8 activations use them, which are there. Splits rows into tiles that fit
+ * `scratch` (weight_scratch_bytes for n_tokens and the same allow_q8; independent of n). Results never depend on row0/n tiling or tokens. */
+size_t weight_scratch_bytes(const weight *w, size_t n_tokens, bool allow_q8);
 void weight_matmul(const weight *w, uint64_t row0, size_t n, const act_set *x, bool allow_q8, float *y, size_t ldy, void *scratch);
 uint64_t weight_bytes(const weight *w);
 /* Which bases of the activations its terms read, and which of them rounded to 8 bits. */

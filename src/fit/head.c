@@ -225,7 +225,7 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
     j.scratch = arena_calloc(&mem, (size_t)f->threads, sizeof *j.scratch);
     bool ok = x && gain && head && disturbed && from && w && j.logits && j.token && j.var && j.scratch;
     weight shape = weight_of_f32(head, rows, j.d);
-    for (int i = 0; i < f->threads && ok; i++) ok = (j.scratch[i] = arena_alloc(&mem, weight_scratch_bytes(&shape, TOKEN_TILE) + 64)) != NULL;
+    for (int i = 0; i < f->threads && ok; i++) ok = (j.scratch[i] = arena_alloc(&mem, weight_scratch_bytes(&shape, TOKEN_TILE, false) + 64)) != NULL;
     snug_err rc = ok ? head_gain(f, gain, err) : err_nomem(err, j.n_sets * tokens * rows * sizeof *j.logits);
     j.x = x;
     j.w = w;

@@ -155,7 +155,7 @@ int graph_threads(const graph *g, double work) { return work < MIN_PARALLEL_WORK
 /* Contexts give the size up front; fit, which meets a layer's weights as it reads them, lets it grow. */
 static snug_err ensure_scratch(graph *g, const graph_job *jobs, size_t n_jobs, size_t n, snug_error *err) {
     size_t need = 0;
-    for (size_t i = 0; i < n_jobs; i++) need = max_u64(need, round_up(weight_scratch_bytes(jobs[i].w, n), 64));
+    for (size_t i = 0; i < n_jobs; i++) need = max_u64(need, round_up(weight_scratch_bytes(jobs[i].w, n, g->p.allow_q8), 64));
     if (need <= g->matmul_stride) return SNUG_OK;
     uint64_t bytes;
     void *grown = checked_mul(need, (uint64_t)g->p.threads, &bytes) ? aligned_alloc(64, bytes) : NULL;

@@ -34,10 +34,10 @@ typedef struct footprint {
 } footprint;
 
 static footprint footprint_of(const snug_model *model, const snug_context_params *p) {
-    footprint f = {.cfg = &model->store->cfg, .sizes = run_sizes_of(model->store, p->max_batch)};
+    footprint f = {.cfg = &model->store->cfg, .sizes = run_sizes_of(model->store, p->max_batch, p->act)};
     if (p->draft_model) {
         f.draft_cfg = &p->draft_model->store->cfg;
-        f.draft_sizes = run_sizes_of(p->draft_model->store, p->max_batch);
+        f.draft_sizes = run_sizes_of(p->draft_model->store, p->max_batch, p->act);
     }
     return f;
 }

@@ -47,7 +47,7 @@ size_t run_comp_scratch(const comp *c, uint64_t rows, uint64_t cols, size_t n_to
     weight w = {.rows = rows, .cols = cols, .n_terms = c->n_terms};
     for (uint32_t i = 0; i < c->n_terms; i++)
         w.term[i].wt = (wt){.codec = c->term[i].codec, .params = c->term[i].params, .rows = rows, .cols = cols};
-    return weight_scratch_bytes(&w, n_tokens);
+    return weight_scratch_bytes(&w, n_tokens, true);
 }
 
 /* Bytes of text that the tokenizer is made from. */
@@ -63,7 +63,7 @@ static uint64_t metadata_of(const store *s) {
     return (uint64_t)st.st_size;
 }
 
-run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
+run_sizes run_sizes_of(const store *s, uint32_t max_batch, snug_act form) {
     run_sizes out = {.weights_bytes = loaded_bytes(s), .metadata_bytes = metadata_of(s)};
     for (size_t i = 0; i < s->n_tensors; i++) {
         const store_tensor *t = &s->tensors[i];
@@ -81,7 +81,7 @@ run_sizes run_sizes_of(const store *s, uint32_t max_batch) {
                                .row0 = from->row0,
                                .col0 = from->col0};
         }
-        out.matmul_scratch_bytes = max_u64(out.matmul_scratch_bytes, weight_scratch_bytes(&w, max_batch));
+        out.matmul_scratch_bytes = max_u64(out.matmul_scratch_bytes, weight_scratch_bytes(&w, max_batch, form == SNUG_ACT_Q8));
     }
     return out;
 }

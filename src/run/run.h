@@ -59,9 +59,9 @@ snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_contex
 static inline uint64_t run_logit_rows(const snug_context_params *p) { return (uint64_t)p->max_seqs + p->max_draft; }
 /* What drafts add, p with the defaults filled in. draft_model: run_memory of the draft model, NULL when there is none. */
 uint64_t run_draft_bytes(const snug_context_params *p, const snug_memory *draft_model);
-run_sizes run_sizes_of(const store *s, uint32_t max_batch);
+run_sizes run_sizes_of(const store *s, uint32_t max_batch, snug_act form);
 /* Zeros replaced by the defaults that snug.h names. */
 snug_context_params run_params(const config *cfg, const snug_context_params *p);
-/* weight_scratch_bytes of a composition that has no bytes yet. */
+/* weight_scratch_bytes of a composition that has no bytes yet, with q8 activations. */
 size_t run_comp_scratch(const comp *c, uint64_t rows, uint64_t cols, size_t n_tokens);
 #endif

@@ -90,8 +90,7 @@ static inline void tile16_decode_add(const wt *w, uint64_t row0, size_t n, float
     for (size_t r = 0; r < n; r++) tile16_row(w, row0 + r, dst + r * stride, true);
 }
 static inline size_t tile16_scratch(const wt *w, size_t n_rows, size_t n_tokens) { return w->cols * sizeof(float); }
-static inline void tile16_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool use_q8, float *y, size_t ldy,
-                                 void *scratch) {
+static inline void tile16_matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch) {
     for (size_t r = 0; r < n; r++) {
         tile16_row(w, row0 + r, scratch, false);
         kern()->dot_f32(1, x->n_tokens, w->cols, scratch, w->cols, x->f32, x->cols_padded, y + r, ldy);

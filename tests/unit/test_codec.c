@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "codec/codecs.h"
+#include "codec/weight.h"
 #include "codec_tile16.h"
 #include "q8_rows.h"
 #include "solve/solve.h"
@@ -191,10 +192,13 @@ static act random_tokens(size_t n, size_t cols) {
 static void tokens_fini(act *t) { free((void *)t->f32), q8_rows_free(&t->q8); }
 
 static void run_matmul(const wt *w, uint64_t row0, size_t n, const act *x, bool q8, float *y, size_t ldy) {
-    size_t need = round_up(w->codec->scratch_bytes(w, n, x->n_tokens), 64);
+    weight one = {.rows = w->rows, .cols = w->cols, .n_terms = 1, .term[0].wt = *w};
+    act_set set;
+    for (int i = 0; i < TRANSFORM_COUNT; i++) set.in[i] = *x;
+    size_t need = round_up(weight_scratch_bytes(&one, x->n_tokens, q8), 64);
     void *scratch = aligned_alloc(64, need ? need : 64);
     memset(scratch, 0xff, need);
-    w->codec->matmul(w, row0, n, x, q8, y, ldy, scratch);
+    weight_matmul(&one, row0, n, &set, q8, y, ldy, scratch);
     free(scratch);
 }
 

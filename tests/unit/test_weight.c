@@ -61,7 +61,7 @@ static void multiply(const fixture *f, uint64_t row0, size_t n, size_t t0, size_
     act x = f->x;
     x.n_tokens = n_tokens, x.f32 += t0 * LD;
     x.q8 = q8_rows(x.f32, n_tokens, LD);
-    size_t need = round_up(weight_scratch_bytes(&f->w, n_tokens), 64);
+    size_t need = round_up(weight_scratch_bytes(&f->w, n_tokens, q8), 64);
     void *scratch = aligned_alloc(64, need + 64);
     memset(scratch, 0xff, need);
     weight_matmul(&f->w, row0, n, &(act_set){.in = {x}}, q8, y, ldy, scratch);
@@ -227,7 +227,7 @@ static void test_transformed_terms(void **state) {
                 assert_int_equal(weight_reads(&v, b), comp_reads(&c, b));
             }
             float *y = malloc(T * R * sizeof *y);
-            void *scratch = aligned_alloc(64, round_up(weight_scratch_bytes(&v, T), 64) + 64);
+            void *scratch = aligned_alloc(64, round_up(weight_scratch_bytes(&v, T, q8), 64) + 64);
             weight_matmul(&v, 0, R, &set, q8, y, R, scratch);
             for (size_t t = 0; t < T; t++)
                 for (size_t a = 0; a < R; a++) {
