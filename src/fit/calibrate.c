@@ -392,7 +392,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     forward w = {0};
     float *x;
     snug_err rc = states_open(f, n * d, &x, err);
-    if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.len, &w, err);
+    if (rc == SNUG_OK) rc = forward_open(f, NULL, SNUG_ACT_F32, f->text.len, &w, err);
     if (rc == SNUG_OK) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
@@ -421,7 +421,7 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     forward w = {0};
     float *x;
     rc = states_open(f, n * d, &x, err);
-    if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.len, &w, err);
+    if (rc == SNUG_OK) rc = forward_open(f, NULL, SNUG_ACT_F32, f->text.len, &w, err);
     if (rc == SNUG_OK && first > 0 && calibrate_load_state(f, (first - 1) & 1, "edges", first - 1, x)) meter_skip(&f->meter, (uint64_t)first);
     else first = 0;
     if (rc == SNUG_OK && first == 0) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);

@@ -367,7 +367,7 @@ snug_err encode_layers(encoder *e, snug_error *err) {
         if (f->tensor[i].t->layer >= 0) rc = encode_one(e, i, NULL, err);
     if (rc != SNUG_OK || !any) return rc == SNUG_OK ? encode_outer(e, true, err) : rc;
     rc = states_open(e->f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &p.x, err);
-    if (rc == SNUG_OK) rc = forward_open(e->f, &p.cfg, f->text.len, &p.fwd, err);
+    if (rc == SNUG_OK) rc = forward_open(e->f, &p.cfg, SNUG_ACT_Q8, f->text.len, &p.fwd, err);
     if (rc == SNUG_OK) rc = run_layers(&p, err);
     forward_close(&p.fwd);
     states_close(e->f, &p.x);

@@ -20,7 +20,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 10 };
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 11 };
 #define FIT_DAMPING 0.01       /* share of the second moments' mean diagonal that is added to the diagonal */
 #define FIT_DAMPING_COARSE 0.5 /* the same for the coarsest codes (encode_layers.c) */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */

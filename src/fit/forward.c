@@ -24,9 +24,9 @@ static uint64_t largest_matrix(const fit_job *f) {
     return most;
 }
 
-static snug_err open_lane(forward *w, const config *c, forward_lane *lane, const float *rope, snug_error *err) {
+static snug_err open_lane(forward *w, const config *c, snug_act form, forward_lane *lane, const float *rope, snug_error *err) {
     graph_params g = {.max_batch = w->n_pass * w->len, .n_ctx = w->len, .threads = w->by_pass ? 1 : w->f->threads,
-                      .transforms = true};
+                      .transforms = true, .allow_q8 = form == SNUG_ACT_Q8};
     kv_params kv = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = w->len, .max_seqs = w->n_pass, .type = SNUG_KV_F32};
     snug_err rc = graph_create(c, &g, rope, &lane->g, err);
     if (rc == SNUG_OK) rc = kv_pool_create(&kv, &lane->pool, err);
@@ -37,7 +37,7 @@ static snug_err open_lane(forward *w, const config *c, forward_lane *lane, const
     return rc;
 }
 
-snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out, snug_error *err) {
+snug_err forward_open(fit_job *f, const config *cfg, snug_act form, uint32_t len, forward *out, snug_error *err) {
     bool by_pass = largest_matrix(f) < SMALL_MATRIX;
     uint32_t tokens = by_pass ? SMALL_PASS_TOKENS : PASS_TOKENS;
     *out = (forward){.f = f, .by_pass = by_pass, .n_lanes = by_pass ? (size_t)f->threads : 1, .len = len, .n_pass = len < tokens ? tokens / len : 1};
@@ -51,7 +51,7 @@ snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out,
     }
     out->lane = arena_calloc(&out->mem, out->n_lanes, sizeof *out->lane);
     if (rc == SNUG_OK && !out->lane) rc = err_nomem(err, out->n_lanes * sizeof *out->lane);
-    for (size_t i = 0; i < out->n_lanes && rc == SNUG_OK; i++) rc = open_lane(out, cfg ? cfg : &f->src->cfg, &out->lane[i], rope, err);
+    for (size_t i = 0; i < out->n_lanes && rc == SNUG_OK; i++) rc = open_lane(out, cfg ? cfg : &f->src->cfg, form, &out->lane[i], rope, err);
     return rc;
 }
 

@@ -31,8 +31,9 @@ typedef struct forward {
 /* Called before a pass with its number and the graph that runs it, e.g. to set its watch; may be NULL. */
 typedef void (*forward_pass_fn)(void *user, graph *g, size_t pass);
 
-/* For sequences of up to len tokens. cfg: how q and k rows stand in the layers that will be run (NULL: as the source has them). */
-snug_err forward_open(fit_job *f, const config *cfg, uint32_t len, forward *out, snug_error *err);
+/* For sequences of up to len tokens. cfg: how q and k rows stand in the layers that will be run (NULL: as the source has them). form: of the
+ * activations that compressed weights multiply; dense ones always have f32. */
+snug_err forward_open(fit_job *f, const config *cfg, snug_act form, uint32_t len, forward *out, snug_error *err);
 void forward_close(forward *w);
 size_t forward_passes(const forward *w, uint32_t n_seq);
 /* Layers end there from now on; EDGE_FFN_IN: behind attention; EDGE_HEAD_IN (as opened): with their end. */

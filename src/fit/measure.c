@@ -75,7 +75,7 @@ double measure_prepare(fit_job *f, double scale, double *n_logits) {
         for (int g = 0; g <= (int)f->src->cfg.n_layers; g++) per_token += group_macs(f, g);
         if (per_token * 1024 <= 1.2e12) break; /* a small model affords the codecs and many tokens */
     }
-    double tokens = fmin(fmax(scale * 18e12 / per_token, 64), scale * 1024);
+    double tokens = fmin(fmax(scale * 15e12 / per_token, 64), scale * 1024);
     f->text.sens_len = f->text.len;
     while (tokens / f->text.sens_len < 4 && f->text.sens_len > 32) f->text.sens_len /= 2;
     f->text.sens_seq = (uint32_t)fmax(1, tokens / f->text.sens_len);
@@ -474,7 +474,7 @@ static snug_err measure_all(fit_job *f, snug_error *err) {
             for (int k = 0; k < g; k++) s->macs += group_macs(f, k) * (double)s->n;
             meter_skip(&f->meter, (uint64_t)(s->macs / MEASURE_UNIT));
             rc = states_open(f, (size_t)(n_layers + 1) * s->n * s->d, &s->clean, err);
-            if (rc == SNUG_OK) rc = forward_open(f, NULL, f->text.sens_len, &s->fwd, err);
+            if (rc == SNUG_OK) rc = forward_open(f, NULL, SNUG_ACT_F32, f->text.sens_len, &s->fwd, err);
             if (rc == SNUG_OK) rc = clean_pass(s, err);
             s->fwd.alone = true; /* variants are shared, not passes */
         }

@@ -20,7 +20,7 @@ typedef struct hessian_sum {
     double *tile;  /* HESSIAN_TILE x HESSIAN_TILE each, tile (i, j), j <= i, at i (i + 1) / 2 + j */
     double tokens;
 } hessian_sum;
-enum { HESSIAN_TILE = 128 };
+enum { HESSIAN_TILE = 256 };
 
 /* SNUG_ERR_NOMEM; about 4 n^2 bytes. */
 snug_err hessian_sum_open(size_t n, hessian_sum *out, snug_error *err);
