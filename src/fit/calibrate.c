@@ -72,18 +72,21 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
+/* The plan of a large model is made from half of the text: reading it takes as long as encoding does, which sees all. */
+static uint32_t statistics_wanted(const fit_job *f) { return sample_packs(f) ? (f->text.n_seq + 1) / 2 : f->text.n_seq; }
+
 /* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. of: experts that share the tokens, or 1. */
-static double moments_macs(const fit_job *f, double cols, double of) {
-    return GEMM * ((double)f->text.n_seq * f->text.len / of * cols * cols / 2 + cols * cols * cols / 6);
+static double moments_macs(double n_tokens, double cols, double of) {
+    return GEMM * (n_tokens / of * cols * cols / 2 + cols * cols * cols / 6);
 }
 
-static double layer_moments_macs(const fit_job *f) {
+static double layer_moments_macs(const fit_job *f, double n_tokens) {
     const config *c = &f->src->cfg;
     double sum = 0;
     for (int e = 0; e < EDGE_HEAD_IN; e++)
-        if (!c->n_experts || e != EDGE_FFN_MID) sum += moments_macs(f, (double)edge_cols(c, (graph_edge)e), 1);
+        if (!c->n_experts || e != EDGE_FFN_MID) sum += moments_macs(n_tokens, (double)edge_cols(c, (graph_edge)e), 1);
     const double share = c->n_experts ? (double)c->n_experts / c->n_experts_used : 1;
-    return sum + c->n_experts * (moments_macs(f, c->n_embd, share) + moments_macs(f, c->n_ff, share));
+    return sum + c->n_experts * (moments_macs(n_tokens, c->n_embd, share) + moments_macs(n_tokens, c->n_ff, share));
 }
 
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec) {
@@ -94,7 +97,7 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
     const double runs = 1.7 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs(f, cols, of) / share;
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
@@ -115,10 +118,10 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     if (t->n_seq == 0) t->n_seq = 1;
     t->n_self = !f->calib.self ? 0 : f->calib.file ? (t->n_seq + 1) / 2 : t->n_seq;
     if (f->run_model) {
-        statistics = macs * t->n_seq * t->len;
+        statistics = macs * statistics_wanted(f) * t->len;
         sampling = macs * t->n_self * t->len * (large ? 0.4 : 3); /* small batches; packs are of few bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
-        if (f->feedback) statistics += c->n_layers * layer_moments_macs(f);
+        if (f->feedback) statistics += c->n_layers * layer_moments_macs(f, (double)statistics_wanted(f) * t->len);
     }
     for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i], NULL);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
@@ -187,6 +190,7 @@ snug_err calibrate_text(fit_job *f, snug_error *err) {
     if (f->calib.self) rc = sample_text(f, err);
     if (rc == SNUG_OK && f->calib.file) rc = file_text(f, err);
     if (t->sens_seq > t->n_seq) t->sens_seq = t->n_seq;
+    t->stat_seq = statistics_wanted(f);
     t->hash = hash_bytes(t->ids, (size_t)t->n_seq * t->len * sizeof *t->ids);
     return rc;
 }
@@ -198,9 +202,10 @@ static bool worth_keeping(const fit_job *f) {
     return calibrate_macs_per_token(f) * f->text.n_seq * f->text.len / f->src->cfg.n_layers >= STATE_FROM_SECONDS * 30e9;
 }
 
-snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err) {
+snug_err calibrate_save_state(const fit_job *f, int slot, uint32_t n_seq, const float *x, uint64_t *hash, snug_error *err) {
     const char *path = journal_state_path(f->journal);
-    const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
+    const size_t per_seq = f->text.len * f->src->cfg.n_embd * sizeof *x, bytes = n_seq * per_seq;
+    const uint64_t place = (uint64_t)slot * f->text.n_seq * per_seq;
     *hash = 0;
     if (!path || !worth_keeping(f)) return SNUG_OK;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -209,7 +214,7 @@ snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64
     snug_err rc = sum ? SNUG_OK : err_nomem(err, 64);
     for (size_t at = 0; at < bytes && rc == SNUG_OK;) {
         const uint8_t *from = (const uint8_t *)x + at;
-        ssize_t n = pwrite(fd, from, min_u64(bytes - at, STATE_STEP), (off_t)((uint64_t)slot * bytes + at));
+        ssize_t n = pwrite(fd, from, min_u64(bytes - at, STATE_STEP), (off_t)(place + at));
         if (n < 0 && errno != EINTR) rc = err_set(err, SNUG_ERR_IO, "%s: writing: %s", path, strerror(errno));
         if (n <= 0) continue;
         hash_update(sum, from, (size_t)n);
@@ -223,16 +228,17 @@ snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64
     return rc;
 }
 
-static bool read_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
+static bool read_state(const fit_job *f, int slot, uint32_t n_seq, const char *kind, int layer, float *x) {
     const char *path = journal_state_path(f->journal), *text = json_string_value(json_object_get(journal_find(f->journal, kind, layer), "state"));
-    const size_t bytes = (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x;
+    const size_t per_seq = f->text.len * f->src->cfg.n_embd * sizeof *x, bytes = n_seq * per_seq;
+    const uint64_t place = (uint64_t)slot * f->text.n_seq * per_seq;
     io_file file;
     if (!path || !text || io_open(path, &file, NULL) != SNUG_OK) return false;
     hash_state *sum = hash_create();
-    bool ok = sum && file.bytes >= ((uint64_t)slot + 1) * bytes;
+    bool ok = sum && file.bytes >= place + bytes;
     for (size_t at = 0, n; at < bytes && ok; at += n) {
         n = min_u64(bytes - at, STATE_STEP);
-        ok = io_pread(&file, (uint64_t)slot * bytes + at, (uint8_t *)x + at, n, NULL) == SNUG_OK;
+        ok = io_pread(&file, place + at, (uint8_t *)x + at, n, NULL) == SNUG_OK;
         if (ok) hash_update(sum, (const uint8_t *)x + at, n);
         states_drop(f, x + at / sizeof *x, n / sizeof *x);
     }
@@ -243,10 +249,10 @@ static bool read_state(const fit_job *f, int slot, const char *kind, int layer, 
 }
 
 /* Process 0 has the file. When one of the others is gone the next exchange says so again. */
-bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x) {
-    bool ok = cluster_rank() == 0 && read_state(f, slot, kind, layer, x);
+bool calibrate_load_state(const fit_job *f, int slot, uint32_t n_seq, const char *kind, int layer, float *x) {
+    bool ok = cluster_rank() == 0 && read_state(f, slot, n_seq, kind, layer, x);
     return cluster_broadcast(&ok, sizeof ok, NULL) == SNUG_OK && ok &&
-           cluster_broadcast(x, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x, NULL) == SNUG_OK;
+           cluster_broadcast(x, (size_t)n_seq * f->text.len * f->src->cfg.n_embd * sizeof *x, NULL) == SNUG_OK;
 }
 
 /* Balances an edge's sums and their factor h by what D asks for (source.c), and takes D from that. Twice, because before the first time damping,
@@ -362,7 +368,7 @@ static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_erro
     moments m = {.full = f->feedback};
     for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = edges_has(&f->src->cfg, layer, (graph_edge)e);
     snug_err rc = source_layer(f, layer, &mem, &lw, err);
-    if (rc == SNUG_OK && f->expert) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
+    if (rc == SNUG_OK && f->expert) rc = states_open(f, (size_t)w->n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
     if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, MOMENTS_WHOLE, &m, err);
     if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);
     float *ffn_in = m.ffn_in;
@@ -375,7 +381,7 @@ static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_erro
 
 static snug_err head_statistics(fit_job *f, const float *x, snug_error *err) {
     moments m = {.want[EDGE_HEAD_IN] = true, .full = f->feedback};
-    snug_err rc = moments_head(f, x, &m, err);
+    snug_err rc = moments_head(f, x, (size_t)f->text.stat_seq * f->text.len, &m, err);
     if (rc == SNUG_OK) rc = take_moments(f, (int)f->src->cfg.n_layers, &m, err);
     if (rc == SNUG_OK && f->feedback && f->src->cfg.tied) {
         f->head_sum = m.sum[EDGE_HEAD_IN];
@@ -385,24 +391,34 @@ static snug_err head_statistics(fit_job *f, const float *x, snug_error *err) {
     return rc;
 }
 
+/* Sequences that stand evenly in the text, stat_seq of them. */
+static snug_err embed_statistics(const fit_job *f, float *x, snug_error *err) {
+    const fit_text *t = &f->text;
+    const size_t floats = t->len * f->src->cfg.n_embd;
+    snug_err rc = SNUG_OK;
+    for (uint32_t q = 0; q < t->stat_seq && rc == SNUG_OK; q++)
+        rc = embed_tokens(f, t->ids + (uint64_t)q * t->n_seq / t->stat_seq * t->len, t->len, NULL, x + q * floats, err);
+    return rc;
+}
+
 /* A fit whose statistics came from the journal or the cache runs the layers once more for them. */
 snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
-    const size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
+    const size_t n = (size_t)f->text.stat_seq * f->text.len, d = f->src->cfg.n_embd;
     if (f->head_sum.tokens > 0) return SNUG_OK;
     forward w = {0};
     float *x;
     snug_err rc = states_open(f, n * d, &x, err);
     if (rc == SNUG_OK) rc = forward_open(f, NULL, SNUG_ACT_F32, f->text.len, &w, err);
-    if (rc == SNUG_OK) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
+    if (rc == SNUG_OK) rc = embed_statistics(f, x, err);
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;
         rc = source_layer(f, l, &mem, &lw, err);
-        if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.n_seq, f->text.len, &x, 1, NULL, NULL, err);
+        if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.stat_seq, f->text.len, &x, 1, NULL, NULL, err);
         arena_fini(&mem);
     }
     moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
-    if (rc == SNUG_OK) rc = moments_head(f, x, &m, err);
+    if (rc == SNUG_OK) rc = moments_head(f, x, n, &m, err);
     if (rc == SNUG_OK) f->head_sum = m.sum[EDGE_HEAD_IN], m.sum[EDGE_HEAD_IN] = (hessian_sum){0};
     moments_close(&m);
     forward_close(&w);
@@ -411,7 +427,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
 }
 
 snug_err calibrate_statistics(fit_job *f, snug_error *err) {
-    size_t n = (size_t)f->text.n_seq * f->text.len, d = f->src->cfg.n_embd;
+    size_t n = (size_t)f->text.stat_seq * f->text.len, d = f->src->cfg.n_embd;
     int n_layers = (int)f->src->cfg.n_layers, first = 0;
     snug_err rc = edges_open(f, err);
     if (rc != SNUG_OK) return rc;
@@ -422,14 +438,15 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     float *x;
     rc = states_open(f, n * d, &x, err);
     if (rc == SNUG_OK) rc = forward_open(f, NULL, SNUG_ACT_F32, f->text.len, &w, err);
-    if (rc == SNUG_OK && first > 0 && calibrate_load_state(f, (first - 1) & 1, "edges", first - 1, x)) meter_skip(&f->meter, (uint64_t)first);
+    w.n_seq = f->text.stat_seq;
+    if (rc == SNUG_OK && first > 0 && calibrate_load_state(f, (first - 1) & 1, w.n_seq, "edges", first - 1, x)) meter_skip(&f->meter, (uint64_t)first);
     else first = 0;
-    if (rc == SNUG_OK && first == 0) rc = embed_tokens(f, f->text.ids, n, NULL, x, err);
+    if (rc == SNUG_OK && first == 0) rc = embed_statistics(f, x, err);
     for (int l = first; l < n_layers && rc == SNUG_OK; l++) {
         uint64_t hash;
         rc = meter_update(&f->meter, (uint64_t)l, NULL, err);
         if (rc == SNUG_OK) rc = one_layer(f, &w, l, x, err);
-        if (rc == SNUG_OK) rc = calibrate_save_state(f, l & 1, x, &hash, err);
+        if (rc == SNUG_OK) rc = calibrate_save_state(f, l & 1, w.n_seq, x, &hash, err);
         if (rc == SNUG_OK) rc = edges_save(f, l, hash, err);
     }
     if (rc == SNUG_OK) rc = head_statistics(f, x, err);

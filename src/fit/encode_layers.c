@@ -262,7 +262,7 @@ static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
 
 static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
     uint64_t hash;
-    snug_err rc = calibrate_save_state(p->e->f, STATE_SLOT + (layer & 1), p->x, &hash, err);
+    snug_err rc = calibrate_save_state(p->e->f, STATE_SLOT + (layer & 1), p->e->f->text.n_seq, p->x, &hash, err);
     if (rc != SNUG_OK) return rc;
     return journal_put(p->e->f->journal, "layer", layer, json_pack("{s:o}", "state", json_sprintf("%016llx", (unsigned long long)hash)), err);
 }
@@ -304,7 +304,7 @@ static snug_err encode_head(prefix *p, snug_error *err) {
     fit_job *f = p->e->f;
     if (!edge_open(f, -1, EDGE_HEAD_IN, EXPERT_NONE)) return encode_outer(p->e, true, err);
     moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
-    snug_err rc = moments_head(f, p->x, &m, err);
+    snug_err rc = moments_head(f, p->x, (size_t)f->text.n_seq * f->text.len, &m, err);
     if (rc == SNUG_OK) rc = encode_edge(p, -1, EDGE_HEAD_IN, EXPERT_NONE, &m, err);
     moments_close(&m);
     return rc;
@@ -337,7 +337,7 @@ static int first_layer(prefix *p) {
     int whole = 0;
     while (whole < (int)f->src->cfg.n_layers && all_done(f, whole)) whole++;
     for (int l = whole; l > 0 && l > whole - 2; l--)
-        if (calibrate_load_state(f, STATE_SLOT + ((l - 1) & 1), "layer", l - 1, p->x)) return l;
+        if (calibrate_load_state(f, STATE_SLOT + ((l - 1) & 1), f->text.n_seq, "layer", l - 1, p->x)) return l;
     return 0;
 }
 

@@ -22,7 +22,7 @@ static const size_t SLAB_FLOATS = 6u << 20; /* 24 MB of inputs and what they bec
 
 snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err) {
     const config *c = &w->f->src->cfg;
-    const size_t n = (size_t)w->f->text.n_seq * w->f->text.len, d = c->n_embd;
+    const size_t n = (size_t)w->n_seq * w->f->text.len, d = c->n_embd;
     *out = (experts){.w = w, .x = x, .n_tokens = n};
     out->first = calloc(c->n_experts + 1, sizeof *out->first);
     out->queue = malloc(n * c->n_experts_used * sizeof *out->queue);

@@ -20,15 +20,15 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 11 };
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 12 };
 #define FIT_DAMPING 0.01       /* share of the second moments' mean diagonal that is added to the diagonal */
 #define FIT_DAMPING_COARSE 0.5 /* the same for the coarsest codes (encode_layers.c) */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
 
 /* The text that statistics are taken on: n_seq sequences of len tokens. The first sens_len tokens of the first sens_seq
- * sequences are what sensitivities are measured on. */
+ * sequences are what sensitivities are measured on, and stat_seq, evenly from all, what the plan's other statistics are taken on. */
 typedef struct fit_text {
-    uint32_t n_seq, len, sens_seq, sens_len;
+    uint32_t n_seq, len, stat_seq, sens_seq, sens_len;
     uint32_t n_self; /* sequences that the model itself says; the rest is from a file, or random */
     int32_t *ids; /* (n_seq, len) */
     uint64_t hash;
@@ -279,8 +279,8 @@ snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
 snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum, unless it is there */
 /* Hidden states (all tokens, n_embd) in a slot of the side file, with the hash that the layer's record of this kind will hold as "state". */
-snug_err calibrate_save_state(const fit_job *f, int slot, const float *x, uint64_t *hash, snug_error *err);
-bool calibrate_load_state(const fit_job *f, int slot, const char *kind, int layer, float *x);
+snug_err calibrate_save_state(const fit_job *f, int slot, uint32_t n_seq, const float *x, uint64_t *hash, snug_error *err);
+bool calibrate_load_state(const fit_job *f, int slot, uint32_t n_seq, const char *kind, int layer, float *x);
 snug_err sample_text(fit_job *f, snug_error *err);          /* the first n_self sequences */
 bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);

@@ -40,7 +40,7 @@ static snug_err open_lane(forward *w, const config *c, snug_act form, forward_la
 snug_err forward_open(fit_job *f, const config *cfg, snug_act form, uint32_t len, forward *out, snug_error *err) {
     bool by_pass = largest_matrix(f) < SMALL_MATRIX;
     uint32_t tokens = by_pass ? SMALL_PASS_TOKENS : PASS_TOKENS;
-    *out = (forward){.f = f, .by_pass = by_pass, .n_lanes = by_pass ? (size_t)f->threads : 1, .len = len, .n_pass = len < tokens ? tokens / len : 1};
+    *out = (forward){.f = f, .by_pass = by_pass, .n_lanes = by_pass ? (size_t)f->threads : 1, .len = len, .n_seq = f->text.n_seq, .n_pass = len < tokens ? tokens / len : 1};
     const float *rope = NULL;
     const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);
     snug_err rc = SNUG_OK;

@@ -25,6 +25,7 @@ typedef struct forward {
     size_t n_lanes;
     forward_lane *lane;
     uint32_t n_pass, len; /* sequences per pass */
+    uint32_t n_seq;       /* whose moments are taken, as many as x has: all, as opened */
     arena mem;
 } forward;
 
@@ -58,12 +59,12 @@ snug_err moments_open(const config *c, moments *m, snug_error *err);
 snug_err moments_add(const fit_job *f, moments *m, graph_edge e, const float *x, size_t n_tokens, snug_error *err);
 snug_err moments_gather(moments *m, snug_error *err);
 size_t edge_cols(const config *c, graph_edge edge);
-/* Sums for the wanted edges, of which there is one at least (want, full are given). x (all tokens, n_embd) is taken in place through the layer
+/* Sums for the wanted edges, of which there is one at least (want, full are given). x (w->n_seq * len, n_embd) is taken in place through the layer
  * or through its attention, or left alone, and then the layer is run no further than needed. Release with moments_close. */
 typedef enum moments_fate { MOMENTS_WHOLE, MOMENTS_HALF, MOMENTS_STAY } moments_fate;
 snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, moments_fate fate, moments *m, snug_error *err);
-/* The same of the head's input: what the hidden states after the last layer are when normed. */
-snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err);
+/* The same of the head's input: what the hidden states x (n, n_embd) after the last layer are when normed. */
+snug_err moments_head(const fit_job *f, const float *x, size_t n, moments *m, snug_error *err);
 double moments_square(const moments *m, graph_edge e, size_t col); /* the mean of x^2 */
 void moments_close(moments *m);
 

@@ -122,7 +122,7 @@ static uint32_t slab_sequences(const forward *w, const moments *m, bool keep) {
     size_t per_token = keep ? w->f->src->cfg.n_embd : 0;
     for (int e = 0; e < EDGE_COUNT; e++) per_token += is_laid_down(m, e) ? m->cols[e] : 0;
     uint64_t passes = SLAB_FLOATS / ((uint64_t)per_token * w->n_pass * w->len);
-    return (uint32_t)min_u64(w->f->text.n_seq, max_u64(1, passes) * w->n_pass);
+    return (uint32_t)min_u64(w->n_seq, max_u64(1, passes) * w->n_pass);
 }
 
 snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x, moments_fate fate, moments *m, snug_error *err) {
@@ -132,7 +132,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     graph_edge last = EDGE_ATTN_IN;
     snug_err rc = moments_open(&w->f->src->cfg, m, err);
     slab s = {.m = m, .pass_tokens = w->n_pass * w->len, .n_seq = slab_sequences(w, m, keep)};
-    const uint32_t n_seq = (uint32_t)min_u64(t->n_seq, (uint64_t)s.n_seq * (uint32_t)cluster_size());
+    const uint32_t n_seq = (uint32_t)min_u64(w->n_seq, (uint64_t)s.n_seq * (uint32_t)cluster_size());
     w->discard = keep;
     for (int e = 0; e < EDGE_HEAD_IN && rc == SNUG_OK; e++) {
         if (!is_laid_down(m, e)) continue;
@@ -143,8 +143,8 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     float *copy = keep ? malloc((size_t)n_seq * t->len * d * sizeof *copy) : NULL;
     if (rc == SNUG_OK && keep && !copy) rc = err_nomem(err, (size_t)n_seq * t->len * d * sizeof *copy);
     forward_until(w, keep ? last : fate == MOMENTS_HALF ? EDGE_FFN_IN : EDGE_HEAD_IN);
-    for (uint32_t q = 0; q < t->n_seq && rc == SNUG_OK; q += n_seq) {
-        uint32_t n = t->n_seq - q < n_seq ? t->n_seq - q : n_seq;
+    for (uint32_t q = 0; q < w->n_seq && rc == SNUG_OK; q += n_seq) {
+        uint32_t n = w->n_seq - q < n_seq ? w->n_seq - q : n_seq;
         float *from = x + (size_t)q * t->len * d;
         if (keep) states_copy(w->f, copy, from, (size_t)n * t->len * d);
         if (keep) states_want(w->f, from + (size_t)n * t->len * d, (size_t)n * t->len * d);
@@ -166,8 +166,8 @@ static void norm_rows(void *user, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) kern()->rmsnorm(j->x + i * j->d, j->gain, j->eps, j->d, j->out + i * j->d);
 }
 
-snug_err moments_head(const fit_job *f, const float *x, moments *m, snug_error *err) {
-    const size_t d = f->src->cfg.n_embd, n = (size_t)f->text.n_seq * f->text.len, step = max_u64(1, SLAB_FLOATS / d);
+snug_err moments_head(const fit_job *f, const float *x, size_t n, moments *m, snug_error *err) {
+    const size_t d = f->src->cfg.n_embd, step = max_u64(1, SLAB_FLOATS / d);
     float *gain = malloc(d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
     snug_err rc = gain && normed ? head_gain(f, gain, err) : err_nomem(err, step * d * sizeof *normed);
     if (rc == SNUG_OK) rc = moments_open(&f->src->cfg, m, err);
