@@ -90,14 +90,16 @@ static double layer_moments_macs(const fit_job *f, double n_tokens) {
 }
 
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec) {
-    const graph_edge edge = t->matrix ? role_edge(t->t->role) : EDGE_COUNT;
+    const bool tied = t->t->role == ROLE_EMBD && f->src->cfg.tied; /* the head */
+    const graph_edge edge = !t->matrix ? EDGE_COUNT : tied ? EDGE_HEAD_IN : role_edge(t->t->role);
     if (!f->feedback || edge == EDGE_COUNT) return 0;
     const double cols = (double)t->t->cols, rows = (double)t->t->rows, of = rows * cols / fit_macs(f, t), n_tokens = (double)f->text.n_seq * f->text.len / of;
     const double passes = solve_ldlq_sweeps(codec, f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
-    const double runs = 1.7 * (sample_packs(f) ? 0.65 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share;
+    const double runs = t->t->layer < 0 ? 0 : 1.7 * (sample_packs(f) ? 0.4 : 1); /* of the layer, edge by edge; large matrices fill the passes */
+    const double moments = share > 0 ? moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share : 0; /* a tied head's are those of the first pass */
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SWEPT 1.5 /* encoding with sweeps of weights beside without */
+#define SWEPT 2.5 /* encoding with sweeps of weights beside without */
 enum { PANEL_WEIGHTS = 16384, WINDOW_WEIGHTS = 1 << 21, COPY_CHUNK = 1 << 20, ALIGN = 32, MEASURED_ROWS = 16 };
 
 typedef struct relative { double err2, norm2; } relative;
