@@ -98,8 +98,8 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
     const double runs = t->t->layer < 0 ? 0 : 1.7 * (sample_packs(f) ? 0.4 : 1); /* of the layer, edge by edge; large matrices fill the passes */
-    const double moments = share > 0 ? moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share : 0; /* a tied head's are those of the first pass */
-    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + moments;
+    const double summed = share > 0 ? moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share : 0; /* a tied head's are those of the first pass */
+    return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + summed;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
