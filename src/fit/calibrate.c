@@ -138,6 +138,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     f->stage_stats = meter_add(&f->meter, "calibrate", "layers", c->n_layers, statistics * mac_s);
     f->stage_sens = meter_add(&f->meter, "sensitivity", "M multiply-adds", (uint64_t)(sens_macs / MEASURE_UNIT), 0.9 * (sens_macs * mac_s + n_logits * logit_s));
     f->stage_menu = meter_add(&f->meter, "menu", "tensors", matrices, menu_s);
+    f->stage_head = meter_add(&f->meter, "head", "layers", c->n_layers, 0); /* unless the statistics are there already */
     f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, f->p->plan_only ? 0 : (double)weights * encode_s + feedback * mac_s);
     return SNUG_OK;
 }
@@ -403,10 +404,11 @@ static snug_err embed_statistics(const fit_job *f, float *x, snug_error *err) {
     return rc;
 }
 
-/* A fit whose statistics came from the journal or the cache runs the layers once more for them. */
+/* A fit whose statistics came from the journal or the cache runs the layers once more for it. */
 snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
     const size_t n = (size_t)f->text.stat_seq * f->text.len, d = f->src->cfg.n_embd;
     if (f->head_sum.tokens > 0) return SNUG_OK;
+    meter_begin(&f->meter, f->stage_head);
     forward w = {0};
     float *x;
     snug_err rc = states_open(f, n * d, &x, err);
@@ -417,6 +419,7 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err) {
         layer_weights lw;
         rc = source_layer(f, l, &mem, &lw, err);
         if (rc == SNUG_OK) rc = forward_layer(&w, l, &lw, f->text.stat_seq, f->text.len, &x, 1, NULL, NULL, err);
+        if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)l + 1, NULL, err);
         arena_fini(&mem);
     }
     moments m = {.want[EDGE_HEAD_IN] = true, .full = true};
@@ -434,7 +437,10 @@ snug_err calibrate_statistics(fit_job *f, snug_error *err) {
     snug_err rc = edges_open(f, err);
     if (rc != SNUG_OK) return rc;
     while (first <= n_layers && edges_load(f, first)) first++;
-    if (first > n_layers) return SNUG_OK;
+    if (first > n_layers) {
+        if (f->feedback && f->src->cfg.tied) meter_set_cost(&f->meter, f->stage_head, calibrate_macs_per_token(f) * (double)n * f->mac_s);
+        return SNUG_OK;
+    }
     meter_begin(&f->meter, f->stage_stats);
     forward w = {0};
     float *x;

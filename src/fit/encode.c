@@ -388,7 +388,6 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
     fit_job *f = e->f;
     snug_err rc = SNUG_OK;
     expect(e);
-    meter_begin(&f->meter, f->stage_encode);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         fit_tensor *t = &f->tensor[i];
         e->all += (double)t->t->rows * (double)t->t->cols;
@@ -396,7 +395,9 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
         t->skipped = t->matrix && has_file() && journal_is_resumed(f->journal) && is_done(e, i);
         rc = cluster_broadcast(&t->skipped, sizeof t->skipped, err);
     }
+    if (rc == SNUG_OK && f->feedback) rc = encode_head_sum(e, err);
     if (rc != SNUG_OK) return rc;
+    meter_begin(&f->meter, f->stage_encode);
     if (f->feedback) rc = encode_layers(e, err);
     else
         for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) rc = encode_one(e, i, NULL, err);

@@ -269,14 +269,24 @@ static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
 
 /* ---- what is in no layer ---- */
 
+static bool wants_head_sum(const fit_job *f, size_t i) { return !f->tensor[i].skipped && has_error(f, &f->tensor[i]); }
+
+snug_err encode_head_sum(encoder *e, snug_error *err) {
+    fit_job *f = e->f;
+    for (size_t i = 0; i < f->n; i++) {
+        const fit_tensor *t = &f->tensor[i];
+        if (t->matrix && t->t->role == ROLE_EMBD && f->src->cfg.tied && wants_head_sum(f, i)) return calibrate_head_sum(f, err);
+    }
+    return SNUG_OK;
+}
+
 /* An embedding that is the head as well: as much the one as the other. Its rows are added to x one at a time, all columns alike, and multiply
  * the head's input. So H is the head's plus its mean on the diagonal; in front of the layers only the source's is known. */
 static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     fit_job *f = e->f;
     hessian h[TRANSFORM_COUNT] = {{0}};
-    if (f->tensor[i].skipped || !has_error(f, &f->tensor[i])) return encode_one(e, i, NULL, err);
-    snug_err rc = calibrate_head_sum(f, err);
-    if (rc != SNUG_OK) return rc;
+    if (!wants_head_sum(f, i)) return encode_one(e, i, NULL, err);
+    snug_err rc = SNUG_OK;
     bool has = true;
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {
         if (!comp_reads(comp_of(&f->tensor[i]), b)) continue;

@@ -104,7 +104,7 @@ typedef struct fit_job {
     int threads;
     meter meter;
     double mac_s;             /* a thread's seconds per multiply-add */
-    int stage_load, stage_sample, stage_stats, stage_sens, stage_menu, stage_encode;
+    int stage_load, stage_sample, stage_stats, stage_sens, stage_menu, stage_head, stage_encode;
     fit_calib calib;
     bool run_model;           /* false: no forward pass at all (quick without calibration) */
     bool sensitivities;       /* measured, not from the table */
