@@ -127,14 +127,14 @@ struct snug_codec {
     void (*decode)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
     /* dst += the same: for the terms of a sum after the first. */
     void (*decode_add)(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride);
-    /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
-     * term that covers part of them), in the form that `act` says: q8 is there for CODEC_ACT_Q8, and weight_matmul multiplies
-     * those codecs' decoded rows where it is not.
-     * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
     /* Bytes of wt_panels.data, perhaps more than the payload's; 0 or NULL: it is multiplied as it stands. */
     uint64_t (*panel_bytes)(const wt *w);
     /* The payload in the other layout, w->bytes bytes. NULL: the codec has no panels. */
     void (*relay)(const wt *w, uint8_t *dst);
+    /* y[t * ldy + r - row0] += W[r,:] . x_t for rows r in [row0, row0+n). x's columns are w's columns (already offset for a
+     * term that covers part of them), in the form that `act` says: q8 is there for CODEC_ACT_Q8, and weight_matmul multiplies
+     * those codecs' decoded rows where it is not.
+     * scratch: scratch_bytes(w, n, tokens) bytes, 64-byte aligned; what is enough for n rows is enough for fewer. */
     size_t (*scratch_bytes)(const wt *w, size_t n_rows, size_t n_tokens);
     void (*matmul)(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, void *scratch);
 };

@@ -72,7 +72,7 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
-/* The plan of a large model is made from half of the text: reading it takes as long as encoding does, which sees all. */
+/* The plan of a large model is made from half of the text, for time's sake; encoding sees all of it. */
 static uint32_t statistics_wanted(const fit_job *f) { return sample_packs(f) ? (f->text.n_seq + 1) / 2 : f->text.n_seq; }
 
 /* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. of: experts that share the tokens, or 1. */

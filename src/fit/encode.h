@@ -23,8 +23,8 @@ snug_err encode_read_back(const encoder *e, size_t i, arena *mem, weight *out, s
 /* Tells the user what a layer's errors came to. */
 snug_err encode_tell(encoder *e, int layer, snug_error *err);
 
-/* All tensors, each matrix with what the layers before it, compressed, feed into it. */
-/* Before it: the moments that a tied head wants, in a stage of their own; with fresh statistics they are there. */
+/* The moments that a tied head wants, in a stage of their own; with fresh statistics they are there. */
 snug_err encode_head_sum(encoder *e, snug_error *err);
+/* After it: all tensors, each matrix with what the layers before it, compressed, feed into it. */
 snug_err encode_layers(encoder *e, snug_error *err);
 #endif

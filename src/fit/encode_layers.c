@@ -269,14 +269,13 @@ static snug_err save_layer(const prefix *p, int layer, snug_error *err) {
 
 /* ---- what is in no layer ---- */
 
-static bool wants_head_sum(const fit_job *f, size_t i) { return !f->tensor[i].skipped && has_error(f, &f->tensor[i]); }
+static bool wants_head_sum(const fit_job *f, const fit_tensor *t) {
+    return t->matrix && t->t->role == ROLE_EMBD && f->src->cfg.tied && !t->skipped && has_error(f, t);
+}
 
 snug_err encode_head_sum(encoder *e, snug_error *err) {
-    fit_job *f = e->f;
-    for (size_t i = 0; i < f->n; i++) {
-        const fit_tensor *t = &f->tensor[i];
-        if (t->matrix && t->t->role == ROLE_EMBD && f->src->cfg.tied && wants_head_sum(f, i)) return calibrate_head_sum(f, err);
-    }
+    for (size_t i = 0; i < e->f->n; i++)
+        if (wants_head_sum(e->f, &e->f->tensor[i])) return calibrate_head_sum(e->f, err);
     return SNUG_OK;
 }
 
@@ -285,7 +284,7 @@ snug_err encode_head_sum(encoder *e, snug_error *err) {
 static snug_err encode_tied(encoder *e, size_t i, snug_error *err) {
     fit_job *f = e->f;
     hessian h[TRANSFORM_COUNT] = {{0}};
-    if (!wants_head_sum(f, i)) return encode_one(e, i, NULL, err);
+    if (!wants_head_sum(f, &f->tensor[i])) return encode_one(e, i, NULL, err);
     snug_err rc = SNUG_OK;
     bool has = true;
     for (int b = 0; b < TRANSFORM_COUNT && rc == SNUG_OK; b++) {

@@ -278,7 +278,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is r
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
 snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum, unless it is there */
-/* Hidden states (all tokens, n_embd) in a slot of the side file, with the hash that the layer's record of this kind will hold as "state". */
+/* Hidden states (n_seq * len, n_embd) in a slot of the side file, which has room for all sequences, with the hash that the layer's record of this kind will hold as "state". */
 snug_err calibrate_save_state(const fit_job *f, int slot, uint32_t n_seq, const float *x, uint64_t *hash, snug_error *err);
 bool calibrate_load_state(const fit_job *f, int slot, uint32_t n_seq, const char *kind, int layer, float *x);
 snug_err sample_text(fit_job *f, snug_error *err);          /* the first n_self sequences */
