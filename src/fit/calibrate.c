@@ -72,8 +72,11 @@ static size_t tokens_wanted(const fit_job *f, double scale, double macs) {
     return clamp(scale * 3e11 / macs, (size_t)(scale * 16384), (size_t)(scale * 32768));
 }
 
+uint64_t fit_large_bytes = 128u << 20;
+bool fit_is_large(const fit_job *f) { return f->src->tensor_bytes > fit_large_bytes; }
+
 /* The plan of a large model is made from half of the text, for time's sake; encoding sees all of it. */
-static uint32_t statistics_wanted(const fit_job *f) { return sample_packs(f) ? (f->text.n_seq + 1) / 2 : f->text.n_seq; }
+static uint32_t statistics_wanted(const fit_job *f) { return fit_is_large(f) ? (f->text.n_seq + 1) / 2 : f->text.n_seq; }
 
 /* Second moments of an edge: sums over the tokens and a factorisation, in multiply-adds of our dots. of: experts that share the tokens, or 1. */
 static double moments_macs(double n_tokens, double cols, double of) {
@@ -97,14 +100,14 @@ double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug
     const double passes = solve_ldlq_sweeps(codec, f->p->effort) + (f->p->target == SNUG_FOR_GGUF ? SOLVE_LDLQ_REFITS : 0);
     double share = 0; /* of the edge's moments: as many matrices as read it */
     for (size_t i = 0; i < f->n; i++) share += fit_reads(&f->tensor[i], t->t->layer, edge, t->t->expert);
-    const double runs = t->t->layer < 0 ? 0 : 1.7 * (sample_packs(f) ? 0.4 : 1); /* of the layer, edge by edge; large matrices fill the passes */
+    const double runs = t->t->layer < 0 ? 0 : 1.7 * (fit_is_large(f) ? 0.4 : 1); /* of the layer, edge by edge; large matrices fill the passes */
     const double summed = share > 0 ? moments_macs((double)f->text.n_seq * f->text.len, cols, of) / share : 0; /* a tied head's are those of the first pass */
     return rows * cols * (GEMM * cols * (0.5 + passes) + runs * n_tokens) + summed;
 }
 
 snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
-    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = f->calib.none, large = sample_packs(f);
+    bool quick = f->p->effort == SNUG_EFFORT_QUICK, none = f->calib.none, large = fit_is_large(f);
     double scale = quick ? 0.3 : f->p->effort == SNUG_EFFORT_MAX ? 4 : 1, macs = calibrate_macs_per_token(f), sampling = 0, statistics = 0, feedback = 0;
     uint64_t weights = 0, matrices = 0;
     for (size_t i = 0; i < f->n; i++) {

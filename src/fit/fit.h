@@ -275,6 +275,9 @@ const float *unexplained_in(const fit_tensor *t, int transform); /* what errors 
 /* ---- calibrate.c, sample.c, measure.c ---- */
 snug_err calibrate_parse(fit_job *f, snug_error *err);      /* fills f->calib and f->feedback from what the user said */
 snug_err calibrate_prepare(fit_job *f, snug_error *err);    /* decides what is run and on how many tokens; announces the stages */
+/* A source of more than this many bytes is sampled from in codes, and planned with half of the text. Tests lower it. */
+extern uint64_t fit_large_bytes;
+bool fit_is_large(const fit_job *f);
 snug_err calibrate_text(fit_job *f, snug_error *err);       /* fills f->text */
 snug_err calibrate_statistics(fit_job *f, snug_error *err); /* fills f->edge */
 snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum, unless it is there */
@@ -282,7 +285,6 @@ snug_err calibrate_head_sum(fit_job *f, snug_error *err);   /* fills f->head_sum
 snug_err calibrate_save_state(const fit_job *f, int slot, uint32_t n_seq, const float *x, uint64_t *hash, snug_error *err);
 bool calibrate_load_state(const fit_job *f, int slot, uint32_t n_seq, const char *kind, int layer, float *x);
 snug_err sample_text(fit_job *f, snug_error *err);          /* the first n_self sequences */
-bool sample_packs(const fit_job *f);                        /* the source is so large that an encoding of it is sampled */
 double calibrate_macs_per_token(const fit_job *f);
 /* Multiply-adds that error feedback takes for a tensor, its share of the layer's second moments and runs among them; 0: none. */
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec);

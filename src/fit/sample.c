@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum { GROUP = 16, PANEL_WEIGHTS = 16384 };
-static const uint64_t AS_IT_IS_BYTES = 128u << 20, FOUR_BITS_FROM_WEIGHTS = 3000000000u;
+static const uint64_t FOUR_BITS_FROM_WEIGHTS = 3000000000u;
 
 /* What one group needs while it grows. */
 typedef struct lane {
@@ -44,8 +44,6 @@ typedef struct sampler {
 } sampler;
 
 /* ---- the model, in memory ---- */
-
-bool sample_packs(const fit_job *f) { return f->src->tensor_bytes > AS_IT_IS_BYTES; }
 
 typedef struct pack_job { const weight *w; comp_term term; uint8_t *dst; size_t grain; snug_err *rc; } pack_job;
 
@@ -181,7 +179,7 @@ static snug_err open_lane(sampler *s, lane *l, const float *rope, snug_error *er
 
 static snug_err open_sampler(sampler *s, snug_error *err) {
     fit_job *f = s->f;
-    s->packed = sample_packs(f);
+    s->packed = fit_is_large(f);
     if (s->packed) meter_begin(&f->meter, f->stage_load);
     s->n_lanes = s->packed ? 1 : (size_t)f->threads;
     const store_tensor *freqs = store_find(f->src, ROLE_ROPE_FREQS, -1);

@@ -221,5 +221,18 @@ def test_json_events(t):
     assert len({e["stage"] for e in events}) >= 2
 
 
+def test_a_tied_head_from_the_cache(t):
+    """Statistics that were kept leave out the head's second moments: they are a stage of their own then, and the bytes are the same."""
+    if t.sanitized:
+        raise Skip("too slow in a sanitized build")
+    source, cache = t.source / "tests" / "golden" / "llama3", {"XDG_CACHE_HOME": str(t.path("cache"))}
+    made = []
+    for name in ("fresh", "kept"):
+        r = t.run("fit", source, "-o", t.path(name), "--ratio", "60%", "--pin", "token_embd.weight=int4g32", "--calib", t.short_text(1500), "--json", env=cache, expect=OK)
+        made.append((t.path(name).read_bytes(), {json.loads(line)["stage"] for line in r.stderr.splitlines()}))
+    (fresh, fresh_stages), (kept, kept_stages) = made
+    assert fresh == kept and "head" in kept_stages and "head" not in fresh_stages, (fresh_stages, kept_stages)
+
+
 if __name__ == "__main__":
     harness.main(globals())

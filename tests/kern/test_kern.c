@@ -323,19 +323,41 @@ static kern_q8 new_q8(pool *p, rng *r, size_t n_tokens, size_t n, value_kind kin
     return (kern_q8){.ld = ld, .q = x, .scale = scale, .sum32 = sum32, .sum16 = sum16};
 }
 
+/* The codes of a row of the int family, but near to their middle: kernels add products in int16 where those of 16 columns (or of eight, of 7
+ * bits) are at most 258 away from it in all. So 254 to 258 are (most: 4) or up to 260 (6), all on one side or on both. */
+static void fill_near(rng *r, kern_format f, size_t n_chunks, uint32_t group, uint32_t most, uint8_t *row) {
+    const uint32_t bits = int_bits(f);
+    const int middle = 1 << (bits - 1), steps = bits == 6 ? 16 : 32, which = (int)pick(r, 0, 2);
+    uint8_t *codes = malloc(32 * n_chunks), *meta = malloc(32 * n_chunks);
+    assert_true(codes && meta);
+    for (size_t c = 0; c < n_chunks; c++) {
+        const uint32_t at = (uint32_t)pick(r, 0, 31), more = (uint32_t)pick(r, 0, most);
+        for (uint32_t i = 0; i < 32; i++) {
+            int d = steps - (i == at) * 2 + (i < more);
+            if (which == 2 ? chance(r, 2) : which) d = -d;
+            codes[32 * c + i] = (uint8_t)(middle + d < 0 ? 0 : middle + d >= 2 * middle ? 2 * middle - 1 : middle + d);
+        }
+    }
+    memcpy(meta, row + 2, (32 * n_chunks + kern_int_group(group) - 1) / kern_int_group(group));
+    int_encode(row, bits, group, n_chunks, read_u16(row), meta, codes);
+    free(codes), free(meta);
+}
+
 /* A panel of rows of format_now, with the rows it was made of; a.y is left to the caller. */
 typedef struct panel_case { kern_panel_args a; const uint8_t *rows; size_t row_bytes; } panel_case;
 
 static panel_case new_panel(pool *p, rng *r, bool tame) {
     kern_format f = format_now;
     panel_case c = {.a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .group = any_group(r)}};
-    size_t tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 30, 40) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
+    const uint32_t most = (f != KERN_INT6 && f != KERN_INT7) || !chance(r, 4) ? 0 : chance(r, 2) ? 4 : 6;
+    size_t tokens = most || chance(r, 12) ? pick(r, 30, 40) : chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     c.a.n_chunks = formats[f].block == 256 ? 8 * pick(r, 1, 6) : pick(r, 1, chance(r, 4) ? 80 : 12);
     c.row_bytes = row_bytes(f, c.a.n_chunks, c.a.group);
     uint8_t *rows = pool_new(p, c.a.n_rows * c.row_bytes), *panel = pool_new(p, 16 * c.row_bytes);
     for (size_t i = 0; i < c.a.n_rows; i++) {
         fill_payload(r, f, rows + i * c.row_bytes, c.row_bytes);
         if (tame) fill_tame(r, f, rows + i * c.row_bytes, c.row_bytes);
+        if (most) fill_near(r, f, c.a.n_chunks, c.a.group, most, rows + i * c.row_bytes);
     }
     kern_panel_pack(f, rows, c.row_bytes, c.a.n_rows, c.a.n_chunks, c.a.group, panel);
     c.rows = rows, c.a.panel = panel;
@@ -419,7 +441,7 @@ static kern_panel_args new_trellis(pool *p, rng *r, unsigned quarters, bool tame
     fill_bytes(r, panel, n);
     if (quarters && !chance(r, 4)) new_rates(r, panel, quarters, a.n_chunks);
     for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
-    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
+    a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 6) ? pick(r, 30, 40) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     a.panel = panel;
     a.x = new_q8(p, r, a.n_tokens, 32 * a.n_chunks, tame ? V_NORMAL : any_kind(r));
     a.ldy = a.n_rows + pick(r, 0, 3);

@@ -201,6 +201,25 @@ static void interrupted(void **state) {
     assert_true(fit_resumed(p) == whole); /* nothing to resume */
 }
 
+/* As a large model is: sampled from in codes, statistics of half of the sequences, one matrix at a time for the prefix. */
+static void large(void **state) {
+    if (SANITIZED) return;
+    char mix[160];
+    snprintf(mix, sizeof mix, "self+%s", text);
+    snug_fit_params p = calibrated(at("l.snug"));
+    p.calib = mix;
+    drop_cache();
+    const uint64_t small = fit_ok(p), bytes = fit_large_bytes;
+    fit_large_bytes = 0;
+    const uint64_t whole = fit_alike(p, 3, dir);
+    assert_true(whole != small);
+    for (int n = 0; n < 200 && fit_stopped(p, n); n = 2 * n + 1) {
+        assert_true(fit_resumed(p) == whole);
+        assert_int_equal(unlink(p.output), 0);
+    }
+    fit_large_bytes = bytes;
+}
+
 static void plans(void **state) {
     snug_fit_params p = {.source = LLAMA3, .output = at("p.snug"), .size_bytes = 190000, .plan_out = at("plan.json"), .effort = SNUG_EFFORT_QUICK};
     uint64_t first = fit_ok(p);
@@ -392,7 +411,7 @@ static void calibration_file(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(time_has_a_price), cmocka_unit_test(same_bytes), cmocka_unit_test(seeds_differ), cmocka_unit_test(grains), cmocka_unit_test(interrupted),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(budgets),        cmocka_unit_test(probes), cmocka_unit_test(time_has_a_price), cmocka_unit_test(same_bytes), cmocka_unit_test(seeds_differ), cmocka_unit_test(grains), cmocka_unit_test(interrupted), cmocka_unit_test(large),
                                        cmocka_unit_test(plans),          cmocka_unit_test(pins),       cmocka_unit_test(gguf_target),
                                        cmocka_unit_test(there_and_back), cmocka_unit_test(imatrix),    cmocka_unit_test(calibration_file)};
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -4,22 +4,31 @@
  * multiplications and no spilled registers are what is fast. Of codes of up to 6 bits four words of all sixteen rows stay in registers while
  * the tokens pass; of those above, the sums of four tokens do while the words pass. Sums in f32 lie in memory.
  *
- * Codes of 6 bits are made signed where they are sums: CENTRE times the activations' sum, added as maddubs adds, is taken off before the
- * sums are widened. Then eight products fit int16 (8 * 127 * 32), whatever they were on the way. Other zeros are taken off after that. */
+ * Codes of 6 bits are made signed where they are sums: their centre times the activations' sum, added as maddubs adds, is taken off before
+ * the sums are widened. Then eight products fit int16 (8 * 127 * 32), whatever they were on the way. Other zeros are taken off after that.
+ *
+ * Most chunks allow more. Where the distances of a row's codes from the centre add up to no more than NEAR over the columns that meet in an
+ * int16, products of all of the chunk's words fit (6 bits), or of four words where the codes have 7 bits: looked at when a panel is taken apart. */
 
-enum { TILE = KERN_Q8_TILE, QUADS = 2 * STEP, CENTRE = 32 };
+enum { TILE = KERN_Q8_TILE, QUADS = 2 * STEP, NEAR = 32767 / 127, NEAR_FROM = 4 * TILE /* tokens that are worth the look */ };
 typedef float tile_sums[2][TILE][LANES];
 typedef int32_t tile_parts[2][TILE][LANES];
 
 /* What the columns of a step give all rows, eight tokens beside each other. */
 typedef struct step_sums {
-    _Alignas(32) int32_t less[QUADS][TILE]; /* to be taken off: of a group; of a centred quad two int16, for columns 0 1 and 2 3 of its words */
-    _Alignas(32) float xk[QUADS][TILE];     /* of a group: scale times the sum of its activations */
+    _Alignas(32) int32_t less[QUADS][TILE];  /* to be taken off: of a group */
+    _Alignas(32) int32_t quad[QUADS][TILE];  /* of four words whose sums are centred: two int16, for their columns 0 1 and 2 3 */
+    _Alignas(32) int32_t whole[STEP][TILE];  /* of eight */
+    _Alignas(32) float xk[QUADS][TILE];      /* of a group: scale times the sum of its activations */
 } step_sums;
 
-KERN_INLINE bool is_centred(const panel_form f) { return f.bits == 6; }
+/* What int16 holds: sums with the centre taken off; sums to the group's end. */
+typedef struct way { bool centred, whole; } way;
+KERN_INLINE way way_of(const panel_form f) { return (way){.centred = f.bits == 6, .whole = f.group == 32 && f.bits <= 4}; }
+KERN_INLINE bool may_be_near(const panel_form f) { return f.group == 32 && (class_of(f) == 6 || class_of(f) == 7); }
+KERN_INLINE way way_if_near(const panel_form f) { return (way){.centred = true, .whole = f.bits == 6}; }
+KERN_INLINE int centre_of(const panel_form f) { return f.zero ? f.zero : 1 << (f.bits - 1); }
 KERN_INLINE int zero_of(const panel_form f) { return f.zero - (class_of(f) == 8 ? BIAS : 0); } /* of the codes that were taken apart */
-KERN_INLINE bool eight_fit(const panel_form f) { return f.group == 32 && f.bits <= 4; } /* words of a group, in int16 */
 
 KERN_INLINE vi here(vi v) { /* loaded here and nowhere else: the compiler would gather such loads and spill them */
     __asm__ volatile("" : "+x"(v));
@@ -35,15 +44,18 @@ KERN_INLINE void accumulate(float sum[LANES], vf a, vf b) { /* likewise */
 KERN_INLINE void sums_of_step(const panel_form f, const tokens *x, size_t c, size_t n, step_sums *to) {
     const size_t per_chunk = 32u / f.group;
     const int8_t *q = x->x + 32 * TILE * c;
-    for (size_t i = 0; is_centred(f) && i < 2 * n; i++) {
+    vi before = _mm256_setzero_si256();
+    for (size_t i = 0; (way_of(f).centred || may_be_near(f)) && i < 2 * n; i++) {
         vi sum = _mm256_setzero_si256();
 #pragma GCC unroll 4
-        for (size_t j = 0; j < 4; j++, q += 4 * TILE) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes(CENTRE), load_i(q)));
-        store_i(to->less[i], sum);
+        for (size_t j = 0; j < 4; j++, q += 4 * TILE) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes(centre_of(f)), load_i(q)));
+        store_i(to->quad[i], sum);
+        if (may_be_near(f) && i % 2) store_i(to->whole[i / 2], _mm256_add_epi16(before, sum));
+        before = sum;
     }
     for (size_t g = 0; g < n * per_chunk; g++) {
         const vf k = f_load(x->sum + TILE * (c * per_chunk + g));
-        if (zero_of(f) && !is_centred(f)) store_i(to->less[g], _mm256_cvtps_epi32(f_mul(f_set1((float)zero_of(f)), k)));
+        if (zero_of(f) && !way_of(f).centred) store_i(to->less[g], _mm256_cvtps_epi32(f_mul(f_set1((float)zero_of(f)), k)));
         if (f.has_min) f_store(to->xk[g], f_mul(f_load(x->scale + TILE * (c + g / per_chunk)), k));
     }
 }
@@ -58,9 +70,9 @@ KERN_INLINE void fetch_tokens(const int8_t *q, size_t n_bytes) {
 typedef struct group_of { vf s[2]; const float *scale, *sum; } group_of;
 
 /* Four words of the codes at p, whose halves lie `half` bytes apart; the first or the last of their group. */
-KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint8_t *p, size_t half, const int8_t *q, const int32_t *less,
+KERN_INLINE void tile_quad(const panel_form f, const way by, bool first, bool last, const uint8_t *p, size_t half, const int8_t *q, const int32_t *less,
                            const group_of *g, tile_parts part, tile_sums acc) {
-    const bool wrap = eight_fit(f); /* int16 to the group's end */
+    const bool narrow = by.whole && !last, centred = by.centred && !narrow, zero = zero_of(f) && !by.centred && last;
     const vi one = _mm256_set1_epi16(1);
     vi w[2][4];
 #pragma GCC unroll 8
@@ -77,14 +89,13 @@ KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint
                 sum[h] = v_stay(j ? _mm256_add_epi16(sum[h], product) : product);
             }
         }
-        const bool narrow = wrap && !last, centred = is_centred(f), zero = zero_of(f) && !centred && last;
         if (centred || zero) v = bc32(less + t);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
-            if (wrap && !first) sum[h] = _mm256_add_epi16(sum[h], load_i(part[h][t]));
+            if (by.whole && !first) sum[h] = _mm256_add_epi16(sum[h], load_i(part[h][t]));
             if (centred) sum[h] = _mm256_sub_epi16(sum[h], v);
             if (!narrow) sum[h] = _mm256_madd_epi16(sum[h], one);
-            if (!wrap && !first) sum[h] = i_add(sum[h], load_i(part[h][t]));
+            if (!by.whole && !first) sum[h] = i_add(sum[h], load_i(part[h][t]));
             if (zero) sum[h] = i_sub(sum[h], v);
             if (!last) store_i(part[h][t], sum[h]);
         }
@@ -92,7 +103,7 @@ KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint
         const vf xs = f_set1(g->scale[t]);
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
-            const int shift = centred ? CENTRE - f.zero : 0;
+            const int shift = by.centred ? centre_of(f) - f.zero : 0;
             vf i = f_of_int(sum[h]);
             if (shift) i = f_fma(f_set1((float)shift), f_set1(g->sum[t]), i);
             accumulate(acc[h][t], f_mul(g->s[h], xs), i);
@@ -100,21 +111,42 @@ KERN_INLINE void tile_quad(const panel_form f, bool first, bool last, const uint
     }
 }
 
-/* n chunks from chunk c on. */
-KERN_INLINE void tile_codes(const panel_form f, const uint8_t *p, size_t half, const float *s, size_t half_s, const tokens *x, size_t c,
-                            size_t n, const step_sums *sums, tile_sums acc) {
-    const size_t per_chunk = 32u / f.group;
+/* Chunk c, number i of its step. */
+KERN_INLINE void tile_codes(const panel_form f, const way by, const apart *u, size_t n_chunks, const tokens *x, size_t c, size_t i, const step_sums *sums,
+                            tile_sums acc) {
+    const size_t per_chunk = 32u / f.group, half = 256 * n_chunks, half_s = per_chunk * n_chunks * LANES;
+    const uint8_t *p = u->codes + 256 * c;
     const int8_t *q = x->x + 32 * TILE * c;
     _Alignas(32) tile_parts part;
-    for (size_t i = 0; i < n * per_chunk; i++, s += LANES) {
-        const group_of g = {{f_load(s), f_load(s + half_s)}, x->scale + TILE * (c + i / per_chunk), x->sum + TILE * (c * per_chunk + i)};
-        const size_t at = f.group == 32 && is_centred(f) ? 2 * i : i;
-        fetch_tokens(q, f.group * (size_t)TILE);
-        tile_quad(f, true, f.group == 16, p, half, q, sums->less[at], &g, part, acc);
-        p += 4 * 32, q += 4 * 4 * TILE;
-        if (f.group == 16) continue;
-        tile_quad(f, false, true, p, half, q, sums->less[is_centred(f) ? at + 1 : at], &g, part, acc);
-        p += 4 * 32, q += 4 * 4 * TILE;
+#pragma GCC unroll 2
+    for (size_t k = 0; k < 2; k++, p += 4 * 32, q += 4 * 4 * TILE) {
+        const size_t group = f.group == 16 ? k : 0, at = LANES * (c * per_chunk + group);
+        const group_of g = {{f_load(u->s + at), f_load(u->s + at + half_s)}, x->scale + TILE * c, x->sum + TILE * (c * per_chunk + group)};
+        const int32_t *less = !by.centred ? sums->less[i * per_chunk + group] : by.whole ? sums->whole[i] : sums->quad[2 * i + k];
+        if (group == k) fetch_tokens(q, f.group * (size_t)TILE);
+        tile_quad(f, by, f.group == 16 || k == 0, f.group == 16 || k == 1, p, half, q, less, &g, part, acc);
+    }
+}
+
+KERN_INLINE uint8_t *near_of(const apart *u) { return u->more; } /* of each chunk */
+
+KERN_INLINE void look_if_near(const panel_form f, size_t n_chunks, const apart *u) {
+    const vi centre = bytes(centre_of(f)), limit = _mm256_set1_epi16(NEAR);
+    for (size_t c = 0; c < n_chunks; c++) {
+        vi far = _mm256_setzero_si256();
+        for (size_t h = 0; h < 2; h++) {
+            vi sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+            for (size_t j = 0; j < 8; j++) {
+                const vi distance = _mm256_abs_epi8(_mm256_sub_epi8(load_i(u->codes + 256 * (h * n_chunks + c) + 32 * j), centre));
+                sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(distance, bytes(1)));
+                if (j == 7 || (j == 3 && !way_if_near(f).whole)) {
+                    far = _mm256_or_si256(far, _mm256_cmpgt_epi16(sum, limit));
+                    sum = _mm256_setzero_si256();
+                }
+            }
+        }
+        near_of(u)[c] = _mm256_testz_si256(far, far) != 0; 
     }
 }
 
@@ -177,16 +209,13 @@ KERN_INLINE void bytes_chunk(const panel_form f, const apart *u, const signs *by
         accumulate(acc[i % 2][t0 + i / 2], f_mul(d[i % 2], f_set1(scale[t0 + i / 2])), f_of_int(sum[i % 2][i / 2]));
 }
 
-/* n chunks from chunk c0 on. */
-KERN_INLINE void tile_bytes(const panel_form f, const apart *u, size_t n_chunks, const tokens *x, size_t c0, size_t n, const step_sums *sums,
-                            tile_sums acc) {
+KERN_INLINE void tile_bytes(const panel_form f, const apart *u, size_t n_chunks, const tokens *x, size_t c, size_t i, const step_sums *sums, tile_sums acc) {
     const signs by = signs_of(n_chunks, u);
-    for (size_t c = c0; c < c0 + n; c++)
-        for (size_t t0 = 0; t0 < TILE; t0 += 4) {
-            const int8_t *q = x->x + 32 * TILE * c;
-            fetch_tokens(q + 16 * TILE * (t0 / 4), 16 * TILE);
-            bytes_chunk(f, u, &by, n_chunks, c, q, sums->less[c - c0], x->scale + TILE * c, acc, t0);
-        }
+    for (size_t t0 = 0; t0 < TILE; t0 += 4) {
+        const int8_t *q = x->x + 32 * TILE * c;
+        fetch_tokens(q + 16 * TILE * (t0 / 4), 16 * TILE);
+        bytes_chunk(f, u, &by, n_chunks, c, q, sums->less[i], x->scale + TILE * c, acc, t0);
+    }
 }
 
 /* The offsets' share. */
@@ -223,20 +252,25 @@ KERN_INLINE void fetch_results(const kern_panel_args *a, size_t t0) {
     for (size_t t = t0; t < t0 + TILE; t++) __builtin_prefetch(a->y + t * a->ldy, 1, 3);
 }
 
-/* The tile that begins with token t0. */
+/* The tile that begins with token t0; of a panel that was just taken apart, if it is the first. */
 KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, const apart *u, size_t t0) {
-    const size_t per_chunk = 32u / f.group, half = 256 * a->n_chunks, half_s = per_chunk * a->n_chunks * LANES;
+    const size_t per_chunk = 32u / f.group;
+    const bool look = may_be_near(f) && a->n_tokens >= NEAR_FROM;
     const tokens x = tokens_from(a, f, t0, 0);
     _Alignas(32) tile_sums acc = {{{0}}}, off = {{{0}}};
     step_sums sums;
-    if (have_signs(f) && t0 == 0) part_signs(a->n_chunks, u); /* of a panel that was just taken apart */
+    if (have_signs(f) && t0 == 0) part_signs(a->n_chunks, u);
+    if (look && t0 == 0) look_if_near(f, a->n_chunks, u);
     for (size_t c = 0; c < a->n_chunks; c += STEP) {
-        const size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP, at = c * per_chunk * LANES;
+        const size_t n = a->n_chunks - c < STEP ? a->n_chunks - c : STEP;
         if (c + STEP >= a->n_chunks) fetch_results(a, t0);
         sums_of_step(f, &x, c, n, &sums);
-        if (class_of(f) > 6) tile_bytes(f, u, a->n_chunks, &x, c, n, &sums, acc);
-        else tile_codes(f, u->codes + 256 * c, half, u->s + at, half_s, &x, c, n, &sums, acc);
-        if (f.has_min) tile_offsets(n * per_chunk, u->m + at, half_s, &sums, off);
+        for (size_t i = 0; i < n; i++) {
+            if (may_be_near(f) && look && near_of(u)[c + i]) tile_codes(f, way_if_near(f), u, a->n_chunks, &x, c + i, i, &sums, acc);
+            else if (class_of(f) > 6) tile_bytes(f, u, a->n_chunks, &x, c + i, i, &sums, acc);
+            else tile_codes(f, way_of(f), u, a->n_chunks, &x, c + i, i, &sums, acc);
+        }
+        if (f.has_min) tile_offsets(n * per_chunk, u->m + c * per_chunk * LANES, per_chunk * a->n_chunks * LANES, &sums, off);
     }
     add_tile(a, f.has_min, t0, acc, off);
 }
