@@ -79,7 +79,7 @@ int usage_error(const command *cmd, const char *fmt, ...) __attribute__((format(
 /* -------------------------------------------------------------- commands ---- */
 
 extern const command fit_command, run_command, chat_command, eval_command, bench_command, inspect_command,
-    verify_command, export_command;
+    verify_command, export_command, convert_command;
 int cmd_fit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
@@ -88,6 +88,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_export(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
 
 /* ------------------------------------------------- messages and progress ---- */
 

@@ -12,7 +12,7 @@ static const struct {
 } commands[] = {
     {&fit_command, cmd_fit},       {&run_command, cmd_run},       {&chat_command, cmd_chat},
     {&eval_command, cmd_eval},     {&bench_command, cmd_bench},   {&inspect_command, cmd_inspect},
-    {&verify_command, cmd_verify}, {&export_command, cmd_export},
+    {&verify_command, cmd_verify}, {&export_command, cmd_export},   {&convert_command, cmd_convert},
 };
 
 static void print_overview(FILE *to) {

@@ -133,14 +133,17 @@ static snug_err open_set(const char *dir, const char *file, st_set **out, snug_e
     } else {
         char *single = arena_printf(&set->mem, "%s/model.safetensors", dir);
         char *index = arena_printf(&set->mem, "%s/model.safetensors.index.json", dir);
-        char *torch = arena_printf(&set->mem, "%s/pytorch_model.bin", dir);
-        if (!single || !index || !torch) rc = err_nomem(err, strlen(dir) + 32);
+        char *torch = arena_printf(&set->mem, "%s/pytorch_model.bin", dir), *torch_index = arena_printf(&set->mem, "%s/pytorch_model.bin.index.json", dir);
+        if (!single || !index || !torch || !torch_index) rc = err_nomem(err, strlen(dir) + 32);
         else if (io_exists(single)) rc = read_single(set, single, &tensors, err);
         else if (io_exists(index)) rc = read_index(set, dir, index, &tensors, err);
         else if (!io_is_dir(dir)) rc = err_set(err, SNUG_ERR_IO, "%s: is no directory", dir);
-        else
-            rc = err_set(err, SNUG_ERR_FORMAT, "%s: holds neither model.safetensors nor model.safetensors.index.json%s", dir,
-                         io_exists(torch) ? "; pytorch_model.bin is there, but snug reads safetensors alone" : "");
+        else if (io_exists(torch) || io_exists(torch_index)) /* pickled: programs, not data */
+            rc = err_set(err, SNUG_ERR_UNSUPPORTED,
+                         "%s: has pytorch_model.bin, and snug reads safetensors alone; this writes them beside it: python3 -c \"from transformers import "
+                         "AutoModelForCausalLM as M; M.from_pretrained('%s', torch_dtype='auto').save_pretrained('%s')\"",
+                         dir, dir, dir);
+        else rc = err_set(err, SNUG_ERR_FORMAT, "%s: holds neither model.safetensors nor model.safetensors.index.json", dir);
     }
     buf_fini(&tensors);
     if (rc != SNUG_OK) st_close(&set);

@@ -55,6 +55,23 @@ def test_export(t):
     assert r["kl_max"] < 1e-6 and r["top1"] == 1, r # rotary pairs lie elsewhere in a row: rounding only
 
 
+def test_convert(t):
+    """Plain GGUFs: bf16 and f32 keep a bf16 checkpoint to the bit, f16 nearly, and what is rounded is said."""
+    for kind, options in (("bf16", []), ("f32", ["--type", "f32"]), ("f16", ["--type", "f16"])):
+        out = t.path(kind + ".gguf")
+        said = t.run("convert", t.demo, "-o", out, *options, expect=OK).stdout
+        assert f"{out.stat().st_size:,}" in said, said
+        assert ("Every weight is what it was." in said) == (kind != "f16"), said
+        matrices = {x["codec"] for x in t.run("inspect", out, "--json", expect=OK).json()["tensors"] if x["rows"] > 1}
+        assert matrices == {kind}, matrices
+        r = t.run("eval", out, "--against", t.demo, "--text", t.text, "--ctx", "64", "--tokens", "320", "--json", expect=OK).json()
+        assert r["kl_max"] < (1e-6 if kind != "f16" else 1e-5) and r["top1"] == 1, (kind, r)
+    back = t.path("back.gguf")
+    r = t.run("convert", t.path("f32.gguf"), "-o", back, "--json", expect=OK).json()
+    assert r["rounded"] == 0 and back.read_bytes() == t.path("bf16.gguf").read_bytes(), r
+    t.run("convert", t.demo, "-o", back, "--type", "q4_k", expect=harness.USAGE)
+
+
 def test_a_file_in_the_way(t):
     folder = t.path("folder.gguf")
     folder.mkdir()

@@ -3,7 +3,7 @@
 import harness
 from harness import OK, USAGE
 
-COMMANDS = ["fit", "run", "chat", "eval", "bench", "inspect", "verify", "export"]
+COMMANDS = ["fit", "run", "chat", "eval", "bench", "inspect", "verify", "export", "convert"]
 
 
 def test_overview(t):
@@ -37,6 +37,7 @@ def test_what_is_missing_is_named(t):
     assert "no output" in t.run("fit", t.demo, "--size", "1G", expect=USAGE).stderr
     assert "no text" in t.run("eval", t.demo, expect=USAGE).stderr
     assert "no output" in t.run("export", t.demo, expect=USAGE).stderr
+    assert "no output" in t.run("convert", t.demo, expect=USAGE).stderr
 
 
 def test_unknown_options_name_their_neighbour(t):
