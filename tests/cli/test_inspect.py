@@ -68,7 +68,7 @@ def test_convert(t):
         assert r["kl_max"] < (1e-6 if kind != "f16" else 1e-5) and r["top1"] == 1, (kind, r)
     back = t.path("back.gguf")
     r = t.run("convert", t.path("f32.gguf"), "-o", back, "--json", expect=OK).json()
-    assert r["rounded"] == 0 and back.read_bytes() == t.path("bf16.gguf").read_bytes(), r
+    assert r["narrowed"] == 29 and r["worst_rel_error"] == 0 and back.read_bytes() == t.path("bf16.gguf").read_bytes(), r
     t.run("convert", t.demo, "-o", back, "--type", "q4_k", expect=harness.USAGE)
 
 
