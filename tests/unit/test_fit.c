@@ -201,7 +201,7 @@ static void interrupted(void **state) {
     assert_true(fit_resumed(p) == whole); /* nothing to resume */
 }
 
-/* As a large model is: sampled from in codes, statistics of half of the sequences, one matrix at a time for the prefix. */
+/* As a large model is: sampled from in codes, planned with statistics of half of the sequences. */
 static void large(void **state) {
     if (SANITIZED) return;
     char mix[160];

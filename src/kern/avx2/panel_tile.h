@@ -146,7 +146,7 @@ KERN_INLINE void look_if_near(const panel_form f, size_t n_chunks, const apart *
                 }
             }
         }
-        near_of(u)[c] = _mm256_testz_si256(far, far) != 0; 
+        near_of(u)[c] = _mm256_testz_si256(far, far) != 0;
     }
 }
 
@@ -209,6 +209,7 @@ KERN_INLINE void bytes_chunk(const panel_form f, const apart *u, const signs *by
         accumulate(acc[i % 2][t0 + i / 2], f_mul(d[i % 2], f_set1(scale[t0 + i / 2])), f_of_int(sum[i % 2][i / 2]));
 }
 
+/* Likewise. */
 KERN_INLINE void tile_bytes(const panel_form f, const apart *u, size_t n_chunks, const tokens *x, size_t c, size_t i, const step_sums *sums, tile_sums acc) {
     const signs by = signs_of(n_chunks, u);
     for (size_t t0 = 0; t0 < TILE; t0 += 4) {
