@@ -130,6 +130,13 @@ MODELS |= {
 }
 SCALED = ("gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
+PHI3 = MODELS["phi3"][4]
+MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
+    **PHI3, "head_dim": 16, "partial_rotary_factor": 0.75, "sliding_window": None, "original_max_position_embeddings": 8,
+    "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7, 2.2, 3.0], "long_factor": [1.0, 1.5, 2.5, 4.0, 7.0, 9.0]}})
+MODELS["qwen2_yarn"] = ("bf16", 1, "qwen2", {"rope_scaling": None}, {
+    **MODELS["qwen2"][4], "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}})
 LESS_ONE = ("gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}

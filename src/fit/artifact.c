@@ -50,6 +50,8 @@ static snug_err check_target(const fit_job *f, snug_error *err) {
     if (c->act != a->act && !a->sub_norms)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its activation is %s, and other readers of a GGUF of architecture '%s' take %s; without --for gguf it can be had", f->src->path,
                        activation_name(c->act), a->gguf_name, activation_name(a->act));
+    if (c->scaling == ROPE_YARN && c->yarn_exact)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE has yarn without truncation, which other readers of a GGUF do not have; without --for gguf it can be had", f->src->path);
     if (a->fused_ffn)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: other readers of a GGUF of architecture '%s' want its gate and up in one matrix; without --for gguf it can be had", f->src->path, a->gguf_name);
     if (c->n_experts && c->norm_topk != a->experts->gguf_norm_topk)

@@ -77,6 +77,7 @@ void config_defaults(config *c) {
     c->act = a->act;
     c->norm_eps = 1e-6f;
     c->embd_scale = c->residual_scale = c->logit_scale = 1;
+    c->rope_magnitude = 1;
 }
 
 void layers_set(config *c, layer_kind kind, uint32_t from, uint32_t every) {

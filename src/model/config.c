@@ -1,10 +1,7 @@
-/* What follows from a configuration alone: shapes, windows, RoPE frequencies, and the check that the numbers make
- * sense. Sources: transformers' modeling_rope_utils.py (linear, llama3); llama.cpp's convert_hf_to_gguf.py
- * (rope_freqs). */
+/* What follows from a configuration alone: shapes, windows, and the check that the numbers make sense. */
 #include "base/err.h"
 #include "model/arch.h"
 
-#include <math.h>
 
 /* Bounds on what a file may say. They are far above any model and keep every product of two below 2^62. */
 enum { MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL_EXPERTS = 1 << 18 };
@@ -52,26 +49,9 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
         return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads,
                        c->head_dim, MAX_WIDTH);
     if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size %u is odd", where, c->head_dim);
-    if (c->rope_dims == 0 || c->rope_dims % 2 || c->rope_dims > c->head_dim)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u dimensions of a head of %u, expected an even number of them", where, c->rope_dims, c->head_dim);
-    if (c->arch->gguf_permutes_qk && c->rope_dims != c->head_dim)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: RoPE turns %u of %u dimensions, which is not supported for architecture '%s'", where, c->rope_dims, c->head_dim, c->arch->gguf_name);
-    if ((rc = check_scales(c, where, err))) return rc;
+    if ((rc = check_scales(c, where, err)) || (rc = rope_check(c, where, err))) return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon is %g, expected 0 to 1", where, (double)c->norm_eps);
-    if (c->rope_base_local != 0 && !(c->rope_base_local >= 1 && c->rope_base_local < 1e15))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base of layers with a window is %g, expected 1 to 1e15", where, c->rope_base_local);
-    if (!(c->rope_base >= 1 && c->rope_base < 1e15))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base is %g, expected 1 to 1e15", where, c->rope_base);
-    if (c->scaling != ROPE_NONE && !(c->scale_factor > 0 && c->scale_factor < 1e9))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE scaling factor is %g, expected a positive number", where,
-                       c->scale_factor);
-    if (c->scaling == ROPE_LLAMA3 && !(c->scale_orig_ctx > 0 && c->low_freq_factor > 0 &&
-                                       c->high_freq_factor > c->low_freq_factor && c->high_freq_factor < 1e9))
-        return err_set(err, SNUG_ERR_FORMAT,
-                       "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, "
-                       "found %g, %g, %u",
-                       where, c->low_freq_factor, c->high_freq_factor, c->scale_orig_ctx);
     return check_experts(c, where, err);
 }
 
@@ -104,31 +84,4 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
 
 uint32_t layer_window(const config *c, uint32_t layer) {
     return c->layer[layer] & LAYER_WINDOW ? c->sliding_window : 0;
-}
-
-/* The factor by which llama3 scaling divides inverse frequency f: 1 for short wavelengths, scale_factor for long ones,
- * a smooth blend between. */
-static double llama3_factor(const config *c, double f) {
-    double turns = c->scale_orig_ctx * f / (2 * 3.14159265358979323846); /* full turns within the original context */
-    if (turns > c->high_freq_factor) return 1;
-    if (turns < c->low_freq_factor) return c->scale_factor;
-    double smooth = (turns - c->low_freq_factor) / (c->high_freq_factor - c->low_freq_factor);
-    return 1 / ((1 - smooth) / c->scale_factor + smooth);
-}
-
-void rope_inv_freq(const config *c, const float *freqs, bool local, double *out) {
-    for (uint32_t i = 0; i < c->rope_dims / 2; i++) {
-        double f = pow(local ? c->rope_base_local : c->rope_base, -2.0 * i / c->rope_dims);
-        if (freqs && !local) f /= (double)freqs[i];
-        else if (c->scaling == ROPE_LLAMA3 && !local) f /= llama3_factor(c, f);
-        if (c->scaling == ROPE_LINEAR && !local) f /= c->scale_factor;
-        out[i] = f;
-    }
-}
-
-bool rope_freq_factors(const config *c, float *out) {
-    if (c->scaling != ROPE_LLAMA3) return false;
-    for (uint32_t i = 0; i < c->rope_dims / 2; i++)
-        out[i] = (float)llama3_factor(c, pow(c->rope_base, -2.0 * i / c->rope_dims));
-    return true;
 }

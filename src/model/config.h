@@ -4,7 +4,9 @@
 #include "base/json.h"
 #include "format/gguf.h"
 
-typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
+/* How RoPE goes beyond the positions that were trained. Dynamic and long depend on the context that is asked for: up to the trained one they are as none. */
+typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_DYNAMIC, ROPE_LONG } rope_scaling;
+enum { CONFIG_MAX_LONG = 256 /* pairs of a head with ROPE_LONG */ };
 
 /* What a BitNet folder's matrices hold (its quantization_config): themselves; the numbers that were trained, from which ternary ones are made;
  * codes, with a scale to multiply by, or to divide by. */
@@ -49,7 +51,11 @@ typedef struct config {
     double rope_base;
     rope_scaling scaling;
     double scale_factor, low_freq_factor, high_freq_factor;
-    uint32_t scale_orig_ctx;
+    uint32_t scale_orig_ctx;   /* the trained context                                                   */
+    double beta_fast, beta_slow; /* yarn: turns within that context above which frequencies stay, below which they are divided */
+    bool yarn_exact;           /* yarn: the bounds between are not rounded to whole dimensions          */
+    double rope_magnitude;     /* what cos and sin are multiplied by: 1                                 */
+    float rope_short[CONFIG_MAX_LONG], rope_long[CONFIG_MAX_LONG]; /* long: what frequencies are divided by, up to the trained context and beyond */
     double rope_base_local;    /* of layers with LAYER_LOCAL_ROPE                                       */
     uint32_t rope_dims;        /* rotated dimensions per head, the first of them                        */
     bool rope_interleaved;     /* how THIS store's q/k rows are laid out (HF: false; GGUF llama: true)  */
@@ -97,8 +103,11 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
 uint32_t layer_window(const config *c, uint32_t layer);
 /* Checks ranges and that the sizes agree; `where` names the file for the message. */
 snug_err config_check(const config *c, const char *where, snug_error *err);
-/* Inverse frequencies of RoPE (rope_dims / 2), scaling applied; local: of layers with LAYER_LOCAL_ROPE. freqs: a rope_freqs tensor's factors, or NULL. */
-void rope_inv_freq(const config *c, const float *freqs, bool local, double *out);
+/* RoPE (rope.c). Inverse frequencies (rope_dims / 2) for a context of n_ctx, scaling applied; local: of layers with LAYER_LOCAL_ROPE. freqs: a rope_freqs
+ * tensor's factors, or NULL. */
+void rope_inv_freq(const config *c, const float *freqs, bool local, uint32_t n_ctx, double *out);
+double rope_yarn_magnitude(double factor, double mscale); /* what yarn's paper multiplies by: 0.1 mscale ln(factor) + 1 */
+snug_err rope_check(const config *c, const char *where, snug_error *err);
 /* The factors that GGUF stores as rope_freqs.weight (rope_dims / 2 floats): inverse frequencies are divided by them.
  * False when the config's scaling needs none. */
 bool rope_freq_factors(const config *c, float *out);

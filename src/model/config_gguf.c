@@ -152,21 +152,52 @@ static snug_err read_layers(gguf_fields *r, config *c, snug_error *err) {
     return SNUG_OK;
 }
 
+/* Of arrays in snug.*: factors for each pair of dimensions. */
+static snug_err read_factors(const gguf_file *g, const char *key, const config *c, float *out, snug_error *err) {
+    const gguf_kv *kv = gguf_find(g, key);
+    const uint32_t n = c->rope_dims / 2;
+    if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_F32 || kv->n != n || n > CONFIG_MAX_LONG)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is no array of %u numbers (at most %d), which longrope needs; files of other programs have them as tensors, which is not supported",
+                       g->file.path, key, n, CONFIG_MAX_LONG);
+    for (uint32_t i = 0; i < n; i++) out[i] = (float)gguf_array_f64(kv, i);
+    return SNUG_OK;
+}
+
+static snug_err read_yarn(gguf_fields *r, config *c, snug_error *err) {
+    double factor = 1;
+    snug_err rc = get_f64_or(r, "rope.scaling.yarn_beta_fast", 32, &c->beta_fast, err);
+    if (!rc) rc = get_f64_or(r, "rope.scaling.yarn_beta_slow", 1, &c->beta_slow, err);
+    if (!rc) rc = get_f64_or(r, "rope.scaling.attn_factor", 1, &factor, err);
+    c->yarn_exact = gguf_get_bool_or(r->g, "snug.rope.yarn_exact", false);
+    c->rope_magnitude = factor * rope_yarn_magnitude(c->scale_factor, 1);
+    return rc;
+}
+
 static snug_err read_rope(gguf_fields *r, config *c, snug_error *err) {
+    static const char *const names[] = {"none", "linear", "yarn", "longrope"};
+    static const rope_scaling kinds[] = {ROPE_NONE, ROPE_LINEAR, ROPE_YARN, ROPE_LONG};
+    double factor = 0, dynamic = 0;
     snug_err rc = get_f64_or(r, "rope.freq_base", 10000, &c->rope_base, err);
-    double factor = 0;
     if (!rc) rc = get_f64_or(r, "rope.scaling.factor", 0, &factor, err);
     if (!rc && factor == 0) rc = get_f64_or(r, "rope.scale_linear", 0, &factor, err); /* older files */
+    if (!rc) rc = gguf_u32(r, "rope.scaling.original_context_length", false, c->n_ctx_train, &c->scale_orig_ctx, err);
+    if (!rc) rc = gguf_get_f64_or(r->g, "snug.rope.dynamic", 0, &dynamic, err);
     if (rc) return rc;
     const char *type = gguf_get_str_or(r->g, gguf_key(r, "rope.scaling.type"), factor != 0 ? "linear" : "none");
-    if (strcmp(type, "none") && strcmp(type, "linear"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is '%s', which is not supported; known: none, linear",
-                       r->g->file.path, gguf_key(r, "rope.scaling.type"), type);
-    if (!strcmp(type, "linear") && factor != 0 && factor != 1) {
-        c->scaling = ROPE_LINEAR;
-        c->scale_factor = factor;
+    size_t i = 0;
+    while (i < 4 && strcmp(names[i], type)) i++;
+    if (i == 4)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is '%s', which is not supported; known: none, linear, yarn, longrope", r->g->file.path, gguf_key(r, "rope.scaling.type"), type);
+    c->scaling = kinds[i] == ROPE_LINEAR && (factor == 0 || factor == 1) ? ROPE_NONE : kinds[i];
+    if (c->scaling != ROPE_NONE) c->scale_factor = factor;
+    if (c->scaling == ROPE_YARN) rc = read_yarn(r, c, err);
+    if (c->scaling == ROPE_LONG) {
+        rc = get_f64_or(r, "rope.scaling.attn_factor", 1, &c->rope_magnitude, err);
+        if (!rc) rc = read_factors(r->g, "snug.rope.short", c, c->rope_short, err);
+        if (!rc) rc = read_factors(r->g, "snug.rope.long", c, c->rope_long, err);
     }
-    return SNUG_OK;
+    if (!rc && dynamic != 0) c->scaling = ROPE_DYNAMIC, c->scale_factor = dynamic, c->scale_orig_ctx = c->n_ctx_train;
+    return rc;
 }
 
 static const char *norm_key(const config *c) { return c->arch->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"; }
@@ -207,6 +238,21 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
     return config_check(c, path, err);
 }
 
+/* Dynamic scaling changes nothing within the trained context, which is all that other readers have of it. */
+static bool put_scaling(const config *c, gguf_kvs *out) {
+    if (c->scaling == ROPE_DYNAMIC) return gguf_put_f32(out, "snug.rope.dynamic", (float)c->scale_factor);
+    if (c->scaling == ROPE_NONE || c->scaling == ROPE_LLAMA3) return true;
+    const bool yarn = c->scaling == ROPE_YARN, is_long = c->scaling == ROPE_LONG;
+    bool ok = arch_put_str(c, out, "rope.scaling.type", yarn ? "yarn" : is_long ? "longrope" : "linear") && (is_long || arch_put_f32(c, out, "rope.scaling.factor", c->scale_factor));
+    if (!yarn && !is_long) return ok;
+    ok = ok && arch_put_u32(c, out, "rope.scaling.original_context_length", c->scale_orig_ctx) &&
+         arch_put_f32(c, out, "rope.scaling.attn_factor", c->rope_magnitude / (yarn ? rope_yarn_magnitude(c->scale_factor, 1) : 1));
+    if (yarn)
+        return ok && arch_put_f32(c, out, "rope.scaling.yarn_beta_fast", c->beta_fast) && arch_put_f32(c, out, "rope.scaling.yarn_beta_slow", c->beta_slow) &&
+               (!c->yarn_exact || gguf_put_bool(out, "snug.rope.yarn_exact", true));
+    return ok && gguf_put_array(out, "snug.rope.short", GGUF_F32, c->rope_short, c->rope_dims / 2) && gguf_put_array(out, "snug.rope.long", GGUF_F32, c->rope_long, c->rope_dims / 2);
+}
+
 /* snug.sliding_from_layer where the layers with a window are the last ones and nothing else is special, else a byte for each layer. */
 static bool put_layers(const config *c, gguf_kvs *out) {
     uint32_t from = 0, n_special = 0;
@@ -236,7 +282,7 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
               gguf_put_str(out, "general.name", c->name, strlen(c->name));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) ok = ok && arch_put_u32(c, out, numbers[i].suffix, numbers[i].value);
     ok = ok && arch_put_f32(c, out, norm_key(c), c->norm_eps) && arch_put_f32(c, out, "rope.freq_base", c->rope_base);
-    if (c->scaling == ROPE_LINEAR) ok = ok && arch_put_str(c, out, "rope.scaling.type", "linear") && arch_put_f32(c, out, "rope.scaling.factor", c->scale_factor);
+    ok = ok && put_scaling(c, out);
     if (c->n_experts) {
         ok = ok && arch_put_u32(c, out, "expert_count", c->n_experts) && arch_put_u32(c, out, "expert_used_count", c->n_experts_used);
         ok = ok && (!c->arch->experts->gguf_width || arch_put_u32(c, out, "expert_feed_forward_length", c->n_ff));

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "model/arch.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,56 @@ static snug_err refuse_typed(const json_t *params, const char *where, snug_error
     return SNUG_OK;
 }
 
+static const struct { const char *name; rope_scaling kind; } scalings[] = {
+    {"linear", ROPE_LINEAR}, {"llama3", ROPE_LLAMA3}, {"yarn", ROPE_YARN}, {"dynamic", ROPE_DYNAMIC}, {"longrope", ROPE_LONG}, {"su", ROPE_LONG}};
+
+static snug_err read_llama3(const hf_fields *in, config *c, snug_error *err) {
+    snug_err rc = hf_f64_or(in, "low_freq_factor", 0, &c->low_freq_factor, err);
+    return rc ? rc : hf_f64_or(in, "high_freq_factor", 0, &c->high_freq_factor, err);
+}
+
+static snug_err read_yarn(const hf_fields *in, config *c, snug_error *err) {
+    double mscale = 0, all = 0, magnitude;
+    bool truncate = true;
+    if (c->scale_factor == 0 && c->scale_orig_ctx) c->scale_factor = (double)c->n_ctx_train / c->scale_orig_ctx;
+    snug_err rc = hf_f64_or(in, "beta_fast", 32, &c->beta_fast, err);
+    if (!rc) rc = hf_f64_or(in, "beta_slow", 1, &c->beta_slow, err);
+    if (!rc) rc = hf_f64_or(in, "mscale", 0, &mscale, err);
+    if (!rc) rc = hf_f64_or(in, "mscale_all_dim", 0, &all, err);
+    if (!rc) rc = hf_bool_or(in, "truncate", true, &truncate, err);
+    c->yarn_exact = !truncate;
+    magnitude = mscale != 0 && all != 0 ? rope_yarn_magnitude(c->scale_factor, mscale) / rope_yarn_magnitude(c->scale_factor, all) : rope_yarn_magnitude(c->scale_factor, 1);
+    return rc ? rc : hf_f64_or(in, "attention_factor", magnitude, &c->rope_magnitude, err);
+}
+
+static snug_err read_factors(const hf_fields *in, const char *key, const config *c, float *out, snug_error *err) {
+    const json_t *list = hf_get(in, key);
+    const size_t n = c->rope_dims / 2;
+    if (!json_is_array(list) || json_array_size(list) != n || n > CONFIG_MAX_LONG)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is no list of %zu numbers (at most %d), one for each pair of a head's dimensions", in->where, key, n, CONFIG_MAX_LONG);
+    for (size_t i = 0; i < n; i++) out[i] = (float)json_number_value(json_array_get(list, i));
+    return SNUG_OK;
+}
+
+static snug_err read_long(const hf_fields *in, config *c, snug_error *err) {
+    snug_err rc = read_factors(in, "short_factor", c, c->rope_short, err);
+    if (!rc) rc = read_factors(in, "long_factor", c, c->rope_long, err);
+    if (rc || c->scale_orig_ctx == 0) return rc; /* rope_check tells */
+    const double factor = (double)c->n_ctx_train / c->scale_orig_ctx, magnitude = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(c->scale_orig_ctx));
+    return hf_f64_or(in, "attention_factor", magnitude, &c->rope_magnitude, err);
+}
+
+static snug_err read_scaling(const hf_fields *f, const hf_fields *in, rope_scaling kind, config *c, snug_error *err) {
+    const uint32_t fallback = kind == ROPE_YARN || kind == ROPE_DYNAMIC || kind == ROPE_LONG ? c->n_ctx_train : 0;
+    c->scaling = kind;
+    snug_err rc = hf_f64_or(in, "factor", 0, &c->scale_factor, err);
+    if (!rc) rc = hf_u32_or(f, "original_max_position_embeddings", fallback, &c->scale_orig_ctx, err);
+    if (!rc) rc = hf_u32_or(in, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
+    if (kind == ROPE_DYNAMIC) c->scale_orig_ctx = c->n_ctx_train;
+    if (rc || kind == ROPE_LINEAR || kind == ROPE_DYNAMIC) return rc;
+    return kind == ROPE_LLAMA3 ? read_llama3(in, c, err) : kind == ROPE_YARN ? read_yarn(in, c, err) : read_long(in, c, err);
+}
+
 /* rope_theta, scaling and partial_rotary_factor, of config.json or, in `params`, of transformers 5. */
 snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error *err) {
     const char *where = f->where;
@@ -153,19 +204,10 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     const char *name = is_null(type) ? "default" : json_string_value(type);
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: rope_type is no string", where);
     if (!strcmp(name, "default")) return SNUG_OK;
-    if (strcmp(name, "linear") && strcmp(name, "llama3"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3",
-                       where, name);
-    if ((rc = json_get_double_or(scaling, where, "factor", 0, &c->scale_factor, err))) return rc;
-    c->scaling = ROPE_LINEAR;
-    if (strcmp(name, "llama3")) return SNUG_OK;
-    c->scaling = ROPE_LLAMA3;
     const hf_fields inner = {scaling, where, NULL};
-    if ((rc = json_get_double_or(scaling, where, "low_freq_factor", 0, &c->low_freq_factor, err)) ||
-        (rc = json_get_double_or(scaling, where, "high_freq_factor", 0, &c->high_freq_factor, err)) ||
-        (rc = hf_u32_or(f, "original_max_position_embeddings", 0, &c->scale_orig_ctx, err)))
-        return rc;
-    return hf_u32_or(&inner, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
+    for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
+        if (!strcmp(scalings[i].name, name)) return read_scaling(f, &inner, scalings[i].kind, c, err);
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3, yarn, dynamic, longrope", where, name);
 }
 
 /* Experts: how many, how wide, how their shares are made. Layers without experts among such with are refused. */

@@ -128,8 +128,8 @@ snug_err graph_create(const config *cfg, const graph_params *p, const float *rop
     g->map_bytes = bytes;
     carver c = {.base = map};
     carve_all(g, &c);
-    rope_inv_freq(cfg, rope_freqs, false, g->inv_freq);
-    if (g->inv_freq_local) rope_inv_freq(cfg, NULL, true, g->inv_freq_local);
+    rope_inv_freq(cfg, rope_freqs, false, g->p.n_ctx, g->inv_freq);
+    if (g->inv_freq_local) rope_inv_freq(cfg, NULL, true, g->p.n_ctx, g->inv_freq_local);
     *out = g;
     return SNUG_OK;
 }

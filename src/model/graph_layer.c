@@ -25,12 +25,12 @@ typedef struct layer_pass {
     float *x;
 } layer_pass;
 
-static void fill_cs(const graph_item *items, size_t n, size_t half, const double *inv_freq, float *cs) {
+static void fill_cs(const graph_item *items, size_t n, size_t half, const double *inv_freq, double magnitude, float *cs) {
     for (size_t i = 0; i < n; i++, cs += 2 * half)
         for (size_t d = 0; d < half; d++) {
             const double angle = items[i].pos * inv_freq[d];
-            cs[d] = (float)cos(angle);
-            cs[half + d] = (float)sin(angle);
+            cs[d] = (float)(magnitude * cos(angle));
+            cs[half + d] = (float)(magnitude * sin(angle));
         }
 }
 
@@ -40,8 +40,8 @@ static void rope_tables(graph *g, const graph_item *items, size_t n) {
     for (size_t i = 0; same && i < n; i++) same = g->cs_pos[i] == items[i].pos;
     if (same) return;
     const size_t half = g->cfg.rope_dims / 2;
-    fill_cs(items, n, half, g->inv_freq, g->cs);
-    if (g->cs_local) fill_cs(items, n, half, g->inv_freq_local, g->cs_local);
+    fill_cs(items, n, half, g->inv_freq, g->cfg.rope_magnitude, g->cs);
+    if (g->cs_local) fill_cs(items, n, half, g->inv_freq_local, 1, g->cs_local);
     for (size_t i = 0; i < n; i++) g->cs_pos[i] = items[i].pos;
     g->cs_n = n;
 }

@@ -332,6 +332,10 @@ uint64_t store_fingerprint(const store *s) {
                               c->scale_orig_ctx,
                               c->rope_interleaved,
                               c->rope_base_local,
+                              c->beta_fast,
+                              c->beta_slow,
+                              c->yarn_exact,
+                              c->rope_magnitude,
                               c->rope_dims,
                               c->sliding_window,
                               c->tied,
@@ -345,6 +349,7 @@ uint64_t store_fingerprint(const store *s) {
                               c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     h = hash_bytes_seeded(c->layer, c->n_layers, h);
+    if (c->scaling == ROPE_LONG) h = hash_bytes_seeded(c->rope_long, sizeof c->rope_long, hash_bytes_seeded(c->rope_short, sizeof c->rope_short, h));
     if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
     for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;

@@ -19,7 +19,7 @@ BARS = {"f32": 1e-6, "q8_0": 5e-3}
 # What a golden says and llama.cpp decides by the architecture is refused; of a copy that says as llama.cpp does, transformers' logits are not known.
 USUAL = {"gemma2": {"query_pre_attn_scalar": 16}, "gemma3": {"rope_local_base_freq": 10000.0}}
 WINDOW = {"starcoder2": 16}     # which llama.cpp does not have: compared are the tokens before its end
-NAMES = ("gemma", "gemma2", "gemma3", "granite", "llama3", "olmo2", "qwen2", "qwen3", "smollm3", "starcoder2")
+NAMES = ("gemma", "gemma2", "gemma3", "granite", "llama3", "olmo2", "qwen2", "qwen2_yarn", "qwen3", "smollm3", "starcoder2")
 
 
 def golden(folder):

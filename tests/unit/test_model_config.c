@@ -101,7 +101,7 @@ static void test_refused(void **state) {
         {"hidden_act", "\"hidden_act\": \"quick_gelu\"", SNUG_ERR_UNSUPPORTED, "hidden_act 'quick_gelu'"},
         {"", "\"partial_rotary_factor\": 0.5", SNUG_ERR_UNSUPPORTED, "RoPE turns 4 of 8"},
         {"", "\"quantization_config\": {\"quant_method\": \"gptq\"}", SNUG_ERR_UNSUPPORTED, "'gptq'"},
-        {"", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}", SNUG_ERR_UNSUPPORTED, "rope_type 'yarn'"},
+        {"", "\"rope_scaling\": {\"type\": \"xpos\", \"factor\": 4}", SNUG_ERR_UNSUPPORTED, "rope_type 'xpos'"},
         {"", "\"rope_scaling\": {\"type\": \"linear\"}", SNUG_ERR_FORMAT, "scaling factor is 0"},
         {"", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}", SNUG_ERR_FORMAT, "low_freq_factor"},
         {"", "\"rope_scaling\": 3", SNUG_ERR_FORMAT, "objects"},
@@ -214,12 +214,12 @@ static void test_rope(void **state) {
         SNUG_OK);
     double scaled[32], plain[32], again[32];
     float factors[32];
-    rope_inv_freq(&c, NULL, false, scaled);
+    rope_inv_freq(&c, NULL, false, 64, scaled);
     assert_true(rope_freq_factors(&c, factors));
     config none = c;
     none.scaling = ROPE_NONE;
-    rope_inv_freq(&none, NULL, false, plain);
-    rope_inv_freq(&none, factors, false, again);
+    rope_inv_freq(&none, NULL, false, 64, plain);
+    rope_inv_freq(&none, factors, false, 64, again);
     assert_false(rope_freq_factors(&none, factors));
     for (int i = 0; i < 32; i++) {
         double wavelength = 2 * 3.14159265358979 / plain[i];
