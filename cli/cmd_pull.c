@@ -2,6 +2,7 @@
  * alone: a command line can be seen by every user of the machine. */
 #include "cli.h"
 
+#include <fnmatch.h>
 #include <stdlib.h>
 
 const command pull_command = {
@@ -25,18 +26,18 @@ const command pull_command = {
 /* Rows shown when a pull begins; --dry-run shows all. */
 enum { LONG_LIST = 20 };
 
-static bool is_gguf_list(const snug_pull_summary *s) {
-    return s->n_chosen == 0; /* only a dry run of a repository of several GGUFs chooses nothing */
+/* A dry run of a repository of several GGUFs chooses nothing: they are listed, to choose from. */
+static bool is_shown(const snug_pull_summary *s, const snug_pull_file *f) {
+    return f->chosen || (s->n_chosen == 0 && fnmatch("*.gguf", f->path, 0) == 0);
 }
 
 static void print_files(const snug_pull *pull, size_t limit) {
     const snug_pull_summary *s = snug_pull_get_summary(pull);
-    const bool all = is_gguf_list(s);
     size_t shown = 0;
     char size[TEXT_MAX], there[TEXT_MAX];
     for (size_t i = 0; i < s->n_files; i++) {
         const snug_pull_file f = snug_pull_get_file(pull, i);
-        if (!f.chosen && !all) continue;
+        if (!is_shown(s, &f)) continue;
         if (shown++ >= limit) continue;
         printf("  %7s  %s", size_text(size, f.bytes), f.path);
         if (f.present_bytes && f.present_bytes == f.bytes) printf("  (there)");
@@ -50,10 +51,10 @@ static void print_head(const snug_pull *pull, bool dry_run) {
     const snug_pull_summary *s = snug_pull_get_summary(pull);
     char a[TEXT_MAX], b[TEXT_MAX];
     printf("%s at %.12s", s->repository, s->commit);
-    if (is_gguf_list(s)) printf(" has several GGUF files; say which one with --file\n");
+    if (s->n_chosen == 0) printf(" has several GGUF files; say which one with --file\n");
     else printf(": %s in %zu file%s of %zu, into %s\n", size_text(a, s->bytes), s->n_chosen, s->n_chosen == 1 ? "" : "s", s->n_files, s->folder);
     print_files(pull, dry_run ? SIZE_MAX : LONG_LIST);
-    if (is_gguf_list(s)) return;
+    if (s->n_chosen == 0) return;
     if (s->present_bytes) printf("Of that %s is there already.\n", size_text(a, s->present_bytes));
     if (dry_run) printf("On the disk %s more are needed, %s are free. Nothing was fetched.\n", size_text(a, s->needed_bytes), size_text(b, s->free_bytes));
     fflush(stdout);
@@ -85,7 +86,7 @@ static json_t *report_json(const snug_pull *pull, bool dry_run) {
     json_put_real(o, "seconds", s->seconds);
     for (size_t i = 0; i < s->n_files; i++) {
         const snug_pull_file f = snug_pull_get_file(pull, i);
-        if (!f.chosen && !is_gguf_list(s)) continue;
+        if (!is_shown(s, &f)) continue;
         json_t *file = json_object();
         json_put_text(file, "path", f.path);
         json_put_int(file, "bytes", f.bytes);
