@@ -34,6 +34,7 @@ for package in $missing; do
     ninja-build) have ninja || keep="$keep $package" ;;
     gcc) have cc || keep="$keep $package" ;;
     pkg-config) have pkg-config || keep="$keep $package" ;;
+    libcurl4-openssl-dev) pkg-config --exists libcurl 2>/dev/null || keep="$keep $package" ;; # its variants exclude each other
     python3) have python3 || keep="$keep $package" ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || keep="$keep $package" ;;
     *) keep="$keep $package" ;;

@@ -293,8 +293,13 @@ static snug_err show(fetch *f, snug_error *err) {
         hashed += p->complete ? p->file->bytes : p->hashed;
         if (!*name && p->open) name = p->file->path;
     }
-    for (int i = 0; i < f->n_slots; i++)
-        if (f->slot[i].easy) busy = true, done += f->slot[i].pos - f->slot[i].kept;
+    for (int i = 0; i < f->n_slots; i++) {
+        const slot *s = &f->slot[i];
+        if (!s->easy) continue;
+        busy = true;
+        done += s->pos - s->kept;
+        name = f->part[s->p.file].file->path;
+    }
     if (busy && f->m.current == 0) return meter_update(&f->m, done < f->total ? done : f->total, name, err);
     meter_begin(&f->m, 1);
     return meter_update(&f->m, hashed, name, err);

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <strings.h>
 
-static const long CONNECT_TIMEOUT_S = 20, STALLED_AFTER_S = 60, MAX_REDIRECTS = 8;
+static const long CONNECT_TIMEOUT_S = 20, STALLED_AFTER_S = 60, MAX_REDIRECTS = 8, RECEIVE_BYTES = 256 << 10;
 static const double FIRST_DELAY_S = 0.5, MAX_DELAY_S = 30, MAX_RETRY_AFTER_S = 900;
 
 snug_err hub_connect(hub *h, snug_error *err) {
@@ -67,6 +67,7 @@ void *hub_request(const hub *h, const char *url, hub_reply *reply) {
     ok = ok && c->easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https") == CURLE_OK;
     ok = ok && c->easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L) == CURLE_OK;
     ok = ok && c->easy_setopt(easy, CURLOPT_MAXREDIRS, MAX_REDIRECTS) == CURLE_OK;
+    ok = ok && c->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES) == CURLE_OK;
     ok = ok && c->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S) == CURLE_OK;
     ok = ok && c->easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK;
     ok = ok && c->easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALLED_AFTER_S) == CURLE_OK;

@@ -6,6 +6,7 @@ real one has them on another host. Faults are attributes; what was asked and wha
         t.run("pull", "hf:org/name", env=hub.env())
         assert hub.served["model.safetensors"] == len(data)
 """
+import functools
 import hashlib
 import json
 import threading
@@ -18,8 +19,14 @@ CHUNK = 64 << 10
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@functools.lru_cache
 def blob_sha1(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@functools.lru_cache
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
@@ -112,7 +119,7 @@ class Hub:
         for path, data in sorted(self.files.items()):
             entry = {"type": "file", "path": path, "size": len(data), "oid": blob_sha1(data)}
             if len(data) >= self.large:
-                entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+                entry["lfs"] = {"oid": sha256(data), "size": len(data), "pointerSize": 134}
                 entry["oid"] = blob_sha1(b"pointer")
             entry.update(self.listed.get(path, {}))
             out.append(entry)

@@ -12,6 +12,7 @@ from harness import FAILED, OK, TOO_BIG, USAGE
 from hub_server import Hub
 
 MB = 1 << 20
+SIZE = 14 * MB
 TOKEN = "hf_secretsecretsecret"
 
 
@@ -21,8 +22,8 @@ def noise(n, seed=1):
 
 
 def model(**more):
-    """A repository that is chosen whole: two small files and 20 MB, which come in five ranges of 4 MB."""
-    return {"config.json": b"{}", "tokenizer.json": b"{} ", "model.safetensors": noise(20 * MB), **more}
+    """A repository that is chosen whole: two small files and 14 MB, which come in four ranges."""
+    return {"config.json": b"{}", "tokenizer.json": b"{} ", "model.safetensors": noise(SIZE), **more}
 
 
 def pull(t, hub, *args, expect=OK, token=None, source="hf:org/name", **kwargs):
@@ -129,7 +130,7 @@ def test_token_goes_to_the_hub_alone(t):
         assert TOKEN not in r.stdout + r.stderr
         assert all(auth == f"Bearer {TOKEN}" for port, _, _, auth in hub.requests if port == "hub")
         stored = [auth for port, _, _, auth in hub.requests if port == "storage"]
-        assert len(stored) == 5 and stored == [None] * 5, stored
+        assert stored == [None] * 4, stored
 
 
 def test_gated(t):
@@ -201,7 +202,7 @@ def test_cut_connections(t):
         hub.cut_after = [MB + 1000, 0, 3 * MB, 10]
         pull(t, hub, "--connections", "3")
         check(t, hub, model())
-        assert hub.served["model.safetensors"] == 20 * MB # not a byte twice
+        assert hub.served["model.safetensors"] == SIZE # not a byte twice
         assert all(int(last) - int(first) < 4 * MB for _, _, r, _ in hub.requests if r for first, last in [r.split("=")[1].split("-")])
 
 
@@ -223,7 +224,7 @@ def test_no_ranges(t):
             hub.ranges = answer
             pull(t, hub, "--replace")
             check(t, hub, model())
-            hub.files["model.safetensors"], hub.cut_after = noise(20 * MB, 2), [5 * MB, 19 * MB] # cut there, it begins again
+            hub.files["model.safetensors"], hub.cut_after = noise(SIZE, 2), [9 * MB] # cut there, it begins again
             hub.served.clear()
             (t.path("out") / "model.safetensors").unlink()
             pull(t, hub)
@@ -232,11 +233,11 @@ def test_no_ranges(t):
 
 def test_busy(t):
     with Hub(model()) as hub:
-        hub.busy, hub.busy_api = [(429, 1), (500, None)], [(502, None), (503, 1)]
+        hub.busy, hub.busy_api = [(429, 1), (500, None)], [(502, None)]
         began = time.monotonic()
         r = pull(t, hub, "--connections", "1")
         check(t, hub, model())
-        assert time.monotonic() - began > 2.9 and hub.served["model.safetensors"] == 20 * MB, r
+        assert time.monotonic() - began > 1.9 and hub.served["model.safetensors"] == SIZE, r
         hub.busy = [(429, 4000)]
         (t.path("out") / "config.json").unlink()
         error(t, hub, "429", "4000 s")
@@ -246,7 +247,7 @@ def test_busy(t):
 
 def test_wrong_content(t):
     with Hub(model()) as hub:
-        hub.content["model.safetensors"] = noise(20 * MB, 2)
+        hub.content["model.safetensors"] = noise(SIZE, 2)
         error(t, hub, "model.safetensors", "sha256", "deleted")
         assert not list(t.path("out").glob("model*"))
         hub.content = {"tokenizer.json": b"{}x"}
@@ -260,7 +261,7 @@ def test_wrong_content(t):
 
 def test_answers_to_another_question(t):
     with Hub(model()) as hub:
-        for content_range in ("bytes 5-6/7", "bytes 0-4194303/99", "bytes 0-99999999/20971520", "x"):
+        for content_range in ("bytes 5-6/7", "bytes 0-4194303/99", f"bytes 0-99999999/{SIZE}", "x"):
             hub.content_range = content_range
             error(t, hub, "model.safetensors", content_range)
         hub.content_range, hub.length_less = None, 1 # of config.json too: shorter than listed
@@ -275,14 +276,16 @@ def test_answers_to_another_question(t):
 # ---------------------------------------------------------------- stopped and gone on ----
 
 def stop_in_the_middle(t, hub, sig):
-    hub.pause_s = 0.004
-    hub.served.clear()
-    p = t.start("pull", "hf:org/name", t.path("out"), "--connections", "4", env=hub.env())
-    assert harness.wait_until(lambda: hub.served["model.safetensors"] > 9 * MB)
+    """Signals a pull once its journal has four ranges, each of a megabyte."""
+    journal = t.path("out") / "model.safetensors.journal"
+    hub.pause_s = 0.008
+    p = t.start("pull", "hf:org/name", t.path("out"), env=hub.env())
+    assert harness.wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 5)
     p.send_signal(sig)
     out = p.communicate(timeout=30)
     hub.pause_s = 0
-    harness.wait_until(lambda: False, 0.2) # the server's threads notice
+    time.sleep(0.05) # the server's threads notice
+    hub.served.clear()
     assert not (t.path("out") / "model.safetensors").exists()
     return p, out
 
@@ -290,12 +293,11 @@ def stop_in_the_middle(t, hub, sig):
 def test_kill_and_go_on(t):
     with Hub(model()) as hub:
         stop_in_the_middle(t, hub, signal.SIGKILL)
-        hub.served.clear()
         report = pull(t, hub, "--json").json()
         check(t, hub, model())
         there = next(f["present_bytes"] for f in report["files"] if f["path"] == "model.safetensors")
-        assert there >= 4 * MB, there # of 9 served, each of 4 connections lost less than 1, and what was on its way
-        assert hub.served["model.safetensors"] == 20 * MB - there, (hub.served, there)
+        assert there >= 4 * MB, there
+        assert hub.served["model.safetensors"] == SIZE - there, (hub.served, there)
 
 
 def test_interrupt_and_go_on(t):
@@ -303,7 +305,7 @@ def test_interrupt_and_go_on(t):
         p, (_, stderr) = stop_in_the_middle(t, hub, signal.SIGINT)
         assert p.returncode == FAILED and b"Go on with the same command" in stderr, stderr
         r = pull(t, hub, "--dry-run", "--json").json()
-        hub.served.clear()
+        assert r["present_bytes"] > 4 * MB
         pull(t, hub)
         check(t, hub, model())
         assert sum(hub.served.values()) == r["bytes"] - r["present_bytes"]
@@ -319,22 +321,21 @@ def test_what_is_left_may_be_damaged_or_of_another_time(t):
                 j.write_bytes(journal(j.read_bytes()))
             if part:
                 p.write_bytes(part(p.read_bytes()))
-            hub.served.clear()
             r = pull(t, hub)
             check(t, hub, hub.files)
             (t.path("out") / "model.safetensors").unlink()
             return r, hub.served["model.safetensors"]
         r, served = leave(part=lambda b: noise(len(b), 3))
-        assert "damaged" in r.stderr and served > 20 * MB, r
+        assert "damaged" in r.stderr and served > SIZE, r
         _, served = leave(part=lambda b: b[:2 * MB]) # shorter than the journal says
-        assert served >= 18 * MB
+        assert served >= 12 * MB
         _, served = leave(journal=lambda b: b[:-3]) # the last line is cut short
-        assert served < 20 * MB
+        assert served < SIZE
         for junk in (b"", b"\0\xff" * 100, b"snug pull 1 sha256 x 5\n0 5\n"):
-            assert leave(journal=lambda b: junk)[1] == 20 * MB
+            assert leave(journal=lambda b: junk)[1] == SIZE
         leave(journal=lambda b: b.splitlines(True)[0] + b"0 99999999999999999999\n5 2\n-1 7\n")
         stop_in_the_middle(t, hub, signal.SIGINT)
-        hub.files["model.safetensors"] = noise(20 * MB, 9) # the repository went on
+        hub.files["model.safetensors"] = noise(SIZE, 9) # the repository went on
         pull(t, hub)
         check(t, hub, hub.files)
 
@@ -384,10 +385,10 @@ def test_file_size_limit(t):
 
 def test_full_disk(t):
     with harness.small_disk(t.path("out"), "30m") as disk, Hub(model()) as hub:
-        hub.pause_s = 0.004
+        hub.pause_s = 0.015
         p = t.start("pull", "hf:org/name", disk, env=hub.env()) # there is room when it begins
         assert harness.wait_until(lambda: hub.served["model.safetensors"] > MB)
-        (disk / "filler").write_bytes(bytes(20 * MB))
+        (disk / "filler").write_bytes(bytes(25 * MB))
         _, stderr = p.communicate(timeout=60)
         assert p.returncode == FAILED and b"space" in stderr and b"model.safetensors" in stderr, stderr
         hub.pause_s = 0
