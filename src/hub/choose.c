@@ -17,8 +17,8 @@
 const char HUB_INDEX[] = "model.safetensors.index.json";
 
 /* Beside the weights, in the top folder. */
-static const char *const COMPANIONS[] = {"config.json",      "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
-                                         "chat_template.*", "vocab.json",             "merges.txt", "tekken.json"};
+static const char *const COMPANIONS[] = {"config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+                                         "chat_template.*", "vocab.json", "merges.txt", "tekken.json"};
 static const char *const SAFETENSORS[] = {"*.safetensors"}, *const GGUF[] = {"*.gguf"};
 static const char *const PICKLES[] = {"*.bin", "*.pth", "*.pt", "*.pkl", "*.ckpt"};
 
@@ -50,7 +50,7 @@ static snug_err choose_by_patterns(hub *h, const char *const *patterns, size_t n
         for (size_t i = 0; i < h->n_files; i++)
             if (pattern_names(patterns[p], h->file[i].path)) h->file[i].chosen = found = true;
         if (!found)
-            return err_set(err, SNUG_ERR_IO, "%s at %s: no file matches '%.100s'; --dry-run without --file lists what is there", h->repository, h->revision,
+            return err_set(err, SNUG_ERR_IO, "%s at %s: no file matches '%.100s'; --file '*' --dry-run lists what is there", h->repository, h->revision,
                            patterns[p]);
     }
     return SNUG_OK;
@@ -94,10 +94,10 @@ static snug_err choose_gguf(hub *h, bool may_list_only, snug_error *err) {
     const size_t n = count_matching(h, GGUF, 1, &first);
     size_t alike = 0;
     for (size_t i = 0; i < h->n_files; i++) alike += any_matches(GGUF, 1, h->file[i].path) && same_series(h->file[i].path, first->path);
+    if (alike != n && may_list_only) return SNUG_OK;
     if (alike != n) {
         char names[256];
         name_files(h, GGUF, 1, names, sizeof names);
-        if (may_list_only) return SNUG_OK;
         return err_set(err, SNUG_ERR_ARG, "%s has %zu GGUF files; say which one, such as --file '*Q8_0*' (%s ...; --dry-run lists them all)", h->repository,
                        n, names);
     }

@@ -157,6 +157,8 @@ snug_err hub_failure(const hub *h, int curl_code, const hub_reply *r, const char
     if (curl_code == CURLE_COULDNT_RESOLVE_HOST || curl_code == CURLE_COULDNT_CONNECT)
         return err_set(err, SNUG_ERR_IO, "%s: cannot reach %s (%s); is there a network? HF_ENDPOINT names another hub", h->repository, h->endpoint,
                        h->curl->easy_strerror((CURLcode)curl_code));
+    if (curl_code == CURLE_UNSUPPORTED_PROTOCOL)
+        return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: the way leads from %s to an address that is not https", h->repository, what, h->endpoint);
     if (curl_code != CURLE_OK)
         return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: %s", h->repository, what, h->curl->easy_strerror((CURLcode)curl_code));
     if (r->from_hub && (r->status == 401 || r->status == 403)) return not_let_in(h, r, err);

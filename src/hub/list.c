@@ -121,7 +121,12 @@ static snug_err list_pages(hub *h, buf *files, meter *m, snug_error *err) {
         buf_fini(&reply.body);
         if (rc != SNUG_OK) return rc;
         memcpy(before, query, sizeof query);
-        if (!hub_next_query(reply.link, query, sizeof query)) return SNUG_OK;
+        if (!hub_next_query(reply.link, query, sizeof query)) {
+            /* A page that is named in a way that is not understood must not look like the end of the list. */
+            if (!strstr(reply.link, "next") && strlen(reply.link) < sizeof reply.link - 1) return SNUG_OK;
+            return err_set(err, SNUG_ERR_FORMAT, "%s: the hub names the next page of its list as '%.200s', expected <address?query>; rel=\"next\"",
+                           h->repository, reply.link);
+        }
         if (strcmp(query, before) == 0 || page + 1 == MAX_PAGES)
             return err_set(err, SNUG_ERR_FORMAT, "%s: the hub's list of files has no end", h->repository);
     }

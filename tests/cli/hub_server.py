@@ -9,6 +9,7 @@ real one has them on another host. Faults are attributes; what was asked and wha
 import functools
 import hashlib
 import json
+import socketserver
 import threading
 import time
 import urllib.parse
@@ -31,6 +32,11 @@ def sha256(data):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self):
+        """Without http.server's question for the host's name, which may take long where no network is."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address
 
     def handle_error(self, request, client_address):
         """Clients that are killed leave connections behind: nothing to say."""

@@ -99,7 +99,9 @@ def test_ggufs(t):
         check(t, hub, ["m.Q8_0.gguf"])
         assert f"snug fit {t.path('out')}/m.Q8_0.gguf" in r.stdout, r
         r = t.run("pull", "hf:org/name", t.path("out"), "--file", "*Q5*", env=hub.env(), expect=FAILED)
-        assert "*Q5*" in r.stderr, r
+        assert "*Q5*" in r.stderr and "--dry-run" in r.stderr, r
+        r = t.run("pull", "hf:org/name", t.path("all"), "--file", "*", "--dry-run", env=hub.env(), expect=OK)
+        assert "README.md" in r.stdout and "3 files of 3" in r.stdout, r
     with Hub({"q/m-00001-of-00002.gguf": b"a", "q/m-00002-of-00002.gguf": b""}) as hub:
         t.run("pull", "hf:org/name", t.path("parts"), env=hub.env(), expect=OK)
         assert t.path("parts/q/m-00002-of-00002.gguf").read_bytes() == b""
@@ -190,6 +192,9 @@ def test_lists_that_lie(t):
         hub.list_cut, hub.link = None, f'<{hub.other}/steal?cursor=0>; rel="next"' # only the query counts, and it leads in a circle
         error(t, hub, "no end", token=TOKEN)
         assert not [r for r in hub.requests if r[0] == "storage"]
+        for link in ('<http://x/y>; rel="next"', '<http://x/y?a b>; rel="next"', f'<http://x/?{"a" * 3000}>; rel="next"'): # not the end of the list
+            hub.link = link
+            error(t, hub, "next page")
         hub.link, hub.commit = None, "main/../../x"
         error(t, hub, "sha")
     assert not t.path("out").exists()
@@ -331,7 +336,7 @@ def test_what_is_left_may_be_damaged_or_of_another_time(t):
         assert served >= 12 * MB
         _, served = leave(journal=lambda b: b[:-3]) # the last line is cut short
         assert served < SIZE
-        for junk in (b"", b"\0\xff" * 100, b"snug pull 1 sha256 x 5\n0 5\n"):
+        for junk in (b"\0\xff" * 100, b"snug pull 1 sha256 x 5\n0 5\n"):
             assert leave(journal=lambda b: junk)[1] == SIZE
         leave(journal=lambda b: b.splitlines(True)[0] + b"0 99999999999999999999\n5 2\n-1 7\n")
         stop_in_the_middle(t, hub, signal.SIGINT)
