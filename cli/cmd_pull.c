@@ -12,12 +12,11 @@ const command pull_command = {
     .example = "snug pull hf:Qwen/Qwen3-0.6B\n"
                "snug pull hf:Qwen/Qwen3-0.6B-GGUF --file '*Q8_0.gguf'\n"
                "snug pull hf:Qwen/Qwen3-0.6B@main models/qwen --dry-run",
-    .notes =
-        "DIR is NAME unless given. Fetched is what snug opens: config.json, the tokenizer and the safetensors, or the one\n"
-        "GGUF; --file names others. Every file is compared with the hub's hash before it gets its name. Stopped at any\n"
-        "instant, the same command goes on.\n"
-        "Environment: HF_TOKEN, an access token for gated and private models; HF_ENDPOINT, another hub.\n"
-        "Exit codes: 0 fine, 1 failed or stopped, 2 usage, 3 the disk is too small.",
+    .notes = "DIR is NAME unless given. Fetched is what snug opens: config.json, the tokenizer and the safetensors, or the one\n"
+             "GGUF; --file names others. Every file is compared with the hub's hash before it gets its name. Stopped at any\n"
+             "instant, the same command goes on.\n"
+             "Environment: HF_TOKEN, an access token for gated and private models; HF_ENDPOINT, another hub.\n"
+             "Exit codes: 0 fine, 1 failed or stopped, 2 usage, 3 the disk is too small.",
     .operand = "SRC",
     .second = "DIR",
     .advice = "name a model of the hub, e.g. snug pull hf:Qwen/Qwen3-0.6B",
@@ -52,11 +51,15 @@ static void print_head(const snug_pull *pull, bool dry_run) {
     char a[TEXT_MAX], b[TEXT_MAX];
     printf("%s at %.12s", s->repository, s->commit);
     if (s->n_chosen == 0) printf(" has several GGUF files; say which one with --file\n");
-    else printf(": %s in %zu file%s of %zu, into %s\n", size_text(a, s->bytes), s->n_chosen, s->n_chosen == 1 ? "" : "s", s->n_files, s->folder);
+    else
+        printf(": %s in %zu file%s of %zu, into %s\n", size_text(a, s->bytes), s->n_chosen, s->n_chosen == 1 ? "" : "s", s->n_files,
+               s->folder);
     print_files(pull, dry_run ? SIZE_MAX : LONG_LIST);
     if (s->n_chosen == 0) return;
     if (s->present_bytes) printf("Of that %s is there already.\n", size_text(a, s->present_bytes));
-    if (dry_run) printf("On the disk %s more are needed, %s are free. Nothing was fetched.\n", size_text(a, s->needed_bytes), size_text(b, s->free_bytes));
+    if (dry_run)
+        printf("On the disk %s more are needed, %s are free. Nothing was fetched.\n", size_text(a, s->needed_bytes),
+               size_text(b, s->free_bytes));
     fflush(stdout);
 }
 
@@ -105,7 +108,11 @@ int cmd_pull(int argc, char **argv) {
     str_list patterns = {0};
     bool json = false;
     option opts[] = {
-        {.name = "file", .kind = OPT_LIST, .value = &patterns, .arg = "PATTERN", .help = "fetch the files of this name, nothing else, e.g. '*Q8_0.gguf';\nmay be repeated"},
+        {.name = "file",
+         .kind = OPT_LIST,
+         .value = &patterns,
+         .arg = "PATTERN",
+         .help = "fetch the files of this name, nothing else, e.g. '*Q8_0.gguf';\nmay be repeated"},
         {.name = "connections", .kind = OPT_U32, .value = &connections, .arg = "N", .min = 1, .max = 64, .help = "at once (default 8)"},
         {.name = "replace", .kind = OPT_FLAG, .value = &p.replace, .help = "overwrite files in DIR that are others than the hub's"},
         {.name = "dry-run", .kind = OPT_FLAG, .value = &p.dry_run, .help = "list what would be fetched; nothing is written"},

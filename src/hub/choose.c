@@ -17,8 +17,8 @@
 const char HUB_INDEX[] = "model.safetensors.index.json";
 
 /* Beside the weights, in the top folder. */
-static const char *const COMPANIONS[] = {"config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
-                                         "chat_template.*", "vocab.json", "merges.txt", "tekken.json"};
+static const char *const COMPANIONS[] = {"config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+                                         "added_tokens.json", "chat_template.*", "vocab.json", "merges.txt", "tekken.json"};
 static const char *const SAFETENSORS[] = {"*.safetensors"}, *const GGUF[] = {"*.gguf"};
 static const char *const PICKLES[] = {"*.bin", "*.pth", "*.pt", "*.pkl", "*.ckpt"};
 
@@ -50,8 +50,8 @@ static snug_err choose_by_patterns(hub *h, const char *const *patterns, size_t n
         for (size_t i = 0; i < h->n_files; i++)
             if (pattern_names(patterns[p], h->file[i].path)) h->file[i].chosen = found = true;
         if (!found)
-            return err_set(err, SNUG_ERR_IO, "%s at %s: no file matches '%.100s'; --file '*' --dry-run lists what is there", h->repository, h->revision,
-                           patterns[p]);
+            return err_set(err, SNUG_ERR_IO, "%s at %s: no file matches '%.100s'; --file '*' --dry-run lists what is there", h->repository,
+                           h->revision, patterns[p]);
     }
     return SNUG_OK;
 }
@@ -98,8 +98,9 @@ static snug_err choose_gguf(hub *h, bool may_list_only, snug_error *err) {
     if (alike != n) {
         char names[256];
         name_files(h, GGUF, 1, names, sizeof names);
-        return err_set(err, SNUG_ERR_ARG, "%s has %zu GGUF files; say which one, such as --file '*Q8_0*' (%s ...; --dry-run lists them all)", h->repository,
-                       n, names);
+        return err_set(err, SNUG_ERR_ARG,
+                       "%s has %zu GGUF files; say which one, such as --file '*Q8_0*' (%s ...; --dry-run lists them all)", h->repository, n,
+                       names);
     }
     for (size_t i = 0; i < h->n_files; i++) h->file[i].chosen = any_matches(GGUF, 1, h->file[i].path);
     return SNUG_OK;
@@ -108,14 +109,18 @@ static snug_err choose_gguf(hub *h, bool may_list_only, snug_error *err) {
 static snug_err no_weights(const hub *h, snug_error *err) {
     const hub_file *first = NULL;
     if (count_matching(h, SAFETENSORS, 1, &first))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s has safetensors (%s), but neither model.safetensors nor its index: no model that snug opens; --file fetches any of its files",
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "%s has safetensors (%s), but neither model.safetensors nor its index: no model that snug opens; --file fetches any "
+                       "of its files",
                        h->repository, first->path);
     if (count_matching(h, PICKLES, COUNT_OF(PICKLES), &first))
         return err_set(err, SNUG_ERR_UNSUPPORTED,
-                       "%s has pickled weights alone (%s): programs that run when they are read, which snug does not read. The model's page may have a "
-                       "revision with safetensors (pull it as hf:%s@refs/pr/N), or transformers' save_pretrained writes them",
+                       "%s has pickled weights alone (%s): programs that run when they are read, which snug does not read. The model's "
+                       "page may have a revision with safetensors (pull it as hf:%s@refs/pr/N), or transformers' save_pretrained "
+                       "writes them",
                        h->repository, first->path, h->repository);
-    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s at %s has no weights: neither safetensors nor GGUF among its %zu files", h->repository, h->revision, h->n_files);
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s at %s has no weights: neither safetensors nor GGUF among its %zu files", h->repository,
+                   h->revision, h->n_files);
 }
 
 snug_err hub_choose(hub *h, const char *const *patterns, size_t n_patterns, bool may_list_only, snug_error *err) {
@@ -123,7 +128,8 @@ snug_err hub_choose(hub *h, const char *const *patterns, size_t n_patterns, bool
     hub_file *single = hub_find(h, "model.safetensors"), *index = hub_find(h, HUB_INDEX);
     if (!single && !index) return count_matching(h, GGUF, 1, NULL) ? choose_gguf(h, may_list_only, err) : no_weights(h, err);
     if (!hub_find(h, "config.json"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s has no config.json: no model that snug opens; --file fetches any of its files", h->repository);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s has no config.json: no model that snug opens; --file fetches any of its files",
+                       h->repository);
     if (single) single->chosen = true; /* it wins over the index, as it does when the folder is opened */
     else index->chosen = h->has_index = true;
     for (size_t i = 0; i < h->n_files; i++)

@@ -16,11 +16,12 @@ static snug_error failure; /* code SNUG_OK: all is loaded */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static bool find_calls(void *library) {
-#define FIND(name)                                                   \
-    {                                                                \
-        void *symbol = dlsym(library, "curl_" #name);                \
-        if (!symbol) return false;                                   \
-        memcpy(&calls.name, &symbol, sizeof symbol); /* ISO C has no cast from an object's pointer to a function's */ \
+/* memcpy: ISO C has no cast from an object's pointer to a function's. */
+#define FIND(name)                                    \
+    {                                                 \
+        void *symbol = dlsym(library, "curl_" #name); \
+        if (!symbol) return false;                    \
+        memcpy(&calls.name, &symbol, sizeof symbol);  \
     }
     HUB_CURL_CALLS(FIND)
 #undef FIND
@@ -34,9 +35,11 @@ static void load(void) {
         err_set(&failure, SNUG_ERR_UNSUPPORTED, "libcurl.so.4 is needed to pull and is not installed (Debian: apt-get install libcurl4)");
         return;
     }
-    if (!find_calls(library)) err_set(&failure, SNUG_ERR_UNSUPPORTED, "libcurl.so.4 lacks a function that is needed, expected version 7.85 or later");
+    if (!find_calls(library))
+        err_set(&failure, SNUG_ERR_UNSUPPORTED, "libcurl.so.4 lacks a function that is needed, expected version 7.85 or later");
     else if (calls.version_info(CURLVERSION_NOW)->version_num < LEAST_VERSION)
-        err_set(&failure, SNUG_ERR_UNSUPPORTED, "libcurl is version %s, expected 7.85 or later", calls.version_info(CURLVERSION_NOW)->version);
+        err_set(&failure, SNUG_ERR_UNSUPPORTED, "libcurl is version %s, expected 7.85 or later",
+                calls.version_info(CURLVERSION_NOW)->version);
     else if (calls.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) err_set(&failure, SNUG_ERR_NOMEM, "libcurl cannot start");
 }
 

@@ -115,10 +115,11 @@ static snug_err accept_answer(slot *s, snug_error *err) {
     if ((status != 200 && status != 206) || s->refused) return SNUG_OK;
     if (status == 206 && !range_is_right(s, file->bytes))
         return err_set(err, SNUG_ERR_MISMATCH, "%s: asked for bytes %llu to %llu of %llu, the server answers with '%s'", file->path,
-                       (unsigned long long)s->pos, (unsigned long long)s->p.end - 1, (unsigned long long)file->bytes, s->reply.content_range);
+                       (unsigned long long)s->pos, (unsigned long long)s->p.end - 1, (unsigned long long)file->bytes,
+                       s->reply.content_range);
     if (status == 200 && length >= 0 && (uint64_t)length != file->bytes)
-        return err_set(err, SNUG_ERR_MISMATCH, "%s: the hub lists %llu bytes, the server sends %lld", file->path, (unsigned long long)file->bytes,
-                       (long long)length);
+        return err_set(err, SNUG_ERR_MISMATCH, "%s: the hub lists %llu bytes, the server sends %lld", file->path,
+                       (unsigned long long)file->bytes, (long long)length);
     s->accepted = true;
     return SNUG_OK;
 }
@@ -257,13 +258,17 @@ static snug_err finish_file(fetch *f, size_t i, snug_error *err) {
     if (rc == SNUG_OK && !wrong) f->n_complete++;
     if (rc != SNUG_OK || !wrong) return rc;
     if (file->present && !f->replace)
-        return err_set(err, SNUG_ERR_MISMATCH, "%s: is there, but is not the hub's file: its %s is %.12s..., the hub has %.12s...; move it away, pull into another "
+        return err_set(err, SNUG_ERR_MISMATCH,
+                       "%s: is there, but is not the hub's file: its %s is %.12s..., the hub has %.12s...; move it away, pull into another "
                        "folder, or let --replace overwrite it",
                        file->target, digest_name(file->kind), found, file->hash);
     if (!file->present && !p->resumed)
-        return err_set(err, SNUG_ERR_MISMATCH, "%s: the %s of what came is %.12s..., the hub has %.12s...: it was deleted; the same command fetches it again",
+        return err_set(err, SNUG_ERR_MISMATCH,
+                       "%s: the %s of what came is %.12s..., the hub has %.12s...: it was deleted; the same command fetches it again",
                        file->target, digest_name(file->kind), found, file->hash);
-    snprintf(note, sizeof note, file->present ? "%.200s is not the hub's file: replaced" : "what an earlier run left of %.200s is damaged: fetched again", file->path);
+    snprintf(note, sizeof note,
+             file->present ? "%.200s is not the hub's file: replaced" : "what an earlier run left of %.200s is damaged: fetched again",
+             file->path);
     file->present = false;
     rc = meter_warn(&f->m, note, err);
     return rc == SNUG_OK ? open_file(f, i, err) : rc;

@@ -108,8 +108,15 @@ void hub_take_end(const hub *h, void *easy, const char *url, hub_reply *r) {
 bool hub_may_pass(int curl_code, const hub_reply *r) {
     switch (curl_code) {
     case CURLE_OK: break;
-    case CURLE_COULDNT_RESOLVE_PROXY: case CURLE_COULDNT_RESOLVE_HOST: case CURLE_COULDNT_CONNECT: case CURLE_PARTIAL_FILE: case CURLE_OPERATION_TIMEDOUT:
-    case CURLE_SSL_CONNECT_ERROR: case CURLE_GOT_NOTHING: case CURLE_SEND_ERROR: case CURLE_RECV_ERROR: return true;
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR: return true;
     default: return false;
     }
     if (r->retry_after_s > MAX_RETRY_AFTER_S) return false;
@@ -129,17 +136,20 @@ static snug_err not_let_in(const hub *h, const hub_reply *r, snug_error *err) {
     const bool gated = strcmp(r->error_code, "GatedRepo") == 0;
     if (gated && !h->token)
         return err_set(err, SNUG_ERR_IO,
-                       "%s is gated (%ld): accept its licence on %s/%s, make an access token in your account's settings, and set the environment variable "
-                       "HF_TOKEN to it",
+                       "%s is gated (%ld): accept its licence on %s/%s, make an access token in your account's settings, and set the "
+                       "environment variable HF_TOKEN to it",
                        h->repository, r->status, h->endpoint, h->repository);
     if (gated)
-        return err_set(err, SNUG_ERR_IO, "%s is gated (%ld), and the account of HF_TOKEN is not let in: accept the licence with it on %s/%s%s%s", h->repository,
-                       r->status, h->endpoint, h->repository, *r->error_message ? "; the hub says: " : "", r->error_message);
+        return err_set(err, SNUG_ERR_IO,
+                       "%s is gated (%ld), and the account of HF_TOKEN is not let in: accept the licence with it on %s/%s%s%s",
+                       h->repository, r->status, h->endpoint, h->repository, *r->error_message ? "; the hub says: " : "", r->error_message);
     if (h->token)
-        return err_set(err, SNUG_ERR_IO, "%s: the hub refuses HF_TOKEN (%ld%s%s): check that the token is valid, that the name is right, and that its "
+        return err_set(err, SNUG_ERR_IO,
+                       "%s: the hub refuses HF_TOKEN (%ld%s%s): check that the token is valid, that the name is right, and that its "
                        "account is let in on %s/%s",
                        h->repository, r->status, *r->error_message ? ": " : "", r->error_message, h->endpoint, h->repository);
-    return err_set(err, SNUG_ERR_IO, "%s: the hub says %ld: there is no such repository, or it is private or gated; check the name, or accept the licence on "
+    return err_set(err, SNUG_ERR_IO,
+                   "%s: the hub says %ld: there is no such repository, or it is private or gated; check the name, or accept the licence on "
                    "%s/%s and set the environment variable HF_TOKEN",
                    h->repository, r->status, h->endpoint, h->repository);
 }
@@ -148,26 +158,29 @@ static snug_err not_found(const hub *h, const hub_reply *r, const char *path, sn
     if (path) return err_set(err, SNUG_ERR_IO, "%s at %s: there is no file %s (404)", h->repository, h->revision, path);
     if (strcmp(r->error_code, "RevisionNotFound") == 0)
         return err_set(err, SNUG_ERR_IO, "%s has no revision '%s' (404): expected a branch, a tag or a commit", h->repository, h->revision);
-    return err_set(err, SNUG_ERR_IO, "%s at %s: %s has no such repository (404): check the name, and the revision", h->repository, h->revision, h->endpoint);
+    return err_set(err, SNUG_ERR_IO, "%s at %s: %s has no such repository (404): check the name, and the revision", h->repository,
+                   h->revision, h->endpoint);
 }
 
 snug_err hub_failure(const hub *h, int curl_code, const hub_reply *r, const char *path, snug_error *err) {
     const char *what = path ? path : "the list of files";
     if (curl_code == CURLE_OUT_OF_MEMORY) return err_nomem(err, 4096);
     if (curl_code == CURLE_COULDNT_RESOLVE_HOST || curl_code == CURLE_COULDNT_CONNECT)
-        return err_set(err, SNUG_ERR_IO, "%s: cannot reach %s (%s); is there a network? HF_ENDPOINT names another hub", h->repository, h->endpoint,
-                       h->curl->easy_strerror((CURLcode)curl_code));
+        return err_set(err, SNUG_ERR_IO, "%s: cannot reach %s (%s); is there a network? HF_ENDPOINT names another hub", h->repository,
+                       h->endpoint, h->curl->easy_strerror((CURLcode)curl_code));
     if (curl_code == CURLE_UNSUPPORTED_PROTOCOL)
-        return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: the way leads from %s to an address that is not https", h->repository, what, h->endpoint);
+        return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: the way leads from %s to an address that is not https", h->repository,
+                       what, h->endpoint);
     if (curl_code != CURLE_OK)
         return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: %s", h->repository, what, h->curl->easy_strerror((CURLcode)curl_code));
     if (r->from_hub && (r->status == 401 || r->status == 403)) return not_let_in(h, r, err);
     if (r->status == 404) return not_found(h, r, path, err);
     if (r->retry_after_s > 0)
-        return err_set(err, SNUG_ERR_IO, "%s: the server is busy (%ld) and asks to be left alone for %.0f s; the same command goes on from here", h->repository,
-                       r->status, r->retry_after_s);
-    return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: the server answered %ld%s%s", h->repository, what, r->status, *r->error_message ? ": " : "",
-                   r->error_message);
+        return err_set(err, SNUG_ERR_IO,
+                       "%s: the server is busy (%ld) and asks to be left alone for %.0f s; the same command goes on from here",
+                       h->repository, r->status, r->retry_after_s);
+    return err_set(err, SNUG_ERR_IO, "%s: fetching %s failed: the server answered %ld%s%s", h->repository, what, r->status,
+                   *r->error_message ? ": " : "", r->error_message);
 }
 
 /* ---- small answers ---- */
@@ -182,8 +195,8 @@ static size_t on_small_body(char *data, size_t one, size_t n, void *user) {
 static snug_err get_once(hub *h, const char *url, hub_reply *r, meter *m, int *code, snug_error *err) {
     const curl_calls *c = h->curl;
     CURL *easy = hub_request(h, url, r);
-    if (!easy || c->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_small_body) != CURLE_OK || c->easy_setopt(easy, CURLOPT_WRITEDATA, r) != CURLE_OK ||
-        c->multi_add_handle(h->multi, easy) != CURLM_OK) {
+    if (!easy || c->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_small_body) != CURLE_OK ||
+        c->easy_setopt(easy, CURLOPT_WRITEDATA, r) != CURLE_OK || c->multi_add_handle(h->multi, easy) != CURLM_OK) {
         hub_forget(h, easy);
         return err_nomem(err, 4096);
     }
@@ -219,7 +232,8 @@ snug_err hub_get(hub *h, const char *url, const char *path, size_t max_body, hub
         snug_err rc = get_once(h, url, r, m, &code, err);
         if (rc != SNUG_OK || (code == CURLE_OK && r->status == 200)) return rc;
         if (r->body_too_long)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: %s is longer than %zu bytes", h->repository, path ? path : "the hub's answer", max_body);
+            return err_set(err, SNUG_ERR_FORMAT, "%s: %s is longer than %zu bytes", h->repository, path ? path : "the hub's answer",
+                           max_body);
         const bool nobody = code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT; /* said at once where nothing has begun */
         if (nobody || failures >= HUB_MAX_FAILURES || !hub_may_pass(code, r)) return hub_failure(h, code, r, path, err);
         const double delay = hub_retry_delay(failures, r);

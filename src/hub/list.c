@@ -45,8 +45,8 @@ static snug_err read_hash(const hub *h, const json_t *entry, hub_file *f, snug_e
     if (rc == SNUG_OK) rc = json_get_string(from, f->path, "oid", &oid, err);
     if (rc != SNUG_OK) return err_prefix(err, rc, "%s", h->repository);
     if (!is_hex(oid, digest_hex_length(f->kind)) || f->bytes > MAX_FILE_BYTES)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: the hub lists %s with oid '%.80s' and %llu bytes, expected a %s and a size", h->repository, f->path,
-                       oid, (unsigned long long)f->bytes, digest_name(f->kind));
+        return err_set(err, SNUG_ERR_FORMAT, "%s: the hub lists %s with oid '%.80s' and %llu bytes, expected a %s and a size",
+                       h->repository, f->path, oid, (unsigned long long)f->bytes, digest_name(f->kind));
     memcpy(f->hash, oid, strlen(oid) + 1);
     return SNUG_OK;
 }
@@ -54,14 +54,15 @@ static snug_err read_hash(const hub *h, const json_t *entry, hub_file *f, snug_e
 static snug_err read_entry(hub *h, const json_t *entry, buf *files, snug_error *err) {
     const char *type;
     hub_file f = {0};
-    snug_err rc = json_is_object(entry) ? json_get_string(entry, h->repository, "type", &type, err)
-                                        : err_set(err, SNUG_ERR_FORMAT, "%s: the hub's list holds something that is no object", h->repository);
+    snug_err rc = json_is_object(entry)
+                      ? json_get_string(entry, h->repository, "type", &type, err)
+                      : err_set(err, SNUG_ERR_FORMAT, "%s: the hub's list holds something that is no object", h->repository);
     if (rc == SNUG_OK) rc = json_get_string(entry, h->repository, "path", &f.path, err);
     if (rc != SNUG_OK || strcmp(type, "file") != 0) return rc;
     const char *fault = hub_path_fault(f.path, json_string_length(json_object_get(entry, "path")));
     if (fault)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: the hub lists a file '%.200s', whose name %s; nothing of this repository is fetched", h->repository,
-                       f.path, fault);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: the hub lists a file '%.200s', whose name %s; nothing of this repository is fetched",
+                       h->repository, f.path, fault);
     f.path = arena_strdup(&h->mem, f.path);
     if (!f.path || files->len / sizeof f >= MAX_FILES) return err_nomem(err, files->len);
     rc = read_hash(h, entry, &f, err);
@@ -124,8 +125,9 @@ static snug_err list_pages(hub *h, buf *files, meter *m, snug_error *err) {
         if (!hub_next_query(reply.link, query, sizeof query)) {
             /* A page that is named in a way that is not understood must not look like the end of the list. */
             if (!strstr(reply.link, "next") && strlen(reply.link) < sizeof reply.link - 1) return SNUG_OK;
-            return err_set(err, SNUG_ERR_FORMAT, "%s: the hub names the next page of its list as '%.200s', expected <address?query>; rel=\"next\"",
-                           h->repository, reply.link);
+            return err_set(err, SNUG_ERR_FORMAT,
+                           "%s: the hub names the next page of its list as '%.200s', expected <address?query>; rel=\"next\"", h->repository,
+                           reply.link);
         }
         if (strcmp(query, before) == 0 || page + 1 == MAX_PAGES)
             return err_set(err, SNUG_ERR_FORMAT, "%s: the hub's list of files has no end", h->repository);

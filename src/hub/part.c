@@ -23,7 +23,9 @@ snug_err part_survey(hub_file *f, bool replace, snug_error *err) {
         if (!S_ISREG(st.st_mode)) return err_set(err, SNUG_ERR_IO, "%s: is no regular file, and a file is to have this name", f->target);
         f->present = (uint64_t)st.st_size == f->bytes;
         if (!f->present && !replace)
-            return err_set(err, SNUG_ERR_MISMATCH, "%s: is there and has %llu bytes, the hub's has %llu: move it away, pull into another folder, or let --replace overwrite it",
+            return err_set(err, SNUG_ERR_MISMATCH,
+                           "%s: is there and has %llu bytes, the hub's has %llu: move it away, pull into another folder, or let --replace "
+                           "overwrite it",
                            f->target, (unsigned long long)st.st_size, (unsigned long long)f->bytes);
         if (f->present) f->have = f->allocated = f->bytes;
         if (f->present) return SNUG_OK;
@@ -50,7 +52,8 @@ static snug_err make_folders(const char *path, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (char *p = strchr(copy + 1, '/'); p && rc == SNUG_OK; p = strchr(p + 1, '/')) {
         *p = 0;
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST) rc = err_set(err, SNUG_ERR_IO, "%s: cannot make the folder: %s", copy, strerror(errno));
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            rc = err_set(err, SNUG_ERR_IO, "%s: cannot make the folder: %s", copy, strerror(errno));
         *p = '/';
     }
     free(copy);
@@ -78,7 +81,9 @@ snug_err part_open(part *p, hub_file *f, snug_error *err) {
     return rc;
 }
 
-snug_err part_write(part *p, uint64_t offset, const void *src, size_t n, snug_error *err) { return io_writer_pwrite(&p->writer, offset, src, n, err); }
+snug_err part_write(part *p, uint64_t offset, const void *src, size_t n, snug_error *err) {
+    return io_writer_pwrite(&p->writer, offset, src, n, err);
+}
 
 snug_err part_keep(part *p, uint64_t begin, uint64_t end, snug_error *err) {
     if (begin == end) return SNUG_OK;

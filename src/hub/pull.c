@@ -35,7 +35,8 @@ static snug_err place(hub *h, const char *folder, bool replace, snug_error *err)
         hub_file *f = &h->file[i];
         if (!f->chosen) continue;
         if (fnmatch("*.part", f->path, 0) == 0 || fnmatch("*.journal", f->path, 0) == 0)
-            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: snug keeps files of its own under such names (.part, .journal); choose others with --file", f->path);
+            return err_set(err, SNUG_ERR_UNSUPPORTED,
+                           "%s: snug keeps files of its own under such names (.part, .journal); choose others with --file", f->path);
         f->target = arena_printf(&h->mem, "%s/%s", folder, f->path);
         if (!f->target) return err_nomem(err, strlen(folder) + strlen(f->path));
         snug_err rc = part_survey(f, replace, err);
@@ -69,7 +70,8 @@ static bool is_chosen(const hub *h, const char *path) {
 static void summarize(snug_pull *p, const char *folder) {
     const hub *h = &p->h;
     snug_pull_summary *s = &p->summary;
-    *s = (snug_pull_summary){.repository = h->repository, .revision = h->revision, .commit = h->commit, .folder = folder, .n_files = h->n_files};
+    *s = (snug_pull_summary){
+        .repository = h->repository, .revision = h->revision, .commit = h->commit, .folder = folder, .n_files = h->n_files};
     for (size_t i = 0; i < h->n_files; i++) {
         const hub_file *f = &h->file[i];
         if (!f->chosen) continue;
@@ -128,7 +130,12 @@ const snug_pull_summary *snug_pull_get_summary(const snug_pull *pull) { return &
 
 snug_pull_file snug_pull_get_file(const snug_pull *pull, size_t i) {
     const hub_file *f = &pull->h.file[i];
-    return (snug_pull_file){.path = f->path, .bytes = f->bytes, .present_bytes = f->have, .hash_name = digest_name(f->kind), .hash = f->hash, .chosen = f->chosen};
+    return (snug_pull_file){.path = f->path,
+                            .bytes = f->bytes,
+                            .present_bytes = f->have,
+                            .hash_name = digest_name(f->kind),
+                            .hash = f->hash,
+                            .chosen = f->chosen};
 }
 
 snug_err snug_pull_fetch(snug_pull *pull, snug_progress progress, snug_error *err) {
@@ -136,8 +143,8 @@ snug_err snug_pull_fetch(snug_pull *pull, snug_progress progress, snug_error *er
     char needed[ERR_SIZE_MAX], there[ERR_SIZE_MAX];
     if (s->n_chosen == 0) return err_set(err, SNUG_ERR_ARG, "%s: no file was chosen; name one with --file", s->repository);
     if (s->needed_bytes > s->free_bytes)
-        return err_set(err, SNUG_ERR_BUDGET, "%s: %s more are needed, and the disk has %s free", s->folder, err_size(s->needed_bytes, needed),
-                       err_size(s->free_bytes, there));
+        return err_set(err, SNUG_ERR_BUDGET, "%s: %s more are needed, and the disk has %s free", s->folder,
+                       err_size(s->needed_bytes, needed), err_size(s->free_bytes, there));
     const double began = clock_seconds();
     snug_err rc = hub_fetch(&pull->h, pull->connections, pull->replace, progress, &s->fetched_bytes, err);
     s->seconds = clock_seconds() - began;

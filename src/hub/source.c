@@ -54,7 +54,8 @@ static bool is_endpoint(const char *s) {
 snug_err hub_parse_access(hub *h, const char *endpoint, const char *token, snug_error *err) {
     if (!endpoint || !*endpoint) endpoint = DEFAULT_ENDPOINT;
     if (!is_endpoint(endpoint))
-        return err_set(err, SNUG_ERR_ARG, "HF_ENDPOINT: '%.200s' is no address of a hub, expected one such as %s", endpoint, DEFAULT_ENDPOINT);
+        return err_set(err, SNUG_ERR_ARG, "HF_ENDPOINT: '%.200s' is no address of a hub, expected one such as %s", endpoint,
+                       DEFAULT_ENDPOINT);
     size_t n = strlen(endpoint);
     while (n > 8 && endpoint[n - 1] == '/') n--;
     h->endpoint = arena_strndup(&h->mem, endpoint, n);
