@@ -40,7 +40,7 @@ static void read_page(hub *h, const char *text, size_t n) {
     if (hub_read_page(h, &files, text, n, NULL) == SNUG_OK)
         for (size_t i = 0; i < files.len / sizeof(hub_file); i++) {
             const hub_file *f = (const hub_file *)(void *)files.data + i;
-            FUZZ_CHECK(!hub_path_fault(f->path, strlen(f->path)) && f->path[0] != '/' && !strstr(f->path, "../"));
+            FUZZ_CHECK(f->path[0] != '/' && strncmp(f->path, "../", 3) != 0 && !strstr(f->path, "/../"));
             FUZZ_CHECK(strlen(f->hash) == digest_hex_length(f->kind) && hub_file_url(h, &h->mem, f->path));
         }
     buf_fini(&files);
