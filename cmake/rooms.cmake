@@ -16,7 +16,7 @@ find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_package(Threads REQUIRED)
 
 add_library(snug_flags INTERFACE)
-target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src ${LIBCURL_INCLUDE_DIRS})
+target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
 target_compile_options(snug_flags INTERFACE ${SNUG_C_FLAGS})
 target_compile_definitions(snug_flags INTERFACE _GNU_SOURCE SNUG_VERSION="${PROJECT_VERSION}")
 if(SNUG_MPI) # base/cluster.c alone sees it
@@ -39,6 +39,7 @@ endif()
 target_link_libraries(snug_flags INTERFACE OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::XXHASH
   PkgConfig::ZSTD PkgConfig::LAPACKE PkgConfig::OPENBLAS PkgConfig::NETTLE ${UTF8PROC_LIBRARY} Threads::Threads
   ${CMAKE_DL_LIBS} m)
+target_include_directories(snug_flags INTERFACE ${LIBCURL_INCLUDE_DIRS})
 
 set(SNUG_ROOMS "" CACHE INTERNAL "")
 function(snug_room name)
