@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HASH_BLOCK = 64 << 10, HASH_SLICE = 4 << 20 }; /* a slice takes 3 to 10 ms: connections do not notice */
+enum { HASH_BLOCK = 64 << 10, HASH_SLICE = 1 << 20 }; /* a slice takes 1 to 3 ms: connections do not notice */
 
 snug_err part_survey(hub_file *f, bool replace, snug_error *err) {
     struct stat st;
