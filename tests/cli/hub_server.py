@@ -62,7 +62,7 @@ class Hub:
         self.length_less = 0            # bytes that Content-Length and the body lack
         self.list_cut = None            # bytes of JSON that are sent, with a right Content-Length
         self.link = None                # sent as Link instead of the right one
-        self.pause_s = 0                # per chunk of 64 KB of large files
+        self.hold_at = None             # bytes of a large file after which the servers wait until this is None again
         self.lock = threading.Lock()
 
     # ---- servers ----
@@ -201,7 +201,7 @@ class Hub:
             request.wfile.write(chunk)
             with self.lock:
                 self.served[name] += len(chunk)
-            if self.pause_s and len(data) >= self.large:
-                time.sleep(self.pause_s)
+            while self.hold_at is not None and len(data) >= self.large and self.served[name] >= self.hold_at:
+                time.sleep(0.005)
         if stop < end:
             request.close_connection = True

@@ -172,8 +172,8 @@ def test_names_that_make_no_sense(t):
 # ---------------------------------------------------------------- hostile lists ----
 
 def test_names_that_leave_the_folder(t):
-    for name in ("../model.safetensors", "a/../../b", "/etc/passwd", "a//b", "a/./b", "..", "a\\b", "a\0b", "a\nb", "", "x" * 300, "a/" * 600 + "b"):
-        with Hub(model()) as hub:
+    with Hub(model()) as hub:
+        for name in ("../model.safetensors", "a/../../b", "/etc/passwd", "a//b", "a/./b", "..", "a\\b", "a\0b", "a\nb", "", "x" * 300, "a/" * 600 + "b"):
             hub.listed_first = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40}]
             error(t, hub, "nothing of this repository is fetched")
     assert not t.path("out").exists()
@@ -181,13 +181,13 @@ def test_names_that_leave_the_folder(t):
 
 def test_lists_that_lie(t):
     entry = {"type": "file", "path": "a", "size": 1, "oid": "0" * 40}
-    for bad in ({**entry, "size": -1}, {**entry, "size": "1"}, {**entry, "size": 2**60}, {**entry, "oid": "0" * 39}, {**entry, "oid": "../" * 13 + "."}, {**entry, "oid": 5},
-                {"path": "a"}, 5, None, {**entry, "lfs": {"oid": "0" * 40, "size": 1}}, {**entry, "path": 7}, {**entry, "path": "config.json"}):
-        with Hub(model()) as hub:
+    with Hub(model()) as hub:
+        for bad in ({**entry, "size": -1}, {**entry, "size": "1"}, {**entry, "size": 2**60}, {**entry, "oid": "0" * 39}, {**entry, "oid": "../" * 13 + "."},
+                    {**entry, "oid": 5}, {"path": "a"}, 5, None, {**entry, "lfs": {"oid": "0" * 40, "size": 1}}, {**entry, "path": 7},
+                    {**entry, "path": "config.json"}):
             hub.listed_first = [bad]
             error(t, hub, "org/name")
-    with Hub(model()) as hub:
-        hub.list_cut = 100
+        hub.listed_first, hub.list_cut = [], 100
         error(t, hub, "org/name", "JSON")
         hub.list_cut, hub.link = None, f'<{hub.other}/steal?cursor=0>; rel="next"' # only the query counts, and it leads in a circle
         error(t, hub, "no end", token=TOKEN)
@@ -214,13 +214,12 @@ def test_cut_connections(t):
 def test_a_server_that_never_gets_far(t):
     with Hub({**model(), "model.safetensors": noise(200000)}) as hub:
         hub.cut_after = [0] * 100
-        t0 = time.monotonic()
+        began = time.monotonic()
         p = t.start("pull", "hf:org/name", t.path("out"), env=hub.env())
-        time.sleep(1.2) # by then two tries failed; a third waits
+        assert harness.wait_until(lambda: len([r for r in hub.requests if r[0] == "storage"]) >= 2)
         p.send_signal(signal.SIGINT)
         _, stderr = p.communicate(timeout=10)
-        assert p.returncode == FAILED and b"same command" in stderr and time.monotonic() - t0 < 5, stderr
-        assert 2 <= len([r for r in hub.requests if r[0] == "storage"]) <= 4
+        assert p.returncode == FAILED and b"same command" in stderr and time.monotonic() - began < 20, stderr
 
 
 def test_no_ranges(t):
@@ -281,15 +280,16 @@ def test_answers_to_another_question(t):
 # ---------------------------------------------------------------- stopped and gone on ----
 
 def stop_in_the_middle(t, hub, sig):
-    """Signals a pull once its journal has four ranges, each of a megabyte."""
+    """Signals a pull once its journal has four ranges, each of a megabyte; more than 9 MB do not come."""
     journal = t.path("out") / "model.safetensors.journal"
-    hub.pause_s = 0.008
+    hub.served.clear()
+    hub.hold_at = 9 * MB # of four connections, each of which may have most of a megabyte that is not in the journal
     p = t.start("pull", "hf:org/name", t.path("out"), env=hub.env())
     assert harness.wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 5)
     p.send_signal(sig)
     out = p.communicate(timeout=30)
-    hub.pause_s = 0
-    time.sleep(0.05) # the server's threads notice
+    hub.hold_at = None
+    time.sleep(0.05) # the servers' threads notice
     hub.served.clear()
     assert not (t.path("out") / "model.safetensors").exists()
     return p, out
@@ -361,11 +361,11 @@ def test_files_that_are_others(t):
 
 def test_two_at_once(t):
     with Hub(model()) as hub:
-        hub.pause_s = 0.01
+        hub.hold_at = 2 * MB
         p = t.start("pull", "hf:org/name", t.path("out"), env=hub.env())
         assert harness.wait_until(lambda: hub.served["model.safetensors"] > MB)
         error(t, hub, "another process")
-        hub.pause_s = 0
+        hub.hold_at = None
         assert p.wait(60) == OK
         p.communicate()
         check(t, hub, model())
@@ -390,13 +390,13 @@ def test_file_size_limit(t):
 
 def test_full_disk(t):
     with harness.small_disk(t.path("out"), "30m") as disk, Hub(model()) as hub:
-        hub.pause_s = 0.015
+        hub.hold_at = 2 * MB
         p = t.start("pull", "hf:org/name", disk, env=hub.env()) # there is room when it begins
         assert harness.wait_until(lambda: hub.served["model.safetensors"] > MB)
         (disk / "filler").write_bytes(bytes(25 * MB))
+        hub.hold_at = None
         _, stderr = p.communicate(timeout=60)
         assert p.returncode == FAILED and b"space" in stderr and b"model.safetensors" in stderr, stderr
-        hub.pause_s = 0
         (disk / "filler").unlink()
         pull(t, hub)
         check(t, hub, model())
