@@ -208,7 +208,7 @@ static snug_err end_transfer(fetch *f, slot *s, int code, snug_error *err) {
     if (s->refused || (s->ranged && code == CURLE_OK && s->reply.status == 416)) return take_one_stream(f, p.file, p.failures, err);
     p.failures = s->pos > p.begin && !t->single ? 1 : p.failures + 1;
     if (!t->single) p.begin = s->pos;
-    if (code == CURLE_OK && s->accepted) code = CURLE_PARTIAL_FILE; /* an orderly end, too early */
+    if (code == CURLE_OK && (s->reply.status == 200 || s->reply.status == 206)) code = CURLE_PARTIAL_FILE; /* an orderly end, too early */
     if (p.failures >= HUB_MAX_FAILURES || !hub_may_pass(code, &s->reply)) return hub_failure(f->h, code, &s->reply, t->file->path, err);
     char why[64];
     snprintf(why, sizeof why, "the server answers %ld", s->reply.status);

@@ -87,6 +87,7 @@ class Hub:
     def handler(self, answer):
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True # header and body are sent one after the other: the body would wait 40 ms for an answer
 
             def log_message(self, *_):
                 pass
