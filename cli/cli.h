@@ -54,9 +54,10 @@ typedef struct command {
     const char *notes;   /* after the options; NULL: none                  */
     const char *operand; /* "MODEL": the one positional argument, or NULL  */
     const char *advice;  /* said when the operand is missing               */
+    const char *second;  /* another one that may follow it, or NULL        */
 } command;
 
-/* Fills the options and the operand. False: all is said and *exit_code is the program's (help: 0, mistakes: 2). */
+/* Fills the options and the operand, in operand[1] the second one where the command has it (NULL: not given). False: all is said and *exit_code is the program's (help: 0, mistakes: 2). */
 bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv,
                    int *exit_code);
 /* "3.2G", "700M", "1.5GiB", "2GB" (decimal), "123456": whole bytes, rounded down. */
@@ -79,7 +80,7 @@ int usage_error(const command *cmd, const char *fmt, ...) __attribute__((format(
 /* -------------------------------------------------------------- commands ---- */
 
 extern const command fit_command, run_command, chat_command, eval_command, bench_command, inspect_command,
-    verify_command, export_command, convert_command;
+    verify_command, export_command, convert_command, pull_command;
 int cmd_fit(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
@@ -89,6 +90,7 @@ int cmd_inspect(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
 
 /* ------------------------------------------------- messages and progress ---- */
 

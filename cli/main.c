@@ -13,10 +13,12 @@ static const struct {
     {&fit_command, cmd_fit},       {&run_command, cmd_run},       {&chat_command, cmd_chat},
     {&eval_command, cmd_eval},     {&bench_command, cmd_bench},   {&inspect_command, cmd_inspect},
     {&verify_command, cmd_verify}, {&export_command, cmd_export},   {&convert_command, cmd_convert},
+    {&pull_command, cmd_pull},
 };
 
 static void print_overview(FILE *to) {
     fprintf(to, "snug fits a language model into the memory you have, and runs it.\n\n"
+                "    snug pull hf:Qwen/Qwen3-0.6B                        a model from Hugging Face\n"
                 "    snug fit Llama-3.2-1B -o small.snug --size 700M     the best version that fits\n"
                 "    snug eval small.snug --against Llama-3.2-1B --text book.txt\n"
                 "    snug run small.snug -p \"Once upon a time\"\n\nCommands:\n");

@@ -266,6 +266,7 @@ static int take_option(const command *cmd, option *opts, size_t n, const char *n
 bool options_parse(const command *cmd, option *opts, size_t n_opts, const char **operand, int argc, char **argv,
                    int *exit_code) {
     *operand = NULL;
+    if (cmd->second) operand[1] = NULL;
     bool options_over = false;
     for (int i = 0; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -290,6 +291,8 @@ bool options_parse(const command *cmd, option *opts, size_t n_opts, const char *
             if (*exit_code) return false;
         } else if (cmd->operand && !*operand) {
             *operand = a;
+        } else if (cmd->second && !operand[1]) {
+            operand[1] = a;
         } else {
             *exit_code = usage_error(cmd, "'%s' is one argument too many", a);
             return false;

@@ -23,8 +23,8 @@ install(FILES docs/snug.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES README.md NEWS.md docs/format.md docs/architecture.md docs/architecture.svg DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
 # A static libsnug does not carry its dependencies: its users link them too.
-set(snug_pc_packages "jansson libpcre2-8 libxxhash libzstd lapacke openblas")
-set(snug_pc_libs "-lutf8proc ${OpenMP_C_FLAGS} -lpthread -lm")
+set(snug_pc_packages "jansson libpcre2-8 libxxhash libzstd lapacke openblas nettle")
+set(snug_pc_libs "-lutf8proc ${OpenMP_C_FLAGS} -lpthread -ldl -lm")
 if(SNUG_MPI)
   list(JOIN MPI_C_LIBRARIES " " snug_mpi_libs)
   string(APPEND snug_pc_libs " ${snug_mpi_libs}")

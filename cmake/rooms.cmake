@@ -10,6 +10,8 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(LAPACKE REQUIRED IMPORTED_TARGET lapacke)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+pkg_check_modules(NETTLE REQUIRED IMPORTED_TARGET nettle<4)
+pkg_check_modules(LIBCURL REQUIRED libcurl>=7.85) # its header alone: hub/curl.c loads the library when it is wanted
 find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_package(Threads REQUIRED)
 
@@ -35,7 +37,9 @@ if(SNUG_FUZZ)
   target_compile_options(snug_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 target_link_libraries(snug_flags INTERFACE OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::XXHASH
-  PkgConfig::ZSTD PkgConfig::LAPACKE PkgConfig::OPENBLAS ${UTF8PROC_LIBRARY} Threads::Threads m)
+  PkgConfig::ZSTD PkgConfig::LAPACKE PkgConfig::OPENBLAS PkgConfig::NETTLE ${UTF8PROC_LIBRARY} Threads::Threads
+  ${CMAKE_DL_LIBS} m)
+target_include_directories(snug_flags INTERFACE ${LIBCURL_INCLUDE_DIRS})
 
 set(SNUG_ROOMS "" CACHE INTERNAL "")
 function(snug_room name)

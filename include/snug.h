@@ -34,7 +34,7 @@ extern "C" {
 typedef enum snug_err {
     SNUG_OK = 0,
     SNUG_ERR_NOMEM = -1,       /* the machine gave no memory                                                   */
-    SNUG_ERR_IO = -2,          /* the operating system refused: missing file, full disk, permissions           */
+    SNUG_ERR_IO = -2,          /* the system or the network refused: missing file, full disk, permissions        */
     SNUG_ERR_FORMAT = -3,      /* the bytes are not what their format promises: truncated, corrupt, hostile    */
     SNUG_ERR_UNSUPPORTED = -4, /* a well-formed input that snug does not know (architecture, type, tokenizer)  */
     SNUG_ERR_ARG = -5,         /* the caller's arguments make no sense                                         */
@@ -354,6 +354,52 @@ SNUG_API void snug_fit_report_destroy(snug_fit_report **report);
 /* Any model that opens, as a GGUF that llama.cpp runs: native tensors copied, others re-encoded to the smallest native
  * type whose rate is not below theirs. That rounds them a second time: events say which, and what it lost (warning). */
 SNUG_API snug_err snug_export(const char *model, const char *output, int threads, snug_progress progress, snug_error *err);
+
+/* ------------------------------------------------------------------ pull ---- */
+
+/* A model of a hub (Hugging Face's, or one with the same interface), fetched into a folder: opened, looked at, fetched.
+ * libcurl is loaded by the first call of snug_pull_open; SNUG_ERR_UNSUPPORTED where it is not installed. */
+typedef struct snug_pull snug_pull;
+typedef struct snug_pull_params {
+    const char *source;          /* "hf:ORG/NAME" or "hf:ORG/NAME@REVISION" (a branch, a tag, a commit)             */
+    const char *folder;          /* NULL: NAME, in the working folder                                               */
+    const char *const *patterns; /* shell patterns on the files' names; none: what makes the model                  */
+    size_t n_patterns;
+    const char *endpoint;        /* NULL: "https://huggingface.co"                                                  */
+    const char *token;           /* access token, sent to the endpoint's host alone; NULL: none                     */
+    int connections;             /* at once, at most 64; 0: 8                                                       */
+    bool replace;                /* files in the folder that are others than the hub's are overwritten              */
+    bool dry_run;                /* of several GGUFs none need be named: they are listed                            */
+    snug_progress progress;      /* while the hub is asked                                                          */
+} snug_pull_params;
+
+typedef struct snug_pull_file {
+    const char *path;            /* in the repository and in the folder                                             */
+    uint64_t bytes, present_bytes; /* present: there, or from an earlier pull that was interrupted                  */
+    const char *hash_name, *hash;  /* "sha256", or "git-sha1" (of a blob); lower-case hex                           */
+    bool chosen;
+} snug_pull_file;
+
+typedef struct snug_pull_summary {
+    const char *repository, *revision, *commit, *folder;
+    const char *model_path;      /* what snug_model_open takes once it is fetched; NULL: no model was chosen        */
+    size_t n_files, n_chosen;
+    uint64_t bytes, present_bytes; /* of the chosen files                                                           */
+    uint64_t needed_bytes, free_bytes; /* of the folder's disk                                                      */
+    uint64_t fetched_bytes;      /* over the network, by snug_pull_fetch                                            */
+    double seconds;
+} snug_pull_summary;
+
+/* Asks the hub what the repository holds and chooses; writes nothing. */
+SNUG_API snug_err snug_pull_open(const snug_pull_params *params, snug_pull **out, snug_error *err);
+SNUG_API const snug_pull_summary *snug_pull_get_summary(const snug_pull *pull);
+/* i < n_files, in the order of their names. Strings are owned by the pull. */
+SNUG_API snug_pull_file snug_pull_get_file(const snug_pull *pull, size_t i);
+/* Fetches what is chosen and not there, compares all of it with the hub's hashes, and gives each file its name when it is
+ * right. Stopped at any instant, the next call goes on from there (FILE.part and FILE.journal hold what came).
+ * SNUG_ERR_BUDGET: the disk is too small; SNUG_ERR_MISMATCH: a file is not what the hub says it is. */
+SNUG_API snug_err snug_pull_fetch(snug_pull *pull, snug_progress progress, snug_error *err);
+SNUG_API void snug_pull_close(snug_pull **pull);
 
 /* ------------------------------------------------------------------ eval ---- */
 

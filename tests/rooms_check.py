@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the house's shape: which room may include which, that OpenMP and MPI stand in one file each, that cli/ and examples/ see the
+"""Holds the house's shape: which room may include which, that OpenMP, MPI and libcurl stand in one file each, that cli/ and examples/ see the
 public header alone, and that libsnug exports names that begin with snug_ and no others.
 
 Usage: rooms_check.py SOURCE-FOLDER [LIBSNUG]      (libsnug.a or libsnug.so)
@@ -14,6 +14,7 @@ from pathlib import Path
 ROOMS = {
     "base": [],
     "format": ["base"],
+    "hub": ["base"],
     "linalg": ["base"],
     "kern": ["base"],
     "token": ["base", "format"],
@@ -28,7 +29,7 @@ ROOMS = {
 }
 # base holds the pieces that everything may use; format knows ggml's type numbers, which codecs name.
 
-ONLY_IN = {"omp.h": "base/thread.c", "mpi.h": "base/cluster.c"}
+ONLY_IN = {"omp.h": "base/thread.c", "mpi.h": "base/cluster.c", "curl/curl.h": "hub/curl.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 

@@ -3,7 +3,7 @@
 # names what is needed where there is no dpkg. Usage: tools/debian-packages.sh build|test|tsan|mpi|neon
 set -eu
 build="cmake ninja-build gcc libc6-dev pkg-config libjansson-dev libpcre2-dev libxxhash-dev libzstd-dev libopenblas-dev
-       liblapacke-dev libutf8proc-dev libcmocka-dev"
+       liblapacke-dev libutf8proc-dev nettle-dev libcurl4-openssl-dev libcmocka-dev"
 test="$build python3 python3-venv"
 case "${1:-}" in
 build) wanted=$build ;;
@@ -34,6 +34,7 @@ for package in $missing; do
     ninja-build) have ninja || keep="$keep $package" ;;
     gcc) have cc || keep="$keep $package" ;;
     pkg-config) have pkg-config || keep="$keep $package" ;;
+    libcurl4-openssl-dev) pkg-config --exists libcurl 2>/dev/null || keep="$keep $package" ;; # its variants exclude each other
     python3) have python3 || keep="$keep $package" ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || keep="$keep $package" ;;
     *) keep="$keep $package" ;;

@@ -87,3 +87,12 @@ put("json/python.json", '{"model_max_length": 1000000000000000019884624838656, "
 put("json/bom.json", b'\xef\xbb\xbf{"a": 1, "a": 2, "n": "a\\u0000b", "u": "\\ud83d\\ude00"}')
 put("json/deep.json", "[" * 100 + "]" * 100)
 put("json/odd.json", '{"-": -, "I": Inf, "n": 00, "x": 1e999}')
+
+listed = {"type": "file", "path": "model.safetensors", "size": 1000, "oid": "0" * 40, "lfs": {"oid": "ab" * 32, "size": 1000, "pointerSize": 134}}
+put("hub/page.json", json.dumps([{"type": "directory", "path": "a"}, {"type": "file", "path": "a/b", "size": 5, "oid": "c" * 40}, listed]))
+put("hub/climb.json", json.dumps([{**listed, "path": "a/../../b"}, {**listed, "path": "x\\y"}]))
+put("hub/nul.json", '[{"type":"file","path":"a\\u0000b","size":1,"oid":"%s"}]' % ("0" * 40))
+put("hub/commit.json", '{"id":"org/name","sha":"0123456789abcdef0123456789abcdef01234567","gated":false}')
+put("hub/index.json", '{"weight_map":{"a":"model.safetensors","b":"../x"}}')
+put("hub/link.txt", '<https://hub/api?a=1>; rel="prev", <https://hub/api?recursive=true&cursor=Zm9v%3D>; rel="next"')
+put("hub/ranges.journal", "snug pull 1 sha256 %s 1000\n0 10\n990 1000\n5 500\n1000 1001\n" % ("ab" * 32))
