@@ -3,6 +3,7 @@
  *   scores: SentencePiece's, any two neighbours whose concatenation is a token, highest score first ("llama" GGUF). */
 #ifndef TOKEN_BPE_H
 #define TOKEN_BPE_H
+#include "token/trie.h"
 #include "token/vocab.h"
 
 typedef struct bpe_pair { uint32_t a, b, joined; } bpe_pair;
@@ -20,6 +21,7 @@ typedef struct bpe {
     uint32_t slot_mask;
     uint32_t *rank;              /* by_score: id -> rank, equal scores have equal ranks     */
     float *score;                /* as the file has them, or NULL                           */
+    const trie *frozen;          /* by_score: texts that are one symbol and join nothing, or NULL */
     bool cut_before_marker;      /* no merge crosses from another character into U+2581     */
 } bpe;
 

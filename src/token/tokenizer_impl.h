@@ -6,6 +6,7 @@
 #include "token/bpe.h"
 #include "token/pipeline.h"
 #include "token/tokenizer.h"
+#include "token/unigram.h"
 
 enum { MAX_AFFIX = 16 };
 
@@ -17,7 +18,9 @@ extern const char *const token_role_name[N_ROLES];
 
 struct tokenizer {
     arena mem;
-    bpe model;
+    bpe model;                   /* its vocabulary and unknown token also are those of a unigram model */
+    unigram lm;
+    bool is_unigram;
     normalizer norm;
     pretokenizer pretok;
     decoder dec;
@@ -27,7 +30,7 @@ struct tokenizer {
     added_token *added;
     size_t n_added;
     uint64_t *outside;           /* bit per id: an added token that the model's own vocabulary lacks */
-    added_trie raw, normalized;  /* values are indices into added                                 */
+    trie raw, normalized;  /* values are indices into added                                 */
     uint8_t *flag;               /* per id: FLAG_*                                                */
     const char *lead;            /* at most n_lead of these start a decoded text and are dropped  */
     size_t lead_bytes;
@@ -39,7 +42,7 @@ struct tokenizer {
     int32_t *eog;                /* sorted */
     size_t n_eog;
     const char *chat_template;
-    const char *ggml_model;      /* "gpt2" or "llama": how a GGUF stores it */
+    const char *ggml_model;      /* "gpt2", "llama" or "t5": how a GGUF stores it */
 };
 enum { FLAG_ADDED = 1, FLAG_SPECIAL = 2, FLAG_FILLER = 4 };
 
