@@ -125,6 +125,15 @@ snug_err bpe_set_scores(bpe *m, const float *score, snug_error *err) {
     return SNUG_OK;
 }
 
+void bpe_drop_scores(bpe *m) {
+    free(m->rank);
+    free(m->score);
+    m->rank = NULL;
+    m->score = NULL;
+    m->by_score = false;
+    m->longest_join = 0;
+}
+
 /* The marker U+2581 stands for a space. If no token that merging can make has it after another character, merges never
  * cross from a word into the next word's marker, and cutting there changes nothing but the speed. */
 static bool token_has_inner_marker(const char *text, size_t n) {

@@ -55,7 +55,7 @@ static bool grow(void **p, size_t *cap, size_t need, size_t size) {
 static inline uint32_t pair_rank(const bpe *m, const uint8_t *p, const bpe_symbol *a, const bpe_symbol *b,
                                  uint32_t *joined) {
     if (!m->by_score) return bpe_find_pair(m, a->id, b->id, joined);
-    if (a->frozen || b->frozen) return VOCAB_NONE;
+    if (a->frozen || b->frozen || (m->longest_join && a->bytes + b->bytes > m->longest_join)) return VOCAB_NONE;
     uint32_t id = vocab_find(&m->vocab, p + a->offset, a->bytes + b->bytes);
     if (id == VOCAB_NONE) return VOCAB_NONE;
     *joined = id;

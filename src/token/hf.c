@@ -1,7 +1,8 @@
-/* Opens the tokenizer of a Hugging Face folder: tokenizer.json, and beside it, where they exist, tokenizer_config.json
- * (roles, chat template), config.json and generation_config.json (ids), chat_template.jinja. */
+/* Opens the tokenizer of a Hugging Face folder: its tokenizer.json, here; or, where it has none, a SentencePiece model
+ * (spm.c) or a list of ranks (tiktoken.c). The files beside it are read by hf_side.c. */
 #include "base/err.h"
 #include "base/io.h"
+#include "token/base64.h"
 #include "token/hf_json.h"
 #include "token/hf_side.h"
 #include "token/tokenizer_impl.h"
@@ -214,7 +215,10 @@ snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, t
 }
 
 /* What a folder may hold instead of a tokenizer.json, in this order. */
-static const char *const other_files[] = {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"};
+static const char *const other_files[] = {"tokenizer.model",     "spiece.model",         "sentencepiece.bpe.model",
+                                          "tekken.json",         "tiktoken.model",       "qwen.tiktoken",
+                                          "llama3.tiktoken",     "glm4.tiktoken",        "kimi.tiktoken",
+                                          "o200k_base.tiktoken", "cl100k_base.tiktoken", "r50k_base.tiktoken"};
 
 /* *name = NULL if the folder has none of them. */
 static snug_err find_file(const char *dir, const char **name, char **path, snug_error *err) {
@@ -235,6 +239,23 @@ static snug_err find_file(const char *dir, const char **name, char **path, snug_
     return SNUG_OK; /* reading tokenizer.json says that it is missing */
 }
 
+/* "<base64> <rank>": what a tiktoken file starts with; a SentencePiece model starts with a line feed, the tag of its
+ * first piece. */
+static bool is_ranks(const char *text, size_t bytes) {
+    const char *space = memchr(text, ' ', bytes < 64 ? bytes : 64);
+    buf out = {0};
+    bool ok = space && base64_decode(text, (size_t)(space - text), &out) && out.len > 0;
+    buf_fini(&out);
+    return ok;
+}
+
+snug_err tokenizer_open_other(tokenizer *t, const char *dir, const char *name, const char *text, size_t bytes,
+                              snug_error *err) {
+    if (strcmp(name, "tekken.json") == 0) return hf_open_tekken(t, dir, text, bytes, err);
+    if (strstr(name, "tiktoken") || is_ranks(text, bytes)) return hf_open_tiktoken(t, dir, name, text, bytes, err);
+    return hf_open_spm(t, dir, name, (const uint8_t *)text, bytes, err);
+}
+
 snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     char *path = NULL, *text = NULL;
     const char *name;
@@ -244,7 +265,7 @@ snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     snug_err e = t ? find_file(dir, &name, &path, err) : SNUG_ERR_NOMEM;
     if (!e) e = io_read_all(path, HF_MAX_BYTES, &text, &bytes, err);
     if (!e) {
-        e = name ? hf_open_spm(t, dir, name, (const uint8_t *)text, bytes, err)
+        e = name ? tokenizer_open_other(t, dir, name, text, bytes, err)
                  : open_text(t, dir, path, &text, bytes, err);
         if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
     }

@@ -14,6 +14,8 @@ snug_err hf_read_optional(const char *dir, const char *name, json_t **out, snug_
  * end a generation. */
 snug_err hf_read_sidecars(tokenizer *t, const char *dir, const json_t *post, int32_t more[HF_MAX_EOG], size_t *n_more, snug_error *err);
 
-/* Formats without a tokenizer.json; `dir` NULL: the bytes alone. Each fills t up to, and without, tokenizer_finish. */
+/* Formats without a tokenizer.json; `dir` NULL: the bytes alone. `what` is the file's name. */
+snug_err hf_open_tiktoken(tokenizer *t, const char *dir, const char *what, const char *text, size_t n, snug_error *err);
+snug_err hf_open_tekken(tokenizer *t, const char *dir, const char *text, size_t n, snug_error *err);
 snug_err hf_open_spm(tokenizer *t, const char *dir, const char *what, const uint8_t *bytes, size_t n, snug_error *err);
 #endif

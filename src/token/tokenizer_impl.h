@@ -57,6 +57,9 @@ typedef struct added_spec {
 tokenizer *tokenizer_new(snug_error *err);
 /* A tokenizer.json alone, from memory (tests, fuzzing). */
 snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, tokenizer **out, snug_error *err);
+/* A tokenizer in another format than tokenizer.json, by the name of its file: SentencePiece, tiktoken, tekken.json. t is new; dir NULL: no
+ * files beside it. */
+snug_err tokenizer_open_other(tokenizer *t, const char *dir, const char *name, const char *text, size_t bytes, snug_error *err);
 /* norm, pretok and dec: tokenizer.json values or NULL. */
 snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *pretok, const json_t *dec, snug_error *err);
 /* Call with the model's vocabulary complete (added tokens included) and the pipeline set. Sorts spec by id. */
