@@ -18,7 +18,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum { SHORT_CLUSTER = 6 };
+enum { SHORT_CLUSTER = 6, MAX_REPLACEMENT = 255 }; /* Unicode's longest compatibility form has 33 bytes */
 
 snug_err charsmap_open(const char *what, const uint8_t *blob, size_t bytes, arena *mem, charsmap *out,
                        snug_error *err) {
@@ -34,6 +34,12 @@ snug_err charsmap_open(const char *what, const uint8_t *blob, size_t bytes, aren
     if ((n > 0 && text[n - 1] != 0) || utf8_valid_prefix(text, n) != n)
         return err_set(err, SNUG_ERR_FORMAT,
                        "%s: the charsmap's replacements are not UTF-8 texts with a NUL behind each", what);
+    for (size_t i = 0, length; i < n; i += length + 1) {
+        length = strlen((const char *)text + i);
+        if (length > MAX_REPLACEMENT)
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: the charsmap has a replacement of %zu bytes, at most %d",
+                           what, length, MAX_REPLACEMENT);
+    }
     uint32_t *unit = arena_alloc(mem, trie_bytes);
     char *copy = arena_alloc_bytes(mem, n + 1);
     if (!unit || !copy) return err_nomem(err, bytes);

@@ -85,7 +85,7 @@ snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_erro
     if (!t->flag || !t->added) return err_nomem(err, n * sizeof *t->added);
     pipe_work w = {0};
     snug_err e = SNUG_OK;
-    qsort(spec, n, sizeof *spec, spec_by_id);
+    if (n) qsort(spec, n, sizeof *spec, spec_by_id);
     for (size_t i = 0; i < n && !e; i++) {
         const added_spec *s = &spec[i];
         if (s->bytes == 0) continue;
