@@ -140,3 +140,7 @@ put("tokenizer/unigram.json", json.dumps({"model": {"type": "Unigram", "unk_id":
     "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
     "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
     "added_tokens": [{"id": 0, "content": "<unk>", "special": True}, {"id": 8, "content": "<s>", "special": True}]}, ensure_ascii=False))
+put("tokenizer/t5.gguf", gguf(3, [kv("tokenizer.ggml.model", 8, "t5"), array("tokenizer.ggml.tokens", 8, [p[0] for p in special + normal]),
+    array("tokenizer.ggml.scores", 6, [p[1] for p in special + normal]), array("tokenizer.ggml.token_type", 5, [p[2] for p in special + normal]),
+    kv("tokenizer.ggml.add_space_prefix", 7, 1), kv("tokenizer.ggml.remove_extra_whitespaces", 7, 1),
+    array("tokenizer.ggml.precompiled_charsmap", 0, list(charsmap()))], [], 0))
