@@ -148,8 +148,9 @@ static bool set_bit(uint64_t *bits, uint32_t i, bool on) {
     return on;
 }
 
-/* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up by the added-token
- * matcher alone. Where scores decide, text never becomes a control token, as SentencePiece has it. */
+/* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up
+ * by the added-token matcher alone. Where scores decide, text never becomes a control token, as SentencePiece has it.
+ */
 static snug_err guess_outside(const source *s, tokenizer *t, snug_error *err) {
     t->outside = arena_calloc(&t->mem, s->n / 64 + 1, sizeof *t->outside);
     if (!t->outside) return err_nomem(err, s->n / 8);
@@ -291,6 +292,10 @@ static snug_err read_pipeline(source *s, tokenizer *t, snug_error *err) {
     snug_err e = SNUG_OK;
     if (json_object_get(s->config, "decoder")) {
         norm = json_incref(json_object_get(s->config, "normalizer"));
+        buf map = {0};
+        e = s->t5 ? read_charsmap(s, &map, err) : SNUG_OK;
+        if (!e && map.len && !spm_refer_charsmap(norm, map.data, map.len, false)) e = err_nomem(err, map.len);
+        buf_fini(&map);
         pretok = json_incref(json_object_get(s->config, "pre_tokenizer"));
         dec = json_incref(json_object_get(s->config, "decoder"));
     } else {

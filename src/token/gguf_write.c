@@ -416,7 +416,16 @@ static json_t *added_differences(const tokenizer *t, const tokenizer *plain) {
 static snug_err put_config(const writer *w, const tokenizer *plain, snug_error *err) {
     const tokenizer *t = w->t;
     const bpe *m = &t->model;
-    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", parsed(t->norm_json),
+    json_t *norm = parsed(t->norm_json);
+    buf map = {0};
+    bool shared =
+        !w->t5 || !w->map || (charsmap_blob(w->map, &map) && spm_refer_charsmap(norm, map.data, map.len, true));
+    buf_fini(&map);
+    if (!shared) {
+        json_decref(norm);
+        return err_nomem(err, 4096);
+    }
+    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", norm,
                           "pre_tokenizer", parsed(t->pretok_json), "decoder", parsed(t->dec_json), "ignore_merges",
                           m->ignore_merges, "byte_fallback", m->byte_fallback, "fuse_unk", m->fuse_unk, "unk",
                           m->unk == VOCAB_NONE ? json_null() : json_integer(m->unk), "prefix",

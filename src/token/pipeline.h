@@ -90,6 +90,8 @@ snug_err spm_step_run(const norm_step *s, const uint8_t *p, size_t n, buf *out, 
  * tokenizer.json's own terms say it. */
 json_t *spm_step_json(const uint8_t *map, size_t map_bytes, bool prefix, bool trim, bool escape, json_t *keep);
 json_t *spm_decoder_json(bool prefix);
+/* A normalizer's charsmap stands in a GGUF as bytes already: its base64 becomes `true` (refer), or `true` the base64 again. False: no memory. */
+bool spm_refer_charsmap(json_t *norm, const uint8_t *map, size_t map_bytes, bool refer);
 
 void pretokenizer_fini(pretokenizer *p);
 

@@ -93,6 +93,26 @@ json_t *spm_decoder_json(bool prefix) {
                      "type", "Strip", "content", " ", "start", 1, "stop", 0);
 }
 
+static bool refer(json_t *norm, const char *base64, size_t n, bool to_true, int depth) {
+    json_t *map = json_object_get(norm, "precompiled_charsmap"), *list = json_object_get(norm, "normalizers");
+    for (size_t i = 0; i < json_array_size(list) && depth < 8; i++)
+        if (!refer(json_array_get(list, i), base64, n, to_true, depth + 1)) return false;
+    if (to_true && json_is_string(map) && json_string_length(map) == n &&
+        memcmp(json_string_value(map), base64, n) == 0)
+        return json_object_set_new(norm, "precompiled_charsmap", json_true()) == 0;
+    if (!to_true && json_is_true(map))
+        return json_object_set_new(norm, "precompiled_charsmap", json_stringn(base64, n)) == 0;
+    return true;
+}
+
+bool spm_refer_charsmap(json_t *norm, const uint8_t *map, size_t map_bytes, bool to_true) {
+    buf text = {0};
+    bool ok = base64_encode(map, map_bytes, &text) &&
+              refer(norm, text.data ? (const char *)text.data : "", text.len, to_true, 0);
+    buf_fini(&text);
+    return ok;
+}
+
 /* What the text at p becomes; returns how much of it that is. */
 static size_t rewrite(const norm_step *s, const uint8_t *p, size_t n, const char **to, size_t *to_bytes) {
     uint32_t which;
