@@ -236,7 +236,9 @@ static snug_err find_file(const char *dir, const char **name, char **path, snug_
         }
         free(other);
     }
-    return SNUG_OK; /* reading tokenizer.json says that it is missing */
+    return err_set(err, SNUG_ERR_IO,
+                   "%s: no tokenizer: tokenizer.json, tokenizer.model, tekken.json and %zu other names are not there",
+                   dir, sizeof other_files / sizeof *other_files - 2);
 }
 
 /* "<base64> <rank>": what a tiktoken file starts with; a SentencePiece model starts with a line feed, the tag of its
@@ -265,8 +267,7 @@ snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     snug_err e = t ? find_file(dir, &name, &path, err) : SNUG_ERR_NOMEM;
     if (!e) e = io_read_all(path, HF_MAX_BYTES, &text, &bytes, err);
     if (!e) {
-        e = name ? tokenizer_open_other(t, dir, name, text, bytes, err)
-                 : open_text(t, dir, path, &text, bytes, err);
+        e = name ? tokenizer_open_other(t, dir, name, text, bytes, err) : open_text(t, dir, path, &text, bytes, err);
         if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
     }
     free(text);

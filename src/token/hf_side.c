@@ -117,10 +117,14 @@ static void read_affix_flags(tokenizer *t, const json_t *post, const json_t *con
 snug_err hf_read_sidecars(tokenizer *t, const char *dir, const json_t *post, int32_t more[HF_MAX_EOG], size_t *n_more,
                           snug_error *err) {
     static const char *const id_files[] = {"generation_config.json", "config.json"};
-    json_t *config = NULL;
+    json_t *config = NULL, *specials = NULL;
     snug_err e = hf_read_optional(dir, "tokenizer_config.json", &config, err);
+    if (!e) e = hf_read_optional(dir, "special_tokens_map.json", &specials, err);
     if (!e) e = read_template(t, dir, config, err);
-    if (!e) read_roles(t, config);
+    if (!e) {
+        read_roles(t, config);
+        read_roles(t, specials);
+    }
     for (int i = 0; i < 2 && !e; i++) {
         json_t *j = NULL;
         e = hf_read_optional(dir, id_files[i], &j, err);
@@ -132,6 +136,7 @@ snug_err hf_read_sidecars(tokenizer *t, const char *dir, const json_t *post, int
         if (t->role[ROLE_EOS] < 0 && t->n_suffix) t->role[ROLE_EOS] = t->suffix[t->n_suffix - 1];
         read_affix_flags(t, post, config);
     }
+    json_decref(specials);
     json_decref(config);
     return e;
 }

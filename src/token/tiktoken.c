@@ -39,8 +39,8 @@ typedef struct known {
     const char *name; /* "<name>.tiktoken" */
     uint32_t n_ranks;
     const char *pre; /* a row of pre.c, or NULL: */
-    const char *pattern, *special;
-    bool adds_bos;
+    const char *pattern, *special,
+        *prefix; /* prefix: what the model's own code puts before a text; BOS where it is one token */
 } known;
 
 static const known table[] = {
@@ -49,14 +49,14 @@ static const known table[] = {
      "<|finetune_right_pad_id|> <|step_id|> "
      "<|start_header_id|> <|end_header_id|> <|eom_id|> <|eot_id|> <|python_tag|> <|image|> "
      "<|reserved_special_token_{2..245}|>",
-     true},
-    {"qwen", 151643, "qwen2", NULL, "<|endoftext|> <|im_start|> <|im_end|> <|extra_{0..204}|>", false},
-    {"o200k_base", 199998, "gpt-4o", NULL, "+1 <|endoftext|> +18 <|endofprompt|>", false},
+     "<|begin_of_text|>"},
+    {"qwen", 151643, "qwen2", NULL, "<|endoftext|> <|im_start|> <|im_end|> <|extra_{0..204}|>", ""},
+    {"o200k_base", 199998, "gpt-4o", NULL, "+1 <|endoftext|> +18 <|endofprompt|>", ""},
     {"cl100k_base", 100256, NULL, CL100K,
-     "+1 <|endoftext|> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> +15 <|endofprompt|>", false},
-    {"r50k_base", 50256, "gpt-2", NULL, "<|endoftext|>", false},
-    {"glm4", 151329, "chatglm-bpe", NULL, "", false},
-    {"kimi", 163584, NULL, KIMI, "", false},
+     "+1 <|endoftext|> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> +15 <|endofprompt|>", ""},
+    {"r50k_base", 50256, "gpt-2", NULL, "<|endoftext|>", ""},
+    {"glm4", 151329, "chatglm-bpe", NULL, "", "[gMASK] <sop>"},
+    {"kimi", 163584, NULL, KIMI, "", ""},
 };
 
 static const known *find_known(const char *what, uint32_t n_ranks) {
@@ -214,19 +214,31 @@ static snug_err set_model(tokenizer *t, ranks *r, hf_added *added, snug_error *e
     return e;
 }
 
-/* BOS as the model's own code adds it, unless tokenizer_config.json says otherwise. */
-static snug_err finish(tokenizer *t, const char *dir, const hf_added *added, bool adds_bos, int32_t bos, int32_t eos,
+static int32_t find_added(const tokenizer *t, const char *text, size_t n) {
+    for (size_t i = 0; i < t->n_added; i++)
+        if (t->added[i].bytes == n && memcmp(t->added[i].content, text, n) == 0) return (int32_t)t->added[i].id;
+    return -1;
+}
+
+/* Before a text: the tokens of `prefix` that there are, as the model's own code has it, unless tokenizer_config.json
+ * says otherwise. One alone is BOS. */
+static snug_err finish(tokenizer *t, const char *dir, const hf_added *added, const char *prefix, const char *eos,
                        snug_error *err) {
     int32_t more[HF_MAX_EOG];
-    size_t n_more = 0;
+    size_t n_more = 0, n = strcspn(prefix, " ");
     snug_err e = dir ? hf_read_sidecars(t, dir, NULL, more, &n_more, err) : SNUG_OK;
     if (e) return e;
-    if (t->role[ROLE_BOS] < 0) t->role[ROLE_BOS] = bos;
-    if (t->role[ROLE_EOS] < 0) t->role[ROLE_EOS] = eos;
     const json_t *flag = json_object_get(added->config, "add_bos_token");
+    if (t->role[ROLE_BOS] < 0 && n > 0 && !prefix[n]) t->role[ROLE_BOS] = find_added(t, prefix, n);
+    if (t->role[ROLE_EOS] < 0) t->role[ROLE_EOS] = find_added(t, eos, strlen(eos));
     t->n_prefix = 0;
-    if ((json_is_boolean(flag) ? json_is_true(flag) : adds_bos) && t->role[ROLE_BOS] >= 0)
-        t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
+    for (const char *p = prefix; *p && !json_is_boolean(flag); p += strspn(p, " ")) {
+        n = strcspn(p, " ");
+        int32_t id = find_added(t, p, n);
+        if (id >= 0) t->prefix[t->n_prefix++] = id;
+        p += n;
+    }
+    if (json_is_true(flag) && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
     return tokenizer_finish(t, more, n_more, false, err);
 }
 
@@ -282,8 +294,7 @@ snug_err hf_open_tiktoken(tokenizer *t, const char *dir, const char *what, const
     size_t n_spec;
     added_spec *spec = hf_added_spec(&added, &n_spec);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
-    int32_t first = !e && k && k->adds_bos ? (int32_t)r.n : -1;
-    if (!e) e = finish(t, dir, &added, first >= 0, first, first >= 0 ? first + 1 : -1, err);
+    if (!e) e = finish(t, dir, &added, k ? k->prefix : "", "<|end_of_text|>", err);
     hf_added_fini(&added);
     ranks_fini(&r);
     return e;
@@ -377,7 +388,7 @@ snug_err hf_open_tekken(tokenizer *t, const char *dir, const char *text, size_t 
     size_t n_spec;
     added_spec *spec = hf_added_spec(&added, &n_spec);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
-    if (!e) e = finish(t, dir, &added, true, n_special > 2 ? 1 : -1, n_special > 2 ? 2 : -1, err);
+    if (!e) e = finish(t, dir, &added, "<s>", "</s>", err);
     json_decref(root);
     hf_added_fini(&added);
     ranks_fini(&r);

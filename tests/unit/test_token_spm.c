@@ -80,7 +80,7 @@ static void files_beside_a_model(void **state) {
     put_text("special_tokens_map.json",
              "{\"additional_special_tokens\": [\"<tool>\"], \"eos_token\": {\"content\": \"<x>\"}}");
     put_text("tokenizer_config.json",
-             "{\"legacy\": false, \"add_bos_token\": false, \"add_eos_token\": true, \"eos_token\": \"<x>\","
+             "{\"legacy\": false, \"add_bos_token\": false, \"add_eos_token\": true,"
              " \"added_tokens_decoder\": {\"269\": {\"content\": \"<ud>\", \"special\": false},"
              " \"272\": {\"content\": \"<x>\", \"special\": true, \"rstrip\": true}}}");
     t = open_dir();
@@ -159,6 +159,14 @@ static void ranks(void **state) {
     put_text("tokenizer_config.json",
              "{\"pattern\": \"a\", \"added_tokens_decoder\": {\"5\": {\"content\": \"<b>\"}}}");
     assert_refused(SNUG_ERR_FORMAT, "<b>");
+    copy_file(CORPUS "ranks.model", "glm4.tiktoken");
+    unlink(temp_path(dir, "tokenizer.model"));
+    put_text("tokenizer_config.json",
+             "{\"added_tokens_decoder\": {\"270\": {\"content\": \"[gMASK]\"}, \"271\": {\"content\": \"<sop>\"}}}");
+    t = open_dir();
+    assert_ids(t, "the", true, IDS(270, 271, 257)); /* as ChatGLM's own code does it */
+    tokenizer_close(&t);
+    unlink(temp_path(dir, "glm4.tiktoken"));
     put_text("tokenizer_config.json", "{}");
     static const char *const bad[][2] = {{"YQ== 0\nYg== 0\n", "rank 0 comes twice"},
                                          {"YQ== 0\nYg== x\n", "line 2"},
@@ -168,11 +176,12 @@ static void ranks(void **state) {
                                          {"YQ== 99999999\n", "rank 99999999"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_text("qwen.tiktoken", bad[i][0]);
-        unlink(temp_path(dir, "tokenizer.model"));
         assert_refused(i == 5 ? SNUG_ERR_UNSUPPORTED : SNUG_ERR_FORMAT, bad[i][1]);
     }
     put_text("qwen.tiktoken", "YQ== 0\nYg== 1\n");
     assert_refused(SNUG_ERR_FORMAT, "no token for the byte 0x00");
+    unlink(temp_path(dir, "qwen.tiktoken"));
+    assert_refused(SNUG_ERR_IO, "no tokenizer: tokenizer.json");
     temp_dir_remove(dir);
 }
 
@@ -191,7 +200,7 @@ static void tekken(void **state) {
     tokenizer *t = open_dir();
     assert_int_equal(tokenizer_n_vocab(t), 270);
     assert_ids(t, "the ab<SPECIAL_7>", true, IDS(1, 267, 42, 107, 108, 7));
-    assert_int_equal(tokenizer_eos(t), 2);
+    assert_int_equal(tokenizer_bos(t), 1);
     tokenizer_close(&t);
     copy_file(GOLDEN "llama2/tokenizer.json", "tokenizer.json"); /* which comes first */
     t = open_dir();
