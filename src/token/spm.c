@@ -231,52 +231,66 @@ static snug_err check(spm *s, snug_error *err) {
 
 /* ---- the tokenizer ---- */
 
-static bool set(uint64_t *bits, uint32_t i) {
+static void set(uint64_t *bits, uint32_t i) {
     bits[i >> 6] |= 1ull << (i & 63);
-    return true;
+}
+static bool get(const uint64_t *bits, uint32_t i) {
+    return bits[i >> 6] >> (i & 63) & 1;
 }
 
-/* Pieces that text never becomes by itself, and added tokens beyond the pieces, are not looked up. */
-static snug_err build_vocab(const spm *s, tokenizer *t, hf_added *added, snug_error *err) {
+/* A piece that text may become: normal or user-defined, and its text not that of an added token now. */
+static bool matches_text(const tokenizer *t, const piece *p, uint32_t id) {
+    return (p->type == TYPE_NORMAL || p->type == TYPE_USER) && !get(t->outside, id);
+}
+
+/* The pieces' texts, then the added tokens'. */
+static snug_err build_texts(const spm *s, hf_added *added, vocab *v, snug_error *err) {
     vocab_builder b = {0};
-    vocab v = {0};
     snug_err e = SNUG_OK;
     for (uint32_t i = 0; i < n_pieces(s) && !e; i++)
         e = vocab_add(&b, i, piece_at(s, i)->text, piece_at(s, i)->bytes, true, err);
-    if (!e) e = vocab_build(&b, &v, err);
-    if (!e) e = hf_added_extend(added, &v, err);
+    if (!e) e = vocab_build(&b, v, err);
     vocab_builder_fini(&b);
-    if (!e) {
-        t->outside = arena_calloc(&t->mem, v.n / 64 + 1, sizeof *t->outside);
-        if (!t->outside) e = err_nomem(err, v.n / 8);
+    return e ? e : hf_added_extend(added, v, err);
+}
+
+/* Added tokens, control and unknown pieces are outside the model; these, bytes and unused pieces are not looked up. */
+static snug_err unindex(const spm *s, tokenizer *t, vocab *v, snug_error *err) {
+    t->outside = arena_calloc(&t->mem, v->n / 64 + 1, sizeof *t->outside);
+    uint64_t *drop = calloc(v->n / 64 + 1, sizeof *drop);
+    if (!t->outside || !drop) {
+        free(drop);
+        return err_nomem(err, v->n / 8);
     }
-    if (e) {
-        vocab_fini(&v);
-        return e;
-    }
-    uint64_t *drop = calloc(v.n / 64 + 1, sizeof *drop);
-    for (uint32_t i = 0; i < v.n && drop; i++) {
+    for (uint32_t i = 0; i < v->n; i++) {
         const piece *p = i < n_pieces(s) ? piece_at(s, i) : NULL;
-        bool renamed = p && (vocab_bytes(&v, i) != p->bytes || memcmp(vocab_text(&v, i), p->text, p->bytes) != 0);
-        if (!vocab_has(&v, i)) continue;
-        if (!p || renamed || p->type == TYPE_CONTROL || p->type == TYPE_UNKNOWN) set(t->outside, i);
-        if (p && (p->type == TYPE_BYTE || p->type == TYPE_UNUSED)) set(drop, i);
-        drop[i >> 6] |= t->outside[i >> 6] & 1ull << (i & 63);
+        if (!vocab_has(v, i)) continue;
+        bool own = p && vocab_bytes(v, i) == p->bytes && memcmp(vocab_text(v, i), p->text, p->bytes) == 0;
+        if (!own || p->type == TYPE_CONTROL || p->type == TYPE_UNKNOWN) set(t->outside, i);
+        if (!own || !matches_text(t, p, i)) set(drop, i);
     }
-    if (drop) vocab_unindex(&v, drop);
-    e = drop ? SNUG_OK : err_nomem(err, v.n / 8);
+    vocab_unindex(v, drop);
     free(drop);
-    for (uint32_t i = 0; i < n_pieces(s) && !e; i++) {
+    return SNUG_OK;
+}
+
+static snug_err refuse_twins(const spm *s, const tokenizer *t, const vocab *v, snug_error *err) {
+    for (uint32_t i = 0; i < n_pieces(s); i++) {
         const piece *p = piece_at(s, i);
-        if ((p->type == TYPE_NORMAL || p->type == TYPE_USER) && !(t->outside[i >> 6] >> (i & 63) & 1) &&
-            vocab_find(&v, p->text, p->bytes) != i)
-            e = err_set(err, SNUG_ERR_FORMAT, "%s: piece %u '%.*s' comes twice", s->what, i,
-                        (int)(p->bytes < 60 ? p->bytes : 60), p->text);
+        if (matches_text(t, p, i) && vocab_find(v, p->text, p->bytes) != i)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: piece %u '%.*s' comes twice", s->what, i,
+                           (int)(p->bytes < 60 ? p->bytes : 60), p->text);
     }
-    if (e)
-        vocab_fini(&v);
-    else
-        bpe_init(&t->model, &v);
+    return SNUG_OK;
+}
+
+static snug_err build_vocab(const spm *s, tokenizer *t, hf_added *added, snug_error *err) {
+    vocab v = {0};
+    snug_err e = build_texts(s, added, &v, err);
+    if (!e) e = unindex(s, t, &v, err);
+    if (!e) e = refuse_twins(s, t, &v, err);
+    if (!e) bpe_init(&t->model, &v);
+    vocab_fini(&v);
     return e;
 }
 
@@ -291,8 +305,7 @@ static snug_err set_model(const spm *s, tokenizer *t, snug_error *err) {
         score[i] = p ? p->score : -1000;
         wide[i] = (double)score[i];
         if (p && p->type == TYPE_NORMAL) set(normal, i);
-        if (p && (p->type == TYPE_NORMAL || p->type == TYPE_USER) && !(t->outside[i >> 6] >> (i & 63) & 1))
-            set(matches, i);
+        if (p && matches_text(t, p, i)) set(matches, i);
     }
     snug_err e = ok ? SNUG_OK : err_nomem(err, n * sizeof *wide);
     t->model.unk = (uint32_t)s->unk;

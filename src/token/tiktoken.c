@@ -33,14 +33,13 @@
     "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s++\\z|\\s*[\\r\\n]|"                                                            \
     "\\s+(?!\\S)|\\s"
 
-/* special: texts of the ids behind the ranks; "+n" skips ids, "text{a..b}" stands for texta>, ... with the numbers a to
- * b inside. */
+/* special: texts of the ids behind the ranks; "+n" skips n ids, "<x{a..b}>" stands for "<xa>" to "<xb>". */
 typedef struct known {
     const char *name; /* "<name>.tiktoken" */
     uint32_t n_ranks;
     const char *pre; /* a row of pre.c, or NULL: */
-    const char *pattern, *special,
-        *prefix; /* prefix: what the model's own code puts before a text; BOS where it is one token */
+    const char *pattern, *special;
+    const char *prefix; /* what the model's own code puts before a text; BOS where it is one token */
 } known;
 
 static const known table[] = {
