@@ -6,6 +6,7 @@
 #include "token/hf_json.h"
 #include "token/hf_side.h"
 #include "token/tokenizer_impl.h"
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -214,31 +215,38 @@ snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, t
     return e;
 }
 
-/* What a folder may hold instead of a tokenizer.json, in this order. */
-static const char *const other_files[] = {"tokenizer.model",     "spiece.model",         "sentencepiece.bpe.model",
-                                          "tekken.json",         "tiktoken.model",       "qwen.tiktoken",
-                                          "llama3.tiktoken",     "glm4.tiktoken",        "kimi.tiktoken",
-                                          "o200k_base.tiktoken", "cl100k_base.tiktoken", "r50k_base.tiktoken"};
+/* dir/name if there is such a file; NULL: none, or no memory. */
+static char *existing(const char *dir, const char *name) {
+    char *path = hf_path(dir, name);
+    if (path && io_exists(path)) return path;
+    free(path);
+    return NULL;
+}
 
-/* *name = NULL if the folder has none of them. */
-static snug_err find_file(const char *dir, const char **name, char **path, snug_error *err) {
-    *name = NULL;
-    if (!(*path = hf_path(dir, "tokenizer.json"))) return err_nomem(err, 256);
-    if (io_exists(*path)) return SNUG_OK;
-    for (size_t i = 0; i < sizeof other_files / sizeof *other_files; i++) {
-        char *other = hf_path(dir, other_files[i]);
-        if (!other) return err_nomem(err, 256);
-        if (io_exists(other)) {
-            free(*path);
-            *path = other;
-            *name = other_files[i];
-            return SNUG_OK;
-        }
-        free(other);
+/* The first file by name that ends in ".tiktoken". */
+static char *find_tiktoken(const char *dir) {
+    DIR *d = opendir(dir);
+    char first[256] = "";
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        bool fits = n > 9 && n < sizeof first && strcmp(e->d_name + n - 9, ".tiktoken") == 0;
+        if (fits && (!*first || strcmp(e->d_name, first) < 0)) memcpy(first, e->d_name, n + 1);
     }
+    if (d) closedir(d);
+    return *first ? existing(dir, first) : NULL;
+}
+
+/* The file that describes the tokenizer. */
+static snug_err find_file(const char *dir, char **path, snug_error *err) {
+    static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "spiece.model",
+                                        "sentencepiece.bpe.model", "tekken.json",     "tiktoken.model"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((*path = existing(dir, names[i]))) return SNUG_OK;
+    if ((*path = find_tiktoken(dir))) return SNUG_OK;
     return err_set(err, SNUG_ERR_IO,
-                   "%s: no tokenizer: tokenizer.json, tokenizer.model, tekken.json and %zu other names are not there",
-                   dir, sizeof other_files / sizeof *other_files - 2);
+                   "%s: no tokenizer: none of tokenizer.json, tokenizer.model, spiece.model, sentencepiece.bpe.model, "
+                   "tekken.json, tiktoken.model, *.tiktoken",
+                   dir);
 }
 
 /* "<base64> <rank>": what a tiktoken file starts with; a SentencePiece model starts with a line feed, the tag of its
@@ -260,14 +268,15 @@ snug_err tokenizer_open_other(tokenizer *t, const char *dir, const char *name, c
 
 snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
     char *path = NULL, *text = NULL;
-    const char *name;
     size_t bytes;
     *out = NULL;
     tokenizer *t = tokenizer_new(err);
-    snug_err e = t ? find_file(dir, &name, &path, err) : SNUG_ERR_NOMEM;
+    snug_err e = t ? find_file(dir, &path, err) : SNUG_ERR_NOMEM;
     if (!e) e = io_read_all(path, HF_MAX_BYTES, &text, &bytes, err);
     if (!e) {
-        e = name ? tokenizer_open_other(t, dir, name, text, bytes, err) : open_text(t, dir, path, &text, bytes, err);
+        const char *name = strrchr(path, '/') + 1;
+        e = strcmp(name, "tokenizer.json") == 0 ? open_text(t, dir, path, &text, bytes, err)
+                                                : tokenizer_open_other(t, dir, name, text, bytes, err);
         if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
     }
     free(text);

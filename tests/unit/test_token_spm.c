@@ -168,6 +168,9 @@ static void ranks(void **state) {
     tokenizer_close(&t);
     unlink(temp_path(dir, "glm4.tiktoken"));
     put_text("tokenizer_config.json", "{}");
+    put_text("other.tiktoken", "YQ== 0\n");
+    assert_refused(SNUG_ERR_UNSUPPORTED, "other.tiktoken: the pattern");
+    unlink(temp_path(dir, "other.tiktoken"));
     static const char *const bad[][2] = {{"YQ== 0\nYg== 0\n", "rank 0 comes twice"},
                                          {"YQ== 0\nYg== x\n", "line 2"},
                                          {"YQ== 0\nYg=\n", "line 2"},
@@ -181,7 +184,7 @@ static void ranks(void **state) {
     put_text("qwen.tiktoken", "YQ== 0\nYg== 1\n");
     assert_refused(SNUG_ERR_FORMAT, "no token for the byte 0x00");
     unlink(temp_path(dir, "qwen.tiktoken"));
-    assert_refused(SNUG_ERR_IO, "no tokenizer: tokenizer.json");
+    assert_refused(SNUG_ERR_IO, "no tokenizer: none of tokenizer.json");
     temp_dir_remove(dir);
 }
 
