@@ -176,6 +176,15 @@ static bool is_byte_token(const tokenizer *t, uint32_t id) {
     return false;
 }
 
+/* A user-defined symbol of SentencePiece. */
+static bool is_user_defined(const tokenizer *t, uint32_t id) {
+    const trie *user = normalizer_user_defined(&t->norm);
+    const vocab *v = &t->model.vocab;
+    uint32_t which;
+    return user &&
+           trie_longest(user, (const uint8_t *)vocab_text(v, id), vocab_bytes(v, id), &which) == vocab_bytes(v, id);
+}
+
 static int32_t token_type(const writer *w, uint32_t id) {
     const tokenizer *t = w->t;
     if (id >= t->model.vocab.n || !vocab_has(&t->model.vocab, id) || (t->flag[id] & FLAG_FILLER)) return TYPE_UNUSED;
@@ -187,6 +196,7 @@ static int32_t token_type(const writer *w, uint32_t id) {
     }
     /* of equal texts the lowest id that is in use counts; a token that it does not, nor a lower one, is out of use */
     if (w->spm && is_byte_token(t, id)) return TYPE_BYTE;
+    if (w->spm && is_user_defined(t, id)) return TYPE_USER;
     uint32_t found = vocab_find(&t->model.vocab, vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
     return found > id ? TYPE_UNUSED : TYPE_NORMAL; /* VOCAB_NONE among them */
 }

@@ -21,13 +21,6 @@
 
 /* ---- known vocabularies ---- */
 
-#define HAN_LESS   "(?:(?!\\p{Han})"
-#define KIMI_UPPER HAN_LESS "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])"
-#define KIMI_LOWER HAN_LESS "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])"
-#define SUFFIX     "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-#define KIMI                                                                                                           \
-    "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" SUFFIX "|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER     \
-    "+" KIMI_LOWER "*" SUFFIX "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define CL100K                                                                                                         \
     "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}| "                                              \
     "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s++\\z|\\s*[\\r\\n]|"                                                            \
@@ -55,7 +48,7 @@ static const known table[] = {
      "+1 <|endoftext|> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> +15 <|endofprompt|>", ""},
     {"r50k_base", 50256, "gpt-2", NULL, "<|endoftext|>", ""},
     {"glm4", 151329, "chatglm-bpe", NULL, "", "[gMASK] <sop>"},
-    {"kimi", 163584, NULL, KIMI, "", ""},
+    {"kimi", 163584, "kimi-k2", NULL, "", ""},
 };
 
 static const known *find_known(const char *what, uint32_t n_ranks) {

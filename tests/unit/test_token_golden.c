@@ -261,7 +261,7 @@ int main(void) {
         {"tiktoken-llama3", family, NULL, NULL, "tiktoken-llama3"},
         {"tiktoken-qwen", family, NULL, NULL, "tiktoken-qwen"},
         {"tiktoken-cl100k", family, NULL, NULL, "!tiktoken-cl100k"},
-        {"tiktoken-kimi", family, NULL, NULL, "!tiktoken-kimi"},
+        {"tiktoken-kimi", family, NULL, NULL, "tiktoken-kimi"},
         {"tekken-json", family, NULL, NULL, "tekken-json"},
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
