@@ -321,10 +321,12 @@ static snug_err read_pieces(const source *s, tokenizer *t, snug_error *err) {
     bool ok = score && matches && normal;
     for (uint32_t i = 0; i < s->n && ok; i++) {
         uint64_t type = type_of(s, i);
-        bool own = type == TYPE_NORMAL || type == TYPE_USER || (kind == UNIGRAM_TOKENIZERS && type != TYPE_UNUSED);
+        bool own = kind == UNIGRAM_TOKENIZERS ? type != TYPE_UNUSED
+                                              : type == TYPE_NORMAL || type == TYPE_USER || type == TYPE_CONTROL;
+        own = own && !(t->outside[i >> 6] >> (i & 63) & 1); /* control tokens are, but for those that config says */
         score[i] = gguf_array_f64(from, i);
-        set_bit(matches, i, own && !(t->outside[i >> 6] >> (i & 63) & 1));
-        set_bit(normal, i, kind == UNIGRAM_TOKENIZERS ? matches[i >> 6] >> (i & 63) & 1 : type == TYPE_NORMAL);
+        set_bit(matches, i, own);
+        set_bit(normal, i, own && (kind == UNIGRAM_TOKENIZERS || type != TYPE_USER));
     }
     e = ok ? unigram_init(&t->lm, kind, &t->model.vocab, score, s->n, matches, normal,
                           normalizer_user_defined(&t->norm), err)

@@ -26,6 +26,7 @@ snug_err hf_added_put(hf_added *a, added_spec s, snug_error *err) {
 
 void hf_added_fini(hf_added *a) {
     buf_fini(&a->list);
+    buf_fini(&a->promoted);
     json_decref(a->config);
     json_decref(a->added);
     json_decref(a->specials);
@@ -111,24 +112,31 @@ bool hf_added_has(const hf_added *a, uint32_t id) {
     return find_id(a, id) != NULL;
 }
 
-static void mark(hf_added *a, const vocab *v, const json_t *token) {
+/* The list is searched by id, so what is new is put behind it and settled later. */
+static snug_err mark(hf_added *a, const vocab *v, bool promote, const json_t *token, snug_error *err) {
     if (json_is_object(token)) token = json_object_get(token, "content");
-    if (!json_is_string(token)) return;
-    added_spec *s = find_id(a, vocab_find(v, json_string_value(token), json_string_length(token)));
+    if (!json_is_string(token)) return SNUG_OK;
+    uint32_t id = vocab_find(v, json_string_value(token), json_string_length(token));
+    added_spec *s = find_id(a, id);
     if (s) s->special = true;
+    if (s || !promote || id == VOCAB_NONE) return SNUG_OK;
+    added_spec own = {.id = id, .text = json_string_value(token), .bytes = json_string_length(token), .special = true};
+    return buf_append(&a->promoted, &own, sizeof own) ? SNUG_OK : err_nomem(err, a->promoted.len);
 }
 
-static void mark_all(hf_added *a, const vocab *v, const json_t *from) {
-    for (int i = 0; i < N_ROLES; i++) {
+static snug_err mark_all(hf_added *a, const vocab *v, bool promote, const json_t *from, snug_error *err) {
+    const json_t *more = json_object_get(from, "additional_special_tokens");
+    snug_err e = SNUG_OK;
+    for (int i = 0; i < N_ROLES && !e; i++) {
         char key[32];
         snprintf(key, sizeof key, "%s_token", token_role_name[i]);
-        mark(a, v, json_object_get(from, key));
+        e = mark(a, v, promote, json_object_get(from, key), err);
     }
-    const json_t *more = json_object_get(from, "additional_special_tokens");
-    for (size_t i = 0; i < json_array_size(more); i++) mark(a, v, json_array_get(more, i));
+    for (size_t i = 0; i < json_array_size(more) && !e; i++) e = mark(a, v, promote, json_array_get(more, i), err);
+    return e;
 }
 
-snug_err hf_added_extend(hf_added *a, vocab *v, snug_error *err) {
+snug_err hf_added_extend(hf_added *a, vocab *v, bool promote, snug_error *err) {
     vocab_builder b = {0};
     vocab more = {0};
     size_t n;
@@ -139,8 +147,9 @@ snug_err hf_added_extend(hf_added *a, vocab *v, snug_error *err) {
     if (!e && n) e = vocab_extend(v, &more, err);
     vocab_builder_fini(&b);
     vocab_fini(&more);
-    if (e) return e;
-    mark_all(a, v, a->specials);
-    mark_all(a, v, a->config);
-    return SNUG_OK;
+    if (!e) e = mark_all(a, v, promote, a->specials, err);
+    if (!e) e = mark_all(a, v, promote, a->config, err);
+    if (!e && a->promoted.len && !buf_append(&a->list, a->promoted.data, a->promoted.len))
+        e = err_nomem(err, a->list.len);
+    return e ? e : settle(a, err);
 }

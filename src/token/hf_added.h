@@ -6,6 +6,7 @@
 
 typedef struct hf_added {
     buf list;          /* added_spec[], settled: sorted by id, one per id */
+    buf promoted;      /* added_spec[]: tokens of the model's own that the files call special */
     json_t *config, *added, *specials; /* the texts live in these */
 } hf_added;
 
@@ -13,8 +14,9 @@ typedef struct hf_added {
 snug_err hf_added_put(hf_added *a, added_spec s, snug_error *err);
 /* added_tokens.json, tokenizer_config.json (added_tokens_decoder) and special_tokens_map.json of dir (NULL: none); then settles. */
 snug_err hf_added_read(hf_added *a, const char *dir, snug_error *err);
-/* Adds the tokens to a vocabulary, or gives tokens of it their texts; then marks those that the files call special. */
-snug_err hf_added_extend(hf_added *a, vocab *v, snug_error *err);
+/* Adds the tokens to a vocabulary, or gives tokens of it their texts; then marks those that the files call special. `promote`: they may name
+ * the model's own tokens, which become added ones. Pointers into the list are void afterwards. */
+snug_err hf_added_extend(hf_added *a, vocab *v, bool promote, snug_error *err);
 /* True if the list has this id. */
 bool hf_added_has(const hf_added *a, uint32_t id);
 static inline added_spec *hf_added_spec(const hf_added *a, size_t *n) {

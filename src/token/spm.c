@@ -251,7 +251,7 @@ static snug_err build_texts(const spm *s, hf_added *added, vocab *v, snug_error 
         e = vocab_add(&b, i, piece_at(s, i)->text, piece_at(s, i)->bytes, true, err);
     if (!e) e = vocab_build(&b, v, err);
     vocab_builder_fini(&b);
-    return e ? e : hf_added_extend(added, v, err);
+    return e ? e : hf_added_extend(added, v, true, err);
 }
 
 /* Added tokens, control and unknown pieces are outside the model; these, bytes and unused pieces are not looked up. */

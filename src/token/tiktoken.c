@@ -197,7 +197,8 @@ static snug_err set_model(tokenizer *t, ranks *r, hf_added *added, snug_error *e
     if (!e) bpe_init(&t->model, &v);
     vocab_fini(&v);
     if (!e) e = make_merges(&t->model, r, err);
-    if (!e) e = hf_added_extend(added, &t->model.vocab, err);
+    if (!e) e = hf_added_extend(added, &t->model.vocab, false, err);
+    spec = hf_added_spec(added, &n);
     if (!e && !(t->outside = arena_calloc(&t->mem, t->model.vocab.n / 64 + 1, sizeof *t->outside)))
         e = err_nomem(err, t->model.vocab.n / 8);
     for (size_t i = 0; i < n && !e; i++) t->outside[spec[i].id >> 6] |= 1ull << (spec[i].id & 63);

@@ -78,7 +78,7 @@ static void files_beside_a_model(void **state) {
 
     put_text("added_tokens.json", "{\"<tool>\": 271, \"<x>\": 272}");
     put_text("special_tokens_map.json",
-             "{\"additional_special_tokens\": [\"<tool>\"], \"eos_token\": {\"content\": \"<x>\"}}");
+             "{\"additional_special_tokens\": [\"<tool>\", \"ab\"], \"eos_token\": {\"content\": \"<x>\"}}");
     put_text("tokenizer_config.json",
              "{\"legacy\": false, \"add_bos_token\": false, \"add_eos_token\": true,"
              " \"added_tokens_decoder\": {\"269\": {\"content\": \"<ud>\", \"special\": false},"
@@ -88,6 +88,7 @@ static void files_beside_a_model(void **state) {
     assert_ids(t, "a<tool>a", true, IDS(259, 266, 271, 266, 272)); /* one prefix; EOS, no BOS */
     assert_ids(t, "a<x>  a", false, IDS(259, 266, 272, 266));
     assert_ids(t, "<ud>a", false, IDS(269, 266));
+    assert_ids(t, "abab", false, IDS(268, 268)); /* a piece of the model that special_tokens_map.json names */
     size_t n;
     char text[16];
     assert_int_equal(tokenizer_decode(t, (const int32_t[]){259, 266, 271}, 3, false, text, sizeof text, &n, NULL),
@@ -100,6 +101,39 @@ static void files_beside_a_model(void **state) {
     put_text("added_tokens.json", "{}");
     put_text("tokenizer_config.json", "{\"added_tokens_decoder\": {\"x\": {\"content\": \"a\"}}}");
     assert_refused(SNUG_ERR_FORMAT, "added_tokens_decoder");
+    temp_dir_remove(dir);
+}
+
+/* The same through a GGUF, for both kinds of model; "b" is a piece and a special token. */
+static void special_pieces_in_gguf(void **state) {
+    (void)state;
+    dir = temp_dir_make();
+    put_text("special_tokens_map.json", "{\"additional_special_tokens\": [\"b\"]}");
+    for (int unigram = 0; unigram < 2; unigram++) {
+        copy_file(unigram ? CORPUS "unigram.model" : CORPUS "plain.model", "tokenizer.model");
+        tokenizer *t = open_dir(), *back;
+        gguf_kvs kvs = {0};
+        gguf_file g = {.file = {.fd = -1}};
+        gguf_kv *kv;
+        snug_error err = {0};
+        if (tokenizer_to_gguf(t, 20, false, &kvs, &err) != SNUG_OK) fail_msg("%s", err.message);
+        assert_int_equal(gguf_parse_kvs("test", kvs.bytes.data, kvs.bytes.len, kvs.n, &g.mem, &kv, NULL), SNUG_OK);
+        assert_int_equal(gguf_merge_kvs(&g, kv, kvs.n, NULL), SNUG_OK);
+        assert_int_equal(tokenizer_open_gguf(&g, &back, NULL), SNUG_OK);
+        for (int special = 0; special < 2; special++) {
+            int32_t x[16], y[16];
+            size_t n, m;
+            const char *text = "the bb<ud>hb";
+            assert_int_equal(tokenizer_encode(t, text, 12, true, special, x, 16, &n, NULL), SNUG_OK);
+            assert_int_equal(tokenizer_encode(back, text, 12, true, special, y, 16, &m, NULL), SNUG_OK);
+            assert_int_equal(n, m);
+            assert_memory_equal(x, y, n * sizeof *x);
+        }
+        arena_fini(&g.mem);
+        gguf_kvs_fini(&kvs);
+        tokenizer_close(&t);
+        tokenizer_close(&back);
+    }
     temp_dir_remove(dir);
 }
 
@@ -264,6 +298,7 @@ static void charsmap_rules(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_beside_a_model),
+        cmocka_unit_test(special_pieces_in_gguf),
         cmocka_unit_test(models_that_are_refused),
         cmocka_unit_test(ranks),
         cmocka_unit_test(tekken),
