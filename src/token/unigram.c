@@ -62,9 +62,9 @@ snug_err unigram_init(unigram *u, unigram_kind kind, const vocab *v, const doubl
     return add_pieces(u, v, matches, user, err);
 }
 
-/* SentencePiece gives a user-defined symbol (length x FLT_MIN - 0.1): next to nothing, so nearly always the best. */
-static double piece_score(const unigram *u, uint32_t id, size_t bytes) {
-    return bit(u->user, id) ? (double)(float)((double)((float)bytes * FLT_MIN) - 0.1) : u->score[id];
+/* SentencePiece (0.2.3) gives a user-defined symbol -0.1, whatever its own score: nearly always the best. */
+static double piece_score(const unigram *u, uint32_t id) {
+    return bit(u->user, id) ? (double)-0.1f : u->score[id];
 }
 
 static void offer(const unigram *u, node *to, uint32_t start, uint32_t id, double score) {
@@ -81,7 +81,7 @@ static void find_best(const unigram *u, uint32_t unk, node *at, const uint8_t *p
         for (size_t j = i; j < n && u->pieces.n_edges && (step = trie_step(&u->pieces, step, p[j])) != 0; j++) {
             if (!u->pieces.value[step]) continue;
             uint32_t id = u->pieces.value[step] - 1;
-            offer(u, &at[j + 1], (uint32_t)i, id, piece_score(u, id, j + 1 - i) + before);
+            offer(u, &at[j + 1], (uint32_t)i, id, piece_score(u, id) + before);
             covered |= j + 1 - i == k;
         }
         if (!covered) offer(u, &at[i + k], (uint32_t)i, unk, u->unk_score + before);
