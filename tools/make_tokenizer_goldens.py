@@ -4,11 +4,11 @@
     tools/make_tokenizer_goldens.py                       # from the committed lines
     tools/make_tokenizer_goldens.py --new-lines TEXT      # makes new lines; TEXT is public-domain English prose
 
-Writes tests/golden/tokenizers/lines.txt and, per family, tokenizer.json and ids.bin; tests/golden/README.md has the
-layout.  Code points are those assigned in Unicode 14 (with private use, noncharacters and planes never assigned): a later
+Writes tests/golden/tokenizers/lines.txt and, per family, tokenizer.json and ids.bin, or the files of another kind of tokenizer
+and hashes.bin; tests/golden/README.md has the layout.  Code points are those assigned in Unicode 14 (with private use, noncharacters and planes never assigned): a later
 one would test the age of the Unicode tables rather than the tokenizer.
 
-Needs: tokenizers, xxhash, numpy.
+Needs: tokenizers, sentencepiece, tiktoken, xxhash, numpy.
 """
 import argparse
 import pathlib
@@ -25,7 +25,10 @@ import tokenizer_families as tf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "tests" / "golden" / "tokenizers"
-VOCAB = {"gpt2": 2000, "smollm": 1536, "llama3": 4000, "qwen2": 3000, "tekken": 2500, "llama2": 2000, "mistral": 1500}
+VOCAB = {"gpt2": 2000, "smollm": 1536, "llama3": 4000, "qwen2": 3000, "tekken": 2500, "llama2": 2000, "mistral": 1500,
+         "gemma": 1300, "phi3": 1200, "gptneox": 1000, "deepseek": 1200, "deepseek1": 1000, "o200k": 1100, "t5": 1200, "llmjp": 1200,
+         "spm-llama": 1500, "spm-gemma": 1200, "spm-nfkc": 1500, "spm-bytes": 1200, "tiktoken-llama3": 1200, "tiktoken-qwen": 1000,
+         "tiktoken-cl100k": 1000, "tiktoken-kimi": 1100, "tekken-json": 1000}
 
 SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\r", "\n\n", "\v", "\f", "\x1c", "\x85", "\u00a0", "\u1680", "\u180e", "\u2000", "\u2003",
           "\u2007", "\u2009", "\u200a", "\u200b", "\u200c", "\u200d", "\u2028", "\u2029", "\u202f", "\u205f", "\u2060", "\u3000",
@@ -198,9 +201,45 @@ def write_ids(path, tokenizer, lines):
     return sum(map(len, plain))
 
 
+def write_hashes(path, oracle, lines):
+    """Layout in tests/golden/README.md."""
+    ids = [oracle.encode(line) for line in lines]
+    of_ids = [xxhash.xxh3_64_intdigest(np.array(i, "<i4").tobytes()) & 0xFFFFFFFF for i in ids]
+    of_text = [xxhash.xxh3_64_intdigest(oracle.decode(i).encode()) & 0xFFFFFFFF for i in ids]
+    with open(path, "wb") as f:
+        f.write(b"SNGH" + struct.pack("<IIIII", 1, len(lines), oracle.n_vocab, len(oracle.prefix), oracle.special))
+        f.write(np.array(oracle.prefix, "<u4").tobytes() + np.array(of_ids, "<u4").tobytes() + np.array(of_text, "<u4").tobytes())
+    return sum(map(len, ids))
+
+
+def json_oracle(path):
+    tokenizer = Tokenizer.from_file(str(path))
+    prefix = [i for i in tokenizer.encode("").ids]
+    return tf.Oracle(lambda s: tokenizer.encode(s, add_special_tokens=False).ids, lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+                     tokenizer.get_vocab_size(), prefix, True)
+
+
+def make_more(train, lines, only):
+    """The families of which only hashes are kept."""
+    for name in [n for n in (*tf.MORE_FAMILIES, *tf.MODELS) if not only or n in only]:
+        folder = OUT / name
+        folder.mkdir(exist_ok=True)
+        if name in tf.MORE_FAMILIES:
+            content = tf.dump(tf.MORE_FAMILIES[name](train, VOCAB[name]))
+            (folder / "tokenizer.json").write_text(content, encoding="utf-8", newline="\n")
+            oracle = json_oracle(folder / "tokenizer.json")
+        else:
+            files, oracle = tf.MODELS[name](train, VOCAB[name])
+            for file, content in files.items():
+                (folder / file).write_bytes(content)
+        n_ids = write_hashes(folder / "hashes.bin", oracle, lines)
+        print(f"{name}: {oracle.n_vocab} tokens in the vocabulary, {n_ids} ids", file=sys.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--new-lines", metavar="TEXT", help="make new lines, with English prose out of this file")
+    parser.add_argument("--only", nargs="*", metavar="FAMILY", help="make these families, of those with hashes")
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     if args.new_lines:
@@ -213,7 +252,8 @@ def main():
         assert lines == make_lines(open(args.new_lines, encoding="utf-8").read())
     # A vocabulary that had learnt an added token's own text would give it two ids.
     train = [line for line in lines if not any(content in line for content, _ in tf.SPECIALS)]
-    for name, make in tf.FAMILIES.items():
+    make_more(train, lines, args.only)
+    for name, make in tf.FAMILIES.items() if not args.only else ():
         folder = OUT / name
         folder.mkdir(exist_ok=True)
         with open(folder / "tokenizer.json", "w", encoding="utf-8", newline="\n") as f:

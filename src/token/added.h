@@ -3,6 +3,7 @@
 #define TOKEN_ADDED_H
 #include "base/arena.h"
 #include "base/buf.h"
+#include "token/trie.h"
 #include <snug.h>
 
 typedef struct added_token {
@@ -14,25 +15,12 @@ typedef struct added_token {
     uint32_t form_bytes;
 } added_token;
 
-/* A trie over byte strings, as a hash of (node, byte) -> node. */
-typedef struct added_trie {
-    uint64_t *key;    /* node << 8 | byte, +1 so that 0 is empty */
-    uint32_t *child;
-    uint32_t mask, n_edges, n_nodes;
-    uint32_t *value;  /* node -> index of the token + 1 */
-    size_t value_cap;
-    bool first[256];  /* bytes that some token starts with */
-} added_trie;
-
-snug_err added_trie_add(added_trie *t, const char *text, size_t bytes, uint32_t value, snug_error *err);
-void added_trie_fini(added_trie *t);
-
 typedef struct added_span {
     size_t start, end;
     int32_t id; /* -1: text between added tokens */
 } added_span;
 /* Splits text (well-formed UTF-8) into spans, in order; leftmost-longest matches, then the rules of single_word, lstrip and rstrip
  * as `tokenizers` applies them. parse_special false leaves the text of special tokens alone. Appends added_span to out. */
-snug_err added_split(const added_trie *t, const added_token *tokens, const uint8_t *text, size_t n, bool parse_special, buf *out,
+snug_err added_split(const trie *t, const added_token *tokens, const uint8_t *text, size_t n, bool parse_special, buf *out,
                      snug_error *err);
 #endif

@@ -125,6 +125,15 @@ snug_err bpe_set_scores(bpe *m, const float *score, snug_error *err) {
     return SNUG_OK;
 }
 
+void bpe_drop_scores(bpe *m) {
+    free(m->rank);
+    free(m->score);
+    m->rank = NULL;
+    m->score = NULL;
+    m->by_score = false;
+    m->longest_join = 0;
+}
+
 /* The marker U+2581 stands for a space. If no token that merging can make has it after another character, merges never
  * cross from a word into the next word's marker, and cutting there changes nothing but the speed. */
 static bool token_has_inner_marker(const char *text, size_t n) {
@@ -132,6 +141,19 @@ static bool token_has_inner_marker(const char *text, size_t n) {
         if (memcmp(text + i, "\xE2\x96\x81", 3) == 0 && !(i >= 3 && memcmp(text + i - 3, "\xE2\x96\x81", 3) == 0))
             return true;
     return false;
+}
+
+/* Takes a token "<0x0A>" for a byte that has none yet. */
+static void find_byte(bpe *m, uint32_t id) {
+    static const char hex[] = "0123456789ABCDEF";
+    const char *text = vocab_text(&m->vocab, id), *high, *low;
+    if (!vocab_has(&m->vocab, id) || vocab_bytes(&m->vocab, id) != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return;
+    high = memchr(hex, text[3], 16);
+    low = memchr(hex, text[4], 16);
+    if (!high || !low) return;
+    uint32_t *to = &m->byte_id[(high - hex) * 16 + (low - hex)];
+    if (*to == VOCAB_NONE) *to = id;
 }
 
 snug_err bpe_finish(bpe *m, snug_error *err) {
@@ -145,6 +167,10 @@ snug_err bpe_finish(bpe *m, snug_error *err) {
         m->byte_id[i] = vocab_find(v, text, 6);
         if (m->byte_id[i] == VOCAB_NONE) m->has_all_bytes = false;
     }
+    for (uint32_t id = 0; id < v->n && !m->has_all_bytes; id++)
+        find_byte(m, id); /* they need not be found by their texts */
+    m->has_all_bytes = true;
+    for (uint32_t i = 0; i < 256; i++) m->has_all_bytes &= m->byte_id[i] != VOCAB_NONE;
     /* Cutting also needs the marker to be a token: a pending unknown run must end there whichever way the text is cut.
      */
     m->cut_before_marker = !m->ignore_merges && vocab_find(v, "\xE2\x96\x81", 3) != VOCAB_NONE;

@@ -3,6 +3,7 @@
  *   scores: SentencePiece's, any two neighbours whose concatenation is a token, highest score first ("llama" GGUF). */
 #ifndef TOKEN_BPE_H
 #define TOKEN_BPE_H
+#include "token/trie.h"
 #include "token/vocab.h"
 
 typedef struct bpe_pair { uint32_t a, b, joined; } bpe_pair;
@@ -20,6 +21,8 @@ typedef struct bpe {
     uint32_t slot_mask;
     uint32_t *rank;              /* by_score: id -> rank, equal scores have equal ranks     */
     float *score;                /* as the file has them, or NULL                           */
+    uint32_t longest_join;       /* by_score: joins of more bytes do not happen; 0: all do */
+    const trie *frozen;          /* by_score: texts that are one symbol and join nothing, or NULL */
     bool cut_before_marker;      /* no merge crosses from another character into U+2581     */
 } bpe;
 
@@ -31,6 +34,8 @@ snug_err bpe_add_merge(bpe *m, const char *a, size_t a_bytes, const char *b, siz
 snug_err bpe_add_merge_ids(bpe *m, uint32_t a, uint32_t b, snug_error *err);
 /* Scores of all ids: makes the model by_score. */
 snug_err bpe_set_scores(bpe *m, const float *score, snug_error *err);
+/* Back to a model without scores and merges, its tables as bpe_finish left them. */
+void bpe_drop_scores(bpe *m);
 snug_err bpe_finish(bpe *m, snug_error *err);
 void bpe_fini(bpe *m);
 /* The live merges in order of rank: *n of them, a and b of each (ranks overwritten by a later duplicate left out). */

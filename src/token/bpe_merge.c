@@ -16,6 +16,7 @@ enum { SHORT_WORD = 28, CACHE_LINES = 4096, CACHE_TEXT = 24, CACHE_IDS = 7 };
 
 typedef struct bpe_symbol {
     uint32_t id, offset, bytes, prev, next; /* bytes 0: merged away */
+    bool frozen;
 } bpe_symbol;
 
 typedef struct bpe_candidate {
@@ -54,6 +55,7 @@ static bool grow(void **p, size_t *cap, size_t need, size_t size) {
 static inline uint32_t pair_rank(const bpe *m, const uint8_t *p, const bpe_symbol *a, const bpe_symbol *b,
                                  uint32_t *joined) {
     if (!m->by_score) return bpe_find_pair(m, a->id, b->id, joined);
+    if (a->frozen || b->frozen || (m->longest_join && a->bytes + b->bytes > m->longest_join)) return VOCAB_NONE;
     uint32_t id = vocab_find(&m->vocab, p + a->offset, a->bytes + b->bytes);
     if (id == VOCAB_NONE) return VOCAB_NONE;
     *joined = id;
@@ -62,7 +64,7 @@ static inline uint32_t pair_rank(const bpe *m, const uint8_t *p, const bpe_symbo
 
 /* Appends one symbol; consecutive ones cover the word without gaps. */
 static inline void put(bpe_symbol *sym, uint32_t *n, uint32_t id, uint32_t bytes) {
-    sym[*n] = (bpe_symbol){id, *n ? sym[*n - 1].offset + sym[*n - 1].bytes : 0, bytes, *n - 1, *n + 1};
+    sym[*n] = (bpe_symbol){id, *n ? sym[*n - 1].offset + sym[*n - 1].bytes : 0, bytes, *n - 1, *n + 1, false};
     ++*n;
 }
 
@@ -79,9 +81,15 @@ static inline uint32_t char_id(const bpe *m, const uint8_t *p, size_t bytes) {
  * order in which `tokenizers` does it (a pending unknown run is not flushed by byte tokens). Offsets then are those of
  * the emitted symbols, not of the text; only by_score looks at text, and there every character is one symbol. */
 static uint32_t split_characters(const bpe *m, const uint8_t *p, size_t n, bpe_symbol *sym) {
-    uint32_t count = 0, unk_bytes = 0;
+    uint32_t count = 0, unk_bytes = 0, which;
     for (size_t i = 0; i < n;) {
-        size_t k = utf8_length(p[i]);
+        size_t k = utf8_length(p[i]), frozen;
+        if (m->frozen && (frozen = trie_longest(m->frozen, p + i, n - i, &which)) > 0) {
+            put(sym, &count, vocab_find(&m->vocab, p + i, frozen), (uint32_t)frozen);
+            sym[count - 1].frozen = true;
+            i += frozen;
+            continue;
+        }
         uint32_t id = char_id(m, p + i, k);
         if (id != VOCAB_NONE || m->by_score) {
             if (unk_bytes) put(sym, &count, m->unk, unk_bytes);
@@ -207,9 +215,14 @@ static snug_err encode_word(const bpe *m, bpe_scratch *s, const uint8_t *p, size
         count = split_characters(m, p, n, sym);
         if (!merge_long(m, s, p, count)) return err_nomem(err, s->heap_n * sizeof *s->heap);
     }
+    bool missing = false; /* the symbol before was */
     for (uint32_t i = count ? 0 : END; i != END; i = sym[i].next) {
-        bool ok = sym[i].id != VOCAB_NONE ? buf_append_u32(ids, sym[i].id)
-                                          : emit_missing(m, p + sym[i].offset, sym[i].bytes, ids);
+        bool ok = true, fused = missing && m->fuse_unk && !m->has_all_bytes;
+        missing = sym[i].id == VOCAB_NONE;
+        if (!missing)
+            ok = buf_append_u32(ids, sym[i].id);
+        else if (!fused)
+            ok = emit_missing(m, p + sym[i].offset, sym[i].bytes, ids);
         if (!ok) return err_nomem(err, ids->len);
     }
     return SNUG_OK;

@@ -107,6 +107,8 @@ static snug_err read_norm_step(const json_t *j, arena *mem, normalizer *out, snu
         s->kind = NORM_REPLACE;
         e = text_field(j, "content", mem, &s->text, &s->text_bytes, err);
         if (!e) e = pattern_field(j, &s->pattern, &literal, &literal_bytes, err);
+    } else if (is(type, "Precompiled") || is(type, "SentencePiece")) {
+        e = spm_step_read(j, mem, s, err);
     } else {
         return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: the normalizer '%s' is not supported", type);
     }
@@ -131,7 +133,10 @@ snug_err normalizer_read(const json_t *j, arena *mem, normalizer *out, snug_erro
     out->step = arena_calloc(mem, MAX_STEPS, sizeof *out->step);
     if (!out->step) return err_nomem(err, MAX_STEPS * sizeof *out->step);
     snug_err e = read_norm(j, 0, mem, out, err);
-    if (e) normalizer_fini(out);
+    if (e) {
+        if (out->n < MAX_STEPS) out->n++; /* the step that failed may hold something */
+        normalizer_fini(out);
+    }
     return e;
 }
 

@@ -12,13 +12,20 @@ static bool put_pattern(const pattern *p, buf *out) {
     return buf_printf(out, " %s %zu:", is_regex ? "regex" : "literal", n) && buf_append(out, s, n);
 }
 
+static bool put_spm(const norm_step *s, buf *out) {
+    if (s->kind == NORM_PRECOMPILED) return buf_printf(out, " map %llx", (unsigned long long)s->map.hash);
+    if (s->kind != NORM_SENTENCEPIECE) return true;
+    return buf_printf(out, " map %llx %d%d%d keep %llx", (unsigned long long)s->map.hash, s->spm->prefix, s->spm->trim,
+                      s->spm->escape, (unsigned long long)s->spm->keep_hash);
+}
+
 snug_err normalizer_describe(const normalizer *n, buf *out, snug_error *err) {
     bool ok = true;
     for (size_t i = 0; i < n->n && ok; i++) {
         const norm_step *s = &n->step[i];
         ok = buf_printf(out, "norm %d %d%d %zu:", s->kind, s->left, s->right, s->text_bytes) &&
              (!s->text_bytes || buf_append(out, s->text, s->text_bytes)) && put_pattern(s->pattern, out) &&
-             buf_append_str(out, "\n");
+             put_spm(s, out) && buf_append_str(out, "\n");
     }
     return ok ? SNUG_OK : err_nomem(err, out->len);
 }
@@ -54,7 +61,8 @@ static bool describe_ids(const char *what, const int32_t *id, size_t n, buf *out
 
 /* Whether an added token is in the model's own vocabulary matters where whole words or texts are looked up there. */
 static bool outside_matters(const tokenizer *t, const added_token *a) {
-    return t->model.ignore_merges || t->model.by_score || a->bytes == utf8_length((uint8_t)a->content[0]);
+    return t->model.ignore_merges || t->model.by_score || t->is_unigram ||
+           a->bytes == utf8_length((uint8_t)a->content[0]);
 }
 
 /* With the whole byte alphabet in the vocabulary no character is ever unknown. */
@@ -73,6 +81,8 @@ snug_err tokenizer_describe(const tokenizer *t, buf *out, snug_error *err) {
     bool ok = describe_decoder(&t->dec, out) && describe_ids("prefix", t->prefix, t->n_prefix, out) &&
               describe_ids("suffix", t->suffix, t->n_suffix, out) && describe_ids("eog", t->eog, t->n_eog, out);
     ok = ok && buf_printf(out, "model score=%d ignore_merges=%d\n", m->by_score, m->ignore_merges);
+    if (t->is_unigram)
+        ok = ok && buf_printf(out, "unigram %d %a %llx\n", t->lm.kind, t->lm.unk_score, (unsigned long long)t->lm.hash);
     if (unknown_matters(t))
         ok = ok && buf_printf(out, "unknown %d%d %d\n", m->byte_fallback && !m->by_score, m->fuse_unk, (int)m->unk);
     for (size_t i = 0; i < t->n_added && ok; i++) {

@@ -11,10 +11,14 @@
 #define KEY_ADD_BOS "tokenizer.ggml.add_bos_token"
 #define KEY_ADD_EOS "tokenizer.ggml.add_eos_token"
 #define KEY_SPACE_PREFIX "tokenizer.ggml.add_space_prefix"
+#define KEY_TRIM "tokenizer.ggml.remove_extra_whitespaces"
+#define KEY_CHARSMAP "tokenizer.ggml.precompiled_charsmap"
 #define KEY_TEMPLATE "tokenizer.chat_template"
 #define KEY_PATTERN "snug.tokenizer.pattern"
 #define KEY_CONFIG "snug.tokenizer.config"
 #define KEY_PAIRS "snug.tokenizer.merges" /* array of u32: ids of the parts, two per merge, by rank */
+
+#define KEY_DOUBLES "snug.tokenizer.scores" /* array of f64: scores that f32 does not hold */
 
 /* tokenizer.ggml.token_type */
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };

@@ -11,7 +11,7 @@ typedef struct source {
     const gguf_file *g;
     const gguf_kv *tokens, *types, *scores;
     uint32_t n;
-    bool spm;       /* tokenizer.ggml.model "llama" */
+    bool spm, t5;   /* tokenizer.ggml.model "llama", "t5" */
     json_t *config; /* NULL: none */
     size_t row;     /* of the pretokenizer table; SIZE_MAX: none */
     added_spec *spec;
@@ -38,9 +38,10 @@ static snug_err find_parts(source *s, snug_error *err) {
     const char *model = gguf_get_str_or(s->g, KEY_MODEL, NULL), *config = gguf_get_str_or(s->g, KEY_CONFIG, NULL);
     if (!model) return bad(s, KEY_MODEL, "is missing", err);
     s->spm = strcmp(model, "llama") == 0;
-    if (!s->spm && strcmp(model, "gpt2") != 0)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "the tokenizer model '%.60s' is not supported, only gpt2 and llama",
-                       model);
+    s->t5 = strcmp(model, "t5") == 0;
+    if (!s->spm && !s->t5 && strcmp(model, "gpt2") != 0)
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "the tokenizer model '%.60s' is not supported, only gpt2, llama and t5", model);
     snug_err e = find_array(s, KEY_TOKENS, true, 0, &s->tokens, err);
     if (!e && !s->tokens) e = bad(s, KEY_TOKENS, "is missing", err);
     if (!e && s->tokens->n > VOCAB_MAX_TOKENS) e = bad(s, KEY_TOKENS, "has more than 8388608 tokens", err);
@@ -59,8 +60,21 @@ static uint64_t type_of(const source *s, uint32_t id) {
 static gguf_str text_of(const source *s, uint32_t id) {
     return ((const gguf_str *)s->tokens->array)[id];
 }
+static unigram_kind kind_of(const source *s) {
+    const char *kind = json_string_value(json_object_get(s->config, "unigram"));
+    return kind && strcmp(kind, "tokenizers") == 0 ? UNIGRAM_TOKENIZERS : UNIGRAM_SENTENCEPIECE;
+}
 static bool is_filler(gguf_str t, uint64_t type) {
     return type == TYPE_UNUSED && t.n > 5 && memcmp(t.p, "[PAD", 4) == 0;
+}
+
+/* Tokens that text may become. Bytes are not among them where the model goes by texts and scores: only what nothing
+ * covers falls back. */
+static bool is_indexed(const source *s, uint32_t id) {
+    uint64_t type = type_of(s, id);
+    if (type == TYPE_UNUSED || text_of(s, id).n == 0) return false;
+    bool by_score = s->t5 ? kind_of(s) == UNIGRAM_SENTENCEPIECE : s->spm && !gguf_find(s->g, KEY_PAIRS);
+    return type != TYPE_BYTE || !by_score;
 }
 
 static snug_err build_vocab(source *s, tokenizer *t, snug_error *err) {
@@ -69,7 +83,7 @@ static snug_err build_vocab(source *s, tokenizer *t, snug_error *err) {
     snug_err e = SNUG_OK;
     for (uint32_t id = 0; id < s->n && !e; id++) {
         gguf_str text = text_of(s, id);
-        e = vocab_add(&b, id, text.p, text.n, text.n > 0 && type_of(s, id) != TYPE_UNUSED, err);
+        e = vocab_add(&b, id, text.p, text.n, is_indexed(s, id), err);
     }
     if (!e) e = vocab_build(&b, &v, err);
     vocab_builder_fini(&b);
@@ -122,6 +136,7 @@ static snug_err read_model(const source *s, tokenizer *t, snug_error *err) {
     snug_err e = build_vocab((source *)s, t, err);
     if (!e) e = find_array(s, KEY_PAIRS, false, 0, &pairs, err);
     if (e) return e;
+    if (s->t5) return SNUG_OK; /* read_pieces, when it is known which tokens are added ones */
     if (pairs) return read_id_merges(s, t, pairs, err);
     return s->spm ? read_scores(s, t, err) : read_text_merges(s, t, err);
 }
@@ -134,12 +149,13 @@ static bool set_bit(uint64_t *bits, uint32_t i, bool on) {
 }
 
 /* Tokens that a merge takes or makes belong to the model's own vocabulary. Of the added ones, the others are looked up
- * by the added-token matcher alone (SentencePiece scores: all are looked up, as llama.cpp does). */
+ * by the added-token matcher alone. Where scores decide, text never becomes a control token, as SentencePiece has it.
+ */
 static snug_err guess_outside(const source *s, tokenizer *t, snug_error *err) {
     t->outside = arena_calloc(&t->mem, s->n / 64 + 1, sizeof *t->outside);
     if (!t->outside) return err_nomem(err, s->n / 8);
-    if (t->model.by_score) return SNUG_OK;
-    for (size_t i = 0; i < s->n_spec; i++) set_bit(t->outside, s->spec[i].id, true);
+    bool by_score = t->model.by_score || s->t5;
+    for (size_t i = 0; i < s->n_spec; i++) set_bit(t->outside, s->spec[i].id, !by_score || s->spec[i].special);
     for (uint32_t r = 0; r < t->model.n_pairs; r++) {
         set_bit(t->outside, t->model.pair[r].a, false);
         set_bit(t->outside, t->model.pair[r].b, false);
@@ -183,7 +199,10 @@ static snug_err override_added(source *s, tokenizer *t, snug_error *err) {
         override(j, "outside", &outside);
         if (json_object_get(j, "outside")) set_bit(t->outside, (uint32_t)id, outside);
         if (json_is_string(content)) a->text = json_string_value(content), a->bytes = json_string_length(content);
-        if (json_is_true(json_object_get(j, "none"))) a->bytes = 0;
+        if (json_is_true(json_object_get(j, "none"))) { /* an ordinary token of the model's own vocabulary */
+            a->bytes = 0;
+            set_bit(t->outside, (uint32_t)id, false);
+        }
     }
     for (size_t i = 0; i < s->n_spec; i++)
         if (s->spec[i].bytes) s->spec[kept++] = s->spec[i];
@@ -228,29 +247,32 @@ static snug_err read_added(source *s, tokenizer *t, snug_error *err) {
 
 /* ---- pipeline ---- */
 
-/* llama.cpp's "llama" tokenizer in the terms of tokenizer.json. */
-static void spm_pipeline(bool prefix, json_t **norm, json_t **dec) {
-    json_t *spaces =
-        json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", "\xE2\x96\x81");
-    json_t *back =
-        json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", "\xE2\x96\x81", "content", " ");
-    json_t *bytes = json_pack("{s:s}", "type", "ByteFallback"), *fuse = json_pack("{s:s}", "type", "Fuse");
-    if (prefix) {
-        *norm = json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers", "type", "Prepend", "prepend",
-                          "\xE2\x96\x81", spaces);
-        *dec = json_pack("{s:s, s:[o, o, o, {s:s, s:s, s:i, s:i}]}", "type", "Sequence", "decoders", back, bytes, fuse,
-                         "type", "Strip", "content", " ", "start", 1, "stop", 0);
-    } else {
-        *norm = spaces;
-        *dec = json_pack("{s:s, s:[o, o, o]}", "type", "Sequence", "decoders", back, bytes, fuse);
+static snug_err read_charsmap(const source *s, buf *out, snug_error *err) {
+    const gguf_kv *kv;
+    snug_err e = find_array(s, KEY_CHARSMAP, false, 0, &kv, err);
+    if (e || !kv) return e;
+    if (kv->elem_type != GGUF_U8 && kv->elem_type != GGUF_I8)
+        return bad(s, KEY_CHARSMAP, "is not an array of bytes", err);
+    bool ok = buf_reserve(out, kv->n);
+    for (uint64_t i = 0; i < kv->n && ok; i++) {
+        uint8_t byte = (uint8_t)gguf_array_u64(kv, i);
+        ok = buf_append(out, &byte, 1);
     }
+    return ok ? SNUG_OK : err_nomem(err, kv->n);
 }
 
 static snug_err default_pipeline(source *s, json_t **norm, json_t **pretok, json_t **dec, snug_error *err) {
     const char *pre = gguf_get_str_or(s->g, KEY_PRE, "default"),
                *source_text = gguf_get_str_or(s->g, KEY_PATTERN, NULL);
-    if (s->spm) {
-        spm_pipeline(gguf_get_bool_or(s->g, KEY_SPACE_PREFIX, true), norm, dec);
+    bool prefix = gguf_get_bool_or(s->g, KEY_SPACE_PREFIX, s->spm),
+         trim = s->t5 && gguf_get_bool_or(s->g, KEY_TRIM, false);
+    buf map = {0};
+    if (s->spm || s->t5) {
+        snug_err e = s->t5 ? read_charsmap(s, &map, err) : SNUG_OK;
+        if (!e) *norm = spm_step_json(map.data, map.len, prefix, trim, true, json_array());
+        buf_fini(&map);
+        if (e) return e;
+        *dec = spm_decoder_json(prefix || trim);
         *pretok = json_null();
     } else if (source_text) {
         *pretok = pre_from_pattern(source_text, strlen(source_text));
@@ -261,7 +283,7 @@ static snug_err default_pipeline(source *s, json_t **norm, json_t **pretok, json
     } else {
         return err_set(err, SNUG_ERR_UNSUPPORTED, "the pretokenizer '%.60s' (%s) is not known", pre, KEY_PRE);
     }
-    if (!s->spm) *dec = json_pack("{s:s}", "type", "ByteLevel");
+    if (!s->spm && !s->t5) *dec = json_pack("{s:s}", "type", "ByteLevel");
     return *norm && *pretok && *dec ? SNUG_OK : err_nomem(err, 1024);
 }
 
@@ -270,6 +292,10 @@ static snug_err read_pipeline(source *s, tokenizer *t, snug_error *err) {
     snug_err e = SNUG_OK;
     if (json_object_get(s->config, "decoder")) {
         norm = json_incref(json_object_get(s->config, "normalizer"));
+        buf map = {0};
+        e = s->t5 ? read_charsmap(s, &map, err) : SNUG_OK;
+        if (!e && map.len && !spm_refer_charsmap(norm, map.data, map.len, false)) e = err_nomem(err, map.len);
+        buf_fini(&map);
         pretok = json_incref(json_object_get(s->config, "pre_tokenizer"));
         dec = json_incref(json_object_get(s->config, "decoder"));
     } else {
@@ -279,6 +305,36 @@ static snug_err read_pipeline(source *s, tokenizer *t, snug_error *err) {
     json_decref(norm);
     json_decref(pretok);
     json_decref(dec);
+    return e;
+}
+
+/* The pieces and scores of a unigram model. */
+static snug_err read_pieces(const source *s, tokenizer *t, snug_error *err) {
+    const gguf_kv *doubles;
+    unigram_kind kind = kind_of(s);
+    snug_err e = find_array(s, KEY_DOUBLES, false, s->n, &doubles, err);
+    if (e) return e;
+    const gguf_kv *from = doubles ? doubles : s->scores;
+    if (!from) return bad(s, KEY_SCORES, "is missing", err);
+    double *score = malloc(((size_t)s->n + 1) * sizeof *score);
+    uint64_t *matches = calloc(s->n / 64 + 1, sizeof *matches), *normal = calloc(s->n / 64 + 1, sizeof *normal);
+    bool ok = score && matches && normal;
+    for (uint32_t i = 0; i < s->n && ok; i++) {
+        uint64_t type = type_of(s, i);
+        bool own = kind == UNIGRAM_TOKENIZERS ? type != TYPE_UNUSED
+                                              : type == TYPE_NORMAL || type == TYPE_USER || type == TYPE_CONTROL;
+        own = own && !(t->outside[i >> 6] >> (i & 63) & 1); /* control tokens are, but for those that config says */
+        score[i] = gguf_array_f64(from, i);
+        set_bit(matches, i, own);
+        set_bit(normal, i, own && (kind == UNIGRAM_TOKENIZERS || type != TYPE_USER));
+    }
+    e = ok ? unigram_init(&t->lm, kind, &t->model.vocab, score, s->n, matches, normal,
+                          normalizer_user_defined(&t->norm), err)
+           : err_nomem(err, s->n * sizeof *score);
+    t->is_unigram = true;
+    free(score);
+    free(matches);
+    free(normal);
     return e;
 }
 
@@ -316,7 +372,7 @@ static snug_err read_affixes(const source *s, tokenizer *t, snug_error *err) {
     }
     bool bos = gguf_get_bool_or(s->g, KEY_ADD_BOS, s->spm || (s->row != SIZE_MAX && pre_adds_bos(s->row)));
     if (bos && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
-    if (gguf_get_bool_or(s->g, KEY_ADD_EOS, false) && t->role[ROLE_EOS] >= 0)
+    if (gguf_get_bool_or(s->g, KEY_ADD_EOS, s->t5) && t->role[ROLE_EOS] >= 0)
         t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
     return SNUG_OK;
 }
@@ -324,8 +380,14 @@ static snug_err read_affixes(const source *s, tokenizer *t, snug_error *err) {
 static void read_flags(const source *s, tokenizer *t) {
     bpe *m = &t->model;
     const json_t *unk = json_object_get(s->config, "unk");
-    m->ignore_merges = !s->spm && s->row != SIZE_MAX && pre_ignores_merges(s->row);
-    if (s->spm && t->role[ROLE_UNK] >= 0) m->unk = (uint32_t)t->role[ROLE_UNK];
+    uint32_t n_bytes = 0;
+    for (uint32_t id = 0; id < s->n && s->t5; id++) {
+        n_bytes += type_of(s, id) == TYPE_BYTE;
+        if (m->unk == VOCAB_NONE && type_of(s, id) == TYPE_UNKNOWN) m->unk = id;
+    }
+    m->byte_fallback = n_bytes == 256;
+    m->ignore_merges = s->row != SIZE_MAX && pre_ignores_merges(s->row);
+    if ((s->spm || s->t5) && t->role[ROLE_UNK] >= 0) m->unk = (uint32_t)t->role[ROLE_UNK];
     override(s->config, "ignore_merges", &m->ignore_merges);
     override(s->config, "byte_fallback", &m->byte_fallback);
     override(s->config, "fuse_unk", &m->fuse_unk);
@@ -341,8 +403,8 @@ static snug_err open_source(source *s, tokenizer *t, snug_error *err) {
     const char *template = gguf_get_str_or(s->g, KEY_TEMPLATE, NULL);
     snug_err e = find_parts(s, err);
     if (e) return e;
-    s->row = s->spm ? SIZE_MAX : pre_find(gguf_get_str_or(s->g, KEY_PRE, "default"));
-    t->ggml_model = s->spm ? "llama" : "gpt2";
+    s->row = s->spm || s->t5 ? SIZE_MAX : pre_find(gguf_get_str_or(s->g, KEY_PRE, "default"));
+    t->ggml_model = s->spm ? "llama" : s->t5 ? "t5" : "gpt2";
     e = read_model(s, t, err);
     if (e) return e;
     t->n_model = t->model.vocab.n;
@@ -350,6 +412,7 @@ static snug_err open_source(source *s, tokenizer *t, snug_error *err) {
     read_flags(s, t);
     if (!e) e = read_added(s, t, err);
     if (!e) e = read_pipeline(s, t, err);
+    if (!e && s->t5) e = read_pieces(s, t, err);
     if (!e) e = tokenizer_set_added(t, s->spec, s->n_spec, err);
     for (uint32_t id = 0; id < s->n && !e; id++)
         if (is_filler(text_of(s, id), type_of(s, id))) t->flag[id] |= FLAG_FILLER;

@@ -10,8 +10,10 @@
 typedef struct writer {
     const tokenizer *t;
     uint32_t n_vocab;
-    bool strict, spm;
-    char pre[32]; /* "": the pretokenizer has no name */
+    bool strict, spm, t5; /* spm: scores and U+2581, not merges and byte alphabet; t5: of these the unigram models */
+    char pre[32];         /* "": the pretokenizer has no name */
+    bool prefix, trim;    /* spm: a space in front; extra spaces removed */
+    const charsmap *map;  /* spm: or NULL */
     gguf_kvs *out;
 } writer;
 
@@ -73,40 +75,67 @@ static bool norm_is_tolerable(const normalizer *n) {
     return true;
 }
 
-/* Spaces become the marker and nothing else happens: what llama.cpp's "llama" does. *prefix: a marker goes in front. */
-static bool is_spm_like(const tokenizer *t, bool *prefix) {
-    bool marks = false;
-    *prefix = false;
-    for (size_t i = 0; i < t->norm.n; i++) {
-        const norm_step *s = &t->norm.step[i];
-        bool marker = s->text_bytes == 3 && memcmp(s->text, "\xE2\x96\x81", 3) == 0;
-        if (s->kind == NORM_PREPEND && marker && !marks)
-            *prefix = true;
-        else if (s->kind == NORM_REPLACE && marker)
-            marks = true;
-        else
-            return false;
+static bool is_marker(const char *text, size_t n) {
+    return n == 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
+}
+
+/* One step of the normalizer in GGUF's terms; false: it has none. *marks: spaces have become the marker. */
+static bool spm_norm_step(writer *w, const norm_step *s, bool *marks) {
+    size_t n;
+    bool is_regex;
+    const char *source = s->pattern ? pattern_source(s->pattern, &n, &is_regex) : NULL;
+    switch (s->kind) {
+    case NORM_PREPEND:
+        w->prefix = true;
+        return is_marker(s->text, s->text_bytes) && !*marks;
+    case NORM_REPLACE:
+        if (is_regex && n == 5 && memcmp(source, " {2,}", 5) == 0) return w->trim = true;
+        *marks = true;
+        return is_marker(s->text, s->text_bytes);
+    case NORM_STRIP:
+        return w->trim = true;
+    case NORM_PRECOMPILED:
+        w->map = &s->map;
+        return true;
+    case NORM_SENTENCEPIECE:
+        w->map = s->map.unit ? &s->map : NULL;
+        w->prefix |= s->spm->prefix;
+        w->trim |= s->spm->trim;
+        *marks = s->spm->escape;
+        return true;
+    default:
+        return false;
     }
+}
+
+/* Spaces become the marker and nothing else happens: what llama.cpp's "llama" does; in "t5" a charsmap and removal of
+ * extra spaces besides. */
+static bool is_spm_like(writer *w) {
+    const tokenizer *t = w->t;
+    bool marks = false;
+    for (size_t i = 0; i < t->norm.n; i++)
+        if (!spm_norm_step(w, &t->norm.step[i], &marks)) return false;
     for (size_t i = 0; i < t->pretok.n; i++) {
         const pretok_step *s = &t->pretok.step[i];
         size_t n;
         bool is_regex;
-        if (s->kind == PRETOK_METASPACE && s->marker_bytes == 3 && memcmp(s->marker, "\xE2\x96\x81", 3) == 0) {
+        if (s->kind == PRETOK_METASPACE && is_marker(s->marker, s->marker_bytes)) {
             marks = true;
-            if (s->scheme != PREPEND_NEVER) *prefix = true;
+            if (s->scheme != PREPEND_NEVER) w->prefix = true;
+        } else if (s->kind == PRETOK_SPLIT && s->behavior == SPLIT_REMOVED && !marks) {
+            w->trim = true; /* WhitespaceSplit */
         } else if (s->kind != PRETOK_SPLIT || !marks || *pattern_source(s->pattern, &n, &is_regex) != ' ' || n != 1) {
             return false; /* a split at spaces behind the marker step finds none */
         }
     }
-    return marks;
+    return marks && (w->t5 || (!w->trim && !w->map));
 }
 
-static snug_err choose_kind(writer *w, bool *prefix, snug_error *err) {
+static snug_err choose_kind(writer *w, snug_error *err) {
     const char *source = NULL;
     size_t n = 0;
-    *prefix = false;
     if (w->spm) {
-        bool fits = is_spm_like(w->t, prefix);
+        bool fits = is_spm_like(w);
         if (!fits && w->strict)
             return err_set(err, SNUG_ERR_UNSUPPORTED,
                            "the tokenizer's normalizer and pretokenizer (%.200s, %.200s) have no form in GGUF",
@@ -147,19 +176,29 @@ static bool is_byte_token(const tokenizer *t, uint32_t id) {
     return false;
 }
 
+/* A user-defined symbol of SentencePiece. */
+static bool is_user_defined(const tokenizer *t, uint32_t id) {
+    const trie *user = normalizer_user_defined(&t->norm);
+    const vocab *v = &t->model.vocab;
+    uint32_t which;
+    return user &&
+           trie_longest(user, (const uint8_t *)vocab_text(v, id), vocab_bytes(v, id), &which) == vocab_bytes(v, id);
+}
+
 static int32_t token_type(const writer *w, uint32_t id) {
     const tokenizer *t = w->t;
     if (id >= t->model.vocab.n || !vocab_has(&t->model.vocab, id) || (t->flag[id] & FLAG_FILLER)) return TYPE_UNUSED;
-    if (w->spm && id == (uint32_t)t->role[ROLE_UNK]) return TYPE_UNKNOWN;
+    if (w->spm && id == (w->t5 ? t->model.unk : (uint32_t)t->role[ROLE_UNK])) return TYPE_UNKNOWN;
     if (t->flag[id] & FLAG_ADDED) {
         bool control = (t->flag[id] & FLAG_SPECIAL) ||
                        looks_special(vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
         return control ? TYPE_CONTROL : TYPE_USER;
     }
     /* of equal texts the lowest id that is in use counts; a token that it does not, nor a lower one, is out of use */
+    if (w->spm && is_byte_token(t, id)) return TYPE_BYTE;
+    if (w->spm && is_user_defined(t, id)) return TYPE_USER;
     uint32_t found = vocab_find(&t->model.vocab, vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id));
-    if (found > id) return TYPE_UNUSED; /* VOCAB_NONE among them */
-    return w->spm && is_byte_token(t, id) ? TYPE_BYTE : TYPE_NORMAL;
+    return found > id ? TYPE_UNUSED : TYPE_NORMAL; /* VOCAB_NONE among them */
 }
 
 /* Rows of the embedding without a token are named "[PAD<id>]"; readers refuse a name that comes twice. */
@@ -227,12 +266,35 @@ static snug_err put_scores(const writer *w, snug_error *err) {
     const bpe *m = &w->t->model;
     float *score = calloc((size_t)w->n_vocab + 1, sizeof *score), lowest = -(float)m->n_pairs - 1000;
     if (!score) return err_nomem(err, w->n_vocab * sizeof *score);
-    for (uint32_t id = 0; id < w->n_vocab; id++) score[id] = m->score && id < m->vocab.n ? m->score[id] : lowest;
+    const unigram *lm = &w->t->lm;
+    for (uint32_t id = 0; id < w->n_vocab; id++)
+        score[id] = m->score && id < m->vocab.n ? m->score[id] : w->t5 && id < lm->n ? (float)lm->score[id] : lowest;
     for (uint32_t r = m->n_pairs; r-- > 0;)
         if (m->pair[r].joined < w->n_vocab) score[m->pair[r].joined] = -(float)r;
     bool ok = gguf_put_array(w->out, KEY_SCORES, GGUF_F32, score, w->n_vocab);
     free(score);
     return ok ? SNUG_OK : err_nomem(err, w->n_vocab * sizeof *score);
+}
+
+/* A unigram model's scores as they are, if f32 has rounded some of them. */
+static snug_err put_doubles(const writer *w, snug_error *err) {
+    const unigram *lm = &w->t->lm;
+    bool exact = true;
+    for (uint32_t id = 0; id < lm->n; id++) exact &= (double)(float)lm->score[id] == lm->score[id];
+    if (exact) return SNUG_OK;
+    double *score = calloc((size_t)w->n_vocab + 1, sizeof *score);
+    bool ok = score != NULL;
+    for (uint32_t id = 0; ok && id < w->n_vocab; id++) score[id] = id < lm->n ? lm->score[id] : -1000;
+    ok = ok && gguf_put_array(w->out, KEY_DOUBLES, GGUF_F64, score, w->n_vocab);
+    free(score);
+    return ok ? SNUG_OK : err_nomem(err, w->n_vocab * sizeof *score);
+}
+
+static bool put_charsmap(const writer *w) {
+    buf blob = {0};
+    bool ok = charsmap_blob(w->map, &blob) && gguf_put_array(w->out, KEY_CHARSMAP, GGUF_U8, blob.data, blob.len);
+    buf_fini(&blob);
+    return ok;
 }
 
 static snug_err put_merges(const writer *w, snug_error *err) {
@@ -271,7 +333,7 @@ static snug_err put_pairs(const writer *w, snug_error *err) {
 
 /* ---- keys ---- */
 
-static snug_err put_keys(const writer *w, bool prefix_space, snug_error *err) {
+static snug_err put_keys(const writer *w, snug_error *err) {
     const tokenizer *t = w->t;
     const char *source;
     size_t n;
@@ -284,14 +346,16 @@ static snug_err put_keys(const writer *w, bool prefix_space, snug_error *err) {
     snug_err e = put_tokens(w, err);
     if (!e && w->spm) e = put_scores(w, err);
     if (!e && !w->spm) e = put_merges(w, err);
-    if (!e && w->spm && !t->model.by_score) e = put_pairs(w, err);
+    if (!e && w->spm && !w->t5 && !t->model.by_score) e = put_pairs(w, err);
+    if (!e && w->t5) e = put_doubles(w, err);
     if (e) return e;
     for (int i = 0; i < N_ROLES && ok; i++)
         if (t->role[i] >= 0 && (uint32_t)t->role[i] < w->n_vocab)
             ok = gguf_put_u32(w->out, key_role[i], (uint32_t)t->role[i]);
     ok = ok && gguf_put_bool(w->out, KEY_ADD_BOS, t->n_prefix > 0 && t->prefix[0] == t->role[ROLE_BOS]) &&
          gguf_put_bool(w->out, KEY_ADD_EOS, t->n_suffix > 0 && t->suffix[t->n_suffix - 1] == t->role[ROLE_EOS]);
-    if (w->spm) ok = ok && gguf_put_bool(w->out, KEY_SPACE_PREFIX, prefix_space);
+    if (w->spm) ok = ok && gguf_put_bool(w->out, KEY_SPACE_PREFIX, w->prefix);
+    if (w->t5) ok = ok && gguf_put_bool(w->out, KEY_TRIM, w->trim) && (!w->map || put_charsmap(w));
     if (t->chat_template) ok = ok && gguf_put_str(w->out, KEY_TEMPLATE, t->chat_template, strlen(t->chat_template));
     return ok ? SNUG_OK : err_nomem(err, 64);
 }
@@ -362,12 +426,24 @@ static json_t *added_differences(const tokenizer *t, const tokenizer *plain) {
 static snug_err put_config(const writer *w, const tokenizer *plain, snug_error *err) {
     const tokenizer *t = w->t;
     const bpe *m = &t->model;
-    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", parsed(t->norm_json),
+    json_t *norm = parsed(t->norm_json);
+    buf map = {0};
+    bool shared =
+        !w->t5 || !w->map || (charsmap_blob(w->map, &map) && spm_refer_charsmap(norm, map.data, map.len, true));
+    buf_fini(&map);
+    if (!shared) {
+        json_decref(norm);
+        return err_nomem(err, 4096);
+    }
+    json_t *j = json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "normalizer", norm,
                           "pre_tokenizer", parsed(t->pretok_json), "decoder", parsed(t->dec_json), "ignore_merges",
                           m->ignore_merges, "byte_fallback", m->byte_fallback, "fuse_unk", m->fuse_unk, "unk",
                           m->unk == VOCAB_NONE ? json_null() : json_integer(m->unk), "prefix",
                           id_list(t->prefix, t->n_prefix), "suffix", id_list(t->suffix, t->n_suffix), "eog",
                           id_list(t->eog, t->n_eog), "added", added_differences(t, plain));
+    if (j && w->t5)
+        json_object_set_new(j, "unigram",
+                            json_string(t->lm.kind == UNIGRAM_TOKENIZERS ? "tokenizers" : "sentencepiece"));
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     bool ok = text && gguf_put_str(w->out, KEY_CONFIG, text, strlen(text));
     free(text);
@@ -398,14 +474,18 @@ static snug_err complete(const writer *w, snug_error *err) {
 
 snug_err tokenizer_to_gguf(const tokenizer *t, uint32_t n_vocab, bool strict, gguf_kvs *out, snug_error *err) {
     gguf_kvs keys = {0};
-    writer w = {.t = t, .n_vocab = n_vocab, .strict = strict, .spm = strcmp(t->ggml_model, "llama") == 0, .out = &keys};
-    bool prefix_space;
+    writer w = {.t = t,
+                .n_vocab = n_vocab,
+                .strict = strict,
+                .spm = strcmp(t->ggml_model, "gpt2") != 0,
+                .t5 = t->is_unigram,
+                .out = &keys};
     for (uint32_t id = n_vocab; id < t->model.vocab.n; id++)
         if (token_type(&w, id) != TYPE_UNUSED)
             return err_set(err, SNUG_ERR_MISMATCH, "the tokenizer has the token %u '%.60s', the embedding only %u rows",
                            id, vocab_text(&t->model.vocab, id), n_vocab);
-    snug_err e = choose_kind(&w, &prefix_space, err);
-    if (!e) e = put_keys(&w, prefix_space, err);
+    snug_err e = choose_kind(&w, err);
+    if (!e) e = put_keys(&w, err);
     if (!e) e = complete(&w, err);
     if (!e) {
         if (buf_append(&out->bytes, keys.bytes.data, keys.bytes.len))

@@ -1,30 +1,14 @@
-/* Opens the tokenizer of a Hugging Face folder: tokenizer.json, and beside it, where they exist, tokenizer_config.json
- * (roles, chat template), config.json and generation_config.json (ids), chat_template.jinja. */
+/* Opens the tokenizer of a Hugging Face folder: its tokenizer.json, here; or, where it has none, a SentencePiece model
+ * (spm.c) or a list of ranks (tiktoken.c). The files beside it are read by hf_side.c. */
 #include "base/err.h"
 #include "base/io.h"
+#include "token/base64.h"
 #include "token/hf_json.h"
+#include "token/hf_side.h"
 #include "token/tokenizer_impl.h"
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_JSON_BYTES = 512 << 20, MAX_TEMPLATE_BYTES = 4 << 20, MAX_MORE_EOG = 64 };
-
-static char *path_in(const char *dir, const char *name) {
-    size_t n = strlen(dir) + strlen(name) + 2;
-    char *p = malloc(n);
-    if (p) snprintf(p, n, "%s/%s", dir, name);
-    return p;
-}
-
-/* *out = NULL if there is no such file. */
-static snug_err read_optional(const char *dir, const char *name, json_t **out, snug_error *err) {
-    char *path = path_in(dir, name);
-    *out = NULL;
-    if (!path) return err_nomem(err, 256);
-    snug_err e = io_exists(path) ? json_read_file(path, MAX_JSON_BYTES, out, err) : SNUG_OK;
-    free(path);
-    return e;
-}
 
 /* ---- the model ---- */
 
@@ -40,13 +24,28 @@ static bool flag(const json_t *j, const char *key) {
     return json_is_true(json_object_get(j, key));
 }
 
+static bool is_unigram(const json_t *model) {
+    const char *type = json_string_value(json_object_get(model, "type"));
+    return type && strcmp(type, "Unigram") == 0;
+}
+
+/* `tokenizers` refuses a text with unknown characters if unk_id is null; here the file is. */
+static snug_err check_unigram(const json_t *model, const json_slice *pieces, snug_error *err) {
+    if (!pieces->text) return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model.vocab' is missing");
+    if (!json_is_integer(json_object_get(model, "unk_id")))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: a Unigram model without 'unk_id' is not supported");
+    return SNUG_OK;
+}
+
 /* An old file's model may lack "type"; it then is BPE if it has merges. */
 static snug_err check_model(const json_t *model, const json_slice *tokens, const json_slice *merges, snug_error *err) {
     const char *type = json_string_value(json_object_get(model, "type"));
     if (!json_is_object(model))
         return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model' is missing, expected an object");
+    if (is_unigram(model)) return check_unigram(model, tokens, err);
     if (type && strcmp(type, "BPE") != 0)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: the model '%s' is not supported, only BPE", type);
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "tokenizer.json: the model '%s' is not supported, only BPE and Unigram", type);
     if (!tokens->text || !merges->text)
         return err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: field 'model.%s' is missing",
                        tokens->text ? "merges" : "vocab");
@@ -95,11 +94,12 @@ static snug_err collect_added(const json_t *list, const vocab *v, size_t n_model
 }
 
 /* Builds the vocabulary in two steps: the model's alone, to find which added tokens it has, then with them. */
-static snug_err build_vocab(tokenizer *t, const json_slice *slice, const json_t *added, added_spec *spec,
+static snug_err build_vocab(tokenizer *t, const json_slice *slice, buf *scores, const json_t *added, added_spec *spec,
                             size_t *n_spec, snug_error *err) {
     vocab_builder b = {0}, again = {0};
     vocab v = {0}, more = {0};
-    snug_err e = hf_json_vocab(slice, &b, &t->n_model, err);
+    snug_err e = scores ? hf_json_pieces(slice, &b, scores, err) : hf_json_vocab(slice, &b, &t->n_model, err);
+    if (scores) t->n_model = scores->len / sizeof(double);
     if (!e) e = vocab_build(&b, &v, err);
     if (!e) e = collect_added(added, &v, t->n_model, &again, spec, n_spec, err);
     if (!e && again.n_ids) {
@@ -120,121 +120,49 @@ static snug_err build_vocab(tokenizer *t, const json_slice *slice, const json_t 
     return e;
 }
 
-/* ---- the other files ---- */
+/* ---- the whole ---- */
 
-static int32_t find_token(const tokenizer *t, const char *text, size_t n) {
-    for (size_t i = 0; i < t->n_added; i++)
-        if (t->added[i].bytes == n && memcmp(t->added[i].content, text, n) == 0) return (int32_t)t->added[i].id;
-    uint32_t id = vocab_find(&t->model.vocab, text, n);
-    return id == VOCAB_NONE ? -1 : (int32_t)id;
-}
-
-/* "bos_token": "<s>" or {"content": "<s>", ...}. */
-static void read_roles(tokenizer *t, const json_t *config) {
-    for (int i = 0; i < N_ROLES; i++) {
-        char key[32];
-        snprintf(key, sizeof key, "%s_token", token_role_name[i]);
-        const json_t *v = json_object_get(config, key);
-        if (json_is_object(v)) v = json_object_get(v, "content");
-        if (json_is_string(v) && t->role[i] < 0)
-            t->role[i] = find_token(t, json_string_value(v), json_string_length(v));
-    }
-}
-
-/* "bos_token_id": 1, or a list whose first is the main one and whose others end a generation, too. */
-static void read_role_ids(tokenizer *t, const json_t *config, int32_t *more, size_t *n_more) {
-    for (int i = 0; i < N_ROLES; i++) {
-        char key[32];
-        snprintf(key, sizeof key, "%s_token_id", token_role_name[i]);
-        const json_t *v = json_object_get(config, key), *first = json_is_array(v) ? json_array_get(v, 0) : v;
-        if (json_is_integer(first) && t->role[i] < 0 && json_integer_value(first) >= 0 &&
-            json_integer_value(first) < (json_int_t)t->model.vocab.n &&
-            vocab_has(&t->model.vocab, (uint32_t)json_integer_value(first)))
-            t->role[i] = (int32_t)json_integer_value(first);
-        if (i != ROLE_EOS) continue;
-        if (json_is_integer(v) && *n_more < MAX_MORE_EOG) more[(*n_more)++] = (int32_t)json_integer_value(v);
-        for (size_t k = 0; k < json_array_size(v) && *n_more < MAX_MORE_EOG; k++) {
-            const json_t *id = json_array_get(v, k);
-            if (json_is_integer(id)) more[(*n_more)++] = (int32_t)json_integer_value(id);
-        }
-    }
-}
-
-static snug_err keep_template(tokenizer *t, const char *text, snug_error *err) {
-    t->chat_template = arena_strdup(&t->mem, text);
-    return t->chat_template ? SNUG_OK : err_nomem(err, strlen(text));
-}
-
-/* chat_template.jinja, else the config's string, else the one called "default" in its list. */
-static snug_err read_template(tokenizer *t, const char *dir, const json_t *config, snug_error *err) {
-    char *path = path_in(dir, "chat_template.jinja");
-    if (!path) return err_nomem(err, 256);
+/* All pieces match text and count, those of special tokens, too. */
+static snug_err set_pieces(tokenizer *t, const buf *scores, snug_error *err) {
+    uint32_t n = (uint32_t)t->n_model;
+    const vocab *v = &t->model.vocab;
+    uint64_t *all = malloc((n / 64 + 1) * sizeof *all);
+    if (!all) return err_nomem(err, n / 8);
+    memset(all, 0xFF, (n / 64 + 1) * sizeof *all);
     snug_err e = SNUG_OK;
-    if (io_exists(path)) {
-        char *text;
-        size_t n;
-        e = io_read_all(path, MAX_TEMPLATE_BYTES, &text, &n, err);
-        if (!e) {
-            e = keep_template(t, text, err);
-            free(text);
-        }
-        free(path);
-        return e;
-    }
-    free(path);
-    const json_t *v = json_object_get(config, "chat_template");
-    for (size_t i = 0; i < json_array_size(v); i++) {
-        const json_t *item = json_array_get(v, i);
-        const char *name = json_string_value(json_object_get(item, "name"));
-        if (!name || strcmp(name, "default") != 0) continue;
-        v = json_object_get(item, "template");
-        break;
-    }
-    return json_is_string(v) ? keep_template(t, json_string_value(v), err) : SNUG_OK;
-}
-
-/* tokenizer.json decides what surrounds a text; only where it has no template, tokenizer_config.json's flags do. */
-static void read_affix_flags(tokenizer *t, const json_t *post, const json_t *config) {
-    if (t->n_prefix || t->n_suffix ||
-        (post && !json_is_null(post) &&
-         strstr("TemplateProcessing BertProcessing RobertaProcessing",
-                json_string_value(json_object_get(post, "type")) ? json_string_value(json_object_get(post, "type"))
-                                                                 : "?")))
-        return;
-    if (flag(config, "add_bos_token") && t->role[ROLE_BOS] >= 0) t->prefix[t->n_prefix++] = t->role[ROLE_BOS];
-    if (flag(config, "add_eos_token") && t->role[ROLE_EOS] >= 0) t->suffix[t->n_suffix++] = t->role[ROLE_EOS];
-}
-
-/* Without a tokenizer_config.json, what the template puts first and last are BOS and EOS. */
-static snug_err read_sidecars(tokenizer *t, const char *dir, const json_t *post, int32_t *more, size_t *n_more,
-                              snug_error *err) {
-    static const char *const id_files[] = {"generation_config.json", "config.json"};
-    json_t *config = NULL;
-    snug_err e = read_optional(dir, "tokenizer_config.json", &config, err);
-    if (!e) e = read_template(t, dir, config, err);
-    if (!e) read_roles(t, config);
-    for (int i = 0; i < 2 && !e; i++) {
-        json_t *j = NULL;
-        e = read_optional(dir, id_files[i], &j, err);
-        if (!e) read_role_ids(t, j, more, n_more);
-        json_decref(j);
-    }
-    if (!e) {
-        if (t->role[ROLE_BOS] < 0 && t->n_prefix) t->role[ROLE_BOS] = t->prefix[0];
-        if (t->role[ROLE_EOS] < 0 && t->n_suffix) t->role[ROLE_EOS] = t->suffix[t->n_suffix - 1];
-        read_affix_flags(t, post, config);
-    }
-    json_decref(config);
+    for (uint32_t id = 0; id < n && !e; id++)
+        if (vocab_find(v, vocab_text(v, id), vocab_bytes(v, id)) != id)
+            e = err_set(err, SNUG_ERR_UNSUPPORTED, "tokenizer.json: the piece '%.80s' comes twice", vocab_text(v, id));
+    if (!e)
+        e = unigram_init(&t->lm, UNIGRAM_TOKENIZERS, v, (const double *)(const void *)scores->data, n, all, all, NULL,
+                         err);
+    free(all);
     return e;
 }
 
-/* ---- the whole ---- */
+static snug_err read_unigram(tokenizer *t, const json_t *model, const json_slice *pieces, const json_t *added,
+                             added_spec *spec, size_t *n_spec, snug_error *err) {
+    buf scores = {0};
+    json_int_t unk = json_integer_value(json_object_get(model, "unk_id"));
+    snug_err e = build_vocab(t, pieces, &scores, added, spec, n_spec, err);
+    if (!e && (unk < 0 || unk >= (json_int_t)t->n_model))
+        e = err_set(err, SNUG_ERR_FORMAT, "tokenizer.json: model.unk_id is %lld, the model has %zu pieces",
+                    (long long)unk, t->n_model);
+    if (!e) e = set_pieces(t, &scores, err);
+    buf_fini(&scores);
+    t->is_unigram = true;
+    t->model.unk = (uint32_t)unk;
+    t->model.byte_fallback = flag(model, "byte_fallback");
+    return e;
+}
 
 static snug_err read_model(tokenizer *t, const json_t *root, const json_slice *tokens, const json_slice *merges,
                            added_spec *spec, size_t *n_spec, snug_error *err) {
     const json_t *model = json_object_get(root, "model"), *unk = json_object_get(model, "unk_token");
     snug_err e = check_model(model, tokens, merges, err);
-    if (!e) e = build_vocab(t, tokens, json_object_get(root, "added_tokens"), spec, n_spec, err);
+    if (!e && is_unigram(model))
+        return read_unigram(t, model, tokens, json_object_get(root, "added_tokens"), spec, n_spec, err);
+    if (!e) e = build_vocab(t, tokens, NULL, json_object_get(root, "added_tokens"), spec, n_spec, err);
     if (e) return e;
     t->model.ignore_merges = flag(model, "ignore_merges");
     t->model.byte_fallback = flag(model, "byte_fallback");
@@ -254,7 +182,7 @@ static snug_err open_text(tokenizer *t, const char *dir, const char *path, char 
     json_t *root = NULL;
     json_slice tokens, merges;
     size_t n_spec = 0, n_more = 0;
-    int32_t more[MAX_MORE_EOG];
+    int32_t more[HF_MAX_EOG];
     snug_err e = hf_json_parse(path, *text, bytes, &root, &tokens, &merges, err);
     if (e) return e;
     const json_t *post = json_object_get(root, "post_processor");
@@ -267,8 +195,8 @@ static snug_err open_text(tokenizer *t, const char *dir, const char *path, char 
                                    json_object_get(root, "decoder"), err);
     if (!e) e = tokenizer_set_added(t, spec, n_spec, err);
     if (!e) e = tokenizer_set_post(t, post, err);
-    if (!e && !is_byte_level(t)) t->ggml_model = "llama";
-    if (!e && dir) e = read_sidecars(t, dir, post, more, &n_more, err);
+    if (!e && (t->is_unigram || !is_byte_level(t))) t->ggml_model = t->is_unigram ? "t5" : "llama";
+    if (!e && dir) e = hf_read_sidecars(t, dir, post, more, &n_more, err);
     if (!e) e = tokenizer_finish(t, more, n_more, false, err);
     free(spec);
     json_decref(root);
@@ -287,14 +215,68 @@ snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, t
     return e;
 }
 
+/* dir/name if there is such a file; NULL: none, or no memory. */
+static char *existing(const char *dir, const char *name) {
+    char *path = hf_path(dir, name);
+    if (path && io_exists(path)) return path;
+    free(path);
+    return NULL;
+}
+
+/* The first file by name that ends in ".tiktoken". */
+static char *find_tiktoken(const char *dir) {
+    DIR *d = opendir(dir);
+    char first[256] = "";
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        bool fits = n > 9 && n < sizeof first && strcmp(e->d_name + n - 9, ".tiktoken") == 0;
+        if (fits && (!*first || strcmp(e->d_name, first) < 0)) memcpy(first, e->d_name, n + 1);
+    }
+    if (d) closedir(d);
+    return *first ? existing(dir, first) : NULL;
+}
+
+/* The file that describes the tokenizer. */
+static snug_err find_file(const char *dir, char **path, snug_error *err) {
+    static const char *const names[] = {"tokenizer.json",          "tokenizer.model", "spiece.model",
+                                        "sentencepiece.bpe.model", "tekken.json",     "tiktoken.model"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((*path = existing(dir, names[i]))) return SNUG_OK;
+    if ((*path = find_tiktoken(dir))) return SNUG_OK;
+    return err_set(err, SNUG_ERR_IO,
+                   "%s: no tokenizer: none of tokenizer.json, tokenizer.model, spiece.model, sentencepiece.bpe.model, "
+                   "tekken.json, tiktoken.model, *.tiktoken",
+                   dir);
+}
+
+/* "<base64> <rank>": what a tiktoken file starts with; a SentencePiece model starts with a line feed, the tag of its
+ * first piece. */
+static bool is_ranks(const char *text, size_t bytes) {
+    const char *space = memchr(text, ' ', bytes < 64 ? bytes : 64);
+    buf out = {0};
+    bool ok = space && base64_decode(text, (size_t)(space - text), &out) && out.len > 0;
+    buf_fini(&out);
+    return ok;
+}
+
+snug_err tokenizer_open_other(tokenizer *t, const char *dir, const char *name, const char *text, size_t bytes,
+                              snug_error *err) {
+    if (strcmp(name, "tekken.json") == 0) return hf_open_tekken(t, dir, text, bytes, err);
+    if (strstr(name, "tiktoken") || is_ranks(text, bytes)) return hf_open_tiktoken(t, dir, name, text, bytes, err);
+    return hf_open_spm(t, dir, name, (const uint8_t *)text, bytes, err);
+}
+
 snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err) {
-    char *path = path_in(dir, "tokenizer.json"), *text = NULL;
+    char *path = NULL, *text = NULL;
     size_t bytes;
     *out = NULL;
     tokenizer *t = tokenizer_new(err);
-    snug_err e = t && path ? io_read_all(path, MAX_JSON_BYTES, &text, &bytes, err) : err_nomem(err, 256);
+    snug_err e = t ? find_file(dir, &path, err) : SNUG_ERR_NOMEM;
+    if (!e) e = io_read_all(path, HF_MAX_BYTES, &text, &bytes, err);
     if (!e) {
-        e = open_text(t, dir, path, &text, bytes, err);
+        const char *name = strrchr(path, '/') + 1;
+        e = strcmp(name, "tokenizer.json") == 0 ? open_text(t, dir, path, &text, bytes, err)
+                                                : tokenizer_open_other(t, dir, name, text, bytes, err);
         if (e && e != SNUG_ERR_NOMEM) err_prefix(err, e, "%s", dir);
     }
     free(text);

@@ -4,6 +4,7 @@
 #include "token/hf_json.h"
 #include "base/err.h"
 #include "token/utf8.h"
+#include <math.h>
 #include <string.h>
 
 typedef struct reader {
@@ -220,6 +221,42 @@ static snug_err read_id(reader *r, uint32_t *out) {
     return SNUG_OK;
 }
 
+/* A score as `tokenizers` reads it: the digits as an integer, rounded to double, then divided or multiplied by a power
+ * of ten, rounded again. That is off by one bit for every eighth number, and between cuts of equal score such a bit
+ * decides. */
+static snug_err read_score(reader *r, double *out) {
+    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                  1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    bool minus = take(r, '-'), point = false, any = false;
+    uint64_t digits = 0;
+    int exponent = 0, e10 = 0, sign = 1;
+    skip_space(r);
+    for (; r->at < r->n; r->at++) {
+        char c = r->text[r->at];
+        if (c == '.' && !point) {
+            point = true;
+            continue;
+        }
+        if (c < '0' || c > '9') break;
+        any = true;
+        bool fits = digits < UINT64_MAX / 10 || (digits == UINT64_MAX / 10 && (uint64_t)(c - '0') <= UINT64_MAX % 10);
+        if (fits) digits = digits * 10 + (uint64_t)(c - '0');
+        exponent += fits ? -point : !point;
+    }
+    if (any && r->at < r->n && (r->text[r->at] == 'e' || r->text[r->at] == 'E')) {
+        r->at++;
+        if (r->at < r->n && (r->text[r->at] == '-' || r->text[r->at] == '+')) sign = r->text[r->at++] == '-' ? -1 : 1;
+        for (any = false; r->at < r->n && r->text[r->at] >= '0' && r->text[r->at] <= '9'; r->at++, any = true)
+            if (e10 < 1000) e10 = e10 * 10 + (r->text[r->at] - '0');
+    }
+    exponent += sign * e10;
+    if (!any || exponent < -308 || exponent > 22) return bad(r, "a score is expected, a number from -1e22 to 1e22");
+    double v = (double)digits;
+    v = exponent >= 0 ? v * tens[exponent] : exponent >= -22 ? v / tens[-exponent] : v / pow(10, -exponent);
+    *out = minus ? -v : v;
+    return SNUG_OK;
+}
+
 static void reader_fini(reader *r) {
     buf_fini(&r->scratch[0]);
     buf_fini(&r->scratch[1]);
@@ -248,6 +285,28 @@ snug_err hf_json_vocab(const json_slice *s, vocab_builder *out, size_t *n, snug_
         break;
     }
 done:
+    reader_fini(&r);
+    return e;
+}
+
+snug_err hf_json_pieces(const json_slice *s, vocab_builder *out, buf *scores, snug_error *err) {
+    reader r = {.text = s->text, .n = s->bytes, .base = s->offset, .err = err};
+    snug_err e = take(&r, '[') ? SNUG_OK : bad(&r, "model.vocab of a Unigram is not an array");
+    bool more = !e && !take(&r, ']');
+    for (uint32_t id = 0; !e && more; id++) {
+        const char *text;
+        size_t bytes;
+        double score;
+        if (!take(&r, '[')) e = bad(&r, "a piece and its score are expected in model.vocab");
+        if (!e) e = read_string(&r, &r.scratch[0], &text, &bytes);
+        if (!e && !take(&r, ',')) e = bad(&r, "a piece and its score are expected in model.vocab");
+        if (!e) e = read_score(&r, &score);
+        if (!e && !take(&r, ']')) e = bad(&r, "a piece and its score are expected in model.vocab");
+        if (!e) e = vocab_add(out, id, text, bytes, true, err);
+        if (!e && !buf_append(scores, &score, sizeof score)) e = err_nomem(err, scores->len);
+        more = !e && take(&r, ',');
+        if (!e && !more && !take(&r, ']')) e = bad(&r, "',' or ']' is expected in model.vocab");
+    }
     reader_fini(&r);
     return e;
 }

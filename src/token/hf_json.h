@@ -16,6 +16,8 @@ snug_err hf_json_parse(const char *what, const char *text, size_t bytes, json_t 
                        snug_error *err);
 /* {"text": id, ...} */
 snug_err hf_json_vocab(const json_slice *s, vocab_builder *out, size_t *n, snug_error *err);
+/* [["text", score], ...], ids in order; scores: double[] */
+snug_err hf_json_pieces(const json_slice *s, vocab_builder *out, buf *scores, snug_error *err);
 /* ["a b", ...] or [["a", "b"], ...] */
 snug_err hf_json_merges(const json_slice *s, bpe *out, snug_error *err);
 #endif

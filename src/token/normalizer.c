@@ -9,8 +9,17 @@
 #include <utf8proc.h>
 
 void normalizer_fini(normalizer *n) {
-    for (size_t i = 0; i < n->n; i++) pattern_free(&n->step[i].pattern);
+    for (size_t i = 0; i < n->n; i++) {
+        pattern_free(&n->step[i].pattern);
+        if (n->step[i].spm) trie_fini(&n->step[i].spm->keep);
+    }
     n->n = 0;
+}
+
+const trie *normalizer_user_defined(const normalizer *n) {
+    for (size_t i = 0; i < n->n; i++)
+        if (n->step[i].spm && n->step[i].spm->keep.n_edges) return &n->step[i].spm->keep;
+    return NULL;
 }
 
 void pipe_work_fini(pipe_work *w) {
@@ -142,6 +151,8 @@ snug_err normalizer_run(const normalizer *nz, pipe_work *w, const uint8_t *text,
             ok = buf_append(to, s->text, s->text_bytes) && buf_append(to, text, bytes);
         else if (ok && s->kind == NORM_REPLACE)
             e = replace(s, w, text, bytes, to, err);
+        else if (ok && (s->kind == NORM_PRECOMPILED || s->kind == NORM_SENTENCEPIECE))
+            e = spm_step_run(s, text, bytes, to, err);
         else if (ok && s->kind == NORM_BYTE_LEVEL)
             ok = to_byte_alphabet(text, bytes, to);
         else if (ok)

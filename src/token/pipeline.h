@@ -5,19 +5,31 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/json.h"
+#include "token/charsmap.h"
 #include "token/pattern.h"
+#include "token/trie.h"
 
 /* ---- normalizer ---- */
 typedef enum norm_kind {
     NORM_NFC, NORM_NFD, NORM_NFKC, NORM_NFKD, NORM_LOWERCASE, NORM_STRIP, NORM_STRIP_ACCENTS, NORM_PREPEND, NORM_REPLACE,
-    NORM_BYTE_LEVEL
+    NORM_BYTE_LEVEL, NORM_PRECOMPILED, NORM_SENTENCEPIECE
 } norm_kind;
+/* SentencePiece's own normalizer, beside its charsmap. */
+typedef struct spm_rules {
+    bool prefix;       /* a space goes in front of the text       */
+    bool trim;         /* no spaces at its ends, one between words */
+    bool escape;       /* spaces become U+2581                    */
+    trie keep;         /* user-defined symbols: never rewritten   */
+    uint64_t keep_hash;
+} spm_rules;
 typedef struct norm_step {
     norm_kind kind;
     bool left, right;      /* STRIP                     */
     pattern *pattern;      /* REPLACE                   */
     const char *text;      /* PREPEND, REPLACE: content */
     size_t text_bytes;
+    charsmap map;          /* PRECOMPILED, SENTENCEPIECE */
+    spm_rules *spm;        /* SENTENCEPIECE             */
 } norm_step;
 typedef struct normalizer {
     norm_step *step;
@@ -68,6 +80,19 @@ snug_err normalizer_read(const json_t *j, arena *mem, normalizer *out, snug_erro
 snug_err pretokenizer_read(const json_t *j, arena *mem, pretokenizer *out, snug_error *err);
 snug_err decoder_read(const json_t *j, arena *mem, decoder *out, snug_error *err);
 void normalizer_fini(normalizer *n);
+/* The user-defined symbols of a SentencePiece normalizer; NULL: none. */
+const trie *normalizer_user_defined(const normalizer *n);
+
+/* spm_normalizer.c: the step of kind SENTENCEPIECE or PRECOMPILED, read and run; and its JSON form. */
+snug_err spm_step_read(const json_t *j, arena *mem, norm_step *out, snug_error *err);
+snug_err spm_step_run(const norm_step *s, const uint8_t *p, size_t n, buf *out, snug_error *err);
+/* New references; NULL: no memory. `keep`: an array of the user-defined symbols, taken over. Where a marker in front and for spaces is all,
+ * tokenizer.json's own terms say it. */
+json_t *spm_step_json(const uint8_t *map, size_t map_bytes, bool prefix, bool trim, bool escape, json_t *keep);
+json_t *spm_decoder_json(bool prefix);
+/* A normalizer's charsmap stands in a GGUF as bytes already: its base64 becomes `true` (refer), or `true` the base64 again. False: no memory. */
+bool spm_refer_charsmap(json_t *norm, const uint8_t *map, size_t map_bytes, bool refer);
+
 void pretokenizer_fini(pretokenizer *p);
 
 /* Scratch of one encoding call. Zeroed is ready. */

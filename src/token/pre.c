@@ -24,6 +24,12 @@
 #define DEEPSEEK3                                                                                                             \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*" \
     "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"
+/* Letters but Han, said without the intersection of sets that the original has. */
+#define KIMI_UPPER "(?:(?!\\p{Han})" UPPER ")"
+#define KIMI_LOWER "(?:(?!\\p{Han})" LOWER ")"
+#define KIMI                                                                                                                  \
+    "[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "*" KIMI_LOWER "+" CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?" KIMI_UPPER "+"        \
+    KIMI_LOWER "*" CONTRACTIONS "?|\\p{N}{1,3}" SYMBOLS_AND_SPACE
 #define BLOOM " ?[^(\\s|.,!?…。，、।۔،)]+"
 
 /* deepseek-llm's letters, by code point: some of them change under normalization, and an editor might do that. */
@@ -78,6 +84,7 @@ static const row rows[] = {
     {"tekken", NULL, {TEKKEN, "@bytes"}, true, true},
     {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", NULL, {"@digit", "@gpt2"}, false, false},
     {"gpt-4o llama4 kanana2 talkie minimax-m2", NULL, {O200K, "@bytes"}, false, false},
+    {"kimi-k2", NULL, {KIMI, "@bytes"}, false, false},
     {"dbrx smaug-bpe chatglm-bpe glm4", NULL, {LLAMA3, "@bytes"}, false, false},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", NULL, {"\\p{N}{1,3}", CJK, DEEPSEEK3, "@bytes"}, false, false},
     {"deepseek-llm", NULL,

@@ -29,10 +29,11 @@ tokenizer *tokenizer_new(snug_error *err) {
 void tokenizer_close(tokenizer **t) {
     if (!*t) return;
     bpe_fini(&(*t)->model);
+    unigram_fini(&(*t)->lm);
     normalizer_fini(&(*t)->norm);
     pretokenizer_fini(&(*t)->pretok);
-    added_trie_fini(&(*t)->raw);
-    added_trie_fini(&(*t)->normalized);
+    trie_fini(&(*t)->raw);
+    trie_fini(&(*t)->normalized);
     arena_fini(&(*t)->mem);
     free(*t);
     *t = NULL;
@@ -62,14 +63,14 @@ snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *
 /* The text that a `normalized` added token matches: its content, normalized. */
 static snug_err add_to_trie(tokenizer *t, uint32_t index, pipe_work *w, snug_error *err) {
     added_token *a = &t->added[index];
-    if (!a->normalized) return added_trie_add(&t->raw, a->content, a->bytes, index, err);
+    if (!a->normalized) return trie_add(&t->raw, a->content, a->bytes, index, err);
     const uint8_t *text;
     size_t n;
     snug_err e = normalizer_run(&t->norm, w, (const uint8_t *)a->content, a->bytes, &text, &n, err);
     if (e) return e;
     if (!(a->form = arena_strndup(&t->mem, (const char *)text, n))) return err_nomem(err, n);
     a->form_bytes = (uint32_t)n;
-    return added_trie_add(&t->normalized, a->form, n, index, err);
+    return trie_add(&t->normalized, a->form, n, index, err);
 }
 
 static int spec_by_id(const void *a, const void *b) {
@@ -84,7 +85,7 @@ snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_erro
     if (!t->flag || !t->added) return err_nomem(err, n * sizeof *t->added);
     pipe_work w = {0};
     snug_err e = SNUG_OK;
-    qsort(spec, n, sizeof *spec, spec_by_id);
+    if (n) qsort(spec, n, sizeof *spec, spec_by_id);
     for (size_t i = 0; i < n && !e; i++) {
         const added_spec *s = &spec[i];
         if (s->bytes == 0) continue;
@@ -98,8 +99,8 @@ snug_err tokenizer_set_added(tokenizer *t, added_spec *spec, size_t n, snug_erro
         else if (utf8_valid_prefix((const uint8_t *)content, s->bytes) != s->bytes)
             e = err_set(err, SNUG_ERR_FORMAT, "added token %u is not UTF-8", s->id);
         if (e) break;
-        t->added[t->n_added] = (added_token){s->id,         content,   (uint32_t)s->bytes, s->special,
-                                             s->normalized, s->lstrip, s->rstrip,          s->single_word, NULL, 0};
+        t->added[t->n_added] = (added_token){s->id,     content,   (uint32_t)s->bytes, s->special, s->normalized,
+                                             s->lstrip, s->rstrip, s->single_word,     NULL,       0};
         t->flag[s->id] |= (uint8_t)(FLAG_ADDED | (s->special ? FLAG_SPECIAL : 0));
         e = add_to_trie(t, (uint32_t)t->n_added++, &w, err);
     }
@@ -147,6 +148,7 @@ static snug_err build_eog(tokenizer *t, const int32_t *more, size_t n_more, bool
 }
 
 snug_err tokenizer_finish(tokenizer *t, const int32_t *eog, size_t n_eog, bool exact, snug_error *err) {
+    t->model.frozen = t->model.by_score ? normalizer_user_defined(&t->norm) : NULL;
     snug_err e = bpe_finish(&t->model, err);
     for (int i = 0; i < N_ROLES; i++)
         if (t->role[i] >= 0 && !vocab_has(&t->model.vocab, (uint32_t)t->role[i])) t->role[i] = -1;
@@ -162,7 +164,7 @@ typedef struct encoding {
     bool parse_special;
     pipe_work pipe;
     bpe_scratch bpe;
-    buf ids, raw_spans, inner_spans;
+    buf ids, raw_spans, inner_spans, lattice;
 } encoding;
 
 static snug_err encode_words(encoding *x, const uint8_t *text, size_t n, bool at_start, snug_error *err) {
@@ -170,8 +172,12 @@ static snug_err encode_words(encoding *x, const uint8_t *text, size_t n, bool at
     const pipe_span *span;
     size_t n_spans;
     snug_err e = pretokenizer_run(&x->t->pretok, &x->pipe, text, n, at_start, &words, &span, &n_spans, err);
-    for (size_t i = 0; i < n_spans && !e; i++)
-        e = bpe_encode(&x->t->model, &x->bpe, words + span[i].start, span[i].end - span[i].start, &x->ids, err);
+    for (size_t i = 0; i < n_spans && !e; i++) {
+        const uint8_t *word = words + span[i].start;
+        size_t bytes = span[i].end - span[i].start;
+        e = x->t->is_unigram ? unigram_encode(&x->t->lm, &x->t->model, &x->lattice, word, bytes, &x->ids, err)
+                             : bpe_encode(&x->t->model, &x->bpe, word, bytes, &x->ids, err);
+    }
     return e;
 }
 
@@ -242,6 +248,7 @@ snug_err tokenizer_encode(const tokenizer *t, const char *text, size_t bytes, bo
     buf_fini(&x.ids);
     buf_fini(&x.raw_spans);
     buf_fini(&x.inner_spans);
+    buf_fini(&x.lattice);
     pipe_work_fini(&x.pipe);
     bpe_scratch_fini(&x.bpe);
     return e;
@@ -291,7 +298,8 @@ static int added_by_id(const void *key, const void *a) {
 
 /* What a token means as bytes: `tokenizers` decodes the normalized form of an added token that has one. */
 static snug_err token_bytes(const tokenizer *t, uint32_t id, buf *out, snug_error *err) {
-    const added_token *a = t->flag[id] & FLAG_ADDED ? bsearch(&id, t->added, t->n_added, sizeof *t->added, added_by_id) : NULL;
+    const added_token *a =
+        t->flag[id] & FLAG_ADDED ? bsearch(&id, t->added, t->n_added, sizeof *t->added, added_by_id) : NULL;
     out->len = 0;
     if (a && a->form) return decoder_token(&t->dec, a->form, a->form_bytes, out, err);
     return decoder_token(&t->dec, vocab_text(&t->model.vocab, id), vocab_bytes(&t->model.vocab, id), out, err);

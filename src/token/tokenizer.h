@@ -1,5 +1,6 @@
-/* Tokenizers: byte-level BPE (tokenizer.json or GGUF "gpt2") and SentencePiece-style BPE with byte fallback
- * (tokenizer.json or GGUF "llama"). Ids are those of the `tokenizers` library. Immutable after opening; thread-safe. */
+/* Tokenizers: byte-level BPE (tokenizer.json, ranks, or GGUF "gpt2"), SentencePiece-style BPE with byte fallback (tokenizer.json,
+ * tokenizer.model, or GGUF "llama") and Unigram (the same two, or GGUF "t5"). Ids are those of the libraries that these files are made for
+ * (docs/tokenizers.md). Immutable after opening; thread-safe. */
 #ifndef TOKEN_TOKENIZER_H
 #define TOKEN_TOKENIZER_H
 #include "base/json.h"
@@ -7,10 +8,10 @@
 
 typedef struct tokenizer tokenizer;
 
-/* dir holds tokenizer.json and, optionally, tokenizer_config.json, generation_config.json, chat_template.jinja.
+/* dir holds tokenizer.json, or tokenizer.model, tekken.json or another of docs/tokenizers.md, and, optionally, tokenizer_config.json, generation_config.json, chat_template.jinja.
  * SNUG_ERR_UNSUPPORTED names the first component that is not known. */
 snug_err tokenizer_open_hf(const char *dir, tokenizer **out, snug_error *err);
-/* From the tokenizer.* keys of a GGUF (tokenizer.ggml.model "gpt2" or "llama", tokenizer.ggml.pre, snug.tokenizer.*). */
+/* From the tokenizer.* keys of a GGUF (tokenizer.ggml.model "gpt2", "llama" or "t5", tokenizer.ggml.pre, snug.tokenizer.*). */
 snug_err tokenizer_open_gguf(const gguf_file *g, tokenizer **out, snug_error *err);
 void tokenizer_close(tokenizer **t);
 

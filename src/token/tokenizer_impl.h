@@ -6,6 +6,7 @@
 #include "token/bpe.h"
 #include "token/pipeline.h"
 #include "token/tokenizer.h"
+#include "token/unigram.h"
 
 enum { MAX_AFFIX = 16 };
 
@@ -17,7 +18,9 @@ extern const char *const token_role_name[N_ROLES];
 
 struct tokenizer {
     arena mem;
-    bpe model;
+    bpe model;                   /* its vocabulary and unknown token also are those of a unigram model */
+    unigram lm;
+    bool is_unigram;
     normalizer norm;
     pretokenizer pretok;
     decoder dec;
@@ -27,7 +30,7 @@ struct tokenizer {
     added_token *added;
     size_t n_added;
     uint64_t *outside;           /* bit per id: an added token that the model's own vocabulary lacks */
-    added_trie raw, normalized;  /* values are indices into added                                 */
+    trie raw, normalized;  /* values are indices into added                                 */
     uint8_t *flag;               /* per id: FLAG_*                                                */
     const char *lead;            /* at most n_lead of these start a decoded text and are dropped  */
     size_t lead_bytes;
@@ -39,7 +42,7 @@ struct tokenizer {
     int32_t *eog;                /* sorted */
     size_t n_eog;
     const char *chat_template;
-    const char *ggml_model;      /* "gpt2" or "llama": how a GGUF stores it */
+    const char *ggml_model;      /* "gpt2", "llama" or "t5": how a GGUF stores it */
 };
 enum { FLAG_ADDED = 1, FLAG_SPECIAL = 2, FLAG_FILLER = 4 };
 
@@ -54,6 +57,9 @@ typedef struct added_spec {
 tokenizer *tokenizer_new(snug_error *err);
 /* A tokenizer.json alone, from memory (tests, fuzzing). */
 snug_err tokenizer_open_text(const char *what, const char *text, size_t bytes, tokenizer **out, snug_error *err);
+/* A tokenizer in another format than tokenizer.json, by the name of its file: SentencePiece, tiktoken, tekken.json. t is new; dir NULL: no
+ * files beside it. */
+snug_err tokenizer_open_other(tokenizer *t, const char *dir, const char *name, const char *text, size_t bytes, snug_error *err);
 /* norm, pretok and dec: tokenizer.json values or NULL. */
 snug_err tokenizer_set_pipeline(tokenizer *t, const json_t *norm, const json_t *pretok, const json_t *dec, snug_error *err);
 /* Call with the model's vocabulary complete (added tokens included) and the pipeline set. Sorts spec by id. */

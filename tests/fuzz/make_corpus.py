@@ -96,3 +96,59 @@ put("hub/commit.json", '{"id":"org/name","sha":"0123456789abcdef0123456789abcdef
 put("hub/index.json", '{"weight_map":{"a":"model.safetensors","b":"../x"}}')
 put("hub/link.txt", '<https://hub/api?a=1>; rel="prev", <https://hub/api?recursive=true&cursor=Zm9v%3D>; rel="next"')
 put("hub/ranges.journal", "snug pull 1 sha256 %s 1000\n0 10\n990 1000\n5 500\n1000 1001\n" % ("ab" * 32))
+
+def varint(v):
+    out = b""
+    while v > 127:
+        out += bytes([v & 127 | 128])
+        v >>= 7
+    return out + bytes([v])
+
+
+def field(number, value):
+    """A field of a protocol buffer: int as varint, float, bytes or text."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def pieces(rows):
+    return b"".join(field(1, field(1, text) + field(2, float(score)) + (field(3, kind) if kind != 1 else b"")) for text, score, kind in rows)
+
+
+def charsmap():
+    """A double array of 512 units with one rule: "a" becomes "bc"."""
+    unit = [0] * 512
+    unit[0] = 256 << 10
+    unit[0x161] = ord("a") | 0x100 | (0x161 ^ 0x1F0) << 10
+    unit[0x1F0] = 0x80000000
+    return struct.pack("<I512I", 2048, *unit) + b"bc\0"
+
+
+special = [("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3)]
+normal = [("▁", -1, 1), ("t", -2, 1), ("h", -3, 1), ("e", -3, 1), ("th", -4, 1), ("the", -5, 1), ("▁the", -5.5, 1), ("a", -3, 1), ("b", -3, 1), ("ab", -6, 1)]
+byte = [("<0x%02X>" % b, 0, 6) for b in range(256)]
+put("spm/bpe.model", pieces(special + byte + normal + [("<ud>", 0, 4), ("  ", 0, 4)]) + field(2, field(3, 2) + field(35, 1))
+    + field(3, field(1, "identity") + field(4, 0)))
+put("spm/unigram.model", pieces(special + normal + [("<ud>", 0, 4)]) + field(2, field(3, 1)) + field(3, field(2, charsmap())))
+put("spm/plain.model", pieces(special + normal) + field(2, field(3, 2) + field(41, 2**64 - 1)) + field(3, field(3, 0) + field(4, 0)))
+put("spm/word.model", pieces(special + normal) + field(2, field(3, 3)))
+base64_of = lambda b: __import__("base64").b64encode(b).decode()
+ranked = [bytes([b]) for b in range(256)] + [b"th", b"the", b" t", b" the", b"  ", b"ab"]
+put("spm/ranks.model", "".join("%s %d\n" % (base64_of(t), i) for i, t in enumerate(ranked)))
+put("spm/tekken.json", json.dumps({"config": {"pattern": " ?\\w+|\\s+|[^\\s\\w]+", "default_vocab_size": 270, "default_num_special_tokens": 10},
+    "vocab": [{"rank": i, "token_bytes": base64_of(t)} for i, t in enumerate(ranked)],
+    "special_tokens": [{"rank": 0, "token_str": "<unk>"}, {"rank": 1, "token_str": "<s>"}]}, separators=(",", ":")))
+put("tokenizer/unigram.json", json.dumps({"model": {"type": "Unigram", "unk_id": 0, "byte_fallback": False,
+    "vocab": [["<unk>", 0.0], ["▁", -1.5], ["t", -2.25], ["he", -3.125e0], ["the", -5], ["▁the", -4.0625], ["b", -7.1e-2], ["c", -2]]},
+    "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64_of(charsmap())},
+    "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+    "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+    "added_tokens": [{"id": 0, "content": "<unk>", "special": True}, {"id": 8, "content": "<s>", "special": True}]}, ensure_ascii=False))
+put("tokenizer/t5.gguf", gguf(3, [kv("tokenizer.ggml.model", 8, "t5"), array("tokenizer.ggml.tokens", 8, [p[0] for p in special + normal]),
+    array("tokenizer.ggml.scores", 6, [p[1] for p in special + normal]), array("tokenizer.ggml.token_type", 5, [p[2] for p in special + normal]),
+    kv("tokenizer.ggml.add_space_prefix", 7, 1), kv("tokenizer.ggml.remove_extra_whitespaces", 7, 1),
+    array("tokenizer.ggml.precompiled_charsmap", 0, list(charsmap()))], [], 0))

@@ -247,7 +247,6 @@ static void unknown_parts_are_named(void **state) {
     static const struct {
         const char *norm, *pretok, *post, *dec, *extra, *named;
     } bad[] = {
-        {"{\"type\":\"Precompiled\"}", "null", "null", "null", "", "Precompiled"},
         {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Nmt\"}]}", "null", "null", "null", "",
          "Nmt"},
         {"null", "{\"type\":\"UnicodeScripts\"}", "null", "null", "", "UnicodeScripts"},
@@ -262,7 +261,8 @@ static void unknown_parts_are_named(void **state) {
         {"null", "null", "null", "{\"type\":\"WordPiece\"}", "", "WordPiece"},
         {"null", "null", "null", "null", "\"dropout\":0.1,", "dropout"},
         {"null", "null", "null", "null", "\"continuing_subword_prefix\":\"##\",", "continuing_subword_prefix"},
-        {"null", "null", "null", "null", "\"type\":\"Unigram\",", "Unigram"},
+        {"null", "null", "null", "null", "\"type\":\"Unigram\",", "unk_id"},
+        {"null", "null", "null", "null", "\"type\":\"WordPiece\",", "WordPiece"},
     };
     new_dir();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
