@@ -17,7 +17,7 @@ A GGUF holds every matrix in one type (f16, bf16, or a block type as ggml encode
 falls back to q8_0, then f16).  Encoding billions of weights would take hours, so blocks are drawn at random from a pool of a million
 encoded weights: what a kernel reads is as varied as it would be, for the price of writing it.  Its weights are not those of the folder.
 
-gemma-3-1b: the folder only, and snug does not open it yet.
+gemma-3-1b: the folder only; `snug convert` makes a GGUF of it.
 
 Needs: numpy; for --format gguf the packages of tests/interop/requirements.txt.
 """

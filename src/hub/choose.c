@@ -18,7 +18,8 @@ const char HUB_INDEX[] = "model.safetensors.index.json";
 
 /* Beside the weights, in the top folder. */
 static const char *const COMPANIONS[] = {"config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-                                         "added_tokens.json", "chat_template.*", "vocab.json", "merges.txt", "tekken.json"};
+                                         "added_tokens.json", "chat_template.*", "vocab.json", "merges.txt", "tekken.json", "spiece.model", "sentencepiece.bpe.model",
+                                         "tiktoken.model", "*.tiktoken"};
 static const char *const SAFETENSORS[] = {"*.safetensors"}, *const GGUF[] = {"*.gguf"};
 static const char *const PICKLES[] = {"*.bin", "*.pth", "*.pt", "*.pkl", "*.ckpt"};
 
