@@ -76,6 +76,7 @@ typedef struct config {
 /* config.json of a folder. Unknown architectures are refused by name; so are known ones with options that this engine
  * does not have (unknown rope type, activation, ...). */
 snug_err config_from_hf(const char *dir, config *out, snug_error *err);
+snug_err config_from_json(const json_t *o, const char *where, config *out, snug_error *err); /* the same of what was read of it; no name */
 snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
 /* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. general.file_type, general.quantization_version
  * and general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor

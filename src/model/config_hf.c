@@ -273,7 +273,8 @@ static snug_err read_fields(const hf_fields *f, config *c, snug_error *err) {
 }
 
 /* A family's defaults come first, what is common then, and what the family alone knows last. */
-static snug_err read_all(const json_t *o, const char *where, config *c, snug_error *err) {
+snug_err config_from_json(const json_t *o, const char *where, config *c, snug_error *err) {
+    memset(c, 0, sizeof *c);
     if (!json_is_object(o)) return err_set(err, SNUG_ERR_FORMAT, "%s: expected a JSON object", where);
     snug_err rc = read_arch(o, where, c, err);
     if (rc) return rc;
@@ -289,14 +290,13 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
 }
 
 snug_err config_from_hf(const char *dir, config *out, snug_error *err) {
-    memset(out, 0, sizeof *out);
     size_t n = strlen(dir) + sizeof "/config.json";
     char *path = malloc(n);
     if (!path) return err_nomem(err, n);
     snprintf(path, n, "%s/config.json", dir);
     json_t *o = NULL;
     snug_err rc = json_read_file(path, CONFIG_MAX_BYTES, &o, err);
-    if (!rc) rc = read_all(o, path, out, err);
+    if (!rc) rc = config_from_json(o, path, out, err);
     if (!rc) read_name(dir, out);
     json_decref(o);
     free(path);

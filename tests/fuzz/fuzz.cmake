@@ -1,4 +1,4 @@
-# Fuzz targets. One line each:  snug_fuzz_target(NAME rooms...)  for fuzz_NAME.c with its corpus in corpus/NAME/.
+# Fuzz targets. One line each:  snug_fuzz_target(NAME rooms...)  (or `library`: all)  for fuzz_NAME.c with its corpus in corpus/NAME/.
 #
 # Always: fuzz_replay_NAME, which replays the corpus and fixed variants of it under whatever compiler and sanitizer the build
 # uses (a CTest). With -DSNUG_FUZZ=ON and clang: fuzz_NAME, a libFuzzer program; run it as
@@ -8,6 +8,10 @@ set(SNUG_FUZZ_DIR ${CMAKE_CURRENT_LIST_DIR})
 function(snug_fuzz_program program name)
   add_executable(${program} ${SNUG_FUZZ_DIR}/fuzz_${name}.c)
   foreach(room ${ARGN})
+    if(room STREQUAL library)
+      target_link_libraries(${program} PRIVATE snug)
+      continue()
+    endif()
     target_sources(${program} PRIVATE $<TARGET_OBJECTS:room_${room}>)
     if(room STREQUAL kern AND TARGET room_kern_avx2)
       target_sources(${program} PRIVATE $<TARGET_OBJECTS:room_kern_avx2>)
@@ -37,3 +41,4 @@ snug_fuzz_target(tokenizer base format token)
 snug_fuzz_target(jinja base format token)
 snug_fuzz_target(hub base hub)
 snug_fuzz_target(spm base format token)
+snug_fuzz_target(config library)
