@@ -23,6 +23,7 @@ enum {
     CODEC_QUARTERS = 32,    /* its rank is a rate in quarters of a bit                            */
     CODEC_SLOW = 16,        /* takes long to encode or to load: offered where time is spent on feedback anyway */
     CODEC_GROWS = 64,       /* takes more memory when it is run than in its file: offered where both are named   */
+    CODEC_READ_ONLY = 128,  /* decodes what others wrote, and has no encoding steps (codec/read_only.h): kept where a source has it */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the

@@ -208,9 +208,9 @@ static snug_err open_format(store *s, snug_error *err) {
         if (!st_find(s->st, "lm_head.weight")) s->cfg.tied = true;
         return SNUG_OK;
     }
-    if ((rc = gguf_open(s->path, &s->gguf, err))) return rc;
-    s->files = &s->gguf->file;
-    s->n_files = 1;
+    if ((rc = gguf_open_parts(s->path, &s->gguf, err))) return rc;
+    s->files = s->gguf->files;
+    s->n_files = s->gguf->n_files;
     s->kind = gguf_find(s->gguf, "snug.version") ? STORE_SNUG : STORE_GGUF;
     if (s->kind == STORE_SNUG && (rc = store_snug_header(s, err))) return rc;
     return config_from_gguf(s->gguf, &s->cfg, err);
