@@ -54,6 +54,13 @@ typedef struct wt_panels {
 } wt_panels;
 enum { WT_BUSY = 254, WT_READY };
 
+/* Scales that stand apart from a payload (codec/f8.c): that of row r, column c is at[(row0 + r) / rows * per_row + c / cols]. at NULL: all are 1. */
+typedef struct wt_scales {
+    const float *at;
+    uint64_t rows, cols, per_row; /* rows and columns that share one */
+    uint64_t row0;
+} wt_scales;
+
 typedef struct snug_codec snug_codec;
 typedef struct wt { /* an opened payload */
     const snug_codec *codec;
@@ -63,6 +70,7 @@ typedef struct wt { /* an opened payload */
     uint64_t bytes;
     wt_layout layout;
     const wt_panels *panels; /* NULL: none */
+    wt_scales scales;
 } wt;
 
 struct snug_codec {

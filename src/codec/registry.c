@@ -14,7 +14,7 @@ static const snug_codec *const table[] = {
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
     &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf, &codec_ec, &codec_e8b, &codec_aq,
     &codec_q4_1, &codec_q5_0, &codec_q5_1, &codec_q1_0, &codec_mxfp4, &codec_nvfp4,
-    &codec_iq2_xxs, &codec_iq2_xs, &codec_iq2_s, &codec_iq3_xxs, &codec_iq3_s, &codec_iq1_s, &codec_iq1_m,
+    &codec_iq2_xxs, &codec_iq2_xs, &codec_iq2_s, &codec_iq3_xxs, &codec_iq3_s, &codec_iq1_s, &codec_iq1_m, &codec_f8,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 

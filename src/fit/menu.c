@@ -49,7 +49,7 @@ bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c) {
     comp src = menu_source_comp(t);
     if (source_is_changed(f, t) || t->permute_heads || t->n_terms == 0 || !comp_equal(&src, c)) return false;
     for (uint32_t k = 0; k < t->n_terms; k++)
-        if (t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
+        if (t->term[k].scales.at || t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
     return true;
 }
 

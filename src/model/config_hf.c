@@ -81,7 +81,7 @@ static snug_err read_ternary(const json_t *o, const char *where, config *c, snug
 }
 
 /* Options that must have the one value that the engine implements. */
-static snug_err refuse_options(const json_t *o, const char *where, const config *c, snug_error *err) {
+static snug_err refuse_options(const json_t *o, const char *where, config *c, snug_error *err) {
     const json_t *v;
     if (json_is_true(json_object_get(o, "mlp_bias")))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported",
@@ -94,13 +94,7 @@ static snug_err refuse_options(const json_t *o, const char *where, const config 
     if (!is_null(v))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: clip_qkv %g is not supported, expected null", where, json_number_value(v));
     v = json_object_get(o, "quantization_config");
-    if (json_is_object(v) && c->ternary == TERNARY_PLAIN) {
-        const char *method = json_string_value(json_object_get(v, "quant_method"));
-        return err_set(err, SNUG_ERR_UNSUPPORTED,
-                       "%s: the weights are quantized already (quant_method '%s'); give the original", where,
-                       method ? method : "?");
-    }
-    return SNUG_OK;
+    return json_is_object(v) && c->ternary == TERNARY_PLAIN ? config_quantization(v, where, c, err) : SNUG_OK;
 }
 
 /* rope_theta and rope_scaling, or both inside rope_parameters (transformers 5). */

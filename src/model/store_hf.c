@@ -1,4 +1,4 @@
-/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; or what store_ternary.c makes of them. */
+/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c makes of them. */
 #include "base/err.h"
 #include "model/store_impl.h"
 
@@ -9,8 +9,8 @@ static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
     codec_params p;
     if (t->dtype == ST_OTHER || !codec_parse(name, codec, &p))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16", s->path,
-                       t->name, t->dtype_name);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16%s", s->path,
+                       t->name, t->dtype_name, strcmp(t->dtype_name, "F8_E4M3") ? "" : ", or a quantization_config in config.json that says what its scales are");
     return SNUG_OK;
 }
 
@@ -24,7 +24,7 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
         char name[64];
-        if (hf_name_harmless(t->name) || is_scale(s, t->name)) continue;
+        if (hf_name_harmless(t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
         if (!canonical_from_hf(t->name, name))
             return err_set(err, SNUG_ERR_UNSUPPORTED,
                            "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name,
@@ -39,7 +39,7 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
         f.cols = t->dims[t->n_dims - 1];
         f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
         const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)role < (int)ROLE_MATRICES && role_in_layer(role) && t->n_dims == 2;
-        snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
+        snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
         if (!rc) rc = stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);
         if (rc) return rc;
     }

@@ -14,9 +14,11 @@ snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug
 
 uint64_t store_term_tile(const store_term *t) { return t->layout == WT_PANELS ? KERN_PANEL_ROWS : t->codec->tile_rows; }
 
-snug_err store_open_rows(const store_term *t, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err) {
+snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err) {
     snug_err rc = wt_open(t->codec, t->params, rows, t->cols, data, bytes, out, err);
     out->layout = t->layout;
+    out->scales = t->scales;
+    out->scales.row0 = row0;
     return rc;
 }
 
@@ -38,7 +40,7 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
              bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
     if (!(*payload = malloc(bytes))) return err_nomem(err, bytes);
     snug_err rc = io_pread(&s->files[t->file], t->offset + at, *payload, (size_t)bytes, err);
-    if (!rc) rc = store_open_rows(t, end - begin, *payload, bytes, &out->wt, err);
+    if (!rc) rc = store_open_rows(t, begin - t->row0, end - begin, *payload, bytes, &out->wt, err);
     out->row0 = begin; /* still counted from the weight's first row */
     out->col0 = t->col0;
     return rc;
@@ -102,7 +104,7 @@ static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, w
         uint8_t *payload = arena_alloc(mem, from->bytes);
         if (!payload) return err_nomem(err, from->bytes);
         snug_err rc = store_read_term(s, from, payload, err);
-        if (!rc) rc = store_open_rows(from, from->rows, payload, from->bytes, &w->term[i].wt, err);
+        if (!rc) rc = store_open_rows(from, 0, from->rows, payload, from->bytes, &w->term[i].wt, err);
         if (rc) return rc;
         w->term[i].row0 = from->row0;
         w->term[i].col0 = from->col0;
