@@ -129,6 +129,9 @@ snug_err split_output(const char *output, uint64_t max_bytes, progress_view *vie
 /* "OUT", or "OUT-00001-of-00003.gguf and 2 more parts". */
 void print_written(const written *w);
 
+/* A plan of GGUF types as arguments of llama-quantize, to a file, or for "-" to stdout. */
+snug_err write_tensor_types(const snug_fit_report *report, const char *path, snug_error *err);
+
 /* Says what went wrong and returns the exit code for it. json: also an object {"error": ...} on stdout. */
 int report_error(const command *cmd, const snug_error *err, bool json);
 

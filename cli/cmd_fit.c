@@ -264,6 +264,7 @@ int cmd_fit(int argc, char **argv) {
     int target = 0, effort = 1;
     str_list pins = {0};
     uint64_t part_bytes = 0;
+    const char *types = NULL;
     bool json = false;
     option opts[] = {
         {.name = "output",
@@ -335,7 +336,13 @@ int cmd_fit(int argc, char **argv) {
          .help = "keep the hidden states of calibration in files in DIR\nrather than in memory"},
         {.name = "plan", .kind = OPT_STRING, .value = &p.plan_in, .arg = "FILE", .help = "replay a saved plan"},
         {.name = "save-plan", .kind = OPT_STRING, .value = &p.plan_out, .arg = "FILE", .help = "save the plan as JSON"},
+        {.name = "emit-tensor-types",
+         .kind = OPT_STRING,
+         .value = &types,
+         .arg = "FILE",
+         .help = "with --for gguf: write the plan as llama-quantize's arguments\n(-: to stdout, in place of the table)"},
         {.name = "plan-only",
+         .alias = "dry-run",
          .kind = OPT_FLAG,
          .value = &p.plan_only,
          .help = "stop after planning: sizes, predicted loss, memory"},
@@ -365,6 +372,10 @@ int cmd_fit(int argc, char **argv) {
             usage_error(&fit_command, "no budget: say --size 3.2G, --bpw 3.5, --ratio 40%% or --ram 6G --ctx 4096");
     } else if (part_bytes && p.target != SNUG_FOR_GGUF) {
         exit_code = usage_error(&fit_command, "--split-max-size is for files of GGUF's own types; say --for gguf too");
+    } else if (types && p.target != SNUG_FOR_GGUF) {
+        exit_code = usage_error(&fit_command, "--emit-tensor-types is for plans of GGUF's own types; say --for gguf too");
+    } else if (types && json && strcmp(types, "-") == 0) {
+        exit_code = usage_error(&fit_command, "--emit-tensor-types - and --json both write to stdout; name a file for one of them");
     } else if (!p.output && !p.plan_only) {
         exit_code =
             usage_error(&fit_command, "no output: say -o small.snug (or --plan-only to see what would be made)");
@@ -378,6 +389,7 @@ int cmd_fit(int argc, char **argv) {
         written out = {0};
         snug_err code = snug_fit(&p, &report, &err);
         if (!code && !p.plan_only) code = split_output(p.output, part_bytes, &view, &out, &err);
+        if (!code && types) code = write_tensor_types(report, types, &err);
         progress_close(&view);
         if (code) {
             exit_code = report_error(&fit_command, &err, json);
@@ -385,6 +397,8 @@ int cmd_fit(int argc, char **argv) {
                 fprintf(stderr, "Go on with the same command and --resume.\n");
         } else if (json) {
             exit_code = finish_json(&fit_command, report_json(report, &p, &out));
+        } else if (types && strcmp(types, "-") == 0) {
+            exit_code = finish_stdout(&fit_command, EXIT_OK);
         } else {
             print_plan(report);
             print_summary(report, &p, &out);
