@@ -31,12 +31,18 @@ static bool role_allowed(const config *c, tensor_role r, int expert) {
     }
 }
 
+/* The file that a term was found in: one of a folder's, or of a model's parts. */
+static const char *file_of(const store *s, const found_term *f) {
+    const bool made = s->made.path && f->term.file + 1 == s->n_files;
+    return f->term.file < s->n_files && !made ? s->files[f->term.file].path : s->path;
+}
+
 static snug_err check_shape(const store *s, const found_term *f, tensor_role role, snug_error *err) {
     uint64_t rows, cols;
     role_shape(&s->cfg, role, &rows, &cols);
     if (f->rows == rows && f->cols == cols) return SNUG_OK;
     return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration",
-                   s->path, f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
+                   file_of(s, f), f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
                    (unsigned long long)rows, (unsigned long long)cols);
 }
 
@@ -46,30 +52,30 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
     if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 ||
         t->col0 % 32 || t->row0 % store_term_tile(t) || t->rows == 0 || t->cols == 0)
         return err_set(err, SNUG_ERR_FORMAT,
-                       "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
+                       "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", file_of(s, f),
                        f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols,
                        (unsigned long long)t->row0, (unsigned long long)t->col0, (unsigned long long)f->rows,
                        (unsigned long long)f->cols);
     if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
-        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path,
+        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", file_of(s, f),
                       f->shown);
     if (!transform_takes(t->params.in, f->cols))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is transformed, expected a multiple of 16 columns, it has %llu", s->path, f->shown,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is transformed, expected a multiple of 16 columns, it has %llu", file_of(s, f), f->shown,
                        (unsigned long long)f->cols);
     snug_err rc = wt_open(t->codec, t->params, t->rows, t->cols, (const uint8_t *)"", t->bytes, &unused, err);
-    return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
+    return rc ? err_prefix(err, rc, "%s: tensor '%s'", file_of(s, f), f->shown) : SNUG_OK;
 }
 
 static snug_err check_place(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
     if (role == ROLE_NONE || !role_allowed(&s->cfg, role, expert))
         return err_set(err, SNUG_ERR_UNSUPPORTED,
-                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
+                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f),
                        f->shown, s->cfg.arch->gguf_name);
     if (layer >= (int)s->cfg.n_layers)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", file_of(s, f),
                        f->shown, layer, s->cfg.n_layers - 1);
     if (expert >= (int)s->cfg.n_experts)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", s->path, f->shown, expert, s->cfg.n_experts - 1);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", file_of(s, f), f->shown, expert, s->cfg.n_experts - 1);
     return SNUG_OK;
 }
 

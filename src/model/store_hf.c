@@ -9,7 +9,7 @@ static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
     codec_params p;
     if (t->dtype == ST_OTHER || !codec_parse(name, codec, &p))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16%s", s->path,
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16%s", s->files[t->file].path,
                        t->name, t->dtype_name, strcmp(t->dtype_name, "F8_E4M3") ? "" : ", or a quantization_config in config.json that says what its scales are");
     return SNUG_OK;
 }
@@ -27,13 +27,13 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
         if (hf_name_harmless(t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
         if (!canonical_from_hf(t->name, name))
             return err_set(err, SNUG_ERR_UNSUPPORTED,
-                           "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name,
+                           "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->files[t->file].path, t->name,
                            s->cfg.arch->hf_class);
         int expert = EXPERT_NONE;
         const tensor_role role = role_from_name(name, NULL, &expert, NULL);
         const bool stack = expert == EXPERT_ALL;
         if (stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, stack ? "3" : "1 or 2");
+            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->files[t->file].path, t->name, t->n_dims, stack ? "3" : "1 or 2");
         found_term f = {.name = name, .shown = t->name, .loss = -1};
         f.rows = stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
         f.cols = t->dims[t->n_dims - 1];
