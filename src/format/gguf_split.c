@@ -52,7 +52,7 @@ static uint64_t padded(const splitter *s, uint64_t n) { return round_up(n, s->g-
 
 static snug_err too_small(const splitter *s, const char *what, uint64_t need, snug_error *err) {
     char a[ERR_SIZE_MAX], b[ERR_SIZE_MAX];
-    return err_set(err, SNUG_ERR_BUDGET, "%s: cannot be split into parts of %s: %s alone takes %s; name at least that", s->g->file.path, err_size(s->max_bytes, a), what, err_size(need, b));
+    return err_set(err, SNUG_ERR_BUDGET, "%s: cannot be split into parts of %s: %s alone takes %s; name at least that (the file is there, whole)", s->g->file.path, err_size(s->max_bytes, a), what, err_size(need, b));
 }
 
 /* Where parts begin. */
