@@ -14,7 +14,7 @@ find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 find_package(Threads REQUIRED)
 
 add_library(snug_flags INTERFACE)
-target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
+target_include_directories(snug_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src ${CMAKE_BINARY_DIR}/made)
 target_compile_options(snug_flags INTERFACE ${SNUG_C_FLAGS})
 target_compile_definitions(snug_flags INTERFACE _GNU_SOURCE SNUG_VERSION="${PROJECT_VERSION}")
 if(SNUG_MPI) # base/cluster.c alone sees it
@@ -39,13 +39,25 @@ target_link_libraries(snug_flags INTERFACE OpenMP::OpenMP_C PkgConfig::JANSSON P
 
 set(SNUG_ROOMS "" CACHE INTERNAL "")
 function(snug_room name)
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/${name}/ref/*.c)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/${name}/ref/*.c
+       ${CMAKE_CURRENT_SOURCE_DIR}/${name}/arch/*.c)
   if(NOT sources)
     return()
   endif()
   add_library(room_${name} OBJECT ${sources})
   target_link_libraries(room_${name} PUBLIC snug_flags)
   set(SNUG_ROOMS ${SNUG_ROOMS} room_${name} CACHE INTERNAL "")
+endfunction()
+
+# Families of architectures are the files of src/model/arch: their list is written here, so that a new one is a file and nothing else.
+function(snug_families)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/model/arch/*.c)
+  set(text "")
+  foreach(file ${files})
+    get_filename_component(stem ${file} NAME_WE)
+    string(APPEND text "FAMILY(${stem})\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/made/model/families.h CONTENT "${text}" @ONLY)
 endfunction()
 
 # One folder per instruction set in src/kern, each with its own compiler flags.

@@ -16,6 +16,7 @@ Needs: torch (CPU will do), transformers, safetensors, tokenizers, numpy.
 import copy
 import json
 import pathlib
+import re
 import shutil
 import struct
 import sys
@@ -41,7 +42,7 @@ COMMON = {"hidden_act": "silu", "initializer_range": 0.02, "vocab_size": 512, "n
 
 BOUNDS = {"bos_token_id": ["<|begin_of_text|>", "<s>", "<|endoftext|>"], "eos_token_id": ["</s>", "<|endoftext|>"]}
 
-# name: (stored dtype, shards, tokenizer family, the feature that must matter, config)
+# name: (stored dtype, shards, tokenizer family, the feature that must matter or what config.json says without it, config)
 MODELS = {
     "llama2": ("f16", 1, "llama2", None, {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 172,
@@ -92,6 +93,51 @@ MODELS = {
         "hidden_act": "relu2", "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 256,
         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True}),
 }
+GEMMA = {"hidden_size": 72, "intermediate_size": 100, "hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "head_dim": 16,
+         "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "tie_word_embeddings": True}
+MODELS |= {
+    "gemma": ("bf16", 1, "llama2", None, {
+        **GEMMA, "architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu", "num_attention_heads": 4, "num_key_value_heads": 1}),
+    "gemma2": ("bf16", 1, "llama2", {"attn_logit_softcapping": None}, {
+        **GEMMA, "architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "attn_logit_softcapping": 6.0, "final_logit_softcapping": 20.0, "query_pre_attn_scalar": 24, "sliding_window": 16}),
+    "gemma3": ("bf16", 2, "llama2", {"sliding_window": 256}, {
+        **GEMMA, "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "num_hidden_layers": 7, "hidden_size": 56, "num_attention_heads": 4,
+        "num_key_value_heads": 1, "query_pre_attn_scalar": 16, "sliding_window": 8, "sliding_window_pattern": 6, "rope_theta": 1000000.0,
+        "rope_local_base_freq": 100.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}),
+    "olmo2": ("bf16", 1, "qwen2", "post_norm", {
+        "architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 500000.0, "attention_bias": False,
+        "tie_word_embeddings": False}),
+    "smollm3": ("bf16", 1, "llama3", {"no_rope_layers": [1, 1, 1, 1, 1]}, {
+        "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 5,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 5000000.0,
+        "no_rope_layers": [1, 1, 1, 0, 1], "no_rope_layer_interval": 4, "use_sliding_window": False, "sliding_window": None, "attention_bias": False,
+        "mlp_bias": False, "pad_token_id": 0, "tie_word_embeddings": True}),
+    "granite": ("bf16", 1, "gpt2", {"residual_multiplier": 1.0}, {
+        "architectures": ["GraniteForCausalLM"], "model_type": "granite", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "embedding_multiplier": 6.0,
+        "attention_multiplier": 0.125, "residual_multiplier": 0.6, "logits_scaling": 0.5, "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": True}),
+    "starcoder2": ("f16", 1, "gpt2", "bias", {
+        "architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "hidden_act": "gelu_pytorch_tanh", "mlp_type": "default", "max_position_embeddings": 256, "norm_epsilon": 1e-5,
+        "rope_theta": 100000.0, "sliding_window": 16, "use_bias": True, "tie_word_embeddings": True}),
+    "phi3": ("bf16", 1, "llama2", {"sliding_window": None}, {
+        "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 256, "original_max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "rope_scaling": None, "sliding_window": 16, "attention_bias": False, "pad_token_id": 0, "tie_word_embeddings": False}),
+}
+SCALED = ("gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied
+DISTINCT = {"gemma2": 7}    # capped scores make dull texts
+PHI3 = MODELS["phi3"][4]
+MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
+    **PHI3, "head_dim": 16, "partial_rotary_factor": 0.75, "sliding_window": None, "original_max_position_embeddings": 8,
+    "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.7, 2.2, 3.0], "long_factor": [1.0, 1.5, 2.5, 4.0, 7.0, 9.0]}})
+MODELS["qwen2_yarn"] = ("bf16", 1, "qwen2", {"rope_scaling": None}, {
+    **MODELS["qwen2"][4], "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}})
+LESS_ONE = ("gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
 MODELS["bitnet_packed"] = ("bf16", 1, "llama3", "sub_norm", {**BITNET, "quantization_config": {**QUANTIZED, "quantization_mode": "offline"}})
@@ -103,26 +149,26 @@ PARTS = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2")}
 ROUTER_MARGIN = 2e-3    # the least lead of the last picked expert's logit over the first that is not
 
 
-def draw_weights(model, seed, dtype):
+def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     """Random weights, rounded to the stored dtype and held in float32. Returns {name: stored tensor}, ties left out."""
     rng = torch.Generator().manual_seed(seed)
     normal = lambda shape, std: torch.randn(shape, generator=rng) * std
     tied = model.config.tie_word_embeddings
     stored = {}
     for name, p in model.named_parameters():
-        if "norm" in name:
-            w = 1 + normal(p.shape, 0.3)
-        elif name.endswith("bias"):
-            w = normal(p.shape, 0.7)
+        if name.endswith("bias"):
+            w = normal(p.shape, 0.7 if re.search("[qkv]_proj", name) else 0.3)
+        elif "norm" in name or "layernorm" in name:
+            w = normal(p.shape, 0.3) + (0 if less_one else 1)
         elif "embed_tokens" in name:
-            w = normal(p.shape, 0.25 if tied else 1.0)
+            w = normal(p.shape, 0.12 if scaled else 0.25 if tied else 1.0)
         elif "mlp.gate." in name:  # strong enough that the shares differ
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "experts" in name:    # (experts, out, in)
             w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
             gain = (1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
-                    else 1.5 if tied and ("o_proj" in name or "down_proj" in name) else 1.0)
+                    else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
             w = normal(p.shape, gain / p.shape[1] ** 0.5)
         stored[name] = w.to(dtype)
         p.data.copy_(stored[name].float())
@@ -227,10 +273,12 @@ def check(model, config, feature, tokens, ref):
         config["sliding_window"] = None
     elif feature == "rope_scaling":
         config["rope_scaling"] = None
+    elif isinstance(feature, dict):
+        config.update(feature)
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight"}[feature]
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
@@ -285,7 +333,7 @@ def make(name):
     quantized = config.get("quantization_config")
     model = build({k: v for k, v in config.items() if k != "quantization_config"})
     for seed in range(1, 200):
-        stored = draw_weights(model, seed, WEIGHTS[dtype])
+        stored = draw_weights(model, seed, WEIGHTS[dtype], name in LESS_ONE, name in SCALED)
         if quantized:
             stored = make_ternary(model, stored, quantized["quantization_mode"])
         tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -294,7 +342,7 @@ def make(name):
         if routing.logits and routing.picks(config["num_experts_per_tok"])[1] < ROUTER_MARGIN:
             continue
         continuation, lead = greedy(model, tokens[:N_PROMPT])
-        if lead >= MARGIN and len(set(continuation)) > 12:
+        if lead >= MARGIN and len(set(continuation)) > DISTINCT.get(name, 12):
             break
     else:
         sys.exit(f"{name}: no seed has a clear enough greedy choice")

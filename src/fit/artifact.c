@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "codec/transform.h"
+#include "model/arch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,19 +41,23 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
     return rc;
 }
 
-/* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised; where q and k
- * are normed as a whole it takes both to be as wide; it knows no bitnet whose head is not the embedding. */
+/* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised, of any model how
+ * gates are made; more is the architecture's own. */
 static snug_err check_target(const fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
-    if (f->p->target == SNUG_FOR_GGUF && c->arch->sub_norms && !c->tied)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has a head of its own, and other readers of a GGUF of architecture '%s' take the embedding for it; without --for gguf it can be had",
-                       f->src->path, c->arch->gguf_name);
-    if (f->p->target == SNUG_FOR_GGUF && c->arch->qk_norm_whole && c->n_heads != c->n_kv_heads)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: has %u heads and %u for keys and values, and other readers of a GGUF of architecture '%s' expect as many; without --for gguf it can be had",
-                       f->src->path, c->n_heads, c->n_kv_heads, c->arch->gguf_name);
-    if (f->p->target != SNUG_FOR_GGUF || !c->n_experts || c->norm_topk == c->arch->experts->gguf_norm_topk) return SNUG_OK;
-    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
-                   f->src->path, c->norm_topk ? "made" : "not made", c->arch->gguf_name, c->norm_topk ? " not" : "");
+    const arch *a = c->arch;
+    if (f->p->target != SNUG_FOR_GGUF) return SNUG_OK;
+    if (c->act != a->act && !a->sub_norms)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its activation is %s, and other readers of a GGUF of architecture '%s' take %s; without --for gguf it can be had", f->src->path,
+                       activation_name(c->act), a->gguf_name, activation_name(a->act));
+    if (c->scaling == ROPE_YARN && c->yarn_exact)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE has yarn without truncation, which other readers of a GGUF do not have; without --for gguf it can be had", f->src->path);
+    if (a->fused_ffn)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: other readers of a GGUF of architecture '%s' want its gate and up in one matrix; without --for gguf it can be had", f->src->path, a->gguf_name);
+    if (c->n_experts && c->norm_topk != a->experts->gguf_norm_topk)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
+                       f->src->path, c->norm_topk ? "made" : "not made", a->gguf_name, c->norm_topk ? " not" : "");
+    return a->for_others ? a->for_others(c, f->src->path, err) : SNUG_OK;
 }
 
 snug_err artifact_prepare(fit_job *f, snug_error *err) {

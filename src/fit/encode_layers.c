@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "codec/transform.h"
+#include "model/arch.h"
 
 #include <stdlib.h>
 #include <string.h>

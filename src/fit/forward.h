@@ -118,6 +118,6 @@ typedef struct head_variant { const float *x; const perturb *head; } head_varian
 snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, size_t n_variants, size_t n_all, size_t n, double *kl,
                  snug_error *err);
 /* The gain of the norm before the head: (n_embd). */
-snug_err head_gain(const fit_job *f, float *gain, snug_error *err);
+snug_err head_gain(const fit_job *f, float *gain, float *bias, bool *has_bias, snug_error *err);
 const store_tensor *head_tensor(const fit_job *f);
 #endif

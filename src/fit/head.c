@@ -76,6 +76,7 @@ static void multiply(void *user, size_t begin, size_t end, int worker) {
         weight w = weight_of_f32(j->w[set], j->rows, j->d);
         act_set x = {.in = {{.n_tokens = nt, .cols = j->d, .cols_padded = j->ld, .f32 = j->x + (set * j->n + t0) * j->ld}}};
         weight_matmul(&w, r0, nr, &x, false, j->logits + (set * j->n + t0) * j->rows + r0, j->rows, j->scratch[worker]);
+        for (size_t t = t0; t < t0 + nt; t++) logits_finish(&j->f->src->cfg, j->logits + (set * j->n + t) * j->rows + r0, nr);
     }
 }
 
@@ -122,21 +123,23 @@ static void accumulate(void *user, size_t begin, size_t end, int worker) {
 
 /* ---- one chunk of tokens ---- */
 
-typedef struct norm_job { const fit_job *f; const float *gain; const float *const *from; size_t n, t0, d, ld; float *x; } norm_job;
+typedef struct norm_job { const fit_job *f; const float *gain, *bias; const float *const *from; size_t n, t0, d, ld; float *x; } norm_job;
 
 static void norm_rows(void *user, size_t begin, size_t end, int worker) {
     norm_job *j = user;
     for (size_t i = begin; i < end; i++) {
         const float *from = j->from[i / j->n] + (j->t0 + i % j->n) * j->d;
         float *to = j->x + i * j->ld;
-        kern()->rmsnorm(from, j->gain, j->f->src->cfg.norm_eps, j->d, to);
+        norm_row(&j->f->src->cfg, from, j->gain, j->bias, to);
         memset(to + j->d, 0, (j->ld - j->d) * sizeof *to);
     }
 }
 
-snug_err head_gain(const fit_job *f, float *gain, snug_error *err) {
-    const store_tensor *t = store_find(f->src, ROLE_OUT_NORM, -1);
-    return source_rows(f, t, 0, 1, gain, err);
+snug_err head_gain(const fit_job *f, float *gain, float *bias, bool *has_bias, snug_error *err) {
+    const store_tensor *t = store_find(f->src, ROLE_OUT_NORM, -1), *b = store_find(f->src, ROLE_OUT_NORM_BIAS, -1);
+    snug_err rc = source_rows(f, t, 0, 1, gain, err);
+    *has_bias = b != NULL;
+    return rc == SNUG_OK && b ? source_rows(f, b, 0, 1, bias, err) : rc;
 }
 
 typedef struct rows_job { const fit_job *f; const perturb *p; uint64_t row0; size_t d; const float *w; float *out; snug_err rc[128]; } rows_job;
@@ -213,10 +216,11 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
     const store_tensor *t = head_tensor(f);
     arena mem = {0};
     size_t tokens, rows, copies = 0;
+    bool has_bias = false;
     head_job j = {.f = f, .d = t->cols, .ld = round_up(t->cols, ACT_PAD), .n_sets = n_variants + 1};
     choose_chunks(n_all + 1, n, t->rows, &tokens, &rows);
     for (size_t v = 0; v < n_variants; v++) copies += variant[v].head != NULL;
-    float *x = arena_alloc(&mem, j.n_sets * tokens * j.ld * sizeof *x), *gain = arena_alloc(&mem, j.d * sizeof *gain);
+    float *x = arena_alloc(&mem, j.n_sets * tokens * j.ld * sizeof *x), *gain = arena_alloc(&mem, 2 * j.d * sizeof *gain);
     float *head = arena_alloc(&mem, rows * j.d * sizeof *head), *disturbed = arena_alloc(&mem, (copies + 1) * rows * j.d * sizeof *disturbed);
     const float **from = arena_calloc(&mem, j.n_sets, sizeof *from), **w = arena_calloc(&mem, j.n_sets, sizeof *w);
     j.logits = arena_alloc(&mem, j.n_sets * tokens * rows * sizeof *j.logits);
@@ -226,7 +230,7 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
     bool ok = x && gain && head && disturbed && from && w && j.logits && j.token && j.var && j.scratch;
     weight shape = weight_of_f32(head, rows, j.d);
     for (int i = 0; i < f->threads && ok; i++) ok = (j.scratch[i] = arena_alloc(&mem, weight_scratch_bytes(&shape, TOKEN_TILE, false) + 64)) != NULL;
-    snug_err rc = ok ? head_gain(f, gain, err) : err_nomem(err, j.n_sets * tokens * rows * sizeof *j.logits);
+    snug_err rc = ok ? head_gain(f, gain, gain + j.d, &has_bias, err) : err_nomem(err, j.n_sets * tokens * rows * sizeof *j.logits);
     j.x = x;
     j.w = w;
     for (size_t v = 0; v < n_variants; v++) kl[v] = 0;
@@ -234,7 +238,7 @@ snug_err head_kl(fit_job *f, const float *clean, const head_variant *variant, si
         j.n = n - t0 < tokens ? n - t0 : tokens;
         from[0] = clean;
         for (size_t v = 0; v < n_variants; v++) from[v + 1] = variant[v].x;
-        norm_job norm = {.f = f, .gain = gain, .from = from, .n = j.n, .t0 = t0, .d = j.d, .ld = j.ld, .x = x};
+        norm_job norm = {.f = f, .gain = gain, .bias = has_bias ? gain + j.d : NULL, .from = from, .n = j.n, .t0 = t0, .d = j.d, .ld = j.ld, .x = x};
         thread_for(f->threads, j.n_sets * j.n, 32, norm_rows, &norm);
         for (size_t v = 0; v < j.n_sets; v++) states_drop(f, from[v] + t0 * t->cols, j.n * t->cols); /* x has them */
         rc = chunk_kl(&j, variant, rows, head, disturbed, w, kl, err);

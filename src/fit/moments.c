@@ -159,22 +159,23 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     return rc == SNUG_OK ? moments_gather(m, err) : rc;
 }
 
-typedef struct norm_job { const float *x, *gain; float *out; size_t d; float eps; } norm_job;
+typedef struct norm_job { const config *c; const float *x, *gain, *bias; float *out; size_t d; } norm_job;
 
 static void norm_rows(void *user, size_t begin, size_t end, int worker) {
     const norm_job *j = user;
-    for (size_t i = begin; i < end; i++) kern()->rmsnorm(j->x + i * j->d, j->gain, j->eps, j->d, j->out + i * j->d);
+    for (size_t i = begin; i < end; i++) norm_row(j->c, j->x + i * j->d, j->gain, j->bias, j->out + i * j->d);
 }
 
 snug_err moments_head(const fit_job *f, const float *x, size_t n, moments *m, snug_error *err) {
     const size_t d = f->src->cfg.n_embd, step = max_u64(1, SLAB_FLOATS / d);
-    float *gain = malloc(d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
-    snug_err rc = gain && normed ? head_gain(f, gain, err) : err_nomem(err, step * d * sizeof *normed);
+    bool has_bias = false;
+    float *gain = malloc(2 * d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
+    snug_err rc = gain && normed ? head_gain(f, gain, gain + d, &has_bias, err) : err_nomem(err, step * d * sizeof *normed);
     if (rc == SNUG_OK) rc = moments_open(&f->src->cfg, m, err);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += step) {
         size_t k = n - t < step ? n - t : step;
         for (size_t i = 0; i < k; i += NORM_STEP) {
-            norm_job j = {x + (t + i) * d, gain, normed + i * d, d, f->src->cfg.norm_eps};
+            norm_job j = {&f->src->cfg, x + (t + i) * d, gain, has_bias ? gain + d : NULL, normed + i * d, d};
             thread_for(f->threads, k - i < NORM_STEP ? k - i : NORM_STEP, 32, norm_rows, &j);
             states_drop(f, j.x, NORM_STEP * d);
             states_want(f, j.x + NORM_STEP * d, NORM_STEP * d);

@@ -15,6 +15,7 @@
 #include "fit/fit.h"
 
 #include "base/err.h"
+#include "model/arch.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,11 +27,20 @@ enum { SAMPLE_ROWS = 512 }; /* that tell a column's energy, to about 6 %; of the
 
 static const uint32_t *of_layer(uint32_t *const *list, int layer) { return list && layer >= 0 ? list[layer] : NULL; }
 
+/* Is it of the residual stream's width, by its columns? */
+static bool of_stream(tensor_role r) {
+    switch (r) {
+    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
+    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROUTER: return true;
+    default: return false;
+    }
+}
+
 /* Channel j of its columns (of a vector: its numbers, the router's in each row) is the source's order[j]. NULL: as they are. */
 static const uint32_t *col_order(const fit_job *f, const store_tensor *t) {
+    if (of_stream(t->role)) return f->order.stream;
     switch (t->role) {
-    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
-    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: case ROLE_ROUTER: return f->order.stream;
     case ROLE_O: return of_layer(f->order.mixed, t->layer);
     case ROLE_V_BIAS: return of_layer(f->order.value, t->layer);
     default: return NULL;
@@ -171,7 +181,9 @@ static snug_err add_norm(const fit_job *f, int layer, tensor_role norm, const te
     const size_t d = f->src->cfg.n_embd;
     double *gain = calloc(2 * d, sizeof *gain), *read = gain + d;
     if (!gain) return err_nomem(err, 2 * d * sizeof *gain);
-    snug_err rc = add_energy(f, store_find(f->src, norm, layer), gain, NULL, err);
+    const store_tensor *gains = store_find(f->src, norm, layer);
+    for (size_t j = 0; j < d && !gains; j++) gain[j] = 1; /* x is read as it is */
+    snug_err rc = add_energy(f, gains, gain, NULL, err);
     for (size_t i = 0; i < n && rc == SNUG_OK; i++) rc = add_readers(f, layer, reader[i], read, err);
     for (size_t j = 0; j < d && rc == SNUG_OK; j++) loud[j] += share * log(gain[j] * read[j]);
     free(gain);
@@ -226,7 +238,7 @@ static bool all_float(const fit_job *f, bool values) {
     for (size_t i = 0; i < f->src->n_tensors; i++) {
         const store_tensor *t = &f->src->tensors[i];
         const bool concerned = values ? t->role == ROLE_V || t->role == ROLE_O || t->role == ROLE_V_BIAS
-                                      : t->role <= ROLE_FFN_NORM || t->role == ROLE_OUT_NORM || t->role == ROLE_O_BIAS || t->role == ROLE_ROUTER;
+                                      : of_stream(t->role) || t->role == ROLE_O || t->role == ROLE_DOWN;
         if (concerned && !source_is_float(t)) return false;
     }
     return true;

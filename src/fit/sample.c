@@ -151,10 +151,11 @@ static snug_err load_model(sampler *s, bool packed, snug_error *err) {
     if (!s->layer) return err_nomem(err, src->cfg.n_layers * sizeof *s->layer);
     if (!packed) rc = layer_read(src, -1, &s->mem, &s->outer, err);
     else {
-        const store_tensor *norm = store_find(src, ROLE_OUT_NORM, -1);
-        float *gain = arena_alloc(&s->mem, norm->cols * sizeof *gain);
-        rc = gain ? store_read_rows(src, norm, 0, 1, gain, err) : err_nomem(err, norm->cols * sizeof *gain);
-        s->outer.vec[ROLE_OUT_NORM] = gain;
+        static const tensor_role norms[] = {ROLE_OUT_NORM, ROLE_OUT_NORM_BIAS};
+        for (int i = 0; i < 2 && rc == SNUG_OK; i++) {
+            const store_tensor *norm = store_find(src, norms[i], -1);
+            if (norm) rc = store_read_vector(src, norm, &s->mem, &s->outer.vec[norms[i]], err);
+        }
         if (rc == SNUG_OK) rc = pack_outer(s, ROLE_EMBD, err);
         if (rc == SNUG_OK) rc = pack_outer(s, ROLE_HEAD, err);
     }

@@ -12,6 +12,7 @@
  *
  * Nothing of it shows in the artifact: the scales are folded. Only float sources are balanced; encoded ones are copied as they are. */
 #include "fit/forward.h"
+#include "model/arch.h"
 
 #include "base/err.h"
 #include "base/f16.h"
@@ -41,10 +42,10 @@ static const int8_t *grows(const fit_job *f, const store_tensor *t) {
 static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *per_group) {
     *per_group = t->role == ROLE_V || t->role == ROLE_V_BIAS;
     switch (t->role) {
-    case ROLE_ATTN_NORM: return balance_of(f, t->layer, EDGE_ATTN_IN, EXPERT_NONE);
-    case ROLE_FFN_NORM: return balance_of(f, t->layer, EDGE_FFN_IN, EXPERT_NONE);
-    case ROLE_OUT_NORM: return balance_of(f, -1, EDGE_HEAD_IN, EXPERT_NONE);
-    case ROLE_UP: return balance_of(f, t->layer, EDGE_FFN_MID, t->expert);
+    case ROLE_ATTN_NORM: case ROLE_ATTN_NORM_BIAS: return balance_of(f, t->layer, EDGE_ATTN_IN, EXPERT_NONE);
+    case ROLE_FFN_NORM: case ROLE_FFN_NORM_BIAS: return balance_of(f, t->layer, EDGE_FFN_IN, EXPERT_NONE);
+    case ROLE_OUT_NORM: case ROLE_OUT_NORM_BIAS: return balance_of(f, -1, EDGE_HEAD_IN, EXPERT_NONE);
+    case ROLE_UP: case ROLE_UP_BIAS: return balance_of(f, t->layer, EDGE_FFN_MID, t->expert);
     case ROLE_V: case ROLE_V_BIAS: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
     default: return NULL;
     }
@@ -165,12 +166,14 @@ static bool reads_of(const fit_job *f, size_t i, int layer, graph_edge e, int ex
 /* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? BitNet's weights share one magnitude, which columns
  * that grow would not; and what stands between its matrices is normed. */
 static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
-    static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM};
+    static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM},
+                             biases[EDGE_COUNT] = {ROLE_ATTN_NORM_BIAS, ROLE_V_BIAS, ROLE_FFN_NORM_BIAS, ROLE_UP_BIAS, ROLE_OUT_NORM_BIAS};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
     const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
     if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
+    if (f->src->cfg.arch->no_gate && e == EDGE_FFN_MID) return false; /* up goes through an activation */
     if (e == EDGE_FFN_IN && is_f16_vector(store_find(f->src, ROLE_ROUTER, l))) return false;
-    if (is_f16_vector(from) || (e == EDGE_ATTN_OUT && is_f16_vector(store_find(f->src, ROLE_V_BIAS, l)))) return false;
+    if (is_f16_vector(from) || is_f16_vector(store_find(f->src, biases[e], l))) return false;
     if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
         if (reads_of(f, i, l, e, expert) && !source_is_float(f->tensor[i].t)) return false;

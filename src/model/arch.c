@@ -1,226 +1,109 @@
-/* The table of architectures, and the names of their tensors in both worlds.
- *
- * All of them are one decoder: RMSNorm, grouped-query attention with RoPE, SiLU-gated feed-forward; they differ in
- * biases, in q/k norms, in norms of what o and down multiply, in the order in which GGUF stores the rows of q and k, and in whether the feed-forward is one or
- * many experts. A new architecture of that shape is a row here. Sources: transformers'
- * modeling_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe,bitnet}.py; llama.cpp's gguf-py/gguf/constants.py and
- * tensor_mapping.py. */
+/* The table of architectures, put together from the families' files, and what readers of these have in common. */
+#include "model/arch.h"
+
 #include "base/buf.h"
-#include "model/config.h"
+#include "base/err.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* The fields' names, and what llama.cpp does: normalise the shares; read an expert's width from a key of its own. */
-static const arch_experts mixtral = {"intermediate_size", NULL, true, false};
-static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob", true, true};
-static const arch_experts olmoe = {"intermediate_size", "norm_topk_prob", false, false};
-
-static const arch archs[] = {
-    /* GGUF        Hugging Face          qkv_bias qk_norm permuted whole  sub    experts */
-    {"llama",    "LlamaForCausalLM",     false,   false,  true,    false, false, NULL},
-    {"llama",    "MistralForCausalLM",   false,   false,  true,    false, false, NULL},
-    {"llama",    "MixtralForCausalLM",   false,   false,  true,    false, false, &mixtral},
-    {"qwen2",    "Qwen2ForCausalLM",     true,    false,  false,   false, false, NULL},
-    {"qwen3",    "Qwen3ForCausalLM",     false,   true,   false,   false, false, NULL},
-    {"qwen3moe", "Qwen3MoeForCausalLM",  false,   true,   false,   false, false, &qwen3_moe},
-    {"olmoe",    "OlmoeForCausalLM",     false,   true,   false,   true,  false, &olmoe},
-    {"bitnet",   "BitNetForCausalLM",    false,   false,  false,   false, true,  NULL},
+#define FAMILY(stem) extern const arch arch_##stem[];
+#include "model/families.h" /* made by the build from the names of src/model/arch/ */
+#undef FAMILY
+#define FAMILY(stem) arch_##stem,
+static const arch *const families[] = {
+#include "model/families.h"
 };
-enum { N_ARCHS = sizeof archs / sizeof *archs };
+#undef FAMILY
+enum { N_FAMILIES = sizeof families / sizeof *families };
+
+/* All rows, one after the other. */
+static const arch *next(size_t *family, size_t *row) {
+    while (*family < N_FAMILIES) {
+        const arch *a = &families[*family][*row];
+        if (a->gguf_name) {
+            (*row)++;
+            return a;
+        }
+        (*family)++;
+        *row = 0;
+    }
+    return NULL;
+}
 
 const arch *arch_by_hf_class(const char *name) {
-    for (size_t i = 0; i < N_ARCHS; i++)
-        if (!strcmp(archs[i].hf_class, name)) return &archs[i];
+    const arch *a;
+    for (size_t f = 0, r = 0; (a = next(&f, &r));)
+        if (!strcmp(a->hf_class, name)) return a;
     return NULL;
 }
 
 /* A name that says which it is (qwen3moe) is found either way: the check of the configuration tells of missing experts. */
 const arch *arch_by_gguf_name(const char *name, bool experts) {
-    const arch *other = NULL;
-    for (size_t i = 0; i < N_ARCHS; i++) {
-        if (strcmp(archs[i].gguf_name, name)) continue;
-        if ((archs[i].experts != NULL) == experts) return &archs[i];
-        if (!other) other = &archs[i];
+    const arch *other = NULL, *a;
+    for (size_t f = 0, r = 0; (a = next(&f, &r));) {
+        if (strcmp(a->gguf_name, name)) continue;
+        if ((a->experts != NULL) == experts) return a;
+        if (!other) other = a;
     }
     return other;
 }
 
+static void append(char *text, size_t cap, const char *name) {
+    const size_t len = strlen(text);
+    snprintf(text + len, cap - len, "%s%s", len ? ", " : "", name);
+}
+
 const char *arch_known_hf(char *text, size_t cap) {
-    size_t len = 0;
+    const arch *a;
     text[0] = 0;
-    for (size_t i = 0; i < N_ARCHS && len < cap; i++)
-        len += (size_t)snprintf(text + len, cap - len, "%s%s", i ? ", " : "", archs[i].hf_class);
+    for (size_t f = 0, r = 0; (a = next(&f, &r));) append(text, cap, a->hf_class);
     return text;
 }
 
 const char *arch_known_gguf(char *text, size_t cap) {
-    size_t len = 0;
+    const arch *a;
     text[0] = 0;
-    for (size_t i = 0; i < N_ARCHS && len < cap; i++) {
-        size_t first = 0; /* of the rows that share a name */
-        while (strcmp(archs[first].gguf_name, archs[i].gguf_name)) first++;
-        if (first != i) continue;
-        len += (size_t)snprintf(text + len, cap - len, "%s%s", i ? ", " : "", archs[i].gguf_name);
-    }
+    for (size_t f = 0, r = 0; (a = next(&f, &r));)
+        if (arch_by_gguf_name(a->gguf_name, a->experts != NULL) == a && (!a->experts || arch_by_gguf_name(a->gguf_name, false) == a)) append(text, cap, a->gguf_name);
     return text;
 }
 
-/* Per role: what users read; the stem in GGUF ("blk.N." before those of a layer) and in HF ("model.layers.N."). */
-static const struct role_row {
-    const char *name, *gguf, *hf;
-    bool in_layer;
-} roles[ROLE_COUNT] = {
-    [ROLE_EMBD] = {"embd", "token_embd.weight", "model.embed_tokens.weight", false},
-    [ROLE_HEAD] = {"head", "output.weight", "lm_head.weight", false},
-    [ROLE_OUT_NORM] = {"norm", "output_norm.weight", "model.norm.weight", false},
-    [ROLE_ROPE_FREQS] = {"rope", "rope_freqs.weight", NULL, false},
-    [ROLE_ATTN_NORM] = {"norm", "attn_norm.weight", "input_layernorm.weight", true},
-    [ROLE_Q] = {"q", "attn_q.weight", "self_attn.q_proj.weight", true},
-    [ROLE_K] = {"k", "attn_k.weight", "self_attn.k_proj.weight", true},
-    [ROLE_V] = {"v", "attn_v.weight", "self_attn.v_proj.weight", true},
-    [ROLE_O] = {"o", "attn_output.weight", "self_attn.o_proj.weight", true},
-    [ROLE_Q_BIAS] = {"bias", "attn_q.bias", "self_attn.q_proj.bias", true},
-    [ROLE_K_BIAS] = {"bias", "attn_k.bias", "self_attn.k_proj.bias", true},
-    [ROLE_V_BIAS] = {"bias", "attn_v.bias", "self_attn.v_proj.bias", true},
-    [ROLE_O_BIAS] = {"bias", "attn_output.bias", "self_attn.o_proj.bias", true},
-    [ROLE_Q_NORM] = {"norm", "attn_q_norm.weight", "self_attn.q_norm.weight", true},
-    [ROLE_K_NORM] = {"norm", "attn_k_norm.weight", "self_attn.k_norm.weight", true},
-    [ROLE_ATTN_SUB_NORM] = {"norm", "attn_sub_norm.weight", "self_attn.attn_sub_norm.weight", true},
-    [ROLE_FFN_SUB_NORM] = {"norm", "ffn_sub_norm.weight", "mlp.ffn_sub_norm.weight", true},
-    [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
-    [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
-    [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
-    [ROLE_UP] = {"up", "ffn_up.weight", "mlp.up_proj.weight", true},
-    [ROLE_DOWN] = {"down", "ffn_down.weight", "mlp.down_proj.weight", true},
-};
-
-/* Matrices of experts: in GGUF "blk.N.<gguf>.E.weight" one by one, "blk.N.<gguf>_exps.weight" stacked; in HF
- * "model.layers.N.mlp.experts.E.<hf>.weight", or Mixtral's "block_sparse_moe.experts.E.<mixtral>.weight". The last row is in
- * stacks only: gates on ups, fused ("mlp.experts.gate_up_proj"). */
-static const struct expert_row {
-    tensor_role role;
-    const char *gguf, *hf, *mixtral;
-} expert_rows[] = {
-    {ROLE_GATE, "ffn_gate", "gate_proj", "w1"},
-    {ROLE_UP, "ffn_up", "up_proj", "w3"},
-    {ROLE_DOWN, "ffn_down", "down_proj", "w2"},
-    {ROLE_GATE, "ffn_gate_up", "gate_up_proj", NULL},
-};
-enum { N_EXPERT_ROWS = sizeof expert_rows / sizeof *expert_rows, GATE_UP = N_EXPERT_ROWS - 1 };
-
-const char *role_name(tensor_role r) { return (unsigned)r < ROLE_COUNT ? roles[r].name : "none"; }
-bool role_in_layer(tensor_role r) { return (unsigned)r < ROLE_COUNT && roles[r].in_layer; }
-bool role_in_expert(const config *c, tensor_role r) { return c->n_experts && (r == ROLE_GATE || r == ROLE_UP || r == ROLE_DOWN); }
-
-bool role_required(const config *c, tensor_role r) {
-    switch (r) {
-    case ROLE_HEAD: return !c->tied;
-    case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return c->arch->qkv_bias;
-    case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
-    case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return c->arch->sub_norms;
-    case ROLE_ROUTER: return c->n_experts > 0;
-    case ROLE_O_BIAS: case ROLE_ROPE_FREQS: case ROLE_NONE: return false;
-    default: return true;
-    }
+void config_defaults(config *c) {
+    const arch *a = c->arch;
+    c->head_dim = a->head_dim;
+    c->rope_base = a->rope_base ? a->rope_base : 1e4;
+    c->tied = a->tied;
+    c->act = a->act;
+    c->norm_eps = 1e-6f;
+    c->embd_scale = c->residual_scale = c->logit_scale = 1;
+    c->rope_magnitude = 1;
 }
 
-void role_tensor_name(tensor_role r, int layer, int expert, char out[64]) {
-    const char *stem = (unsigned)r < ROLE_COUNT ? roles[r].gguf : "?";
-    for (int i = 0; i < GATE_UP && expert != EXPERT_NONE; i++) {
-        if (expert_rows[i].role != r) continue;
-        if (expert == EXPERT_ALL) snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
-        else snprintf(out, 64, "blk.%d.%s.%d.weight", layer, expert_rows[i].gguf, expert);
-        return;
-    }
-    if (role_in_layer(r)) snprintf(out, 64, "blk.%d.%s", layer, stem);
-    else snprintf(out, 64, "%s", stem);
+void layers_set(config *c, layer_kind kind, uint32_t from, uint32_t every) {
+    for (uint32_t l = from; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++)
+        if (every == 0 || (l + 1) % every) c->layer[l] |= (uint8_t)kind;
 }
 
-/* "<prefix>N.rest" -> N and rest. Digits as printed (no sign, no leading zero), so that one tensor has one name. */
-static bool split_number(const char *name, const char *prefix, int *number, const char **rest) {
-    size_t n = strlen(prefix);
-    if (strncmp(name, prefix, n) || name[n] < '0' || name[n] > '9' || (name[n] == '0' && name[n + 1] != '.'))
-        return false;
-    long value = 0;
-    const char *p = name + n;
-    for (; *p >= '0' && *p <= '9'; p++)
-        if ((value = value * 10 + (*p - '0')) > 1000000) return false;
-    if (*p != '.') return false;
-    *number = (int)value;
-    *rest = p + 1;
-    return true;
+static const char *const activations[ACT_COUNT] = {[ACT_SILU] = "silu", [ACT_RELU2] = "relu2", [ACT_GELU] = "gelu_pytorch_tanh", [ACT_GELU_ERF] = "gelu"};
+const char *activation_name(activation a) { return activations[a]; }
+
+static const char *key_for(const config *c, const char *suffix, char key[128]) {
+    snprintf(key, 128, "%s.%s", c->arch->gguf_name, suffix);
+    return key;
 }
 
-/* The row of a stem inside a layer, and which expert's it is. NULL: no expert's. */
-static const struct expert_row *expert_from_stem(const char *stem, int *expert) {
-    for (int i = 0; i < N_EXPERT_ROWS; i++) {
-        char text[64];
-        const char *rest;
-        snprintf(text, sizeof text, "%s_exps.weight", expert_rows[i].gguf);
-        *expert = EXPERT_ALL;
-        if (!strcmp(stem, text)) return &expert_rows[i];
-        snprintf(text, sizeof text, "%s.", expert_rows[i].gguf);
-        if (i != GATE_UP && split_number(stem, text, expert, &rest) && !strcmp(rest, "weight")) return &expert_rows[i];
-    }
-    return NULL;
+bool arch_put_u32(const config *c, gguf_kvs *out, const char *suffix, uint32_t value) {
+    char key[128];
+    return gguf_put_u32(out, key_for(c, suffix, key), value);
 }
 
-tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool *gate_up) {
-    const char *stem = canonical;
-    int in = -1, one = EXPERT_NONE;
-    bool in_layer = split_number(canonical, "blk.", &in, &stem);
-    const struct expert_row *row = in_layer ? expert_from_stem(stem, &one) : NULL;
-    tensor_role found = row ? row->role : ROLE_NONE;
-    if (!row) one = EXPERT_NONE;
-    for (int r = 0; r < ROLE_COUNT && !row; r++)
-        if (roles[r].in_layer == in_layer && !strcmp(roles[r].gguf, stem)) found = (tensor_role)r;
-    if (found == ROLE_NONE) return ROLE_NONE;
-    if (layer) *layer = in;
-    if (expert) *expert = one;
-    if (gate_up) *gate_up = row == &expert_rows[GATE_UP];
-    return found;
+bool arch_put_f32(const config *c, gguf_kvs *out, const char *suffix, double value) {
+    char key[128];
+    return gguf_put_f32(out, key_for(c, suffix, key), (float)value);
 }
 
-static bool expert_from_hf(const char *stem, int layer, char out[64]) {
-    static const char *const fused = "mlp.experts.", *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."};
-    const char *rest;
-    int expert;
-    for (int i = 0; i < N_EXPERT_ROWS; i++) {
-        if (strncmp(stem, fused, strlen(fused)) || strcmp(stem + strlen(fused), expert_rows[i].hf)) continue;
-        snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
-        return true;
-    }
-    for (int p = 0; p < 2; p++) {
-        if (!split_number(stem, prefixes[p], &expert, &rest)) continue;
-        for (int i = 0; i < GATE_UP; i++) {
-            const char *part = p ? expert_rows[i].mixtral : expert_rows[i].hf;
-            if (strncmp(rest, part, strlen(part)) || strcmp(rest + strlen(part), ".weight")) continue;
-            role_tensor_name(expert_rows[i].role, layer, expert, out);
-            return true;
-        }
-    }
-    return false;
-}
-
-bool canonical_from_hf(const char *hf, char out[64]) {
-    const char *stem = hf;
-    int layer = -1;
-    bool in_layer = split_number(hf, "model.layers.", &layer, &stem);
-    if (in_layer && expert_from_hf(stem, layer, out)) return true;
-    if (!strcmp(stem, "block_sparse_moe.gate.weight")) stem = roles[ROLE_ROUTER].hf; /* Mixtral's spelling */
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        if (roles[r].in_layer != in_layer || !roles[r].hf || strcmp(roles[r].hf, stem)) continue;
-        role_tensor_name((tensor_role)r, layer, EXPERT_NONE, out);
-        return true;
-    }
-    return false;
-}
-
-bool hf_name_harmless(const char *hf) {
-    /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
-    const char *suffix = "rotary_emb.inv_freq";
-    size_t n = strlen(hf), m = strlen(suffix);
-    return n >= m && !strcmp(hf + n - m, suffix);
+bool arch_put_str(const config *c, gguf_kvs *out, const char *suffix, const char *value) {
+    char key[128];
+    return gguf_put_str(out, key_for(c, suffix, key), value, strlen(value));
 }

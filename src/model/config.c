@@ -1,13 +1,10 @@
-/* What follows from a configuration alone: shapes, windows, RoPE frequencies, and the check that the numbers make
- * sense. Sources: transformers' modeling_rope_utils.py (linear, llama3); llama.cpp's convert_hf_to_gguf.py
- * (rope_freqs). */
+/* What follows from a configuration alone: shapes, windows, and the check that the numbers make sense. */
 #include "base/err.h"
-#include "model/config.h"
+#include "model/arch.h"
 
-#include <math.h>
 
 /* Bounds on what a file may say. They are far above any model and keep every product of two below 2^62. */
-enum { MAX_LAYERS = 10000, MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL_EXPERTS = 1 << 18 };
+enum { MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL_EXPERTS = 1 << 18 };
 
 static snug_err check_experts(const config *c, const char *where, snug_error *err) {
     if (!c->arch->experts) return SNUG_OK;
@@ -22,9 +19,21 @@ static snug_err check_experts(const config *c, const char *where, snug_error *er
     return SNUG_OK;
 }
 
+static snug_err check_scales(const config *c, const char *where, snug_error *err) {
+    const struct { const char *name; float value; bool zero; } fields[] = {
+        {"embedding's scale", c->embd_scale, false}, {"residual scale", c->residual_scale, false},        {"logits' scale", c->logit_scale, false},
+        {"scores' scale", c->attn_scale, true},      {"soft cap of scores", c->attn_softcap, true}, {"soft cap of logits", c->logit_softcap, true},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (!((fields[i].value > 1e-9f && fields[i].value < 1e9f) || (fields[i].zero && fields[i].value == 0)))
+            return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %g, expected a positive number", where, fields[i].name, (double)fields[i].value);
+    return SNUG_OK;
+}
+
 snug_err config_check(const config *c, const char *where, snug_error *err) {
+    snug_err rc;
     const struct { const char *name; uint64_t value, max; } fields[] = { /* as config.json and GGUF's keys spell it */
-        {"number of layers (num_hidden_layers, block_count)", c->n_layers, MAX_LAYERS},
+        {"number of layers (num_hidden_layers, block_count)", c->n_layers, CONFIG_MAX_LAYERS},
         {"hidden size (hidden_size, embedding_length)", c->n_embd, MAX_WIDTH},
         {"feed-forward size (intermediate_size, feed_forward_length)", c->n_ff, MAX_WIDTH},
         {"number of attention heads (num_attention_heads, head_count)", c->n_heads, MAX_HEADS},
@@ -44,22 +53,9 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
         return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads,
                        c->head_dim, MAX_WIDTH);
     if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size (head_dim, key_length) %u is odd", where, c->head_dim);
-    if (c->rope_dims != c->head_dim)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %u rotated dimensions (rope.dimension_count) of %u (partial RoPE) are not supported",
-                       where, c->rope_dims, c->head_dim);
+    if ((rc = check_scales(c, where, err)) || (rc = rope_check(c, where, err))) return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is %g, expected 0 to 1", where, (double)c->norm_eps);
-    if (!(c->rope_base >= 1 && c->rope_base < 1e15))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base (rope_theta, rope.freq_base) is %g, expected 1 to 1e15", where, c->rope_base);
-    if (c->scaling != ROPE_NONE && !(c->scale_factor > 0 && c->scale_factor < 1e9))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE scaling factor is %g, expected a positive number", where,
-                       c->scale_factor);
-    if (c->scaling == ROPE_LLAMA3 && !(c->scale_orig_ctx > 0 && c->low_freq_factor > 0 &&
-                                       c->high_freq_factor > c->low_freq_factor && c->high_freq_factor < 1e9))
-        return err_set(err, SNUG_ERR_FORMAT,
-                       "%s: llama3 RoPE scaling needs 0 < low_freq_factor < high_freq_factor and an original context, "
-                       "found %g, %g, %u",
-                       where, c->low_freq_factor, c->high_freq_factor, c->scale_orig_ctx);
     return check_experts(c, where, err);
 }
 
@@ -73,7 +69,9 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
     case ROLE_O: n_rows = c->n_embd, n_cols = q; break;
     case ROLE_GATE: case ROLE_UP: n_rows = c->n_ff, n_cols = c->n_embd; break;
     case ROLE_DOWN: n_rows = c->n_embd, n_cols = c->n_ff; break;
-    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_O_BIAS: n_cols = c->n_embd; break;
+    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: n_cols = c->n_embd; break;
+    case ROLE_GATE_BIAS: case ROLE_UP_BIAS: n_cols = c->n_ff; break;
     case ROLE_Q_NORM: n_cols = c->arch->qk_norm_whole ? q : c->head_dim; break;
     case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
     case ROLE_ATTN_SUB_NORM: n_cols = q; break;
@@ -89,32 +87,5 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
 }
 
 uint32_t layer_window(const config *c, uint32_t layer) {
-    return layer >= c->sliding_from_layer ? c->sliding_window : 0;
-}
-
-/* The factor by which llama3 scaling divides inverse frequency f: 1 for short wavelengths, scale_factor for long ones,
- * a smooth blend between. */
-static double llama3_factor(const config *c, double f) {
-    double turns = c->scale_orig_ctx * f / (2 * 3.14159265358979323846); /* full turns within the original context */
-    if (turns > c->high_freq_factor) return 1;
-    if (turns < c->low_freq_factor) return c->scale_factor;
-    double smooth = (turns - c->low_freq_factor) / (c->high_freq_factor - c->low_freq_factor);
-    return 1 / ((1 - smooth) / c->scale_factor + smooth);
-}
-
-void rope_inv_freq(const config *c, const float *freqs, double *out) {
-    for (uint32_t i = 0; i < c->rope_dims / 2; i++) {
-        double f = pow(c->rope_base, -2.0 * i / c->rope_dims);
-        if (freqs) f /= (double)freqs[i];
-        else if (c->scaling == ROPE_LLAMA3) f /= llama3_factor(c, f);
-        if (c->scaling == ROPE_LINEAR) f /= c->scale_factor;
-        out[i] = f;
-    }
-}
-
-bool rope_freq_factors(const config *c, float *out) {
-    if (c->scaling != ROPE_LLAMA3) return false;
-    for (uint32_t i = 0; i < c->rope_dims / 2; i++)
-        out[i] = (float)llama3_factor(c, pow(c->rope_base, -2.0 * i / c->rope_dims));
-    return true;
+    return c->layer[layer] & LAYER_WINDOW ? c->sliding_window : 0;
 }

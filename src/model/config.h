@@ -1,10 +1,12 @@
-/* Model configuration and the table of architectures: one row each, names as Hugging Face and GGUF spell them. */
+/* Model configuration, and the parts that tensors play. */
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
 #include "base/json.h"
 #include "format/gguf.h"
 
-typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3 } rope_scaling;
+/* How RoPE goes beyond the positions that were trained. Dynamic and long depend on the context that is asked for: up to the trained one they are as none. */
+typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_DYNAMIC, ROPE_LONG } rope_scaling;
+enum { CONFIG_MAX_LONG = 256 /* pairs of a head with ROPE_LONG */ };
 
 /* What a BitNet folder's matrices hold (its quantization_config): themselves; the numbers that were trained, from which ternary ones are made;
  * codes, with a scale to multiply by, or to divide by. */
@@ -17,6 +19,9 @@ typedef enum tensor_role {
     ROLE_ROUTER,     /* what chooses experts: (n_experts, n_embd), small and decisive, so kept exactly like a vector */
     ROLE_ROPE_FREQS, /* rope_freqs.weight: llama3 scaling as GGUF stores it */
     ROLE_ATTN_SUB_NORM, ROLE_FFN_SUB_NORM, /* of what o and down multiply */
+    ROLE_ATTN_POST_NORM, ROLE_FFN_POST_NORM, /* of what attention and feed-forward give */
+    ROLE_ATTN_NORM_BIAS, ROLE_FFN_NORM_BIAS, ROLE_OUT_NORM_BIAS,
+    ROLE_GATE_BIAS, ROLE_UP_BIAS, ROLE_DOWN_BIAS,
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
@@ -26,27 +31,18 @@ const char *role_name(tensor_role r); /* "embd" ... "norm", "bias" */
 enum { EXPERT_NONE = -1, EXPERT_ALL = -2 /* a stack of all of them, as GGUF has them */ };
 enum { EXPERT_MATRICES = 3 /* gate, up, down */, CONFIG_MAX_EXPERTS = 4096 /* of a layer */ };
 
-/* How an architecture's feed-forwards are split into experts, of which a router picks a few for each token. */
-typedef struct arch_experts {
-    const char *hf_width;     /* config.json's field for an expert's width */
-    const char *hf_norm_topk; /* its field that says whether the picked experts' shares are made to sum to 1; NULL: they always are */
-    bool gguf_norm_topk;      /* what llama.cpp does for this architecture */
-    bool gguf_width;          /* GGUF has a key of its own for an expert's width */
-} arch_experts;
+typedef struct arch arch; /* model/arch.h */
 
-typedef struct arch {
-    const char *gguf_name;     /* general.architecture: "llama", "qwen2", "qwen3"                      */
-    const char *hf_class;      /* architectures[0]: "LlamaForCausalLM" ...  (several rows may share a gguf_name) */
-    bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
-    bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
-    bool qk_norm_whole;        /* q/k norms are over all heads together, not over each                  */
-    bool sub_norms;            /* BitNet: norms before o and down too; gates may be squared ReLUs; weights trained to be ternary */
-    const arch_experts *experts; /* NULL: none                                                          */
-} arch;
-const arch *arch_by_hf_class(const char *name); /* NULL: not known */
-const arch *arch_by_gguf_name(const char *name, bool experts); /* "llama" is two: with experts and without */
-const char *arch_known_hf(char *text, size_t cap);   /* "LlamaForCausalLM, MistralForCausalLM ...": for messages */
-const char *arch_known_gguf(char *text, size_t cap);
+typedef enum activation { ACT_SILU, ACT_RELU2, ACT_GELU /* by tanh */, ACT_GELU_ERF, ACT_COUNT } activation;
+const char *activation_name(activation a); /* as config.json has it: "silu" ... */
+
+/* What a layer has that not all have. */
+typedef enum layer_kind {
+    LAYER_WINDOW = 1,     /* attention sees `sliding_window` tokens                */
+    LAYER_NO_ROPE = 2,    /* positions do not turn q and k                         */
+    LAYER_LOCAL_ROPE = 4, /* they turn by `rope_base_local`, without scaling       */
+} layer_kind;
+enum { CONFIG_MAX_LAYERS = 1024 };
 
 typedef struct config {
     const arch *arch;
@@ -55,17 +51,25 @@ typedef struct config {
     double rope_base;
     rope_scaling scaling;
     double scale_factor, low_freq_factor, high_freq_factor;
-    uint32_t scale_orig_ctx;
-    uint32_t rope_dims;        /* rotated dimensions per head (= head_dim here)                         */
+    uint32_t scale_orig_ctx;   /* the trained context                                                   */
+    double beta_fast, beta_slow; /* yarn: turns within that context above which frequencies stay, below which they are divided */
+    bool yarn_exact;           /* yarn: the bounds between are not rounded to whole dimensions          */
+    double rope_magnitude;     /* what cos and sin are multiplied by: 1                                 */
+    float rope_short[CONFIG_MAX_LONG], rope_long[CONFIG_MAX_LONG]; /* long: what frequencies are divided by, up to the trained context and beyond */
+    double rope_base_local;    /* of layers with LAYER_LOCAL_ROPE                                       */
+    uint32_t rope_dims;        /* rotated dimensions per head, the first of them                        */
     bool rope_interleaved;     /* how THIS store's q/k rows are laid out (HF: false; GGUF llama: true)  */
-    uint32_t sliding_window;   /* 0: none                                                               */
-    uint32_t sliding_from_layer; /* Qwen2's max_window_layers: layers >= this use the window            */
+    uint32_t sliding_window;   /* of layers with LAYER_WINDOW; 0: none                                  */
+    uint8_t layer[CONFIG_MAX_LAYERS]; /* layer_kind of each                                             */
     bool tied;                 /* head = embedding                                                      */
     uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
     uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
     struct { bool present; uint32_t block[2]; } f8; /* a folder's matrices may be numbers of 8 bits (store_f8.c), with scales for such blocks; 0: none are said */
     ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
-    bool relu2;                /* gates: relu(x)^2 in place of silu(x)                                  */
+    activation act;            /* of gates, or where there are none of what up gives                    */
+    float embd_scale, residual_scale, logit_scale; /* what embeddings, what a half layer adds and logits are multiplied by: 1 */
+    float attn_scale;          /* what q . k is multiplied by; 0: 1 / sqrt(head_dim)                    */
+    float attn_softcap, logit_softcap; /* c: x becomes c tanh(x / c); 0: none                           */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     char name[128];
 } config;
@@ -89,8 +93,12 @@ void role_tensor_name(tensor_role r, int layer, int expert, char out[64]);
 bool role_in_layer(tensor_role r);
 bool role_in_expert(const config *c, tensor_role r);
 bool role_required(const config *c, tensor_role r);
-/* HF name -> canonical name; false when the tensor is not used (rotary inv_freq buffers) or unknown. */
-bool canonical_from_hf(const char *hf, char out[64]);
+bool role_allowed(const config *c, tensor_role r); /* of what is no expert's */
+enum { ARCH_MAX_ROLES = 3 };
+/* An HF name -> the roles whose rows stand one after the other in it, experts' apart, and layer (-1: none); returns how many, 0 when it is unknown. */
+size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]);
+/* HF name of one role, or of experts -> canonical name; false when it is unknown. */
+bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
 bool hf_name_harmless(const char *hf); /* a buffer that old checkpoints carry and that decides nothing */
 /* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts). */
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
@@ -98,8 +106,11 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
 uint32_t layer_window(const config *c, uint32_t layer);
 /* Checks ranges and that the sizes agree; `where` names the file for the message. */
 snug_err config_check(const config *c, const char *where, snug_error *err);
-/* Inverse frequencies of RoPE (rope_dims / 2), scaling applied. freqs: a rope_freqs tensor's factors, or NULL. */
-void rope_inv_freq(const config *c, const float *freqs, double *out);
+/* RoPE (rope.c). Inverse frequencies (rope_dims / 2) for a context of n_ctx, scaling applied; local: of layers with LAYER_LOCAL_ROPE. freqs: a rope_freqs
+ * tensor's factors, or NULL. */
+void rope_inv_freq(const config *c, const float *freqs, bool local, uint32_t n_ctx, double *out);
+double rope_yarn_magnitude(double factor, double mscale); /* what yarn's paper multiplies by: 0.1 mscale ln(factor) + 1 */
+snug_err rope_check(const config *c, const char *where, snug_error *err);
 /* The factors that GGUF stores as rope_freqs.weight (rope_dims / 2 floats): inverse frequencies are divided by them.
  * False when the config's scaling needs none. */
 bool rope_freq_factors(const config *c, float *out);

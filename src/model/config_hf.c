@@ -1,9 +1,10 @@
 /* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are
  * refused by name: a model that runs must run right. Source: transformers'
- * configuration_{llama,mistral,qwen2,qwen3,mixtral,qwen3_moe,olmoe,bitnet}.py. */
+ * configuration_*.py, modeling_rope_utils.py. What one family alone has is read in its file of model/arch. */
 #include "base/err.h"
-#include "model/config.h"
+#include "model/arch.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,28 +13,83 @@ enum { CONFIG_MAX_BYTES = 16 << 20 };
 
 static bool is_null(const json_t *v) { return !v || json_is_null(v); }
 
-/* An integer field that must fit 32 bits. */
-static snug_err get_u32_or(const json_t *o, const char *where, const char *key, uint32_t fallback, uint32_t *out,
-                           snug_error *err) {
+/* ---- fields ---- */
+
+static const char *spelled(const hf_fields *f, const char *key) {
+    for (size_t i = 0; f->spelling && f->spelling[i][0]; i++)
+        if (!strcmp(f->spelling[i][0], key)) return f->spelling[i][1];
+    return key;
+}
+
+const json_t *hf_get(const hf_fields *f, const char *key) {
+    const json_t *v = json_object_get(f->o, spelled(f, key));
+    return is_null(v) ? NULL : v;
+}
+
+snug_err hf_u32_or(const hf_fields *f, const char *key, uint32_t fallback, uint32_t *out, snug_error *err) {
     uint64_t v;
-    snug_err rc = json_get_u64_or(o, where, key, fallback, &v, err);
+    snug_err rc = json_get_u64_or(f->o, f->where, spelled(f, key), fallback, &v, err);
     if (rc) return rc;
     if (v > UINT32_MAX)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is %llu, expected a 32-bit number", where, key,
-                       (unsigned long long)v);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is %llu, expected a 32-bit number", f->where, spelled(f, key), (unsigned long long)v);
     *out = (uint32_t)v;
     return SNUG_OK;
 }
 
-static snug_err get_u32(const json_t *o, const char *where, const char *key, uint32_t *out, snug_error *err) {
-    if (is_null(json_object_get(o, key)))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is missing", where, key);
-    return get_u32_or(o, where, key, 0, out, err);
+snug_err hf_u32(const hf_fields *f, const char *key, uint32_t *out, snug_error *err) {
+    if (!hf_get(f, key)) return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is missing", f->where, spelled(f, key));
+    return hf_u32_or(f, key, 0, out, err);
 }
+
+snug_err hf_f64_or(const hf_fields *f, const char *key, double fallback, double *out, snug_error *err) {
+    return json_get_double_or(f->o, f->where, spelled(f, key), fallback, out, err);
+}
+
+snug_err hf_f32_or(const hf_fields *f, const char *key, double fallback, float *out, snug_error *err) {
+    double v = 0;
+    snug_err rc = hf_f64_or(f, key, fallback, &v, err);
+    *out = (float)v;
+    return rc;
+}
+
+snug_err hf_bool_or(const hf_fields *f, const char *key, bool fallback, bool *out, snug_error *err) {
+    return json_get_bool_or(f->o, f->where, spelled(f, key), fallback, out, err);
+}
+
+const char *hf_text_or(const hf_fields *f, const char *key, const char *fallback) {
+    const json_t *v = hf_get(f, key);
+    return !v ? fallback : json_is_string(v) ? json_string_value(v) : "(no name)";
+}
+
+snug_err hf_refuse(const hf_fields *f, const char *key, const char *why, snug_error *err) {
+    const json_t *v = hf_get(f, key);
+    if (!v || json_is_false(v) || (json_is_number(v) && json_number_value(v) == 0) || (json_is_array(v) && json_array_size(v) == 0)) return SNUG_OK;
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: field '%s' is set, which is not supported: %s", f->where, spelled(f, key), why);
+}
+
+snug_err hf_windows(const hf_fields *f, config *c, uint32_t window, uint32_t from, uint32_t every, snug_error *err) {
+    const json_t *types = hf_get(f, "layer_types");
+    if (!window) return SNUG_OK;
+    if (!json_is_array(types)) layers_set(c, LAYER_WINDOW, from, every);
+    else if (json_array_size(types) != c->n_layers)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: layer_types has %zu entries for %u layers", f->where, json_array_size(types), c->n_layers);
+    for (uint32_t i = 0; json_is_array(types) && i < c->n_layers && i < CONFIG_MAX_LAYERS; i++) {
+        const char *t = json_string_value(json_array_get(types, i));
+        const bool sliding = t && !strcmp(t, "sliding_attention");
+        if (!sliding && (!t || strcmp(t, "full_attention")))
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer type '%s' of layer %u is not supported", f->where, t ? t : "?", i);
+        if (sliding) c->layer[i] |= LAYER_WINDOW;
+    }
+    for (uint32_t i = 0; i < c->n_layers && i < CONFIG_MAX_LAYERS; i++)
+        if (c->layer[i] & LAYER_WINDOW) c->sliding_window = window;
+    return SNUG_OK;
+}
+
+/* ---- what all have ---- */
 
 static snug_err read_arch(const json_t *o, const char *where, config *c, snug_error *err) {
     const json_t *list = json_object_get(o, "architectures");
-    char known[256];
+    char known[512];
     const json_t *first = json_is_array(list) ? json_array_get(list, 0) : NULL;
     if (!json_is_string(first))
         return err_set(err, SNUG_ERR_FORMAT, "%s: field 'architectures' is no list of names, expected one of %s", where,
@@ -45,154 +101,132 @@ static snug_err read_arch(const json_t *o, const char *where, config *c, snug_er
     return SNUG_OK;
 }
 
-/* BitNet has two activations, of which relu2 is the default. */
-static snug_err read_activation(const json_t *o, const char *where, config *c, snug_error *err) {
-    const json_t *v = json_object_get(o, "hidden_act");
-    const char *name = is_null(v) ? c->arch->sub_norms ? "relu2" : "silu" : json_is_string(v) ? json_string_value(v) : "(no name)";
-    c->relu2 = c->arch->sub_norms && !strcmp(name, "relu2");
-    if (!c->relu2 && strcmp(name, "silu"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: hidden_act '%s' is not supported, expected 'silu'%s", where, name,
-                       c->arch->sub_norms ? " or 'relu2'" : "");
+/* Three fields and several names for the same. */
+static snug_err read_activation(const hf_fields *f, config *c, snug_error *err) {
+    static const struct { const char *name; activation act; } known[] = {
+        {"silu", ACT_SILU}, {"swish", ACT_SILU}, {"relu2", ACT_RELU2}, {"gelu_pytorch_tanh", ACT_GELU}, {"gelu_new", ACT_GELU}, {"gelu_fast", ACT_GELU}, {"gelu", ACT_GELU_ERF}};
+    const char *name = hf_text_or(f, "hidden_activation", hf_text_or(f, "hidden_act", activation_name(c->arch->act)));
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i].name, name)) {
+            c->act = known[i].act;
+            return SNUG_OK;
+        }
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: hidden_act '%s' is not supported; known: silu, gelu_pytorch_tanh, gelu, relu2", f->where, name);
+}
+
+/* Weights that are quantized already; BitNet's own kind is read by its family before. */
+static snug_err read_quantization(const hf_fields *f, config *c, snug_error *err) {
+    const json_t *q = hf_get(f, "quantization_config");
+    return json_is_object(q) && c->ternary == TERNARY_PLAIN ? config_quantization(q, f->where, c, err) : SNUG_OK;
+}
+
+/* Those in transformers 5 that differ by layer type are families' own. */
+static snug_err refuse_typed(const json_t *params, const char *where, snug_error *err) {
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)params, key, v)
+        if (json_is_object(v)) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
     return SNUG_OK;
 }
 
-/* A string field, or what stands for it where it is missing. */
-static const char *name_or(const json_t *o, const char *key, const char *fallback) {
-    const json_t *v = json_object_get(o, key);
-    return is_null(v) ? fallback : json_is_string(v) ? json_string_value(v) : "(no name)";
+static const struct { const char *name; rope_scaling kind; } scalings[] = {
+    {"linear", ROPE_LINEAR}, {"llama3", ROPE_LLAMA3}, {"yarn", ROPE_YARN}, {"dynamic", ROPE_DYNAMIC}, {"longrope", ROPE_LONG}, {"su", ROPE_LONG}};
+
+static snug_err read_llama3(const hf_fields *in, config *c, snug_error *err) {
+    snug_err rc = hf_f64_or(in, "low_freq_factor", 0, &c->low_freq_factor, err);
+    return rc ? rc : hf_f64_or(in, "high_freq_factor", 0, &c->high_freq_factor, err);
 }
 
-/* BitNet's quantization_config. transformers: "online" weights are made ternary whenever they are multiplied; "offline" ones are packed, and their
- * scale is multiplied by ("autobitlinear") or divided by ("bitlinear"). Heads are left as they are. */
-static snug_err read_ternary(const json_t *o, const char *where, config *c, snug_error *err) {
-    const json_t *q = json_object_get(o, "quantization_config");
-    if (!c->arch->sub_norms || !json_is_object(q) || strcmp(name_or(q, "quant_method", "?"), "bitnet")) return SNUG_OK;
-    const char *class = name_or(q, "linear_class", "bitlinear"), *mode = name_or(q, "quantization_mode", "offline");
-    const bool automatic = !strcmp(class, "autobitlinear"), online = automatic && !strcmp(mode, "online");
-    if ((!automatic && strcmp(class, "bitlinear")) || (!online && strcmp(mode, "offline")))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: linear_class '%s' with quantization_mode '%s' is not supported", where, class, mode);
-    const json_t *kept = json_object_get(q, "modules_to_not_convert");
-    bool plain = is_null(kept) || (json_is_array(kept) && json_array_size(kept) == 0);
-    if (json_is_array(kept) && json_array_size(kept) == 1) plain = json_is_string(json_array_get(kept, 0)) && !strcmp(json_string_value(json_array_get(kept, 0)), "lm_head");
-    if (!plain || json_is_true(json_object_get(q, "use_rms_norm")))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: quantization_config: %s is not supported", where, plain ? "use_rms_norm" : "modules_to_not_convert");
-    c->ternary = online ? TERNARY_TRAINED : automatic ? TERNARY_TIMES : TERNARY_OVER;
+static snug_err read_yarn(const hf_fields *in, config *c, snug_error *err) {
+    double mscale = 0, all = 0, magnitude;
+    bool truncate = true;
+    if (c->scale_factor == 0 && c->scale_orig_ctx) c->scale_factor = (double)c->n_ctx_train / c->scale_orig_ctx;
+    snug_err rc = hf_f64_or(in, "beta_fast", 32, &c->beta_fast, err);
+    if (!rc) rc = hf_f64_or(in, "beta_slow", 1, &c->beta_slow, err);
+    if (!rc) rc = hf_f64_or(in, "mscale", 0, &mscale, err);
+    if (!rc) rc = hf_f64_or(in, "mscale_all_dim", 0, &all, err);
+    if (!rc) rc = hf_bool_or(in, "truncate", true, &truncate, err);
+    c->yarn_exact = !truncate;
+    magnitude = mscale != 0 && all != 0 ? rope_yarn_magnitude(c->scale_factor, mscale) / rope_yarn_magnitude(c->scale_factor, all) : rope_yarn_magnitude(c->scale_factor, 1);
+    return rc ? rc : hf_f64_or(in, "attention_factor", magnitude, &c->rope_magnitude, err);
+}
+
+static snug_err read_factors(const hf_fields *in, const char *key, const config *c, float *out, snug_error *err) {
+    const json_t *list = hf_get(in, key);
+    const size_t n = c->rope_dims / 2;
+    if (!json_is_array(list) || json_array_size(list) != n || n > CONFIG_MAX_LONG)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is no list of %zu numbers (at most %d), one for each pair of a head's dimensions", in->where, key, n, CONFIG_MAX_LONG);
+    for (size_t i = 0; i < n; i++) out[i] = (float)json_number_value(json_array_get(list, i));
     return SNUG_OK;
 }
 
-/* Options that must have the one value that the engine implements. */
-static snug_err refuse_options(const json_t *o, const char *where, config *c, snug_error *err) {
-    const json_t *v;
-    if (json_is_true(json_object_get(o, "mlp_bias")))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_bias is true: biases in the feed-forward are not supported",
-                       where);
-    v = json_object_get(o, "partial_rotary_factor");
-    if (json_is_number(v) && json_number_value(v) != 1)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: partial_rotary_factor %g is not supported", where,
-                       json_number_value(v));
-    v = json_object_get(o, "clip_qkv");
-    if (!is_null(v))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: clip_qkv %g is not supported, expected null", where, json_number_value(v));
-    v = json_object_get(o, "quantization_config");
-    return json_is_object(v) && c->ternary == TERNARY_PLAIN ? config_quantization(v, where, c, err) : SNUG_OK;
+static snug_err read_long(const hf_fields *in, config *c, snug_error *err) {
+    snug_err rc = read_factors(in, "short_factor", c, c->rope_short, err);
+    if (!rc) rc = read_factors(in, "long_factor", c, c->rope_long, err);
+    if (rc || c->scale_orig_ctx == 0) return rc; /* rope_check tells */
+    const double factor = (double)c->n_ctx_train / c->scale_orig_ctx, magnitude = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(c->scale_orig_ctx));
+    return hf_f64_or(in, "attention_factor", magnitude, &c->rope_magnitude, err);
 }
 
-/* rope_theta and rope_scaling, or both inside rope_parameters (transformers 5). */
-static snug_err read_rope(const json_t *o, const char *where, config *c, snug_error *err) {
-    const json_t *params = json_object_get(o, "rope_parameters"), *scaling = json_object_get(o, "rope_scaling");
-    if (is_null(params)) params = NULL;
-    if (is_null(scaling)) scaling = params;
+static snug_err read_scaling(const hf_fields *f, const hf_fields *in, rope_scaling kind, config *c, snug_error *err) {
+    const uint32_t fallback = kind == ROPE_YARN || kind == ROPE_DYNAMIC || kind == ROPE_LONG ? c->n_ctx_train : 0;
+    c->scaling = kind;
+    snug_err rc = hf_f64_or(in, "factor", 0, &c->scale_factor, err);
+    if (!rc) rc = hf_u32_or(f, "original_max_position_embeddings", fallback, &c->scale_orig_ctx, err);
+    if (!rc) rc = hf_u32_or(in, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
+    if (kind == ROPE_DYNAMIC) c->scale_orig_ctx = c->n_ctx_train;
+    if (rc || kind == ROPE_LINEAR || kind == ROPE_DYNAMIC) return rc;
+    return kind == ROPE_LLAMA3 ? read_llama3(in, c, err) : kind == ROPE_YARN ? read_yarn(in, c, err) : read_long(in, c, err);
+}
+
+/* rope_theta, scaling and partial_rotary_factor, of config.json or, in `params`, of transformers 5. */
+snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error *err) {
+    const char *where = f->where;
+    const json_t *scaling = hf_get(f, "rope_scaling");
+    double partial = 1;
+    if (!scaling) scaling = params;
     if ((params && !json_is_object(params)) || (scaling && !json_is_object(scaling)))
         return err_set(err, SNUG_ERR_FORMAT, "%s: rope_scaling and rope_parameters must be objects", where);
-    if (params) {
-        const char *key;
-        json_t *v;
-        json_object_foreach((json_t *)params, key, v) if (json_is_object(v)) return err_set(
-            err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
-    }
-    const double fallback = c->arch->sub_norms ? 5e5 : strcmp(c->arch->hf_class, "MixtralForCausalLM") ? 1e4 : 1e6;
-    snug_err rc = json_get_double_or(o, where, "rope_theta", fallback, &c->rope_base, err);
+    snug_err rc = params ? refuse_typed(params, where, err) : SNUG_OK;
+    if (!rc) rc = hf_f64_or(f, "rope_theta", c->rope_base, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
-    if (rc || !scaling) return rc;
+    if (!rc) rc = hf_f64_or(f, "partial_rotary_factor", 1, &partial, err);
+    if (!rc && params) rc = json_get_double_or(params, where, "partial_rotary_factor", partial, &partial, err);
+    if (rc) return rc;
+    if (!(partial > 0 && partial <= 1)) return err_set(err, SNUG_ERR_FORMAT, "%s: partial_rotary_factor is %g, expected 0 to 1", where, partial);
+    c->rope_dims = (uint32_t)(c->head_dim * partial);
+    if (!scaling) return SNUG_OK;
 
     const json_t *type = json_object_get(scaling, "rope_type");
     if (is_null(type)) type = json_object_get(scaling, "type");
     const char *name = is_null(type) ? "default" : json_string_value(type);
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: rope_type is no string", where);
     if (!strcmp(name, "default")) return SNUG_OK;
-    if (strcmp(name, "linear") && strcmp(name, "llama3"))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3",
-                       where, name);
-    if ((rc = json_get_double_or(scaling, where, "factor", 0, &c->scale_factor, err))) return rc;
-    c->scaling = ROPE_LINEAR;
-    if (strcmp(name, "llama3")) return SNUG_OK;
-    c->scaling = ROPE_LLAMA3;
-    if ((rc = json_get_double_or(scaling, where, "low_freq_factor", 0, &c->low_freq_factor, err)) ||
-        (rc = json_get_double_or(scaling, where, "high_freq_factor", 0, &c->high_freq_factor, err)) ||
-        (rc = get_u32_or(o, where, "original_max_position_embeddings", 0, &c->scale_orig_ctx, err)))
-        return rc;
-    return get_u32_or(scaling, where, "original_max_position_embeddings", c->scale_orig_ctx, &c->scale_orig_ctx, err);
+    const hf_fields inner = {scaling, where, NULL};
+    for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
+        if (!strcmp(scalings[i].name, name)) return read_scaling(f, &inner, scalings[i].kind, c, err);
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3, yarn, dynamic, longrope", where, name);
 }
 
 /* Experts: how many, how wide, how their shares are made. Layers without experts among such with are refused. */
-static snug_err read_experts(const json_t *o, const char *where, config *c, snug_error *err) {
+static snug_err read_experts(const hf_fields *f, config *c, snug_error *err) {
     const arch_experts *a = c->arch->experts;
     if (!a) return SNUG_OK;
-    const json_t *only = json_object_get(o, "mlp_only_layers");
+    const json_t *only = hf_get(f, "mlp_only_layers");
     uint32_t step = 1;
-    const char *count = is_null(json_object_get(o, "num_experts")) ? "num_local_experts" : "num_experts"; /* either name is in use */
-    snug_err rc = get_u32_or(o, where, "decoder_sparse_step", 1, &step, err);
-    if (!rc) rc = get_u32(o, where, count, &c->n_experts, err);
-    if (!rc) rc = get_u32(o, where, "num_experts_per_tok", &c->n_experts_used, err);
+    snug_err rc = hf_u32_or(f, "decoder_sparse_step", 1, &step, err);
+    if (!rc) rc = hf_u32(f, hf_get(f, "num_experts") ? "num_experts" : "num_local_experts", &c->n_experts, err); /* either name is in use */
+    if (!rc) rc = hf_u32(f, "num_experts_per_tok", &c->n_experts_used, err);
     c->n_ff_dense = c->n_ff;
-    if (!rc) rc = get_u32(o, where, a->hf_width, &c->n_ff, err);
+    if (!rc) rc = hf_u32(f, a->hf_width, &c->n_ff, err);
     c->norm_topk = true;
-    if (!rc && a->hf_norm_topk) rc = json_get_bool_or(o, where, a->hf_norm_topk, false, &c->norm_topk, err);
+    if (!rc && a->hf_norm_topk) rc = hf_bool_or(f, a->hf_norm_topk, false, &c->norm_topk, err);
     if (rc) return rc;
     if (step != 1)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: decoder_sparse_step is %u, which is not supported, expected 1: experts in every layer", where, step);
-    if (!is_null(only) && (!json_is_array(only) || json_array_size(only)))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_only_layers has %zu layers, which is not supported, expected none: experts in every layer", where,
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: decoder_sparse_step is %u, which is not supported, expected 1: experts in every layer", f->where, step);
+    if (only && (!json_is_array(only) || json_array_size(only)))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_only_layers has %zu layers, which is not supported, expected none: experts in every layer", f->where,
                        json_array_size(only));
-    return SNUG_OK;
-}
-
-/* Which layers have a window. transformers: Mistral always (a missing size is 4096, null is none); Mixtral where it gives a size; Qwen only
- * with use_sliding_window, from layer max_window_layers on (Qwen3-MoE: from the first), or as layer_types lists. Llama, OLMoE and BitNet have none. */
-static snug_err read_window(const json_t *o, const char *where, config *c, snug_error *err) {
-    const char *class = c->arch->hf_class;
-    bool mixtral = !strcmp(class, "MixtralForCausalLM"), mistral = mixtral || !strcmp(class, "MistralForCausalLM"), use;
-    if (!strcmp(class, "LlamaForCausalLM") || !strcmp(class, "OlmoeForCausalLM") || c->arch->sub_norms) return SNUG_OK;
-    snug_err rc = json_get_bool_or(o, where, "use_sliding_window", mistral, &use, err);
-    uint32_t window = 0, from = 0;
-    if (!rc) rc = get_u32_or(o, where, "sliding_window", mixtral ? 0 : 4096, &window, err);
-    if (rc || (!use && !mistral) || json_is_null(json_object_get(o, "sliding_window"))) return rc;
-
-    const json_t *types = json_object_get(o, "layer_types");
-    if (json_is_array(types)) { /* full layers first, then windowed ones: other patterns are not supported */
-        if (json_array_size(types) != c->n_layers)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: layer_types has %zu entries for %u layers", where,
-                           json_array_size(types), c->n_layers);
-        bool seen = false;
-        for (uint32_t i = 0; i < c->n_layers; i++) {
-            const char *t = json_string_value(json_array_get(types, i));
-            bool sliding = t && !strcmp(t, "sliding_attention"), full = t && !strcmp(t, "full_attention");
-            if (!sliding && !full)
-                return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer type '%s' of layer %u is not supported", where,
-                               t ? t : "?", i);
-            if (seen && full)
-                return err_set(err, SNUG_ERR_UNSUPPORTED,
-                               "%s: layer_types with full attention after a window (layer %u) are not supported", where,
-                               i);
-            if (sliding && !seen) from = i, seen = true;
-        }
-        if (!seen) return SNUG_OK;
-    } else if (!mistral && !c->arch->experts && (rc = get_u32_or(o, where, "max_window_layers", 28, &from, err))) {
-        return rc;
-    }
-    if (from >= c->n_layers) return SNUG_OK;
-    c->sliding_window = window;
-    c->sliding_from_layer = from;
     return SNUG_OK;
 }
 
@@ -204,35 +238,35 @@ static void read_name(const char *dir, config *c) {
     free(full);
 }
 
+static snug_err read_sizes(const hf_fields *f, config *c, snug_error *err) {
+    snug_err rc;
+    if ((rc = hf_u32(f, "num_hidden_layers", &c->n_layers, err)) || (rc = hf_u32(f, "hidden_size", &c->n_embd, err)) ||
+        (rc = hf_u32(f, "num_attention_heads", &c->n_heads, err)) ||
+        (rc = hf_u32_or(f, "num_key_value_heads", c->n_heads, &c->n_kv_heads, err)) || (rc = hf_u32_or(f, "head_dim", c->head_dim, &c->head_dim, err)) ||
+        (rc = hf_u32(f, "intermediate_size", &c->n_ff, err)) || (rc = hf_u32(f, "vocab_size", &c->n_vocab, err)) ||
+        (rc = hf_u32(f, "max_position_embeddings", &c->n_ctx_train, err)) || (rc = hf_f32_or(f, "rms_norm_eps", c->norm_eps, &c->norm_eps, err)) ||
+        (rc = hf_bool_or(f, "tie_word_embeddings", c->tied, &c->tied, err)))
+        return rc;
+    if (c->head_dim) return SNUG_OK;
+    if (c->n_heads == 0 || c->n_embd % c->n_heads)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: hidden_size %u is no multiple of num_attention_heads %u and head_dim is missing", f->where, c->n_embd, c->n_heads);
+    c->head_dim = c->n_embd / c->n_heads;
+    return SNUG_OK;
+}
+
+/* A family's defaults come first, what is common then, and what the family alone knows last. */
 static snug_err read_all(const json_t *o, const char *where, config *c, snug_error *err) {
     if (!json_is_object(o)) return err_set(err, SNUG_ERR_FORMAT, "%s: expected a JSON object", where);
-    snug_err rc;
-    double eps;
-    if ((rc = read_arch(o, where, c, err)) || (rc = read_activation(o, where, c, err)) || (rc = read_ternary(o, where, c, err)) ||
-        (rc = refuse_options(o, where, c, err)) ||
-        (rc = get_u32(o, where, "num_hidden_layers", &c->n_layers, err)) ||
-        (rc = get_u32(o, where, "hidden_size", &c->n_embd, err)) ||
-        (rc = get_u32(o, where, "intermediate_size", &c->n_ff, err)) ||
-        (rc = get_u32(o, where, "num_attention_heads", &c->n_heads, err)) ||
-        (rc = get_u32_or(o, where, "num_key_value_heads", c->n_heads, &c->n_kv_heads, err)) ||
-        (rc = get_u32_or(o, where, "head_dim", 0, &c->head_dim, err)) ||
-        (rc = get_u32(o, where, "vocab_size", &c->n_vocab, err)) ||
-        (rc = get_u32(o, where, "max_position_embeddings", &c->n_ctx_train, err)) ||
-        (rc = json_get_double_or(o, where, "rms_norm_eps", 1e-6, &eps, err)) ||
-        (rc = json_get_bool_or(o, where, "tie_word_embeddings", false, &c->tied, err)) ||
-        (rc = read_experts(o, where, c, err)) || (rc = read_rope(o, where, c, err)) || (rc = read_window(o, where, c, err)))
+    snug_err rc = read_arch(o, where, c, err);
+    if (rc) return rc;
+    const arch *a = c->arch;
+    const hf_fields f = {o, where, a->spelling};
+    const json_t *params = hf_get(&f, "rope_parameters");
+    config_defaults(c);
+    if ((rc = read_sizes(&f, c, err)) || (rc = read_activation(&f, c, err)) || (rc = read_experts(&f, c, err)) ||
+        (!(json_is_object(params) && a->rope_by_type) && (rc = hf_rope(&f, params, c, err))) || (a->from_hf && (rc = a->from_hf(&f, c, err))) ||
+        (rc = read_quantization(&f, c, err)))
         return rc;
-    if (c->head_dim == 0 && !strcmp(c->arch->hf_class, "Qwen3ForCausalLM")) c->head_dim = 128; /* its own default */
-    if (c->head_dim == 0) {
-        if (c->n_heads == 0 || c->n_embd % c->n_heads)
-            return err_set(err, SNUG_ERR_FORMAT,
-                           "%s: hidden_size %u is no multiple of num_attention_heads %u and head_dim is missing", where,
-                           c->n_embd, c->n_heads);
-        c->head_dim = c->n_embd / c->n_heads;
-    }
-    c->norm_eps = (float)eps;
-    c->rope_dims = c->head_dim;
-    c->rope_interleaved = false;
     return config_check(c, where, err);
 }
 

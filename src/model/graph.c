@@ -5,12 +5,15 @@
  * element the same way whatever tile it falls into, so tile sizes and threads never show in the result. */
 #include "model/graph_impl.h"
 
+#include "model/arch.h"
+
 #include "base/err.h"
 #include "base/thread.h"
 #include "codec/transform.h"
 #include "kern/kern.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -80,6 +83,10 @@ static void carve_all(graph *g, carver *c) {
     g->block_stride = graph_block_stride(g);
     g->blocks = carve(c, g->block_stride ? f->n_kv_heads * graph_max_blocks(g) : 0, 4 * g->block_stride);
     g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
+    if (f->rope_base_local != 0) {
+        g->cs_local = carve(c, n, 4ull * f->rope_dims);
+        g->inv_freq_local = carve(c, f->rope_dims / 2, sizeof(double));
+    }
     g->matmul_stride = round_up(g->p.matmul_scratch_bytes, 64);
     g->matmul_scratch = carve(c, threads, g->matmul_stride);
 }
@@ -121,7 +128,8 @@ snug_err graph_create(const config *cfg, const graph_params *p, const float *rop
     g->map_bytes = bytes;
     carver c = {.base = map};
     carve_all(g, &c);
-    rope_inv_freq(cfg, rope_freqs, g->inv_freq);
+    rope_inv_freq(cfg, rope_freqs, false, g->p.n_ctx, g->inv_freq);
+    if (g->inv_freq_local) rope_inv_freq(cfg, NULL, true, g->p.n_ctx, g->inv_freq_local);
     *out = g;
     return SNUG_OK;
 }
@@ -251,26 +259,49 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
 
 /* -------------------------------------------------------------- row by row ---- */
 
-typedef struct norm_pass { graph *g; const float *x, *gain; } norm_pass;
+typedef struct norm_pass { graph *g; const float *x, *gain, *bias; } norm_pass;
+
+/* (x - mean) / sqrt(variance + eps) * gain + bias. Sums in 16 lanes, so that they are the same however they are computed. */
+static void layer_norm(const float *x, const float *gain, const float *bias, float eps, size_t n, float *out) {
+    enum { LANES = 16 };
+    float lane[LANES] = {0}, sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) lane[i % LANES] += x[i];
+    for (int i = 0; i < LANES; i++) sum += lane[i], lane[i] = 0;
+    const float mean = sum / (float)n;
+    for (size_t i = 0; i < n; i++) lane[i % LANES] += (x[i] - mean) * (x[i] - mean);
+    for (int i = 0; i < LANES; i++) squares += lane[i];
+    const float scale = 1 / sqrtf(squares / (float)n + eps);
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * gain[i] + (bias ? bias[i] : 0);
+}
+
+void norm_row(const config *c, const float *x, const float *gain, const float *bias, float *out) {
+    if (!gain) memcpy(out, x, c->n_embd * sizeof *out);
+    else if (c->arch->layer_norm) layer_norm(x, gain, bias, c->norm_eps, c->n_embd, out);
+    else kern()->rmsnorm(x, gain, c->norm_eps, c->n_embd, out);
+}
 
 static void norm_rows(void *ctx, size_t begin, size_t end, int worker) {
     const norm_pass *p = ctx;
-    size_t cols = p->g->cfg.n_embd;
-    for (size_t t = begin; t < end; t++)
-        kern()->rmsnorm(p->x + t * cols, p->gain, p->g->cfg.norm_eps, cols, p->g->norm + t * p->g->embd_ld);
+    const config *c = &p->g->cfg;
+    const size_t cols = c->n_embd;
+    for (size_t t = begin; t < end; t++) norm_row(c, p->x + t * cols, p->gain, p->bias, p->g->norm + t * p->g->embd_ld);
 }
 
-void graph_norm(graph *g, const float *x, size_t n, const float *gain) {
-    norm_pass p = {g, x, gain};
+void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias) {
+    norm_pass p = {g, x, gain, bias};
     thread_for(graph_threads(g, 2.0 * (double)n * g->cfg.n_embd), n, 8, norm_rows, &p);
 }
 
-typedef struct embed_pass { const weight *embd; const graph_item *items; float *x; } embed_pass;
+typedef struct embed_pass { const weight *embd; const graph_item *items; float *x, scale; } embed_pass;
 
 static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
     const embed_pass *p = ctx;
-    for (size_t i = begin; i < end; i++)
-        weight_decode(p->embd, (uint64_t)p->items[i].token, 1, p->x + i * p->embd->cols, p->embd->cols);
+    const size_t cols = p->embd->cols;
+    for (size_t i = begin; i < end; i++) {
+        float *x = p->x + i * cols;
+        weight_decode(p->embd, (uint64_t)p->items[i].token, 1, x, cols);
+        for (size_t k = 0; k < cols && p->scale != 1; k++) x[k] *= p->scale;
+    }
 }
 
 snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err) {
@@ -278,15 +309,31 @@ snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size
         if (items[i].token < 0 || (uint64_t)items[i].token >= embd->rows)
             return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token,
                            (unsigned long long)embd->rows);
-    embed_pass p = {embd, items, x};
+    embed_pass p = {embd, items, x, g->cfg.embd_scale};
     thread_for(graph_threads(g, 4.0 * (double)n * (double)embd->cols), n, 8, embed_rows, &p);
     return SNUG_OK;
 }
 
+typedef struct logits_pass { const config *c; float *logits; size_t cols; } logits_pass;
+
+static void finish_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const logits_pass *p = ctx;
+    for (size_t i = begin; i < end; i++) logits_finish(p->c, p->logits + i * p->cols, p->cols);
+}
+
+void logits_finish(const config *c, float *logits, size_t n) {
+    const float cap = c->logit_softcap;
+    for (size_t i = 0; i < n && c->logit_scale != 1; i++) logits[i] *= c->logit_scale;
+    for (size_t i = 0; i < n && cap != 0; i++) logits[i] = cap * tanhf(logits[i] / cap);
+}
+
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err) {
     const weight *head = outer->w[ROLE_HEAD].n_terms ? &outer->w[ROLE_HEAD] : &outer->w[ROLE_EMBD];
-    graph_norm(g, x, n, outer->vec[ROLE_OUT_NORM]);
+    graph_norm(g, x, n, outer->vec[ROLE_OUT_NORM], outer->vec[ROLE_OUT_NORM_BIAS]);
     graph_tell(g, -1, EDGE_HEAD_IN, g->norm, n, g->cfg.n_embd, g->embd_ld);
     graph_job job = {head, logits, head->rows};
-    return graph_matmul(g, g->norm, n, g->cfg.n_embd, g->embd_ld, &job, 1, err);
+    snug_err rc = graph_matmul(g, g->norm, n, g->cfg.n_embd, g->embd_ld, &job, 1, err);
+    logits_pass p = {&g->cfg, logits, head->rows};
+    if (!rc && (g->cfg.logit_scale != 1 || g->cfg.logit_softcap != 0)) thread_for(graph_threads(g, 20.0 * (double)(n * head->rows)), n, 1, finish_rows, &p);
+    return rc;
 }

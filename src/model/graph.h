@@ -75,6 +75,10 @@ void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *f
 /* What an expert's down multiplies, mid (n, n_ff), for n <= max_batch normed inputs x (n, n_embd). */
 snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err);
 
+/* norm(x) * gain + bias of one token, as the architecture has it. */
+void norm_row(const config *c, const float *x, const float *gain, const float *bias, float *out);
+/* What stands behind the head: n logits of one token, scaled and capped. */
+void logits_finish(const config *c, float *logits, size_t n);
 /* logits (n, n_vocab) of hidden states x (n, n_embd): final norm and head (outer->w[ROLE_HEAD], or the embedding when
  * tied). */
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err);

@@ -84,12 +84,16 @@ static const kv_page *page_of(const tile *t, uint32_t i) { return kv_get_page(t-
 static void score(const tile *t, span block, span slots) {
     const graph *g = t->p->g;
     const uint32_t hd = g->cfg.head_dim, n_q = t->n_items * (uint32_t)group_of(g);
-    const float scale = 1 / sqrtf((float)hd);
+    const float scale = g->cfg.attn_scale != 0 ? g->cfg.attn_scale : 1 / sqrtf((float)hd), cap = g->cfg.attn_softcap;
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
         kv_scores(page_of(t, page), begin - page0, end - begin, hd, t->q, n_q, scale,
                   t->scores + (page0 - block.begin), SCORE_LD);
+    }
+    for (uint32_t k = 0; k < n_q && cap != 0; k++) {
+        float *s = t->scores + (size_t)k * SCORE_LD;
+        for (uint32_t i = slots.begin - block.begin; i < slots.end - block.begin; i++) s[i] = cap * tanhf(s[i] / cap);
     }
 }
 

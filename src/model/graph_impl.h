@@ -43,6 +43,8 @@ struct graph {
     size_t block_stride;            /* 0: never */
     uint32_t *tile;                 /* (n + 1) first items of attention's tiles                           */
     double *inv_freq;               /* rope_dims / 2 */
+    float *cs_local;                /* as cs, of layers with LAYER_LOCAL_ROPE; NULL: there are none */
+    double *inv_freq_local;
     uint8_t *matmul_scratch;        /* (threads, matmul_stride), aligned to 64 */
     size_t matmul_stride;
     graph_watch_fn watch;
@@ -56,14 +58,14 @@ enum { GRAPH_MAX_JOBS = 3 };
 /* All jobs multiply the same input x (n, ld), whose first `cols` columns count; in one parallel region. */
 snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld, const graph_job *jobs, size_t n_jobs,
                       snug_error *err);
-/* g->norm = rmsnorm(x) * gain for n rows */
-void graph_norm(graph *g, const float *x, size_t n, const float *gain);
+/* g->norm = norm(x) * gain + bias for n rows: by root mean square, or LayerNorm where the architecture has it; without a gain, x. */
+void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
 /* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
 /* g->delta = what the experts make of g->norm, n rows. */
 snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *err);
-/* g->gate = silu(g->gate) * g->up, n rows */
-void graph_gate(graph *g, size_t n);
+/* g->gate = act(g->gate) * g->up, n rows; without gates act(g->gate), which up gave. lw: whose biases are added first, or NULL. */
+void graph_gate(graph *g, const layer_weights *lw, size_t n);
 /* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);

@@ -1,15 +1,16 @@
 /* One decoder layer, for a batch of items of any sequences:
  *
- *     x ─┬─ norm ─ q k v (+bias) ─ q/k norm ─ RoPE ─ append k v ─ attention ─ o ─┐
- *        └──────────────────────────────── + ────────────────────────────────────┘
- *     x ─┬─ norm ─ gate, up ─ silu(gate) * up ─ down ─┐
- *        └───────────────── + ────────────────────────┘
+ *     x ─┬─ norm ─ q k v ─ q/k norm ─ RoPE ─ append k v ─ attention ─ norm ─ o ─ norm ─┐
+ *        └───────────────────────────────── + ─────────────────────────────────────────┘
+ *     x ─┬─ norm ─ gate, up ─ act(gate) * up ─ norm ─ down ─ norm ─┐
+ *        └───────────────────────── + ─────────────────────────────┘
  *
- * (BitNet: norms before o and down, and relu(gate)^2; one that has no gain is left out)
+ * where a norm or a bias that the model does not have is left out, and act(up) stands where there is no gate;
  * or, instead of the one feed-forward, the experts that the router picks (graph_moe.c).
  * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
 #include "kern/kern.h"
+#include "model/arch.h"
 #include "model/graph_impl.h"
 
 #include <math.h>
@@ -17,31 +18,35 @@
 typedef struct layer_pass {
     graph *g;
     uint32_t kv_layer, window;
+    uint8_t kind; /* layer_kind */
     const layer_weights *lw;
     const graph_item *items;
     size_t n;
     float *x;
 } layer_pass;
 
+static void fill_cs(const graph_item *items, size_t n, size_t half, const double *inv_freq, double magnitude, float *cs) {
+    for (size_t i = 0; i < n; i++, cs += 2 * half)
+        for (size_t d = 0; d < half; d++) {
+            const double angle = items[i].pos * inv_freq[d];
+            cs[d] = (float)(magnitude * cos(angle));
+            cs[half + d] = (float)(magnitude * sin(angle));
+        }
+}
+
 /* cos and sin of the items' positions; the items are the same for all layers of a pass, so this is done once. */
 static void rope_tables(graph *g, const graph_item *items, size_t n) {
     bool same = g->cs_n == n;
     for (size_t i = 0; same && i < n; i++) same = g->cs_pos[i] == items[i].pos;
     if (same) return;
-    size_t half = g->cfg.rope_dims / 2;
-    for (size_t i = 0; i < n; i++) {
-        float *cs = g->cs + i * 2 * half;
-        for (size_t d = 0; d < half; d++) {
-            double angle = items[i].pos * g->inv_freq[d];
-            cs[d] = (float)cos(angle);
-            cs[half + d] = (float)sin(angle);
-        }
-        g->cs_pos[i] = items[i].pos;
-    }
+    const size_t half = g->cfg.rope_dims / 2;
+    fill_cs(items, n, half, g->inv_freq, g->cfg.rope_magnitude, g->cs);
+    if (g->cs_local) fill_cs(items, n, half, g->inv_freq_local, 1, g->cs_local);
+    for (size_t i = 0; i < n; i++) g->cs_pos[i] = items[i].pos;
     g->cs_n = n;
 }
 
-/* Bias, norm (of each head, or of all as one) and rotation of `heads` heads of one item. */
+/* Bias, norm (of each head, or of all as one) and rotation of `heads` heads of one item; cs NULL: none. */
 static void finish_heads(const graph *g, float *x, uint32_t heads, const float *bias, const float *gain,
                          const float *cs) {
     size_t hd = g->cfg.head_dim;
@@ -50,7 +55,7 @@ static void finish_heads(const graph *g, float *x, uint32_t heads, const float *
     if (gain && whole) kern()->rmsnorm(x, gain, g->cfg.norm_eps, heads * hd, x);
     for (uint32_t h = 0; h < heads; h++) {
         if (gain && !whole) kern()->rmsnorm(x + h * hd, gain, g->cfg.norm_eps, hd, x + h * hd);
-        kern()->rope(x + h * hd, hd / 2, cs, g->cfg.rope_interleaved);
+        if (cs) kern()->rope(x + h * hd, g->cfg.rope_dims / 2, cs, g->cfg.rope_interleaved);
     }
 }
 
@@ -58,8 +63,9 @@ static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
     const layer_pass *p = ctx;
     graph *g = p->g;
     size_t kv = (size_t)g->cfg.n_kv_heads * g->cfg.head_dim;
+    const float *tables = p->kind & LAYER_NO_ROPE ? NULL : p->kind & LAYER_LOCAL_ROPE ? g->cs_local : g->cs;
     for (size_t i = begin; i < end; i++) {
-        const float *cs = g->cs + i * g->cfg.rope_dims, *v_bias = p->lw->vec[ROLE_V_BIAS];
+        const float *cs = tables ? tables + i * g->cfg.rope_dims : NULL, *v_bias = p->lw->vec[ROLE_V_BIAS];
         finish_heads(g, g->attn + i * g->attn_ld, g->cfg.n_heads, p->lw->vec[ROLE_Q_BIAS], p->lw->vec[ROLE_Q_NORM], cs);
         finish_heads(g, g->k + i * kv, g->cfg.n_kv_heads, p->lw->vec[ROLE_K_BIAS], p->lw->vec[ROLE_K_NORM], cs);
         if (v_bias) kern()->add(g->v + i * kv, v_bias, kv);
@@ -77,30 +83,70 @@ static void append_all(const layer_pass *p) {
     }
 }
 
-typedef struct add_pass { const layer_pass *p; const float *bias; } add_pass;
+/* What half a layer adds to x: g->delta, its bias and its norm where it has them. */
+typedef struct add_pass { const layer_pass *p; const float *bias, *gain; } add_pass;
 
 static void add_delta(void *ctx, size_t begin, size_t end, int worker) {
     const add_pass *a = ctx;
-    size_t cols = a->p->g->cfg.n_embd;
+    const config *c = &a->p->g->cfg;
+    const size_t cols = c->n_embd;
     for (size_t i = begin; i < end; i++) {
         float *delta = a->p->g->delta + i * cols;
         if (a->bias) kern()->add(delta, a->bias, cols);
+        if (a->gain) kern()->rmsnorm(delta, a->gain, c->norm_eps, cols, delta);
+        if (c->residual_scale != 1)
+            for (size_t k = 0; k < cols; k++) delta[k] *= c->residual_scale;
         kern()->add(a->p->x + i * cols, delta, cols);
     }
 }
 
-/* gate = relu(gate)^2 * up; a NaN stays one. */
-static void relu2_mul(float *gate, const float *up, size_t n) {
+static void add_to_x(layer_pass *p, tensor_role bias, tensor_role gain) {
+    add_pass add = {p, p->lw->vec[bias], p->lw->vec[gain]};
+    thread_for(graph_threads(p->g, (double)(p->n * p->g->cfg.n_embd)), p->n, 8, add_delta, &add);
+}
+
+typedef struct gate_pass { graph *g; bool gated; const float *gate_bias, *up_bias; } gate_pass; /* without gates, up's results and bias stand as the gates' */
+
+/* Of what gates give, or up where there are none; a NaN stays one. */
+static void act_relu2(float *x, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        const float x = gate[i] < 0 ? 0 : gate[i];
-        gate[i] = x * x * up[i];
+        const float v = x[i] < 0 ? 0 : x[i];
+        x[i] = v * v;
     }
 }
 
+static void act_gelu(float *x, size_t n) {
+    static const float RATE = 0.7978845608028654f; /* sqrt(2 / pi) */
+    for (size_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1 + tanhf(RATE * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+}
+
+static void act_gelu_erf(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1 + erff(x[i] * 0.7071067811865476f));
+}
+
+static void act_silu(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] /= 1 + expf(-x[i]);
+}
+
+static void multiply(float *x, const float *y, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= y[i];
+}
+
 static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
-    const graph *g = ctx;
-    for (size_t i = begin; i < end; i++)
-        (g->cfg.relu2 ? relu2_mul : kern()->silu_mul)(g->gate + i * g->ff_ld, g->up + i * g->cfg.n_ff, g->cfg.n_ff);
+    static void (*const acts[ACT_COUNT])(float *, size_t) = {[ACT_SILU] = act_silu, [ACT_RELU2] = act_relu2, [ACT_GELU] = act_gelu, [ACT_GELU_ERF] = act_gelu_erf};
+    const gate_pass *p = ctx;
+    const graph *g = p->g;
+    const size_t n = g->cfg.n_ff;
+    for (size_t i = begin; i < end; i++) {
+        float *gate = g->gate + i * g->ff_ld, *up = p->gated ? g->up + i * n : NULL;
+        if (p->gate_bias) kern()->add(gate, p->gate_bias, n);
+        if (up && p->up_bias) kern()->add(up, p->up_bias, n);
+        if (up && g->cfg.act == ACT_SILU) kern()->silu_mul(gate, up, n);
+        else {
+            acts[g->cfg.act](gate, n);
+            if (up) multiply(gate, up, n);
+        }
+    }
 }
 
 typedef struct sub_norm { float *x; size_t cols, ld; const float *gain; float eps; } sub_norm;
@@ -116,13 +162,17 @@ static void norm_in_place(const graph *g, float *x, size_t n, size_t cols, size_
     if (gain) thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
 }
 
-void graph_gate(graph *g, size_t n) { thread_for(graph_threads(g, 8.0 * (double)(n * g->cfg.n_ff)), n, 8, gate_rows, g); }
+void graph_gate(graph *g, const layer_weights *lw, size_t n) {
+    gate_pass p = {.g = g, .gated = !g->cfg.arch->no_gate};
+    if (lw) p.gate_bias = lw->vec[p.gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS], p.up_bias = lw->vec[ROLE_UP_BIAS];
+    thread_for(graph_threads(g, 8.0 * (double)(n * g->cfg.n_ff)), n, 8, gate_rows, &p);
+}
 
 static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
     size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim, q = (size_t)c->n_heads * c->head_dim;
-    graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM]);
+    graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM], p->lw->vec[ROLE_ATTN_NORM_BIAS]);
     graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
     if (g->until == EDGE_ATTN_IN) return SNUG_OK;
     graph_job qkv[] = {
@@ -138,8 +188,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
     if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;
-    add_pass add = {p, p->lw->vec[ROLE_O_BIAS]};
-    thread_for(graph_threads(g, (double)(n * c->n_embd)), n, 8, add_delta, &add);
+    add_to_x(p, ROLE_O_BIAS, ROLE_ATTN_POST_NORM);
     return SNUG_OK;
 }
 
@@ -148,10 +197,11 @@ static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
     size_t n = p->n;
-    graph_job jobs[] = {{&p->lw->w[ROLE_GATE], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
-    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, 2, err);
+    const bool gated = !c->arch->no_gate;
+    graph_job jobs[] = {{&p->lw->w[gated ? ROLE_GATE : ROLE_UP], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, gated ? 2 : 1, err);
     if (rc) return rc;
-    graph_gate(g, n);
+    graph_gate(g, p->lw, n);
     norm_in_place(g, g->gate, n, c->n_ff, g->ff_ld, p->lw->vec[ROLE_FFN_SUB_NORM]);
     graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
     if (g->until == EDGE_FFN_MID) return SNUG_OK;
@@ -163,13 +213,12 @@ static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
     size_t n = p->n;
-    graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM]);
+    graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM], p->lw->vec[ROLE_FFN_NORM_BIAS]);
     graph_tell(g, layer, EDGE_FFN_IN, g->norm, n, c->n_embd, g->embd_ld);
     if (g->until == EDGE_FFN_IN) return SNUG_OK;
     snug_err rc = c->n_experts ? graph_experts(g, p->lw, n, err) : feed_forward(p, layer, err);
     if (rc || g->until == EDGE_FFN_MID) return rc;
-    add_pass add = {p, NULL};
-    thread_for(graph_threads(g, (double)(n * c->n_embd)), n, 8, add_delta, &add);
+    add_to_x(p, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM);
     return SNUG_OK;
 }
 
@@ -179,6 +228,7 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
     layer_pass p = {.g = g,
                     .kv_layer = kv_layer,
                     .window = layer_window(&g->cfg, (uint32_t)layer),
+                    .kind = g->cfg.layer[layer],
                     .lw = lw,
                     .items = items,
                     .n = n,

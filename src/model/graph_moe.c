@@ -100,7 +100,7 @@ static void give_rows(void *ctx, size_t begin, size_t end, int worker) {
 static snug_err expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, snug_error *err) {
     graph_job jobs[] = {{&e->w[0], g->gate, g->ff_ld}, {&e->w[1], g->up, g->cfg.n_ff}};
     snug_err rc = graph_matmul(g, x, n, g->cfg.n_embd, g->embd_ld, jobs, 2, err);
-    if (!rc) graph_gate(g, n);
+    if (!rc) graph_gate(g, NULL, n);
     return rc;
 }
 

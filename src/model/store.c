@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "codec/transform.h"
+#include "model/arch.h"
 #include "model/store_impl.h"
 
 #include <stdlib.h>
@@ -21,14 +22,9 @@ static size_t slot_of(const config *c, tensor_role role, int layer, int expert) 
     return (size_t)(c->n_layers + 1) * ROLE_COUNT + ((size_t)layer * c->n_experts + (size_t)expert) * EXPERT_MATRICES + (role - ROLE_GATE);
 }
 
-static bool role_allowed(const config *c, tensor_role r, int expert) {
-    switch (r) {
-    case ROLE_Q_NORM: case ROLE_K_NORM: return c->arch->qk_norm;
-    case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return c->arch->sub_norms;
-    case ROLE_ROUTER: return c->n_experts > 0;
-    case ROLE_NONE: return false;
-    default: return role_in_expert(c, r) == (expert != EXPERT_NONE);
-    }
+/* Has the model such a tensor? */
+static bool expected(const config *c, tensor_role r, int expert) {
+    return role_allowed(c, r) && role_in_expert(c, r) == (expert != EXPERT_NONE);
 }
 
 /* The file that a term was found in: one of a folder's, or of a model's parts. */
@@ -67,7 +63,7 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
 }
 
 static snug_err check_place(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
-    if (role == ROLE_NONE || !role_allowed(&s->cfg, role, expert))
+    if (!expected(&s->cfg, role, expert))
         return err_set(err, SNUG_ERR_UNSUPPORTED,
                        "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f),
                        f->shown, s->cfg.arch->gguf_name);
@@ -121,6 +117,7 @@ static snug_err place_part(store *s, store_tensor **slots, const found_term *f, 
     part.rows = part.term.rows = n_rows;
     part.term.bytes = t->codec->bytes(t->params, n_rows, t->cols);
     part.term.offset = t->offset + (row0 ? t->codec->bytes(t->params, row0, t->cols) : 0);
+    part.term.scales.row0 += row0;
     part.term.checked_bytes = row0 ? 0 : t->bytes;
     part.loss = row0 || f->loss < 0 ? f->loss < 0 ? -1 : 0 : f->loss;
     return place(s, slots, &part, role, layer, expert, err);
@@ -149,11 +146,44 @@ snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, 
     return rc;
 }
 
+/* Columns [col0, col0 + n_cols) of a vector. */
+static snug_err place_piece(store *s, store_tensor **slots, const found_term *f, tensor_role role, int layer, uint64_t col0, uint64_t n_cols, snug_error *err) {
+    char name[64];
+    const store_term *t = &f->term;
+    found_term part = *f;
+    role_tensor_name(role, layer, EXPERT_NONE, name);
+    part.name = name;
+    part.cols = part.term.cols = n_cols;
+    part.term.bytes = t->codec->bytes(t->params, 1, n_cols);
+    part.term.offset = t->offset + (col0 ? t->codec->bytes(t->params, 1, col0) : 0);
+    part.term.checked_bytes = col0 ? 0 : t->bytes;
+    return place(s, slots, &part, role, layer, EXPERT_NONE, err);
+}
+
+snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, int layer, const tensor_role *roles, size_t n_roles, snug_error *err) {
+    uint64_t rows[ARCH_MAX_ROLES], cols, all = 0;
+    const bool vector = (int)roles[0] >= (int)ROLE_MATRICES;
+    for (size_t i = 0; i < n_roles; i++) {
+        snug_err rc = check_place(s, f, roles[i], layer, EXPERT_NONE, err);
+        if (rc) return rc;
+        role_shape(&s->cfg, roles[i], &rows[i], &cols);
+        if (vector) rows[i] = cols;
+        all += rows[i];
+    }
+    if (vector ? f->cols != all || f->rows != 1 : f->rows != all || f->cols != cols)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration", file_of(s, f), f->shown, (unsigned long long)f->rows,
+                       (unsigned long long)f->cols, (unsigned long long)(vector ? 1 : all), (unsigned long long)(vector ? all : cols));
+    snug_err rc = SNUG_OK;
+    uint64_t at = 0;
+    for (size_t i = 0; i < n_roles && !rc; at += rows[i++])
+        rc = vector ? place_piece(s, slots, f, roles[i], layer, at, rows[i], err) : place_part(s, slots, f, roles[i], layer, EXPERT_NONE, at, rows[i], err);
+    return rc;
+}
+
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
-static const tensor_role layer_order[] = {ROLE_ATTN_NORM, ROLE_Q,        ROLE_Q_BIAS, ROLE_K,      ROLE_K_BIAS,
-                                          ROLE_V,         ROLE_V_BIAS,   ROLE_Q_NORM, ROLE_K_NORM, ROLE_ATTN_SUB_NORM,
-                                          ROLE_O,         ROLE_O_BIAS,   ROLE_FFN_NORM, ROLE_GATE, ROLE_UP,
-                                          ROLE_FFN_SUB_NORM, ROLE_DOWN,  ROLE_ROUTER};
+static const tensor_role layer_order[] = {
+    ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_Q, ROLE_Q_BIAS, ROLE_K, ROLE_K_BIAS, ROLE_V, ROLE_V_BIAS, ROLE_Q_NORM, ROLE_K_NORM, ROLE_ATTN_SUB_NORM, ROLE_O, ROLE_O_BIAS,
+    ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_ROUTER};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
 static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, int expert, snug_error *err) {
@@ -200,6 +230,7 @@ static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
     if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, EXPERT_NONE, err);
     for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++) rc = take_layer(s, slots, layer, err);
     if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, EXPERT_NONE, err);
+    if (!rc) rc = take(s, slots, ROLE_OUT_NORM_BIAS, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_HEAD, -1, EXPERT_NONE, err);
     return rc;
 }
@@ -307,12 +338,25 @@ uint64_t store_fingerprint(const store *s) {
                               c->high_freq_factor,
                               c->scale_orig_ctx,
                               c->rope_interleaved,
+                              c->rope_base_local,
+                              c->beta_fast,
+                              c->beta_slow,
+                              c->yarn_exact,
+                              c->rope_magnitude,
+                              c->rope_dims,
                               c->sliding_window,
-                              c->sliding_from_layer,
                               c->tied,
-                              c->relu2,
+                              c->act,
+                              c->embd_scale,
+                              c->residual_scale,
+                              c->logit_scale,
+                              c->attn_scale,
+                              c->attn_softcap,
+                              c->logit_softcap,
                               c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
+    h = hash_bytes_seeded(c->layer, c->n_layers, h);
+    if (c->scaling == ROPE_LONG) h = hash_bytes_seeded(c->rope_long, sizeof c->rope_long, hash_bytes_seeded(c->rope_short, sizeof c->rope_short, h));
     if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
     for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;

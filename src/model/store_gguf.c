@@ -2,6 +2,7 @@
  * in an artifact I8 tensors are payloads whose codec, shape and place stand in the snug.payload.* arrays, and NAME@k is
  * term k of NAME. */
 #include "base/err.h"
+#include "model/arch.h"
 #include "model/store_impl.h"
 
 #include <stdio.h>
@@ -146,6 +147,21 @@ static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f,
     return SNUG_OK;
 }
 
+/* Roles whose rows stand one after the other in a matrix, or its bias, as llama.cpp fuses them; 0: it is of one role. "ffn_up" of some architectures is
+ * both: their gate and up, or, in a file of snug's own, up alone. */
+static size_t fused_roles(const config *c, const found_term *f, int *layer, tensor_role roles[ARCH_MAX_ROLES]) {
+    static const tensor_role qkv[] = {ROLE_Q, ROLE_K, ROLE_V}, qkv_bias[] = {ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS}, ffn[] = {ROLE_GATE, ROLE_UP};
+    char own[32] = "";
+    int end = 0;
+    if (sscanf(f->name, "blk.%d.%n", layer, &end) != 1 || !end || *layer < 0) return 0;
+    const char *stem = f->name + end;
+    if (c->arch->fused_ffn) snprintf(own, sizeof own, "%s.weight", c->arch->fused_ffn);
+    const bool matrix = !strcmp(stem, "attn_qkv.weight"), two = !strcmp(stem, own) && f->rows == 2 * (uint64_t)c->n_ff;
+    const size_t n = two ? 2 : matrix || !strcmp(stem, "attn_qkv.bias") ? 3 : 0;
+    memcpy(roles, two ? ffn : matrix ? qkv : qkv_bias, n * sizeof *roles);
+    return n;
+}
+
 /* "NAME@k" -> NAME and k = 1 .. WEIGHT_MAX_TERMS - 1; a name without '@' is term 0. */
 static bool split_term(const char *full, char name[64], uint32_t *index) {
     const char *at = strchr(full, '@');
@@ -191,7 +207,11 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
         f.term.bytes = f.term.checked_bytes = t->bytes;
         f.term.checksum = p.checksums ? gguf_array_u64(p.checksums, i) : 0;
         f.loss = p.losses ? gguf_array_f64(p.losses, i) : -1;
-        if (!rc) rc = n_stacked ? store_place_stack(s, slots, &f, n_stacked, err) : store_place(s, slots, &f, err);
+        tensor_role roles[ARCH_MAX_ROLES];
+        int layer = -1;
+        const size_t n_roles = rc || n_stacked || is_payload ? 0 : fused_roles(&s->cfg, &f, &layer, roles);
+        if (!rc && n_roles) rc = store_place_fused(s, slots, &f, layer, roles, n_roles, err);
+        else if (!rc) rc = n_stacked ? store_place_stack(s, slots, &f, n_stacked, err) : store_place(s, slots, &f, err);
     }
     return rc;
 }

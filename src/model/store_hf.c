@@ -1,5 +1,6 @@
-/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c makes of them. */
+/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c and store_made.c make of them. */
 #include "base/err.h"
+#include "model/arch.h"
 #include "model/store_impl.h"
 
 #include <stdio.h>
@@ -20,27 +21,46 @@ static bool is_scale(const store *s, const char *name) {
     return (s->cfg.ternary == TERNARY_TIMES || s->cfg.ternary == TERNARY_OVER) && n >= m && !strcmp(name + n - m, suffix);
 }
 
+/* What tensor t is, as one of the model's: of one role, of several, or of experts. */
+typedef struct found_name { char name[64]; tensor_role role[ARCH_MAX_ROLES]; size_t n_roles; int layer; bool stack; } found_name;
+
+static bool find_name(const store *s, const st_tensor *t, found_name *out) {
+    int expert = EXPERT_NONE;
+    out->stack = false;
+    out->n_roles = roles_from_hf(s->cfg.arch, t->name, &out->layer, out->role);
+    if (out->n_roles > 1) return snprintf(out->name, sizeof out->name, "blk.%d.fused", out->layer) > 0;
+    if (!canonical_from_hf(s->cfg.arch, t->name, out->name)) return false;
+    out->n_roles = 1;
+    out->role[0] = role_from_name(out->name, &out->layer, &expert, NULL);
+    out->stack = expert == EXPERT_ALL;
+    return true;
+}
+
+static bool is_norm(tensor_role r) { return !strcmp(role_name(r), "norm"); }
+
+static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t, snug_error *err) {
+    found_name n;
+    if (!find_name(s, t, &n))
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->files[t->file].path, t->name, s->cfg.arch->hf_class);
+    if (n.stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->files[t->file].path, t->name, t->n_dims, n.stack ? "3" : "1 or 2");
+    found_term f = {.name = n.name, .shown = t->name, .loss = -1};
+    f.rows = n.stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
+    f.cols = t->dims[t->n_dims - 1];
+    f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
+    const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)n.role[0] < (int)ROLE_MATRICES && role_in_layer(n.role[0]) && t->n_dims == 2;
+    snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
+    if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_gain(s, t, &f, err);
+    if (rc) return rc;
+    if (n.n_roles > 1) return store_place_fused(s, slots, &f, n.layer, n.role, n.n_roles, err);
+    return n.stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);
+}
+
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
-        char name[64];
         if (hf_name_harmless(t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
-        if (!canonical_from_hf(t->name, name))
-            return err_set(err, SNUG_ERR_UNSUPPORTED,
-                           "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->files[t->file].path, t->name,
-                           s->cfg.arch->hf_class);
-        int expert = EXPERT_NONE;
-        const tensor_role role = role_from_name(name, NULL, &expert, NULL);
-        const bool stack = expert == EXPERT_ALL;
-        if (stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
-            return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->files[t->file].path, t->name, t->n_dims, stack ? "3" : "1 or 2");
-        found_term f = {.name = name, .shown = t->name, .loss = -1};
-        f.rows = stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
-        f.cols = t->dims[t->n_dims - 1];
-        f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
-        const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)role < (int)ROLE_MATRICES && role_in_layer(role) && t->n_dims == 2;
-        snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
-        if (!rc) rc = stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);
+        snug_err rc = place_tensor(s, slots, t, err);
         if (rc) return rc;
     }
     return SNUG_OK;

@@ -18,6 +18,16 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
 snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, uint64_t n, snug_error *err);
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err);
 snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err);
+/* The same of a matrix, or its bias, that holds the rows of several roles of a layer one after the other. */
+snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, int layer, const tensor_role *roles, size_t n_roles, snug_error *err);
+/* Weights that opening makes (store_made.c): a file for them; some bytes at offset s->made.bytes or beyond; what was written there as f's term, of f's
+ * shape. A number of a tensor read to p. */
+snug_err store_make_open(store *s, snug_error *err);
+snug_err store_make_write(store *s, uint64_t offset, const uint8_t *src, size_t n, snug_error *err);
+void store_make_take(store *s, const snug_codec *codec, found_term *f);
+float store_number_at(const st_tensor *t, const uint8_t *p, size_t i);
+/* Gains of a norm of which the folder holds gain - 1. */
+snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */
 snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Numbers of 8 bits with scales apart (store_f8.c): is t such a matrix; is it a scale, which belongs to another tensor or to nobody; codec and scales of a matrix. */

@@ -18,7 +18,7 @@ snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, cons
     snug_err rc = wt_open(t->codec, t->params, rows, t->cols, data, bytes, out, err);
     out->layout = t->layout;
     out->scales = t->scales;
-    out->scales.row0 = row0;
+    out->scales.row0 += row0;
     return rc;
 }
 

@@ -13,12 +13,10 @@
 #include "codec/codecs.h"
 #include "model/store_impl.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct maker {
     store *s;
@@ -29,29 +27,6 @@ typedef struct maker {
     uint8_t *raw, *out; /* a row as it stands in the folder, and as it is written */
     int8_t *q;
 } maker;
-
-static snug_err write_all(const io_file *f, uint64_t offset, const uint8_t *src, size_t n, snug_error *err) {
-    while (n) {
-        const ssize_t k = pwrite(f->fd, src, n, (off_t)offset);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return err_set(err, SNUG_ERR_IO, "%s: cannot write %zu bytes: %s", f->path, n, k < 0 ? strerror(errno) : "no room");
-        offset += (uint64_t)k, src += k, n -= (size_t)k;
-    }
-    return SNUG_OK;
-}
-
-/* The file, behind the folder's own. */
-static snug_err open_made(store *s, snug_error *err) {
-    if (s->made.path) return SNUG_OK;
-    io_file *files = arena_calloc(&s->mem, s->n_files + 1, sizeof *files);
-    if (!files) return err_nomem(err, s->n_files * sizeof *files);
-    snug_err rc = io_open_unnamed(&s->made, err);
-    if (rc) return rc;
-    memcpy(files, s->files, s->n_files * sizeof *files);
-    files[s->n_files++] = s->made;
-    s->files = files;
-    return SNUG_OK;
-}
 
 static void choose_codec(maker *m) {
     const char *name = m->cols % 256 == 0 && f16_to_f32(f32_to_f16(m->d)) == m->d ? "tq2_0" : bf16_to_f32(f32_to_bf16(m->d)) == m->d ? "bf16" : "f32";
@@ -69,17 +44,10 @@ static snug_err put_row(maker *m, uint64_t r, snug_error *err) {
         if (half) write_u16(m->out + 2 * c, f32_to_bf16(w));
         else memcpy(m->out + 4 * c, &w, sizeof w);
     }
-    return write_all(&m->s->made, m->offset + r * m->row_bytes, m->out, m->row_bytes, err);
+    return store_make_write(m->s, m->offset + r * m->row_bytes, m->out, m->row_bytes, err);
 }
 
 /* ---- trained ---- */
-
-static float number_at(const st_tensor *t, const uint8_t *p, size_t i) {
-    float w;
-    if (t->dtype != ST_F32) return t->dtype == ST_F16 ? f16_to_f32(read_u16(p + 2 * i)) : bf16_to_f32(read_u16(p + 2 * i));
-    memcpy(&w, p + 4 * i, sizeof w);
-    return w;
-}
 
 static float rounded(const st_tensor *t, float d) {
     return t->dtype == ST_F32 ? d : t->dtype == ST_F16 ? f16_to_f32(f32_to_f16(d)) : bf16_to_f32(f32_to_bf16(d));
@@ -92,7 +60,7 @@ static snug_err make_of_trained(maker *m, const st_tensor *t, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (uint64_t r = 0; r < t->dims[0] && !rc; r++) {
         rc = io_pread(file, t->offset + r * row, m->raw, row, err);
-        for (size_t c = 0; c < m->cols && !rc; c++) sum += (double)fabsf(number_at(t, m->raw, c));
+        for (size_t c = 0; c < m->cols && !rc; c++) sum += (double)fabsf(store_number_at(t, m->raw, c));
     }
     const float inverse = 1 / fmaxf((float)(sum / ((double)t->dims[0] * (double)m->cols)), 1e-5f);
     if (!rc && !(isfinite(sum) && inverse > 0)) return err_set(err, SNUG_ERR_NUMERIC, "%s: tensor '%s' has weights that are no finite numbers", m->s->path, t->name);
@@ -100,7 +68,7 @@ static snug_err make_of_trained(maker *m, const st_tensor *t, snug_error *err) {
     choose_codec(m);
     for (uint64_t r = 0; r < t->dims[0] && !rc; r++) {
         rc = io_pread(file, t->offset + r * row, m->raw, row, err);
-        for (size_t c = 0; c < m->cols && !rc; c++) m->q[c] = (int8_t)fmaxf(-1, fminf(1, rintf(number_at(t, m->raw, c) * inverse)));
+        for (size_t c = 0; c < m->cols && !rc; c++) m->q[c] = (int8_t)fmaxf(-1, fminf(1, rintf(store_number_at(t, m->raw, c) * inverse)));
         if (!rc) rc = put_row(m, r, err);
     }
     return rc;
@@ -116,7 +84,7 @@ static snug_err read_scale(maker *m, const st_tensor *t, snug_error *err) {
     if (!scale || scale->dtype == ST_OTHER || scale->bytes != (scale->dtype == ST_F32 ? 4 : 2))
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has no '%s_scale' beside it that is one number", m->s->path, t->name, t->name);
     snug_err rc = io_pread(&m->s->files[scale->file], scale->offset, raw, (size_t)scale->bytes, err);
-    m->d = number_at(scale, raw, 0);
+    m->d = store_number_at(scale, raw, 0);
     if (m->s->cfg.ternary == TERNARY_OVER) m->d = 1 / m->d;
     if (!rc && !(isfinite(m->d) && m->d > 0)) return err_set(err, SNUG_ERR_NUMERIC, "%s: tensor '%s' makes a scale of %g", m->s->path, name, (double)m->d);
     return rc;
@@ -147,14 +115,11 @@ snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_er
                        packed ? "U8" : "F32, F16 or BF16");
     if (t->bytes == 0) return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is empty", s->path, t->name);
     maker m = {.s = s, .cols = (size_t)f->cols, .offset = s->made.bytes, .raw = malloc(4 * (size_t)f->cols), .out = malloc(4 * (size_t)f->cols), .q = malloc((size_t)f->cols)};
-    snug_err rc = m.raw && m.out && m.q ? open_made(s, err) : err_nomem(err, 9 * f->cols);
+    snug_err rc = m.raw && m.out && m.q ? store_make_open(s, err) : err_nomem(err, 9 * f->cols);
     if (!rc) rc = (packed ? make_of_packed : make_of_trained)(&m, t, err);
     if (!rc) {
         f->rows *= packed ? 4 : 1;
-        f->term = (store_term){.codec = m.codec, .rows = f->rows, .cols = f->cols, .file = (uint32_t)(s->n_files - 1), .offset = m.offset, .bytes = f->rows * m.row_bytes};
-        f->term.checked_bytes = f->term.bytes;
-        s->made.bytes += f->term.bytes;
-        ((io_file *)(uintptr_t)s->files)[s->n_files - 1].bytes = s->made.bytes;
+        store_make_take(s, m.codec, f);
     }
     free(m.raw);
     free(m.out);

@@ -1,4 +1,5 @@
 /* Opening a model and saying what it is. */
+#include "model/arch.h"
 #include "run/run.h"
 
 #include "base/err.h"

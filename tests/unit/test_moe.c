@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "golden.h"
+#include "model/arch.h"
 
 static void picks_of(const char *name) {
     store *s = NULL;
@@ -93,12 +94,12 @@ static void test_names(void **state) {
     };
     for (size_t i = 0; i < sizeof hf / sizeof *hf; i++) {
         char name[64];
-        assert_true(canonical_from_hf(hf[i][0], name));
+        assert_true(canonical_from_hf(arch_by_hf_class("MixtralForCausalLM"), hf[i][0], name));
         assert_string_equal(name, hf[i][1]);
     }
     char name[64];
-    assert_false(canonical_from_hf("model.layers.3.block_sparse_moe.experts.7.gate_proj.weight", name));
-    assert_false(canonical_from_hf("model.layers.3.mlp.experts.7.w1.weight", name));
+    assert_false(canonical_from_hf(arch_by_hf_class("MixtralForCausalLM"), "model.layers.3.block_sparse_moe.experts.7.gate_proj.weight", name));
+    assert_false(canonical_from_hf(arch_by_hf_class("MixtralForCausalLM"), "model.layers.3.mlp.experts.7.w1.weight", name));
 }
 
 /* One expert as it is read alone, and in the layer; the dense part has none. */

@@ -1,0 +1,23 @@
+/* Qwen 2 (biases of q, k, v), Qwen 3 (norms of each head of q and k, heads of a size of their own) and its mixture of experts.
+ * Sources: transformers' modeling_{qwen2,qwen3,qwen3_moe}.py. */
+#include "model/arch.h"
+
+/* A window only with use_sliding_window; from layer max_window_layers on, in a mixture from the first, or as layer_types lists. */
+static snug_err from_hf(const hf_fields *f, config *c, snug_error *err) {
+    bool use = false;
+    uint32_t window = 0, from = 0;
+    snug_err rc = hf_bool_or(f, "use_sliding_window", false, &use, err);
+    if (!rc) rc = hf_u32_or(f, "sliding_window", 4096, &window, err);
+    if (!rc && !c->n_experts) rc = hf_u32_or(f, "max_window_layers", 28, &from, err);
+    if (rc || !use || json_is_null(json_object_get(f->o, "sliding_window"))) return rc;
+    return hf_windows(f, c, window, from, 0, err);
+}
+
+static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob", true, true};
+
+const arch arch_qwen[] = {
+    {.gguf_name = "qwen2", .hf_class = "Qwen2ForCausalLM", .qkv_bias = true, .from_hf = from_hf},
+    {.gguf_name = "qwen3", .hf_class = "Qwen3ForCausalLM", .qk_norm = true, .head_dim = 128, .from_hf = from_hf},
+    {.gguf_name = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM", .qk_norm = true, .experts = &qwen3_moe, .from_hf = from_hf},
+    {0},
+};

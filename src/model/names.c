@@ -1,0 +1,232 @@
+/* Names of tensors in both worlds, and what they stand for. Sources: transformers' modeling_*.py; llama.cpp's gguf-py/gguf/constants.py and
+ * tensor_mapping.py. */
+#include "model/arch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Per role: what users read; the stem in GGUF ("blk.N." before those of a layer) and in HF ("model.layers.N."). */
+static const struct role_row {
+    const char *name, *gguf, *hf;
+    bool in_layer;
+} roles_table[ROLE_COUNT] = {
+    [ROLE_EMBD] = {"embd", "token_embd.weight", "model.embed_tokens.weight", false},
+    [ROLE_HEAD] = {"head", "output.weight", "lm_head.weight", false},
+    [ROLE_OUT_NORM] = {"norm", "output_norm.weight", "model.norm.weight", false},
+    [ROLE_ROPE_FREQS] = {"rope", "rope_freqs.weight", NULL, false},
+    [ROLE_ATTN_NORM] = {"norm", "attn_norm.weight", "input_layernorm.weight", true},
+    [ROLE_Q] = {"q", "attn_q.weight", "self_attn.q_proj.weight", true},
+    [ROLE_K] = {"k", "attn_k.weight", "self_attn.k_proj.weight", true},
+    [ROLE_V] = {"v", "attn_v.weight", "self_attn.v_proj.weight", true},
+    [ROLE_O] = {"o", "attn_output.weight", "self_attn.o_proj.weight", true},
+    [ROLE_Q_BIAS] = {"bias", "attn_q.bias", "self_attn.q_proj.bias", true},
+    [ROLE_K_BIAS] = {"bias", "attn_k.bias", "self_attn.k_proj.bias", true},
+    [ROLE_V_BIAS] = {"bias", "attn_v.bias", "self_attn.v_proj.bias", true},
+    [ROLE_O_BIAS] = {"bias", "attn_output.bias", "self_attn.o_proj.bias", true},
+    [ROLE_Q_NORM] = {"norm", "attn_q_norm.weight", "self_attn.q_norm.weight", true},
+    [ROLE_K_NORM] = {"norm", "attn_k_norm.weight", "self_attn.k_norm.weight", true},
+    [ROLE_ATTN_SUB_NORM] = {"norm", "attn_sub_norm.weight", "self_attn.attn_sub_norm.weight", true},
+    [ROLE_FFN_SUB_NORM] = {"norm", "ffn_sub_norm.weight", "mlp.ffn_sub_norm.weight", true},
+    [ROLE_ATTN_POST_NORM] = {"norm", "post_attention_norm.weight", NULL, true},
+    [ROLE_FFN_POST_NORM] = {"norm", "post_ffw_norm.weight", NULL, true},
+    [ROLE_ATTN_NORM_BIAS] = {"bias", "attn_norm.bias", "input_layernorm.bias", true},
+    [ROLE_FFN_NORM_BIAS] = {"bias", "ffn_norm.bias", "post_attention_layernorm.bias", true},
+    [ROLE_OUT_NORM_BIAS] = {"bias", "output_norm.bias", "model.norm.bias", false},
+    [ROLE_GATE_BIAS] = {"bias", "ffn_gate.bias", "mlp.gate_proj.bias", true},
+    [ROLE_UP_BIAS] = {"bias", "ffn_up.bias", "mlp.up_proj.bias", true},
+    [ROLE_DOWN_BIAS] = {"bias", "ffn_down.bias", "mlp.down_proj.bias", true},
+    [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
+    [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
+    [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
+    [ROLE_UP] = {"up", "ffn_up.weight", "mlp.up_proj.weight", true},
+    [ROLE_DOWN] = {"down", "ffn_down.weight", "mlp.down_proj.weight", true},
+};
+
+/* Matrices of experts: in GGUF "blk.N.<gguf>.E.weight" one by one, "blk.N.<gguf>_exps.weight" stacked; in HF
+ * "model.layers.N.mlp.experts.E.<hf>.weight", or Mixtral's "block_sparse_moe.experts.E.<mixtral>.weight". The last row is in
+ * stacks only: gates on ups, fused ("mlp.experts.gate_up_proj"). */
+static const struct expert_row {
+    tensor_role role;
+    const char *gguf, *hf, *mixtral;
+} expert_rows[] = {
+    {ROLE_GATE, "ffn_gate", "gate_proj", "w1"},
+    {ROLE_UP, "ffn_up", "up_proj", "w3"},
+    {ROLE_DOWN, "ffn_down", "down_proj", "w2"},
+    {ROLE_GATE, "ffn_gate_up", "gate_up_proj", NULL},
+};
+enum { N_EXPERT_ROWS = sizeof expert_rows / sizeof *expert_rows, GATE_UP = N_EXPERT_ROWS - 1 };
+
+const char *role_name(tensor_role r) { return (unsigned)r < ROLE_COUNT ? roles_table[r].name : "none"; }
+bool role_in_layer(tensor_role r) { return (unsigned)r < ROLE_COUNT && roles_table[r].in_layer; }
+bool role_in_expert(const config *c, tensor_role r) { return c->n_experts && (r == ROLE_GATE || r == ROLE_UP || r == ROLE_DOWN); }
+
+static tensor_role bias_of(tensor_role r) {
+    switch (r) {
+    case ROLE_Q: return ROLE_Q_BIAS;
+    case ROLE_K: return ROLE_K_BIAS;
+    case ROLE_V: return ROLE_V_BIAS;
+    case ROLE_O: return ROLE_O_BIAS;
+    case ROLE_GATE: return ROLE_GATE_BIAS;
+    case ROLE_UP: return ROLE_UP_BIAS;
+    case ROLE_DOWN: return ROLE_DOWN_BIAS;
+    case ROLE_ATTN_NORM: return ROLE_ATTN_NORM_BIAS;
+    case ROLE_FFN_NORM: return ROLE_FFN_NORM_BIAS;
+    case ROLE_OUT_NORM: return ROLE_OUT_NORM_BIAS;
+    default: return ROLE_NONE;
+    }
+}
+
+bool role_required(const config *c, tensor_role r) {
+    const arch *a = c->arch;
+    switch (r) {
+    case ROLE_HEAD: return !c->tied;
+    case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return a->qkv_bias;
+    case ROLE_O_BIAS: case ROLE_GATE_BIAS: case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROPE_FREQS: return false;
+    case ROLE_NONE: return false;
+    default: return role_allowed(c, r);
+    }
+}
+
+bool role_allowed(const config *c, tensor_role r) {
+    const arch *a = c->arch;
+    switch (r) {
+    case ROLE_Q_NORM: case ROLE_K_NORM: return a->qk_norm;
+    case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return a->sub_norms;
+    case ROLE_ATTN_NORM: case ROLE_FFN_NORM: return !a->no_pre_norms;
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: return a->post_norms;
+    case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS: return a->layer_norm;
+    case ROLE_ROUTER: return c->n_experts > 0;
+    case ROLE_GATE: return !a->no_gate;
+    case ROLE_GATE_BIAS: return !a->no_gate && !c->n_experts;
+    case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: return !c->n_experts;
+    case ROLE_NONE: return false;
+    default: return true;
+    }
+}
+
+void role_tensor_name(tensor_role r, int layer, int expert, char out[64]) {
+    const char *stem = (unsigned)r < ROLE_COUNT ? roles_table[r].gguf : "?";
+    for (int i = 0; i < GATE_UP && expert != EXPERT_NONE; i++) {
+        if (expert_rows[i].role != r) continue;
+        if (expert == EXPERT_ALL) snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
+        else snprintf(out, 64, "blk.%d.%s.%d.weight", layer, expert_rows[i].gguf, expert);
+        return;
+    }
+    if (role_in_layer(r)) snprintf(out, 64, "blk.%d.%s", layer, stem);
+    else snprintf(out, 64, "%s", stem);
+}
+
+/* "<prefix>N.rest" -> N and rest. Digits as printed (no sign, no leading zero), so that one tensor has one name. */
+static bool split_number(const char *name, const char *prefix, int *number, const char **rest) {
+    size_t n = strlen(prefix);
+    if (strncmp(name, prefix, n) || name[n] < '0' || name[n] > '9' || (name[n] == '0' && name[n + 1] != '.'))
+        return false;
+    long value = 0;
+    const char *p = name + n;
+    for (; *p >= '0' && *p <= '9'; p++)
+        if ((value = value * 10 + (*p - '0')) > 1000000) return false;
+    if (*p != '.') return false;
+    *number = (int)value;
+    *rest = p + 1;
+    return true;
+}
+
+/* The row of a stem inside a layer, and which expert's it is. NULL: no expert's. */
+static const struct expert_row *expert_from_stem(const char *stem, int *expert) {
+    for (int i = 0; i < N_EXPERT_ROWS; i++) {
+        char text[64];
+        const char *rest;
+        snprintf(text, sizeof text, "%s_exps.weight", expert_rows[i].gguf);
+        *expert = EXPERT_ALL;
+        if (!strcmp(stem, text)) return &expert_rows[i];
+        snprintf(text, sizeof text, "%s.", expert_rows[i].gguf);
+        if (i != GATE_UP && split_number(stem, text, expert, &rest) && !strcmp(rest, "weight")) return &expert_rows[i];
+    }
+    return NULL;
+}
+
+tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool *gate_up) {
+    const char *stem = canonical;
+    int in = -1, one = EXPERT_NONE;
+    bool in_layer = split_number(canonical, "blk.", &in, &stem);
+    const struct expert_row *row = in_layer ? expert_from_stem(stem, &one) : NULL;
+    tensor_role found = row ? row->role : ROLE_NONE;
+    if (!row) one = EXPERT_NONE;
+    for (int r = 0; r < ROLE_COUNT && !row; r++)
+        if (roles_table[r].in_layer == in_layer && !strcmp(roles_table[r].gguf, stem)) found = (tensor_role)r;
+    if (found == ROLE_NONE) return ROLE_NONE;
+    if (layer) *layer = in;
+    if (expert) *expert = one;
+    if (gate_up) *gate_up = row == &expert_rows[GATE_UP];
+    return found;
+}
+
+static bool expert_from_hf(const char *stem, int layer, char out[64]) {
+    static const char *const fused = "mlp.experts.", *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."};
+    const char *rest;
+    int expert;
+    for (int i = 0; i < N_EXPERT_ROWS; i++) {
+        if (strncmp(stem, fused, strlen(fused)) || strcmp(stem + strlen(fused), expert_rows[i].hf)) continue;
+        snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
+        return true;
+    }
+    for (int p = 0; p < 2; p++) {
+        if (!split_number(stem, prefixes[p], &expert, &rest)) continue;
+        for (int i = 0; i < GATE_UP; i++) {
+            const char *part = p ? expert_rows[i].mixtral : expert_rows[i].hf;
+            if (strncmp(rest, part, strlen(part)) || strcmp(rest + strlen(part), ".weight")) continue;
+            role_tensor_name(expert_rows[i].role, layer, expert, out);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "NAME.weight" or "NAME.bias" of a name of the family's own -> its row, or NULL; *bias: which. */
+static const arch_tensor *own_name(const arch *a, const char *name, bool *bias) {
+    for (const arch_tensor *t = a->tensors; t && t->hf; t++) {
+        const size_t n = strlen(t->hf);
+        if (strncmp(name, t->hf, n)) continue;
+        *bias = !strcmp(name + n, ".bias");
+        if (*bias || !strcmp(name + n, ".weight")) return t;
+    }
+    return NULL;
+}
+
+size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]) {
+    const char *stem = hf;
+    bool bias = false;
+    *layer = -1;
+    const bool in_layer = split_number(hf, a->prefix ? a->prefix : "model.layers.", layer, &stem);
+    const arch_tensor *own = own_name(a, stem, &bias);
+    size_t n = 0;
+    while (own && n < ARCH_MAX_ROLES && (n == 0 || own->role[n])) {
+        roles[n] = bias ? bias_of(own->role[n]) : own->role[n];
+        if (roles[n] == ROLE_NONE || role_in_layer(roles[n]) != in_layer) return 0;
+        n++;
+    }
+    for (int r = 0; r < ROLE_COUNT && !own; r++) {
+        if (roles_table[r].in_layer != in_layer || !roles_table[r].hf || strcmp(roles_table[r].hf, stem)) continue;
+        roles[0] = (tensor_role)r;
+        return 1;
+    }
+    return n;
+}
+
+bool canonical_from_hf(const arch *a, const char *hf, char out[64]) {
+    const char *stem = hf;
+    tensor_role roles[ARCH_MAX_ROLES];
+    int layer = -1;
+    if (split_number(hf, "model.layers.", &layer, &stem) && expert_from_hf(stem, layer, out)) return true;
+    if (roles_from_hf(a, hf, &layer, roles) != 1) return false;
+    role_tensor_name(roles[0], layer, EXPERT_NONE, out);
+    return true;
+}
+
+bool hf_name_harmless(const char *hf) {
+    /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
+    const char *suffix = "rotary_emb.inv_freq";
+    size_t n = strlen(hf), m = strlen(suffix);
+    return n >= m && !strcmp(hf + n - m, suffix);
+}

@@ -1,0 +1,63 @@
+/* What a folder's tensors stand for, where they are not themselves what the model multiplies: weights that opening makes, in a file without a name
+ * behind the folder's own, because everything else reads weights where they lie. */
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/f16.h"
+#include "codec/codecs.h"
+#include "model/store_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+snug_err store_make_open(store *s, snug_error *err) {
+    if (s->made.path) return SNUG_OK;
+    io_file *files = arena_calloc(&s->mem, s->n_files + 1, sizeof *files);
+    if (!files) return err_nomem(err, s->n_files * sizeof *files);
+    snug_err rc = io_open_unnamed(&s->made, err);
+    if (rc) return rc;
+    memcpy(files, s->files, s->n_files * sizeof *files);
+    files[s->n_files++] = s->made;
+    s->files = files;
+    return SNUG_OK;
+}
+
+snug_err store_make_write(store *s, uint64_t offset, const uint8_t *src, size_t n, snug_error *err) {
+    const io_file *f = &s->made;
+    while (n) {
+        const ssize_t k = pwrite(f->fd, src, n, (off_t)offset);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return err_set(err, SNUG_ERR_IO, "%s: cannot write %zu bytes: %s", f->path, n, k < 0 ? strerror(errno) : "no room");
+        offset += (uint64_t)k, src += k, n -= (size_t)k;
+    }
+    return SNUG_OK;
+}
+
+void store_make_take(store *s, const snug_codec *codec, found_term *f) {
+    const uint64_t bytes = codec->bytes((codec_params){0}, f->rows, f->cols);
+    f->term = (store_term){.codec = codec, .rows = f->rows, .cols = f->cols, .file = (uint32_t)(s->n_files - 1), .offset = s->made.bytes, .bytes = bytes, .checked_bytes = bytes};
+    s->made.bytes += bytes;
+    ((io_file *)(uintptr_t)s->files)[s->n_files - 1].bytes = s->made.bytes;
+}
+
+float store_number_at(const st_tensor *t, const uint8_t *p, size_t i) {
+    float w;
+    if (t->dtype != ST_F32) return t->dtype == ST_F16 ? f16_to_f32(read_u16(p + 2 * i)) : bf16_to_f32(read_u16(p + 2 * i));
+    memcpy(&w, p + 4 * i, sizeof w);
+    return w;
+}
+
+snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err) {
+    const size_t n = (size_t)f->cols;
+    uint8_t *raw = malloc((size_t)t->bytes + 1);
+    float *gain = malloc(n * sizeof *gain);
+    snug_err rc = raw && gain ? store_make_open(s, err) : err_nomem(err, t->bytes + 4 * n);
+    if (!rc) rc = io_pread(&s->files[t->file], t->offset, raw, (size_t)t->bytes, err);
+    for (size_t i = 0; i < n && !rc; i++) gain[i] = 1 + store_number_at(t, raw, i);
+    if (!rc) rc = store_make_write(s, s->made.bytes, (const uint8_t *)gain, n * sizeof *gain, err);
+    if (!rc) store_make_take(s, &codec_f32, f);
+    free(raw);
+    free(gain);
+    return rc;
+}
