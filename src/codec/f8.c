@@ -54,5 +54,5 @@ static void matmul(const wt *w, uint64_t row0, size_t n, const act *x, float *y,
 }
 
 const snug_codec codec_f8 = {.family = "f8_e4m3", .id = CODEC_ID_F8, .tile_rows = 1, .tile_cols = 1, .block_cols = 1, .act = CODEC_ACT_F32, .caps = CODEC_READ_ONLY,
-                             .ggml_type = -1, .time = 20, .menu = no_menu, .params_ok = block_params_ok, .bytes = bytes, .decode = decode, .decode_add = decode_add,
+                             .ggml_type = -1, .menu = no_menu, .params_ok = block_params_ok, .bytes = bytes, .decode = decode, .decode_add = decode_add,
                              .scratch_bytes = scratch_bytes, .matmul = matmul};
