@@ -128,7 +128,7 @@ MODELS |= {
         "num_key_value_heads": 2, "max_position_embeddings": 256, "original_max_position_embeddings": 256, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "rope_scaling": None, "sliding_window": 16, "attention_bias": False, "pad_token_id": 0, "tie_word_embeddings": False}),
 }
-SCALED = ("gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied
+SCALED = ("gemma3_vision", "gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
 PHI3 = MODELS["phi3"][4]
 MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
@@ -137,7 +137,13 @@ MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
 MODELS["qwen2_yarn"] = ("bf16", 1, "qwen2", {"rope_scaling": None}, {
     **MODELS["qwen2"][4], "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0,
     "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}})
-LESS_ONE = ("gemma", "gemma2", "gemma3")    # their norms hold gain - 1
+MODELS["gemma3_vision"] = ("bf16", 1, "llama2", None, {
+    "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "mm_tokens_per_image": 4, "tie_word_embeddings": True,
+    "text_config": {k: v for k, v in {**MODELS["gemma3"][4], "vocab_size": 512, "num_key_value_heads": 4, "num_attention_heads": 8}.items()
+                    if k not in ("architectures", "num_key_value_heads", "num_attention_heads")},
+    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                      "image_size": 28, "patch_size": 14}})
+LESS_ONE = ("gemma3_vision", "gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
 MODELS["bitnet_packed"] = ("bf16", 1, "llama3", "sub_norm", {**BITNET, "quantization_config": {**QUANTIZED, "quantization_mode": "offline"}})
@@ -153,7 +159,7 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     """Random weights, rounded to the stored dtype and held in float32. Returns {name: stored tensor}, ties left out."""
     rng = torch.Generator().manual_seed(seed)
     normal = lambda shape, std: torch.randn(shape, generator=rng) * std
-    tied = model.config.tie_word_embeddings
+    tied = model.config.get_text_config().tie_word_embeddings
     stored = {}
     for name, p in model.named_parameters():
         if name.endswith("bias"):
@@ -246,7 +252,9 @@ class Routing:
 
 
 def published(name, stored):
-    """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split."""
+    """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split, and models with pictures."""
+    if name == "gemma3_vision":
+        return {re.sub("^model.(vision_tower|multi_modal_projector)", r"\1", k.replace("model.language_model.", "language_model.model.")): v for k, v in stored.items()}
     if name in FUSED:
         return stored
     module, *parts = PARTS.get(name, ("mlp", "gate_proj", "up_proj", "down_proj"))

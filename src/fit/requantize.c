@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "codec/codecs.h"
+#include "model/arch.h"
 
 #include <stdio.h>
 #include <string.h>

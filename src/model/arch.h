@@ -47,6 +47,8 @@ typedef struct arch {
     bool tied;                 /* where config.json does not say                                        */
     uint32_t head_dim;         /* likewise; 0: hidden_size / heads                                      */
     double rope_base;          /* likewise; 0: 10,000                                                   */
+    bool wrapped;              /* a text model beside one for pictures, which is passed over: its fields are in text_config, its names have "language_model." in them */
+    const char *defaults;      /* JSON: fields that config.json may leave out; NULL: none               */
     const char *fused_ffn;     /* GGUF's name for gate and up in one, "ffn_up"; NULL: none              */
     const char *prefix;        /* of its layers in a folder; NULL: "model.layers."                      */
     const arch_tensor *tensors; /* NULL: all as Llama names them                                        */
@@ -70,6 +72,7 @@ const char *arch_known_gguf(char *text, size_t cap);
 struct hf_fields {
     const json_t *o;
     const char *where; /* the file, for messages */
+    const json_t *defaults; /* where o has no such field; NULL: none */
     const char *const (*spelling)[2];
 };
 const json_t *hf_get(const hf_fields *f, const char *key); /* NULL: missing or null */

@@ -99,7 +99,7 @@ enum { ARCH_MAX_ROLES = 3 };
 size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]);
 /* HF name of one role, or of experts -> canonical name; false when it is unknown. */
 bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
-bool hf_name_harmless(const char *hf); /* a buffer that old checkpoints carry and that decides nothing */
+bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buffer that old checkpoints carry; what is for pictures */
 /* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts). */
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */

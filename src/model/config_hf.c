@@ -21,14 +21,19 @@ static const char *spelled(const hf_fields *f, const char *key) {
     return key;
 }
 
+/* Where a field is to be read: config.json, or what its family has for it. */
+static const json_t *has(const hf_fields *f, const char *key) {
+    return f->defaults && !json_object_get(f->o, spelled(f, key)) ? f->defaults : f->o;
+}
+
 const json_t *hf_get(const hf_fields *f, const char *key) {
-    const json_t *v = json_object_get(f->o, spelled(f, key));
+    const json_t *v = json_object_get(has(f, key), spelled(f, key));
     return is_null(v) ? NULL : v;
 }
 
 snug_err hf_u32_or(const hf_fields *f, const char *key, uint32_t fallback, uint32_t *out, snug_error *err) {
     uint64_t v;
-    snug_err rc = json_get_u64_or(f->o, f->where, spelled(f, key), fallback, &v, err);
+    snug_err rc = json_get_u64_or(has(f, key), f->where, spelled(f, key), fallback, &v, err);
     if (rc) return rc;
     if (v > UINT32_MAX)
         return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s' is %llu, expected a 32-bit number", f->where, spelled(f, key), (unsigned long long)v);
@@ -42,7 +47,7 @@ snug_err hf_u32(const hf_fields *f, const char *key, uint32_t *out, snug_error *
 }
 
 snug_err hf_f64_or(const hf_fields *f, const char *key, double fallback, double *out, snug_error *err) {
-    return json_get_double_or(f->o, f->where, spelled(f, key), fallback, out, err);
+    return json_get_double_or(has(f, key), f->where, spelled(f, key), fallback, out, err);
 }
 
 snug_err hf_f32_or(const hf_fields *f, const char *key, double fallback, float *out, snug_error *err) {
@@ -53,7 +58,7 @@ snug_err hf_f32_or(const hf_fields *f, const char *key, double fallback, float *
 }
 
 snug_err hf_bool_or(const hf_fields *f, const char *key, bool fallback, bool *out, snug_error *err) {
-    return json_get_bool_or(f->o, f->where, spelled(f, key), fallback, out, err);
+    return json_get_bool_or(has(f, key), f->where, spelled(f, key), fallback, out, err);
 }
 
 const char *hf_text_or(const hf_fields *f, const char *key, const char *fallback) {
@@ -202,7 +207,7 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     const char *name = is_null(type) ? "default" : json_string_value(type);
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: rope_type is no string", where);
     if (!strcmp(name, "default")) return SNUG_OK;
-    const hf_fields inner = {scaling, where, NULL};
+    const hf_fields inner = {.o = scaling, .where = where};
     for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
         if (!strcmp(scalings[i].name, name)) return read_scaling(f, &inner, scalings[i].kind, c, err);
     return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3, yarn, dynamic, longrope", where, name);
@@ -254,20 +259,31 @@ static snug_err read_sizes(const hf_fields *f, config *c, snug_error *err) {
     return SNUG_OK;
 }
 
+static snug_err read_fields(const hf_fields *f, config *c, snug_error *err) {
+    const arch *a = c->arch;
+    const json_t *params = hf_get(f, "rope_parameters");
+    const bool own_rope = json_is_object(params) && a->rope_by_type;
+    snug_err rc;
+    if ((rc = read_sizes(f, c, err)) || (rc = read_activation(f, c, err)) || (rc = read_experts(f, c, err)) || (!own_rope && (rc = hf_rope(f, params, c, err))) ||
+        (a->from_hf && (rc = a->from_hf(f, c, err))))
+        return rc;
+    return read_quantization(f, c, err);
+}
+
 /* A family's defaults come first, what is common then, and what the family alone knows last. */
 static snug_err read_all(const json_t *o, const char *where, config *c, snug_error *err) {
     if (!json_is_object(o)) return err_set(err, SNUG_ERR_FORMAT, "%s: expected a JSON object", where);
     snug_err rc = read_arch(o, where, c, err);
     if (rc) return rc;
     const arch *a = c->arch;
-    const hf_fields f = {o, where, a->spelling};
-    const json_t *params = hf_get(&f, "rope_parameters");
+    json_t *defaults = NULL;
+    if (a->defaults && (rc = json_read_buffer("defaults", a->defaults, strlen(a->defaults), &defaults, err))) return rc;
+    const json_t *inner = json_object_get(o, "text_config");
+    const hf_fields f = {.o = a->wrapped && json_is_object(inner) ? inner : o, .where = where, .defaults = defaults, .spelling = a->spelling};
     config_defaults(c);
-    if ((rc = read_sizes(&f, c, err)) || (rc = read_activation(&f, c, err)) || (rc = read_experts(&f, c, err)) ||
-        (!(json_is_object(params) && a->rope_by_type) && (rc = hf_rope(&f, params, c, err))) || (a->from_hf && (rc = a->from_hf(&f, c, err))) ||
-        (rc = read_quantization(&f, c, err)))
-        return rc;
-    return config_check(c, where, err);
+    rc = read_fields(&f, c, err);
+    json_decref(defaults);
+    return rc ? rc : config_check(c, where, err);
 }
 
 snug_err config_from_hf(const char *dir, config *out, snug_error *err) {

@@ -194,8 +194,19 @@ static const arch_tensor *own_name(const arch *a, const char *name, bool *bias) 
     return NULL;
 }
 
-size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]) {
-    const char *stem = hf;
+/* The name in a text model of its own. */
+static const char *unwrapped(const arch *a, const char *hf, char out[256]) {
+    static const char *const prefixes[][2] = {{"language_model.model.", "model."}, {"model.language_model.", "model."}, {"language_model.lm_head.", "lm_head."}};
+    for (size_t i = 0; i < 3 && a->wrapped; i++) {
+        const size_t n = strlen(prefixes[i][0]);
+        if (!strncmp(hf, prefixes[i][0], n) && (size_t)snprintf(out, 256, "%s%s", prefixes[i][1], hf + n) < 256) return out;
+    }
+    return hf;
+}
+
+size_t roles_from_hf(const arch *a, const char *name, int *layer, tensor_role roles[ARCH_MAX_ROLES]) {
+    char text[256];
+    const char *hf = unwrapped(a, name, text), *stem = hf;
     bool bias = false;
     *layer = -1;
     const bool in_layer = split_number(hf, a->prefix ? a->prefix : "model.layers.", layer, &stem);
@@ -224,7 +235,10 @@ bool canonical_from_hf(const arch *a, const char *hf, char out[64]) {
     return true;
 }
 
-bool hf_name_harmless(const char *hf) {
+bool hf_name_harmless(const arch *a, const char *hf) {
+    static const char *const pictures[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
+    for (size_t i = 0; i < 4 && a->wrapped; i++)
+        if (!strncmp(hf, pictures[i], strlen(pictures[i]))) return true;
     /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
     const char *suffix = "rotary_emb.inv_freq";
     size_t n = strlen(hf), m = strlen(suffix);

@@ -235,6 +235,14 @@ static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
     return rc;
 }
 
+static bool has_head(const store *s) {
+    tensor_role role[ARCH_MAX_ROLES];
+    int layer;
+    for (size_t i = 0; i < s->st->n_tensors; i++)
+        if (roles_from_hf(s->cfg.arch, s->st->tensors[i].name, &layer, role) == 1 && role[0] == ROLE_HEAD) return true;
+    return false;
+}
+
 static snug_err open_format(store *s, snug_error *err) {
     snug_err rc;
     if (io_is_dir(s->path)) {
@@ -242,7 +250,7 @@ static snug_err open_format(store *s, snug_error *err) {
         if ((rc = config_from_hf(s->path, &s->cfg, err)) || (rc = st_open_dir(s->path, &s->st, err))) return rc;
         s->files = s->st->files;
         s->n_files = s->st->n_files;
-        if (!st_find(s->st, "lm_head.weight")) s->cfg.tied = true;
+        s->cfg.tied |= !has_head(s);
         return SNUG_OK;
     }
     if ((rc = gguf_open_parts(s->path, &s->gguf, err))) return rc;

@@ -256,7 +256,7 @@ static void test_names(void **state) {
     assert_true(canonical_from_hf(llama, "model.layers.3.mlp.down_proj.bias", name));
     assert_string_equal(name, "blk.3.ffn_down.bias");
     assert_false(canonical_from_hf(llama, "model.layers.0.self_attn.rotary_emb.inv_freq", name));
-    assert_true(hf_name_harmless("model.layers.0.self_attn.rotary_emb.inv_freq"));
+    assert_true(hf_name_harmless(llama, "model.layers.0.self_attn.rotary_emb.inv_freq"));
     for (int r = 0; r < ROLE_COUNT; r++) {
         int back;
         role_tensor_name((tensor_role)r, 7, EXPERT_NONE, name);

@@ -124,6 +124,9 @@ static const arch_tensor tensors[] = {
     {0},
 };
 
+/* What transformers' Gemma3TextConfig has where the configurations of models with pictures do not say. */
+static const char gemma3_defaults[] = "{\"vocab_size\": 262208, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"head_dim\": 256, \"max_position_embeddings\": 131072}";
+
 const arch arch_gemma[] = {
     {.gguf_name = "gemma", .hf_class = "GemmaForCausalLM", .gains_less_one = true, .act = ACT_GELU, .tied = true, .head_dim = 256, .from_hf = gemma_from_hf, .from_gguf = gemma_from_gguf,
      .to_gguf = to_gguf, .for_others = for_others},
@@ -131,5 +134,7 @@ const arch arch_gemma[] = {
      .from_hf = gemma2_from_hf, .from_gguf = gemma2_from_gguf, .to_gguf = to_gguf, .for_others = for_others},
     {.gguf_name = "gemma3", .hf_class = "Gemma3ForCausalLM", .qk_norm = true, .post_norms = true, .gains_less_one = true, .act = ACT_GELU, .rope_by_type = true, .tied = true, .head_dim = 256,
      .rope_base = 1e6, .tensors = tensors, .from_hf = gemma3_from_hf, .from_gguf = gemma3_from_gguf, .to_gguf = to_gguf, .for_others = for_others},
+    {.gguf_name = "gemma3", .hf_class = "Gemma3ForConditionalGeneration", .qk_norm = true, .post_norms = true, .gains_less_one = true, .act = ACT_GELU, .rope_by_type = true, .tied = true,
+     .rope_base = 1e6, .wrapped = true, .defaults = gemma3_defaults, .tensors = tensors, .from_hf = gemma3_from_hf, .from_gguf = gemma3_from_gguf, .to_gguf = to_gguf, .for_others = for_others},
     {0},
 };
