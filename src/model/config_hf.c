@@ -282,6 +282,7 @@ static snug_err read_all(const json_t *o, const char *where, config *c, snug_err
     const hf_fields f = {.o = a->wrapped && json_is_object(inner) ? inner : o, .where = where, .defaults = defaults, .spelling = a->spelling};
     config_defaults(c);
     rc = read_fields(&f, c, err);
+    if (!rc && f.o != o) rc = read_quantization(&(hf_fields){.o = o, .where = where, .spelling = a->spelling}, c, err); /* of all parts */
     json_decref(defaults);
     return rc ? rc : config_check(c, where, err);
 }

@@ -31,7 +31,7 @@ static snug_err check_scaling(const config *c, const char *where, snug_error *er
 
 snug_err rope_check(const config *c, const char *where, snug_error *err) {
     if (c->rope_dims == 0 || c->rope_dims % 2 || c->rope_dims > c->head_dim)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u dimensions of a head of %u, expected an even number of them", where, c->rope_dims, c->head_dim);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u dimensions (rope.dimension_count, partial_rotary_factor) of a head of %u, expected an even number of them", where, c->rope_dims, c->head_dim);
     if (c->arch->gguf_permutes_qk && c->rope_dims != c->head_dim)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: RoPE turns %u of %u dimensions, which is not supported for architecture '%s'", where, c->rope_dims, c->head_dim, c->arch->gguf_name);
     if (c->rope_base_local != 0 && !(c->rope_base_local >= 1 && c->rope_base_local < 1e15))
