@@ -52,5 +52,11 @@ static inline float canon_expf(float x) {
     int32_t k = (int32_t)(f32_to_bits(t) - CANON_ROUND_BITS), k1 = k >> 1, k2 = k - k1;
     return p * f32_from_bits((uint32_t)(k1 + 127) << 23) * f32_from_bits((uint32_t)(k2 + 127) << 23);
 }
+/* By tanh: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) = x / (1 + exp(-x (a + b x^2))). */
+#define CANON_GELU_A 1.5957691216057308f
+#define CANON_GELU_B 0.07135481627260025f
+static inline float canon_gelu(float x) { return x / (1.0f + canon_expf(-(x * fmaf(x * x, CANON_GELU_B, CANON_GELU_A)))); }
+/* cap tanh(x / cap) */
+static inline float canon_softcap(float x, float cap) { return cap - (cap + cap) / (1.0f + canon_expf(x * (2.0f / cap))); }
 static inline float canon_silu_mul(float g, float up) { return g / (1.0f + canon_expf(-g)) * up; }
 #endif

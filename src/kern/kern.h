@@ -18,11 +18,13 @@
  *   rmsnorm    k = 1 / sqrt((f32 dot of x and x) / n + eps);  out = (x * k) * gain.   out may be x.
  *   hadamard   in each block of b numbers, for h = 1, 2, 4 .. b/2: pairs (i, i + h), i's bit h clear: a, b -> a + b, a - b; then each times
  *              (float)(1 / sqrt(b)).
+ *   gelu       x / (1 + exp(-x (a + b x^2)))
+ *   softcap    cap - 2 cap / (1 + exp(2 x / cap))
  *   silu_mul   gate = (gate / (1 + exp(-gate))) * up
  *   rope       a' = fma(a, cos, -(b * sin)),  b' = fma(a, sin, b * cos)
  *   attention  the positions of a sequence are cut into blocks at the multiples of KERN_BLOCK, whatever the query sees of
  *              them. In a block, over the positions i (counted from its start) that the query sees, in order:
- *                  dot = fma(k_i[d], q[d], dot), one chain from +0, d in order;    s_i = scale * dot
+ *                  dot = fma(k_i[d], q[d], dot), one chain from +0, d in order;    s_i = scale * dot   (then softcap, where the model has it)
  *                  m = (max of s_i) + 0;  e_i = exp(s_i - m);  lane[i mod 16] += e_i, l = tree16;  o[d] = fma(e_i, v_i[d], o[d])
  *              The blocks (those with a visible position) in order, from M = -inf, L = +0, O = +0:
  *                  N = max(M, m), a = exp(M - N), b = exp(m - N);  L = fma(l, b, L * a);  O[d] = fma(o[d], b, O[d] * a);  M = N
@@ -172,6 +174,8 @@ typedef struct kern_table {
     void (*rmsnorm)(const float *x, const float *gain, float eps, size_t n, float *out);
     void (*add)(float *y, const float *x, size_t n);               /* y += x */
     void (*silu_mul)(float *gate, const float *up, size_t n);      /* gate = silu(gate) * up */
+    void (*gelu)(float *x, size_t n);                              /* in place; by tanh */
+    void (*softcap)(float *x, size_t n, float cap);                /* x = cap tanh(x / cap) */
     void (*hadamard)(float *x, size_t n, size_t block);            /* block: 16, 32, 64 or 128, a divisor of n */
     float (*softmax)(float *x, size_t n);                          /* in place; returns log-sum-exp of the input */
     /* Rotates one head in place. half: number of pairs; cs: cos[half] then sin[half]. interleaved: pairs (2i, 2i+1), else

@@ -69,6 +69,8 @@ void KERN_ISA(kern_float_f32_to_f16)(const float *src, size_t n, uint16_t *dst);
 void KERN_ISA(kern_layer_rmsnorm)(const float *x, const float *gain, float eps, size_t n, float *out);
 void KERN_ISA(kern_layer_add)(float *y, const float *x, size_t n);
 void KERN_ISA(kern_layer_silu_mul)(float *gate, const float *up, size_t n);
+void KERN_ISA(kern_layer_gelu)(float *x, size_t n);
+void KERN_ISA(kern_layer_softcap)(float *x, size_t n, float cap);
 void KERN_ISA(kern_layer_hadamard)(float *x, size_t n, size_t block);
 float KERN_ISA(kern_layer_softmax)(float *x, size_t n);
 void KERN_ISA(kern_layer_rope)(float *x, size_t half, const float *cs, bool interleaved);
@@ -120,6 +122,8 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->rmsnorm = KERN_ISA(kern_layer_rmsnorm);
     t->add = KERN_ISA(kern_layer_add);
     t->silu_mul = KERN_ISA(kern_layer_silu_mul);
+    t->gelu = KERN_ISA(kern_layer_gelu);
+    t->softcap = KERN_ISA(kern_layer_softcap);
     t->hadamard = KERN_ISA(kern_layer_hadamard);
     t->softmax = KERN_ISA(kern_layer_softmax);
     t->rope = KERN_ISA(kern_layer_rope);

@@ -152,13 +152,17 @@ static snug_err read_layers(gguf_fields *r, config *c, snug_error *err) {
     return SNUG_OK;
 }
 
-/* Of arrays in snug.*: factors for each pair of dimensions. */
-static snug_err read_factors(const gguf_file *g, const char *key, const config *c, float *out, snug_error *err) {
+/* longrope's factors for each pair of dimensions: tensors in files of others, arrays in snug's own. */
+static snug_err read_factors(const gguf_file *g, const char *key, const char *tensor, const config *c, float *out, snug_error *err) {
     const gguf_kv *kv = gguf_find(g, key);
+    const gguf_tensor *t = gguf_find_tensor(g, tensor);
     const uint32_t n = c->rope_dims / 2;
+    if (t && t->type == GGML_F32 && t->n_dims == 1 && t->dims[0] == n && n <= CONFIG_MAX_LONG) return io_pread(&g->file, t->offset, out, n * sizeof *out, err);
+    if (t)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has type %u and %llu numbers, expected f32 and %u (at most %d), one for each pair of a head's dimensions", g->file.path, tensor, t->type,
+                       (unsigned long long)t->dims[0], n, CONFIG_MAX_LONG);
     if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_F32 || kv->n != n || n > CONFIG_MAX_LONG)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is no array of %u numbers (at most %d), which longrope needs; files of other programs have them as tensors, which is not supported",
-                       g->file.path, key, n, CONFIG_MAX_LONG);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: neither tensor '%s' nor key '%s' has the %u numbers (at most %d) that longrope needs", g->file.path, tensor, key, n, CONFIG_MAX_LONG);
     for (uint32_t i = 0; i < n; i++) out[i] = (float)gguf_array_f64(kv, i);
     return SNUG_OK;
 }
@@ -183,7 +187,7 @@ static snug_err read_rope(gguf_fields *r, config *c, snug_error *err) {
     if (!rc) rc = gguf_u32(r, "rope.scaling.original_context_length", false, c->n_ctx_train, &c->scale_orig_ctx, err);
     if (!rc) rc = gguf_get_f64_or(r->g, "snug.rope.dynamic", 0, &dynamic, err);
     if (rc) return rc;
-    const char *type = gguf_get_str_or(r->g, gguf_key(r, "rope.scaling.type"), factor != 0 ? "linear" : "none");
+    const char *type = gguf_get_str_or(r->g, gguf_key(r, "rope.scaling.type"), gguf_find_tensor(r->g, "rope_factors_long.weight") ? "longrope" : factor != 0 ? "linear" : "none");
     size_t i = 0;
     while (i < 4 && strcmp(names[i], type)) i++;
     if (i == 4)
@@ -193,8 +197,8 @@ static snug_err read_rope(gguf_fields *r, config *c, snug_error *err) {
     if (c->scaling == ROPE_YARN) rc = read_yarn(r, c, err);
     if (c->scaling == ROPE_LONG) {
         rc = get_f64_or(r, "rope.scaling.attn_factor", 1, &c->rope_magnitude, err);
-        if (!rc) rc = read_factors(r->g, "snug.rope.short", c, c->rope_short, err);
-        if (!rc) rc = read_factors(r->g, "snug.rope.long", c, c->rope_long, err);
+        if (!rc) rc = read_factors(r->g, "snug.rope.short", "rope_factors_short.weight", c, c->rope_short, err);
+        if (!rc) rc = read_factors(r->g, "snug.rope.long", "rope_factors_long.weight", c, c->rope_long, err);
     }
     if (!rc && dynamic != 0) c->scaling = ROPE_DYNAMIC, c->scale_factor = dynamic, c->scale_orig_ctx = c->n_ctx_train;
     return rc;

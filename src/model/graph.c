@@ -324,7 +324,7 @@ static void finish_rows(void *ctx, size_t begin, size_t end, int worker) {
 void logits_finish(const config *c, float *logits, size_t n) {
     const float cap = c->logit_softcap;
     for (size_t i = 0; i < n && c->logit_scale != 1; i++) logits[i] *= c->logit_scale;
-    for (size_t i = 0; i < n && cap != 0; i++) logits[i] = cap * tanhf(logits[i] / cap);
+    if (cap != 0) kern()->softcap(logits, n, cap);
 }
 
 snug_err graph_head(graph *g, const layer_weights *outer, const float *x, size_t n, float *logits, snug_error *err) {

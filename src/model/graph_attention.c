@@ -92,8 +92,8 @@ static void score(const tile *t, span block, span slots) {
                   t->scores + (page0 - block.begin), SCORE_LD);
     }
     for (uint32_t k = 0; k < n_q && cap != 0; k++) {
-        float *s = t->scores + (size_t)k * SCORE_LD;
-        for (uint32_t i = slots.begin - block.begin; i < slots.end - block.begin; i++) s[i] = cap * tanhf(s[i] / cap);
+        const uint32_t first = slots.begin - block.begin;
+        kern()->softcap(t->scores + (size_t)k * SCORE_LD + first, slots.end - slots.begin, cap);
     }
 }
 

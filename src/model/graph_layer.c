@@ -115,10 +115,7 @@ static void act_relu2(float *x, size_t n) {
     }
 }
 
-static void act_gelu(float *x, size_t n) {
-    static const float RATE = 0.7978845608028654f; /* sqrt(2 / pi) */
-    for (size_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1 + tanhf(RATE * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
-}
+static void act_gelu(float *x, size_t n) { kern()->gelu(x, n); }
 
 static void act_gelu_erf(float *x, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1 + erff(x[i] * 0.7071067811865476f));

@@ -176,8 +176,9 @@ static bool split_term(const char *full, char name[64], uint32_t *index) {
     return true;
 }
 
-/* Old converters wrote RoPE tables beside the weights; they follow from the configuration. */
+/* Old converters wrote RoPE tables beside the weights; they follow from the configuration. Longrope's factors are a part of it. */
 static bool harmless(const char *name) {
+    if (!strcmp(name, "rope_factors_long.weight") || !strcmp(name, "rope_factors_short.weight")) return true;
     const char *suffix = ".attn_rot_embd";
     size_t n = strlen(name), m = strlen(suffix);
     return n >= m && !strcmp(name + n - m, suffix);

@@ -6,7 +6,8 @@ An independent writer, so that a test of snug's GGUF reader does not rest on snu
 mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
-qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked.
+qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
+phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2.
 """
 import argparse
 import json
@@ -20,12 +21,16 @@ import numpy as np
 import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
-       "bitnet": "llama-bpe"}
-ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe"}
+       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2"}
+ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "gemma3_text": "gemma3"}
+INTERLEAVED = ("llama", "granite", "smollm3")
+POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS}
 LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
          "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+         "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
          "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
@@ -65,12 +70,12 @@ def stack_experts(tensors):
     return {name: np.stack([part[e] for e in range(len(part))]) for name, part in parts.items()}
 
 
-def gguf_name(name):
+def gguf_name(name, family=None):
     stem, _, part = name.rpartition(".")
     if stem in TOP:
         return f"{TOP[stem]}.{part}"
     _, _, layer, rest = stem.split(".", 3)
-    return f"blk.{layer}.{LAYER[rest]}.{part}"
+    return f"blk.{layer}.{OWN.get(family, {}).get(rest) or LAYER[rest]}.{part}"
 
 
 def interleave(w, n_heads):
@@ -144,7 +149,7 @@ def open_writer(out, name, config, tok, pre=None):
     d = head_dim(config)
     theta, scaling = rope_of(config)
     writer = gguf.GGUFWriter(str(out), ARCH.get(family, family))
-    writer.add_name(name)
+    writer.add_name(name.replace("phi3", "phi"))    # of a model named so llama.cpp expects tokens of Phi 3's
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -154,22 +159,41 @@ def open_writer(out, name, config, tok, pre=None):
     writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
     writer.add_key_length(d)
     writer.add_value_length(d)
-    writer.add_rope_dimension_count(d)
+    rotated = int(d * config.get("partial_rotary_factor", 1))
+    writer.add_rope_dimension_count(rotated)
     writer.add_rope_freq_base(theta)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "norm_epsilon" in config:
+        writer.add_layer_norm_eps(config["norm_epsilon"])
+    else:
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("num_experts_per_tok"):
         writer.add_expert_count(config.get("num_experts") or config["num_local_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
         if "moe_intermediate_size" in config:
             writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
-    if family == "mistral" and config.get("sliding_window"):
+    for key, add in (("attn_logit_softcapping", "add_attn_logit_softcapping"), ("final_logit_softcapping", "add_final_logit_softcapping"),
+                     ("embedding_multiplier", "add_embedding_scale"), ("residual_multiplier", "add_residual_scale"),
+                     ("attention_multiplier", "add_attention_scale"), ("logits_scaling", "add_logit_scale")):
+        if config.get(key) is not None:
+            getattr(writer, add)(config[key])
+    if family in ("mistral", "gemma2", "gemma3_text", "phi3") and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
-    if config["hidden_act"] != "silu":
+    if family == "bitnet" and config["hidden_act"] != "silu":
         writer.add_string(f"{writer.arch}.hidden_activation", config["hidden_act"])
-    add_tokenizer(writer, tok, config, pre or PRE[family])
-    if scaling:
-        if scaling["rope_type"] != "llama3":
-            raise ValueError(f"rope_type {scaling['rope_type']}")
+    add_tokenizer(writer, tok, config, pre or PRE.get(family))
+    kind = scaling and (scaling.get("rope_type") or scaling["type"])
+    if kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling["factor"])
+    elif kind == "longrope":
+        original = config["original_max_position_embeddings"]
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)))
+        for length in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{length}.weight", np.array(scaling[f"{length}_factor"], np.float32))
+    elif scaling:
+        if kind != "llama3":
+            raise ValueError(f"rope_type {kind}")
         writer.add_tensor("rope_freqs.weight", rope_factors(scaling, theta, d))
     return writer
 
@@ -193,23 +217,25 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre)
-    arch = writer.arch
+    arch, family = writer.arch, config["model_type"]
     tensors = read_tensors(folder)
     for name, w in stack_experts(tensors).items():
         add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
     for name, w in tensors.items():
-        if arch == "llama" and ".q_proj." in name:
+        if family.startswith("gemma") and "norm" in name:
+            w = w + 1
+        if arch in INTERLEAVED and ".q_proj." in name:
             w = interleave(w, heads)
-        if arch == "llama" and ".k_proj." in name:
+        if arch in INTERLEAVED and ".k_proj." in name:
             w = interleave(w, kv_heads)
         if w.ndim == 1:
-            writer.add_tensor(gguf_name(name), np.ascontiguousarray(w, np.float32))
+            writer.add_tensor(gguf_name(name, family), np.ascontiguousarray(w, np.float32))
             continue
-        kind = "f32" if "ffn_gate_inp" in gguf_name(name) else fitting_type(type_of(gguf_name(name)), w.shape[1])
+        kind = "f32" if "ffn_gate_inp" in gguf_name(name, family) else fitting_type(type_of(gguf_name(name, family)), w.shape[1])
         a = (importance or {}).get(name.removesuffix(".weight"))
         if a is None and kind in ggml_oracle.NEED_IMPORTANCE:
             a = np.ones(w.shape[1], np.float32)
-        add_matrix(writer, gguf_name(name), w, kind, a)
+        add_matrix(writer, gguf_name(name, family), w, kind, a)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -722,6 +722,25 @@ static void spread(rng *r, float *x, size_t n) {
     if (chance(r, 2))
         for (size_t i = 0; i < n; i++) x[i] = (float)(rng_uniform(r) * 240 - 120);
 }
+static bool gelu_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    const size_t n = pick(r, 0, 80);
+    float *a = new_floats(p, r, n, any_kind(r));
+    spread(r, a, n);
+    float *b = twin(p, a, n);
+    ref->gelu(a, n);
+    t->gelu(b, n);
+    return same_floats("gelu", a, b, n);
+}
+static bool softcap_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    const size_t n = pick(r, 0, 80);
+    const float cap = (float)(0.5 + 60 * rng_uniform(r));
+    float *a = new_floats(p, r, n, any_kind(r));
+    spread(r, a, n);
+    float *b = twin(p, a, n);
+    ref->softcap(a, n, cap);
+    t->softcap(b, n, cap);
+    return same_floats("softcap", a, b, n);
+}
 static bool silu_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     size_t n = pick(r, 0, 80);
     float *up = new_floats(p, r, n, any_kind(r)), *a = new_floats(p, r, n, any_kind(r));
@@ -762,6 +781,8 @@ static void layers_equal_ref(void **state) {
     check("rmsnorm", 400, rounds, rmsnorm_case);
     check("add", 401, rounds, add_case);
     check("silu_mul", 402, rounds, silu_case);
+    check("gelu", 405, rounds, gelu_case);
+    check("softcap", 407, rounds, softcap_case);
     check("hadamard", 406, rounds, hadamard_case);
     check("softmax", 403, 2 * rounds, softmax_case);
     check("rope", 404, rounds, rope_case);
@@ -806,6 +827,15 @@ static void layers_equal_formulas(void **state) {
             double want = (double)x[k] / (1 + exp(-(double)x[k])) * (double)gain[k];
             assert_true(near("silu_mul", want, (double)y[k], fabs(want) + 1e-30, 1e-6));
         }
+        memcpy(y, x, sizeof y);
+        kern()->gelu(y, N);
+        for (int k = 0; k < N; k++) {
+            const double v = (double)x[k], want = 0.5 * v * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
+            assert_true(near("gelu", want, (double)y[k], fabs(want) + 1e-30, 2e-6));
+        }
+        memcpy(y, x, sizeof y);
+        kern()->softcap(y, N, 1.5f);
+        for (int k = 0; k < N; k++) assert_true(near("softcap", 1.5 * tanh((double)x[k] / 1.5), (double)y[k], 1, 1e-6));
         for (int interleaved = 0; interleaved < 2; interleaved++) {
             enum { HALF = 18 };
             float cs[2 * HALF];

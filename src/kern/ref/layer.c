@@ -18,6 +18,14 @@ void kern_layer_silu_mul_ref(float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++) gate[i] = canon_silu_mul(gate[i], up[i]);
 }
 
+void kern_layer_gelu_ref(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = canon_gelu(x[i]);
+}
+
+void kern_layer_softcap_ref(float *x, size_t n, float cap) {
+    for (size_t i = 0; i < n; i++) x[i] = canon_softcap(x[i], cap);
+}
+
 /* Sylvester's construction, unrolled. */
 void kern_layer_hadamard_ref(float *x, size_t n, size_t block) {
     const float scale = (float)(1 / sqrt((double)block));

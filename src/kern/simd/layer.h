@@ -31,6 +31,23 @@ void KERN_ISA(kern_layer_silu_mul)(float *gate, const float *up, size_t n) {
     for (; i < n; i++) gate[i] = canon_silu_mul(gate[i], up[i]);
 }
 
+void KERN_ISA(kern_layer_gelu)(float *x, size_t n) {
+    const vf a = f_set1(CANON_GELU_A), b = f_set1(CANON_GELU_B), one = f_set1(1.0f);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vf v = f_load(x + i);
+        f_store(x + i, f_div(v, f_add(one, vexp(f_neg(f_mul(v, f_fma(f_mul(v, v), b, a)))))));
+    }
+    for (; i < n; i++) x[i] = canon_gelu(x[i]);
+}
+
+void KERN_ISA(kern_layer_softcap)(float *x, size_t n, float cap) {
+    const vf rate = f_set1(2.0f / cap), one = f_set1(1.0f), twice = f_set1(cap + cap), top = f_set1(cap);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) f_store(x + i, f_sub(top, f_div(twice, f_add(one, vexp(f_mul(f_load(x + i), rate))))));
+    for (; i < n; i++) x[i] = canon_softcap(x[i], cap);
+}
+
 /* Eight numbers whatever LANES is: distances of 1, 2 and 4 are permutations within, and what the compiler makes of these is as good. */
 typedef float eight __attribute__((vector_size(32), aligned(4)));
 
