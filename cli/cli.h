@@ -75,6 +75,11 @@ int usage_error(const command *cmd, const char *fmt, ...) __attribute__((format(
     }
 #define OPTION_JSON(where)                                                                                             \
     { .name = "json", .kind = OPT_FLAG, .value = (where), .help = "report as JSON on stdout" }
+#define OPTION_SPLIT(where)                                                                                            \
+    {                                                                                                                  \
+        .name = "split-max-size", .kind = OPT_SIZE, .value = (where), .arg = "SIZE",                                   \
+        .help = "write parts of at most SIZE, OUT-00001-of-0000N.gguf, as\nllama-gguf-split does"                      \
+    }
 #define COUNT_OF(a) (sizeof(a) / sizeof *(a))
 
 /* -------------------------------------------------------------- commands ---- */
@@ -114,6 +119,20 @@ void progress_close(progress_view *v); /* takes the bar away */
 
 /* The end of a command that reports JSON: prints it, checks stdout. Releases obj. */
 int finish_json(const command *cmd, json_t *obj);
+
+/* What was written: a file, or the first of its parts. */
+typedef struct written {
+    char *path; /* malloc'd; NULL before */
+    uint32_t n_parts;
+    uint64_t bytes; /* all together */
+} written;
+/* Cuts the GGUF at `output` into parts of at most max_bytes, 0: leaves it whole. path is released by the caller, even after an error. */
+snug_err split_output(const char *output, uint64_t max_bytes, progress_view *view, written *out, snug_error *err);
+/* "OUT", or "OUT-00001-of-00003.gguf and 2 more parts". */
+void print_written(const written *w);
+
+/* A plan of GGUF types as arguments of llama-quantize, to a file, or for "-" to stdout. */
+snug_err write_tensor_types(const snug_fit_report *report, const char *path, snug_error *err);
 
 /* Says what went wrong and returns the exit code for it. json: also an object {"error": ...} on stdout. */
 int report_error(const command *cmd, const snug_error *err, bool json);

@@ -1,6 +1,7 @@
 /* snug convert: a model as a plain GGUF, its matrices numbers of 32 or 16 bits. A fit whose every matrix is pinned. */
 #include "cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const command convert_command = {
@@ -35,21 +36,23 @@ static double worst_error(const snug_fit_report *report, const char **tensor) {
     return worst;
 }
 
-static int report_made(const snug_fit_report *report, uint64_t narrowed, const char *path, const char *output, bool json) {
+static int report_made(const snug_fit_report *report, uint64_t narrowed, const char *path, const written *out, bool json) {
     const char *tensor = "";
-    const snug_fit_summary *s = snug_fit_report_summary(report);
     const double worst = worst_error(report, &tensor);
     if (json) {
         json_t *o = json_object();
         json_put_text(o, "model", path);
-        json_put_text(o, "output", output);
-        json_put_int(o, "bytes", s->bytes);
+        json_put_text(o, "output", out->path);
+        json_put_int(o, "parts", out->n_parts);
+        json_put_int(o, "bytes", out->bytes);
         json_put_int(o, "narrowed", narrowed);
         json_put_real(o, "worst_rel_error", worst);
         return finish_json(&convert_command, o);
     }
     char a[TEXT_MAX], b[TEXT_MAX];
-    printf("Wrote %s: %s bytes (%s)\n", output, count_text(a, s->bytes), size_text(b, s->bytes));
+    printf("Wrote ");
+    print_written(out);
+    printf(": %s bytes (%s)\n", count_text(a, out->bytes), size_text(b, out->bytes));
     if (!narrowed) printf("Every weight is what it was.\n");
     else if (worst > 0) printf("%llu matrices had another type and may be rounded, %s most: %.2g of its energy is error\n", (unsigned long long)narrowed, tensor, worst);
     else printf("%llu matrices had another type; in the rows that were looked at nothing was rounded\n", (unsigned long long)narrowed);
@@ -59,6 +62,7 @@ static int report_made(const snug_fit_report *report, uint64_t narrowed, const c
 int cmd_convert(int argc, char **argv) {
     static const char *const types[] = {"bf16", "f16", "f32"}, *const pins[] = {"*=bf16", "*=f16", "*=f32"};
     uint32_t threads = 0;
+    uint64_t part_bytes = 0;
     bool json = false, resume = false;
     int type = 0;
     const char *path, *output = NULL;
@@ -66,6 +70,7 @@ int cmd_convert(int argc, char **argv) {
         {.name = "output", .letter = 'o', .kind = OPT_STRING, .value = &output, .arg = "OUT", .help = "the file to write"},
         {.name = "type", .kind = OPT_CHOICE, .value = &type, .arg = "TYPE", .choices = "bf16|f16|f32", .help = "of the matrices: bf16 (default), f16 or f32"},
         {.name = "resume", .kind = OPT_FLAG, .value = &resume, .help = "go on where an interrupted run stopped"},
+        OPTION_SPLIT(&part_bytes),
         OPTION_THREADS(&threads),
         OPTION_JSON(&json),
     };
@@ -80,17 +85,20 @@ int cmd_convert(int argc, char **argv) {
     snug_error err = {0};
     snug_model *source = NULL;
     snug_fit_report *report = NULL;
+    written out = {0};
     snug_err code = snug_model_open(path, &source, &err);
     const uint64_t narrowed = code ? 0 : count_narrowed(source, types[type]);
     snug_model_close(&source);
     if (!code) code = snug_fit(&params, &report, &err);
+    if (!code) code = split_output(output, part_bytes, &view, &out, &err);
     progress_close(&view);
     if (code) {
         exit_code = report_error(&convert_command, &err, json);
         if (code == SNUG_ERR_CANCELLED) fprintf(stderr, "Go on with the same command and --resume.\n");
-        return exit_code;
+    } else {
+        exit_code = report_made(report, narrowed, path, &out, json);
     }
-    exit_code = report_made(report, narrowed, path, output, json);
     snug_fit_report_destroy(&report);
+    free(out.path);
     return exit_code;
 }

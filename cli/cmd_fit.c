@@ -160,7 +160,7 @@ static const char *millions_text(char out[TEXT_MAX], uint64_t n) {
     return out;
 }
 
-static void print_summary(const snug_fit_report *report, const snug_fit_params *p) {
+static void print_summary(const snug_fit_report *report, const snug_fit_params *p, const written *out) {
     const snug_fit_summary *s = snug_fit_report_summary(report);
     char a[TEXT_MAX], b[TEXT_MAX], c[TEXT_MAX];
     printf("\nsize       %s bytes (%s)", count_text(a, s->bytes), size_text(b, s->bytes));
@@ -187,8 +187,11 @@ static void print_summary(const snug_fit_report *report, const snug_fit_params *
     if (p->plan_only)
         printf("\n\nOnly planned; nothing was written%s%s.\n", p->plan_out ? " but " : "",
                p->plan_out ? p->plan_out : "");
-    else
-        printf("\n\nWrote %s. Try: snug run %s -p \"Once upon a time\"\n", p->output, p->output);
+    else {
+        printf("\n\nWrote ");
+        print_written(out);
+        printf(". Try: snug run %s -p \"Once upon a time\"\n", out->path);
+    }
 }
 
 static json_t *memory_json(const snug_memory *m) {
@@ -201,12 +204,13 @@ static json_t *memory_json(const snug_memory *m) {
     return o;
 }
 
-static json_t *report_json(const snug_fit_report *report, const snug_fit_params *p) {
+static json_t *report_json(const snug_fit_report *report, const snug_fit_params *p, const written *out) {
     const snug_fit_summary *s = snug_fit_report_summary(report);
     json_t *o = json_object(), *plan = json_array(), *skipped = json_array();
     json_put_text(o, "source", p->source);
-    json_put_text(o, "output", p->plan_only ? NULL : p->output);
-    json_put_int(o, "bytes", s->bytes);
+    json_put_text(o, "output", out->path);
+    if (out->n_parts > 1) json_put_int(o, "parts", out->n_parts);
+    json_put_int(o, "bytes", out->path ? out->bytes : s->bytes);
     json_put_int(o, "budget_bytes", s->budget_bytes);
     json_put_int(o, "source_tensor_bytes", s->source_tensor_bytes);
     json_put_int(o, "n_weights", s->n_weights);
@@ -259,6 +263,8 @@ int cmd_fit(int argc, char **argv) {
     uint32_t threads = 0, ctx = 0;
     int target = 0, effort = 1;
     str_list pins = {0};
+    uint64_t part_bytes = 0;
+    const char *types = NULL;
     bool json = false;
     option opts[] = {
         {.name = "output",
@@ -301,6 +307,7 @@ int cmd_fit(int argc, char **argv) {
          .arg = "TARGET",
          .choices = "snug|gguf",
          .help = "who will run it: snug (default), or gguf: llama.cpp\nand all that reads its files"},
+        OPTION_SPLIT(&part_bytes),
         {.name = "calib",
          .kind = OPT_STRING,
          .value = &p.calib,
@@ -329,7 +336,13 @@ int cmd_fit(int argc, char **argv) {
          .help = "keep the hidden states of calibration in files in DIR\nrather than in memory"},
         {.name = "plan", .kind = OPT_STRING, .value = &p.plan_in, .arg = "FILE", .help = "replay a saved plan"},
         {.name = "save-plan", .kind = OPT_STRING, .value = &p.plan_out, .arg = "FILE", .help = "save the plan as JSON"},
+        {.name = "emit-tensor-types",
+         .kind = OPT_STRING,
+         .value = &types,
+         .arg = "FILE",
+         .help = "with --for gguf: write the plan as llama-quantize's arguments\n(-: to stdout, in place of the table)"},
         {.name = "plan-only",
+         .alias = "dry-run",
          .kind = OPT_FLAG,
          .value = &p.plan_only,
          .help = "stop after planning: sizes, predicted loss, memory"},
@@ -357,6 +370,12 @@ int cmd_fit(int argc, char **argv) {
     } else if (budgets == 0 && !p.ram_bytes && !p.plan_in && p.n_pins == 0) {
         exit_code =
             usage_error(&fit_command, "no budget: say --size 3.2G, --bpw 3.5, --ratio 40%% or --ram 6G --ctx 4096");
+    } else if (part_bytes && p.target != SNUG_FOR_GGUF) {
+        exit_code = usage_error(&fit_command, "--split-max-size is for files of GGUF's own types; say --for gguf too");
+    } else if (types && p.target != SNUG_FOR_GGUF) {
+        exit_code = usage_error(&fit_command, "--emit-tensor-types is for plans of GGUF's own types; say --for gguf too");
+    } else if (types && json && strcmp(types, "-") == 0) {
+        exit_code = usage_error(&fit_command, "--emit-tensor-types - and --json both write to stdout; name a file for one of them");
     } else if (!p.output && !p.plan_only) {
         exit_code =
             usage_error(&fit_command, "no output: say -o small.snug (or --plan-only to see what would be made)");
@@ -367,20 +386,26 @@ int cmd_fit(int argc, char **argv) {
         p.progress = progress_to(&view);
         snug_fit_report *report = NULL;
         snug_error err = {0};
+        written out = {0};
         snug_err code = snug_fit(&p, &report, &err);
+        if (!code && !p.plan_only) code = split_output(p.output, part_bytes, &view, &out, &err);
+        if (!code && types) code = write_tensor_types(report, types, &err);
         progress_close(&view);
         if (code) {
             exit_code = report_error(&fit_command, &err, json);
             if (code == SNUG_ERR_CANCELLED && !p.plan_only)
                 fprintf(stderr, "Go on with the same command and --resume.\n");
         } else if (json) {
-            exit_code = finish_json(&fit_command, report_json(report, &p));
+            exit_code = finish_json(&fit_command, report_json(report, &p, &out));
+        } else if (types && strcmp(types, "-") == 0) {
+            exit_code = finish_stdout(&fit_command, EXIT_OK);
         } else {
             print_plan(report);
-            print_summary(report, &p);
+            print_summary(report, &p, &out);
             exit_code = finish_stdout(&fit_command, EXIT_OK);
         }
         snug_fit_report_destroy(&report);
+        free(out.path);
     }
 done:
     free(pins.item);

@@ -354,6 +354,10 @@ SNUG_API void snug_fit_report_destroy(snug_fit_report **report);
 /* Any model that opens, as a GGUF that llama.cpp runs: native tensors copied, others re-encoded to the smallest native
  * type whose rate is not below theirs. That rounds them a second time: events say which, and what it lost (warning). */
 SNUG_API snug_err snug_export(const char *model, const char *output, int threads, snug_progress progress, snug_error *err);
+/* Cuts a GGUF file of native types into parts of at most max_bytes each, headers included, named as llama.cpp's tools do: NAME.gguf becomes
+ * NAME-00001-of-0000N.gguf and so on, N = *n_parts, and is removed when they are whole. Opening any of them opens all. SNUG_ERR_BUDGET: a tensor
+ * or the header alone is larger. */
+SNUG_API snug_err snug_split(const char *path, uint64_t max_bytes, snug_progress progress, uint32_t *n_parts, snug_error *err);
 
 /* ------------------------------------------------------------------ pull ---- */
 

@@ -167,7 +167,7 @@ int main(int argc, char **argv) {
     int effort = SNUG_EFFORT_NORMAL;
     if (argc >= 3 && strcmp(argv[1], "logits") == 0) return logits(argc - 2, argv + 2);
     if (argc < 5 || (strcmp(argv[1], "quantize") && strcmp(argv[1], "dequantize"))) return usage();
-    if (!codec_parse(argv[2], &codec, &p) || (codec->caps & CODEC_WHOLE && argv[1][0] == 'q')) return fail("no such codec");
+    if (!codec_parse(argv[2], &codec, &p) || (codec->caps & (CODEC_WHOLE | CODEC_READ_ONLY) && argv[1][0] == 'q')) return fail("no such codec");
     size_t rows = strtoull(argv[3], NULL, 10), cols = strtoull(argv[4], NULL, 10);
     for (int i = 5; i < argc; i += 2) {
         if (i + 1 < argc && strcmp(argv[i], "--importance") == 0) importance = argv[i + 1];

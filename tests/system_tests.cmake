@@ -23,7 +23,7 @@ endfunction()
 
 snug_script_test(rooms 120 ${CMAKE_CURRENT_LIST_DIR}/rooms_check.py ${CMAKE_SOURCE_DIR} $<TARGET_FILE:snug>)
 
-set(snug_cli_tests usage bad_input fit moe eval run inspect pull)
+set(snug_cli_tests usage bad_input fit moe eval run inspect sources mutations pull)
 if(NOT SNUG_SANITIZE)
   list(APPEND snug_cli_tests architectures budgets interrupt mpi)
 endif()

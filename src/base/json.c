@@ -106,7 +106,7 @@ static const char *kind(const json_t *v) {
     case JSON_OBJECT: return "an object";
     case JSON_ARRAY: return "an array";
     case JSON_STRING: return "a string";
-    case JSON_INTEGER: return json_integer_value(v) < 0 ? "a negative integer" : "an integer";
+    case JSON_INTEGER: return "an integer";
     case JSON_REAL: return "a real number";
     case JSON_TRUE: return "true";
     case JSON_FALSE: return "false";
@@ -122,6 +122,9 @@ static snug_err missing(snug_error *err, const char *where, const char *key, con
 }
 
 static snug_err wrong(snug_error *err, const char *where, const char *key, const char *expected, const json_t *v) {
+    if (json_is_integer(v)) return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s': expected %s, found %lld", where, key, expected, (long long)json_integer_value(v));
+    if (json_is_real(v)) return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s': expected %s, found %g", where, key, expected, json_real_value(v));
+    if (json_is_string(v)) return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s': expected %s, found the string '%.60s'", where, key, expected, json_string_value(v));
     return err_set(err, SNUG_ERR_FORMAT, "%s: field '%s': expected %s, found %s", where, key, expected, kind(v));
 }
 

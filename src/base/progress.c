@@ -137,8 +137,15 @@ snug_err meter_note(meter *m, const char *note, snug_error *err) {
     return cancelled(m, err);
 }
 
+/* Before the first stage there is nothing to tell but the warning. */
+static void warn_early(meter *m, const char *note) {
+    snug_event e = {.stage = "open", .detail = "", .unit = "", .elapsed_s = clock_seconds() - m->started_s, .eta_s = -1, .note = note, .warning = true};
+    if (m->to.fn && !m->cancelled && m->to.fn(m->to.user, &e)) m->cancelled = true;
+}
+
 snug_err meter_warn(meter *m, const char *note, snug_error *err) {
     if (m->current >= 0) send_note(m, "", note, true, clock_seconds());
+    else warn_early(m, note);
     return cancelled(m, err);
 }
 

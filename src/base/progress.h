@@ -34,7 +34,7 @@ void meter_begin(meter *m, int stage);
 snug_err meter_update(meter *m, uint64_t done, const char *detail, snug_error *err);
 /* A line of its own for the user, at once. */
 snug_err meter_note(meter *m, const char *note, snug_error *err);
-snug_err meter_warn(meter *m, const char *note, snug_error *err); /* one that nobody should miss */
+snug_err meter_warn(meter *m, const char *note, snug_error *err); /* one that nobody should miss; it may come before the first stage */
 /* The current stage's first `done` units are there already (resume): they are shown as done but say nothing about speed. */
 void meter_skip(meter *m, uint64_t done);
 /* The current stage's size became known, or changed. */

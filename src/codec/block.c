@@ -13,7 +13,12 @@ row_form block_row_form(const wt *w) {
     if (codec_is_sparse(w->codec)) {
         const kern_sparse f = sparse_form(w->codec, w->params);
         const uint64_t n = div_up(w->cols, 32);
-        return (row_form){KERN_CODES, 0, n * KERN_CODES_BYTES, n, kern_sparse_layout_of(&f, (size_t)n).bytes, f};
+        return (row_form){.kern = KERN_CODES, .row_bytes = n * KERN_CODES_BYTES, .n_chunks = n, .stored_bytes = kern_sparse_layout_of(&f, (size_t)n).bytes, .sparse = f};
+    }
+    const read_format *read = read_format_of(w->codec);
+    if (read) {
+        const uint64_t n = div_up(w->cols, read->cols), n_chunks = n * read->cols / 32;
+        return (row_form){.kern = read->kern, .row_bytes = n_chunks * read_chunk_bytes(read), .n_chunks = n_chunks, .stored_bytes = n * read->bytes, .read = read};
     }
     if (w->codec->impl == NULL) { /* the int family and what unpacks to it: the format depends on the parameters */
         return (row_form){.kern = (kern_format)(KERN_INT2 + w->params.bits - 2), .stored_group = w->params.group,
@@ -56,6 +61,7 @@ static const uint8_t *panel_of(const wt *w, const row_form *r, uint64_t row) {
 
 static void unpack_row(const wt *w, const row_form *r, const uint8_t *stored, uint8_t *row) {
     if (r->sparse.group) kern()->unpack_sparse(&r->sparse, stored, (size_t)r->n_chunks, 0, (size_t)r->n_chunks, row);
+    else if (r->read) read_unpack_row(r->read, stored, (size_t)r->n_chunks * 32 / r->read->cols, row);
     else gs_unpack(w->params, w->cols, stored, row);
 }
 
@@ -147,12 +153,22 @@ static void decode_gs_row(const wt *w, const row_form *r, const uint8_t *row, fl
     }
 }
 
+/* A row of a type that is only read, block by block. */
+static void decode_read_row(const row_form *r, const uint8_t *row, size_t cols, float *dst, bool add) {
+    uint8_t chunks[BLOCK_MAX / 32 * KERN_CODES_PAIR_BYTES];
+    for (size_t c = 0; c < cols; c += r->read->cols, row += r->read->bytes) {
+        r->read->unpack(row, chunks);
+        expand_piece(r, chunks, r->read->cols / 32, cols - c < r->read->cols ? cols - c : r->read->cols, dst + c, add);
+    }
+}
+
 static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t stride, bool add) {
     row_form r = block_row_form(w);
     for (size_t i = 0; i < n; i++, dst += stride) {
         if (r.stored_bytes) {
             const uint8_t *row = w->data + (row0 + i) * r.stored_bytes;
             if (r.sparse.group) decode_sparse_row(&r, row, (size_t)w->cols, dst, add);
+            else if (r.read) decode_read_row(&r, row, (size_t)w->cols, dst, add);
             else decode_gs_row(w, &r, row, dst, add);
             continue;
         }

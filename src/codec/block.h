@@ -6,6 +6,7 @@
 #define CODEC_BLOCK_H
 #include "base/f16.h"
 #include "codec/codec.h"
+#include "codec/read_only.h"
 #include "kern/kern.h"
 
 enum { BLOCK_MAX = 256, BLOCK_MAX_BYTES = 210 }; /* of a ggml block: weights, bytes */
@@ -45,7 +46,8 @@ typedef struct row_form {
     uint32_t stored_group; /* for unpack: weights per stored scale (int formats) */
     uint64_t row_bytes, n_chunks;
     uint64_t stored_bytes; /* > 0: rows are stored in another form, of so many bytes, and unpack to this one */
-    kern_sparse sparse;    /* group > 0: in this form; else group-sparse (gs.h) */
+    kern_sparse sparse;    /* group > 0: in this form; else ...                 */
+    const read_format *read; /* not NULL: in this one; else group-sparse (gs.h) */
 } row_form;
 
 row_form block_row_form(const wt *w);

@@ -23,6 +23,7 @@ enum {
     CODEC_QUARTERS = 32,    /* its rank is a rate in quarters of a bit                            */
     CODEC_SLOW = 16,        /* takes long to encode or to load: offered where time is spent on feedback anyway */
     CODEC_GROWS = 64,       /* takes more memory when it is run than in its file: offered where both are named   */
+    CODEC_READ_ONLY = 128,  /* decodes what others wrote, and has no encoding steps (codec/read_only.h): kept where a source has it */
 };
 
 /* Activations of n_tokens tokens, in the forms that codecs multiply. The engine fills q8 when some codec wants it and the
@@ -53,6 +54,13 @@ typedef struct wt_panels {
 } wt_panels;
 enum { WT_BUSY = 254, WT_READY };
 
+/* Scales that stand apart from a payload (codec/f8.c): that of row r, column c is at[(row0 + r) / rows * per_row + c / cols]. at NULL: all are 1. */
+typedef struct wt_scales {
+    const float *at;
+    uint64_t rows, cols, per_row; /* rows and columns that share one */
+    uint64_t row0;
+} wt_scales;
+
 typedef struct snug_codec snug_codec;
 typedef struct wt { /* an opened payload */
     const snug_codec *codec;
@@ -62,6 +70,7 @@ typedef struct wt { /* an opened payload */
     uint64_t bytes;
     wt_layout layout;
     const wt_panels *panels; /* NULL: none */
+    wt_scales scales;
 } wt;
 
 struct snug_codec {

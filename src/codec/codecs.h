@@ -11,11 +11,15 @@ enum {
     CODEC_ID_Q8_0 = 32, CODEC_ID_Q4_0 = 33, CODEC_ID_IQ4_NL = 34,
     CODEC_ID_Q2_K = 40, CODEC_ID_Q3_K = 41, CODEC_ID_Q4_K = 42, CODEC_ID_Q5_K = 43, CODEC_ID_Q6_K = 44, CODEC_ID_IQ4_XS = 45,
     CODEC_ID_TQ1_0 = 46, CODEC_ID_TQ2_0 = 47,
+    CODEC_ID_Q4_1 = 56, CODEC_ID_Q5_0 = 57, CODEC_ID_Q5_1 = 58, CODEC_ID_Q1_0 = 59, CODEC_ID_MXFP4 = 60, CODEC_ID_NVFP4 = 61,
+    CODEC_ID_IQ2_XXS = 64, CODEC_ID_IQ2_XS = 65, CODEC_ID_IQ2_S = 66, CODEC_ID_IQ3_XXS = 67, CODEC_ID_IQ3_S = 68, CODEC_ID_IQ1_S = 69, CODEC_ID_IQ1_M = 70, CODEC_ID_F8 = 72,
 };
 enum {
     CODEC_GGML_F32 = 0, CODEC_GGML_F16 = 1, CODEC_GGML_Q4_0 = 2, CODEC_GGML_Q8_0 = 8, CODEC_GGML_Q2_K = 10, CODEC_GGML_Q3_K = 11,
     CODEC_GGML_Q4_K = 12, CODEC_GGML_Q5_K = 13, CODEC_GGML_Q6_K = 14, CODEC_GGML_IQ4_NL = 20, CODEC_GGML_IQ4_XS = 23,
     CODEC_GGML_BF16 = 30, CODEC_GGML_TQ1_0 = 34, CODEC_GGML_TQ2_0 = 35,
+    CODEC_GGML_Q4_1 = 3, CODEC_GGML_Q5_0 = 6, CODEC_GGML_Q5_1 = 7, CODEC_GGML_IQ2_XXS = 16, CODEC_GGML_IQ2_XS = 17, CODEC_GGML_IQ3_XXS = 18,
+    CODEC_GGML_IQ1_S = 19, CODEC_GGML_IQ3_S = 21, CODEC_GGML_IQ2_S = 22, CODEC_GGML_IQ1_M = 29, CODEC_GGML_MXFP4 = 39, CODEC_GGML_NVFP4 = 40, CODEC_GGML_Q1_0 = 41,
 };
 
 extern const snug_codec codec_f32, codec_f16, codec_bf16;
@@ -24,6 +28,8 @@ extern const snug_codec codec_sp, codec_sp2of4, codec_sp3of4, codec_tern34, code
 extern const snug_codec codec_q8_0, codec_q4_0, codec_iq4_nl;
 extern const snug_codec codec_q2_k, codec_q3_k, codec_q4_k, codec_q5_k, codec_q6_k, codec_iq4_xs;
 extern const snug_codec codec_tq1_0, codec_tq2_0;
+extern const snug_codec codec_q4_1, codec_q5_0, codec_q5_1, codec_q1_0, codec_mxfp4, codec_nvfp4; /* read only */
+extern const snug_codec codec_iq2_xxs, codec_iq2_xs, codec_iq2_s, codec_iq3_xxs, codec_iq3_s, codec_iq1_s, codec_iq1_m, codec_f8;
 
 /* The int family's row layout (docs/format.md 3.3), for block.c. */
 uint64_t int_row_bytes(codec_params p, uint64_t cols); /* 0 = overflow */

@@ -13,6 +13,8 @@ static const snug_codec *const table[] = {
     &codec_q2_k, &codec_q3_k, &codec_q4_k, &codec_q5_k, &codec_q6_k, &codec_iq4_xs, &codec_tq1_0, &codec_tq2_0,
     &codec_int, &codec_lowrank, &codec_sp, &codec_sp2of4, &codec_sp3of4, &codec_tern34, &codec_tern,
     &codec_out, &codec_gs, &codec_dict, &codec_tcq, &codec_tcqf, &codec_ec, &codec_e8b, &codec_aq,
+    &codec_q4_1, &codec_q5_0, &codec_q5_1, &codec_q1_0, &codec_mxfp4, &codec_nvfp4,
+    &codec_iq2_xxs, &codec_iq2_xs, &codec_iq2_s, &codec_iq3_xxs, &codec_iq3_s, &codec_iq1_s, &codec_iq1_m, &codec_f8,
 };
 enum { N_CODECS = sizeof table / sizeof *table, MAX_TEST_CODECS = 4 };
 
@@ -99,7 +101,7 @@ bool codec_parse(const char *name, const snug_codec **codec, codec_params *param
     for (size_t i = 0; i < codec_count(); i++) {
         const snug_codec *c = codec_at(i);
         size_t n = strlen(c->family);
-        if (in && c->caps & (CODEC_WHOLE | CODEC_LOSSLESS)) continue;
+        if (in && c->caps & (CODEC_WHOLE | CODEC_LOSSLESS | CODEC_READ_ONLY)) continue;
         if (strncmp(name, c->family, n) == 0 && parse_params(c, name + n, params)) {
             params->in = in;
             *codec = c;

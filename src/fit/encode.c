@@ -227,7 +227,7 @@ static snug_err copy_term(encoder *e, const store_term *t, uint64_t at, hash_sta
         rc = io_pread(&e->f->src->files[t->file], t->offset + done, chunk, (size_t)n, err);
         if (rc == SNUG_OK && relay) {
             wt w;
-            rc = store_open_rows(t, n / row_bytes, chunk, n, &w, err);
+            rc = store_open_rows(t, 0, n / row_bytes, chunk, n, &w, err);
             if (rc == SNUG_OK) t->codec->relay(&w, from = chunk + step);
         }
         if (rc == SNUG_OK) rc = put(e, at + done, from, n, h, err);

@@ -202,6 +202,7 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
 static snug_err run_job(fit_job *f, snug_error *err) {
     snug_err rc = open_job(f, err);
     if (rc == SNUG_OK && f->p->plan_in) rc = replay(f, err);
+    if (rc == SNUG_OK) rc = requantize_warn(f, err);
     if (rc == SNUG_OK) rc = budget_check_least(f, err);
     if (rc == SNUG_OK) rc = order_choose(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);

@@ -222,6 +222,8 @@ bool menu_native(const fit_job *f, const comp *c, const store_tensor *t, comp *o
 comp menu_source_comp(const store_tensor *t);
 /* Is it stored so in the source, to be copied byte by byte? */
 bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c);
+/* Warns where matrices of the source have fewer than 16 bits and will be encoded again (requantize.c). */
+snug_err requantize_warn(fit_job *f, snug_error *err);
 
 /* ---- pace.c ---- */
 /* Seconds of one thread per multiply-add of f32 dots, and per weight encoded to 4 bits at this effort. */

@@ -49,7 +49,7 @@ bool menu_is_copy(const fit_job *f, const store_tensor *t, const comp *c) {
     comp src = menu_source_comp(t);
     if (source_is_changed(f, t) || t->permute_heads || t->n_terms == 0 || !comp_equal(&src, c)) return false;
     for (uint32_t k = 0; k < t->n_terms; k++)
-        if (t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
+        if (t->term[k].scales.at || t->term[k].row0 || t->term[k].col0 || t->term[k].rows != t->rows || t->term[k].cols != t->cols) return false;
     return true;
 }
 
@@ -75,6 +75,7 @@ static bool wanted(const fit_job *f, const store_tensor *t, const comp *c, uint6
     if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(c, t->cols)) return false;
     comp src = menu_source_comp(t);
     if (comp_equal(&src, c)) return menu_is_copy(f, t, c) || is_float(c);
+    if (codec->caps & CODEC_READ_ONLY) return false;
     /* bf16 has f32's range: narrowing it to f16 can overflow, so nobody gets that unasked. */
     if (is_float(&src) && codec->ggml_type == GGML_F16 && src.term[0].codec->ggml_type == GGML_BF16) return false;
     uint64_t bytes = menu_bytes(c, t->name, t->rows, t->cols);
@@ -138,7 +139,7 @@ typedef struct trial { /* one tensor's measurement: panels x candidates */
 } trial;
 
 /* Slow codecs are tried on the first panel alone: their errors hardly differ from one row to the next. Those in quarters of a bit at every half, and
- * the others lie between. */
+ * the others lie between. What is only read is a copy of the source. */
 static bool lies_between(const cand *list, size_t n, size_t k, size_t *low, size_t *high) {
     const comp_term *own = &list[k].comp.term[0];
     *low = *high = n;
@@ -153,7 +154,8 @@ static bool lies_between(const cand *list, size_t n, size_t k, size_t *low, size
 }
 static bool measured(const cand *list, size_t n, size_t k, size_t panel) {
     size_t low, high;
-    return !(list[k].comp.term[0].codec->caps & CODEC_SLOW && panel) && !lies_between(list, n, k, &low, &high);
+    const uint32_t caps = list[k].comp.term[0].codec->caps;
+    return !(caps & CODEC_READ_ONLY) && !(caps & CODEC_SLOW && panel) && !lies_between(list, n, k, &low, &high);
 }
 
 static double norm2(const float *w, size_t n_rows, size_t cols, const float *a) {

@@ -117,7 +117,8 @@ snug_err order_layer(const fit_job *f, int layer, bool whole, arena *mem, layer_
         const store_tensor *t = &f->src->tensors[i];
         if (t->layer != layer || (t->expert != EXPERT_NONE && !whole) || !order_moves(f, t)) continue;
         if ((int)t->role < (int)ROLE_MATRICES) { /* layer_read's own copy */
-            rc = order_matrix(f, t, t->term[0].codec->ggml_type == GGML_F32 ? 4 : 2, (uint8_t *)(uintptr_t)layer_weight(out, t)->term[0].wt.data, err);
+            const wt *w = &layer_weight(out, t)->term[0].wt;
+            rc = order_matrix(f, t, w->codec->ggml_type == GGML_F32 ? 4 : 2, (uint8_t *)(uintptr_t)w->data, err);
             continue;
         }
         const size_t bytes = t->rows * t->cols * sizeof(float);

@@ -19,7 +19,7 @@ bool menu_native(const fit_job *f, const comp *asked, const store_tensor *t, com
     const snug_codec *own = t->n_terms == 1 ? t->term[0].codec : NULL;
     for (size_t i = 0; i < codec_count(); i++) {
         comp n = {.n_terms = 1, .term = {{.codec = codec_at(i)}}};
-        if (!artifact_is_native(&n, t->cols) || (codec_is_ternary(codec_at(i)) && !ternary)) continue;
+        if (!artifact_is_native(&n, t->cols) || (codec_is_ternary(codec_at(i)) && !ternary) || (codec_at(i)->caps & CODEC_READ_ONLY && codec_at(i) != own)) continue;
         uint64_t bytes = menu_bytes(&n, t->name, t->rows, t->cols);
         if (bytes < at_least || bytes > best) continue;
         /* Equal sizes (f16 and bf16, q4_0 and iq4_nl): the source's own type, else bf16, which cannot overflow, else the first. */
@@ -30,10 +30,26 @@ bool menu_native(const fit_job *f, const comp *asked, const store_tensor *t, com
     return best != UINT64_MAX;
 }
 
+/* A type that is only read can be kept where the source has it. */
+static snug_err check_writable(const fit_job *f, const store_tensor *t, const comp *c, const char *who, snug_error *err) {
+    char name[CODEC_NAME_MAX];
+    for (uint32_t k = 0; k < c->n_terms; k++) {
+        if (!(c->term[k].codec->caps & CODEC_READ_ONLY) || menu_is_copy(f, t, c)) continue;
+        codec_format(c->term[k].codec, c->term[k].params, name);
+        return err_set(err, SNUG_ERR_ARG, "%.200s: %s is a type that snug reads and does not write, and %s is %s in the source; name another, e.g. q4_k or iq4_xs", who,
+                       name, t->name, t->codec_name);
+    }
+    return SNUG_OK;
+}
+
 static snug_err pin_tensor(fit_job *f, fit_tensor *t, size_t k, const comp *c, const char *text, snug_error *err) {
     t->pin = (int)k;
     t->pinned = *c;
     t->menu.note = "pinned";
+    char who[PATTERN_MAX];
+    snprintf(who, sizeof who, "pin \"%s\"", text);
+    snug_err rc = check_writable(f, t->t, c, who, err);
+    if (rc != SNUG_OK) return rc;
     if (menu_bytes(c, t->t->name, t->t->rows, t->t->cols) == 0)
         return err_set(err, SNUG_ERR_ARG, "pin \"%s\": %s (%llu x %llu) cannot be stored so", text, t->t->name,
                        (unsigned long long)t->t->rows, (unsigned long long)t->t->cols);
@@ -95,12 +111,13 @@ snug_err menu_replay(fit_job *f, const plan *p, snug_error *err) {
         if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(&e->comp, t->t->cols))
             return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\": its codec is no GGUF type for %llu columns", f->p->plan_in, e->tensor,
                            (unsigned long long)t->t->cols);
+        snug_err rc = check_writable(f, t->t, &e->comp, f->p->plan_in, err);
+        if (rc != SNUG_OK) return rc;
         double error = e->rel_error >= 0 ? e->rel_error : 0;
         const char *note = *e->note ? arena_strdup(&f->mem, e->note) : "";
         for (size_t m = 0; m < n; m++) { /* of a stack, whose numbers are sums, each has its part */
             t = &f->tensor[item_member(f, i, m)];
-            snug_err rc = menu_single(f, item_member(f, i, m), &e->comp, error, note, err);
-            if (rc != SNUG_OK) return rc;
+            if ((rc = menu_single(f, item_member(f, i, m), &e->comp, error, note, err)) != SNUG_OK) return rc;
             if (e->loss >= 0) t->menu.cand[0].loss = e->loss / (double)n;
             if (e->sensitivity >= 0) t->menu.sensitivity = t->alpha = e->sensitivity / (double)n;
         }

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/f16.h"
 #include "base/thread.h"
+#include "codec/codecs.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -148,7 +149,7 @@ snug_err source_layer_dense(const fit_job *f, int layer, arena *mem, layer_weigh
 bool source_is_float(const store_tensor *t) {
     const bool whole = t->n_terms == 1 && t->term[0].rows == t->rows && t->term[0].cols == t->cols;
     const int type = whole ? t->term[0].codec->ggml_type : -1;
-    return type == GGML_F32 || type == GGML_BF16 || type == GGML_F16;
+    return type == GGML_F32 || type == GGML_BF16 || type == GGML_F16 || (whole && t->term[0].codec == &codec_f8);
 }
 
 /* Vectors are stored in the source's type unasked; f16 would lose small gains and overflow with large ones. */

@@ -144,6 +144,8 @@ snug_err gguf_open(const char *path, gguf_file **out, snug_error *err) {
     gguf_file *g = calloc(1, sizeof *g);
     if (!g) return err_nomem(err, sizeof *g);
     snug_err rc = io_open(path, &g->file, err);
+    g->files = &g->file;
+    g->n_files = 1;
     if (rc == SNUG_OK) rc = cursor_open_file(&c, &g->file, err);
     if (rc == SNUG_OK) rc = read_preamble(g, &c, &n_tensors, &n_kv, err);
     if (rc == SNUG_OK) rc = gguf_read_kvs(&c, n_kv, &g->mem, &g->kv, err);
@@ -162,6 +164,7 @@ snug_err gguf_open(const char *path, gguf_file **out, snug_error *err) {
 
 void gguf_close(gguf_file **g) {
     if (!*g) return;
+    for (size_t i = 1; i < (*g)->n_files; i++) io_close(&(*g)->files[i]);
     io_close(&(*g)->file);
     arena_fini(&(*g)->mem);
     free(*g);

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/io.h"
+#include "base/progress.h"
 
 typedef enum gguf_kv_type {
     GGUF_U8 = 0, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
@@ -17,7 +18,7 @@ typedef enum ggml_type {
     GGML_Q2_K = 10, GGML_Q3_K = 11, GGML_Q4_K = 12, GGML_Q5_K = 13, GGML_Q6_K = 14, GGML_Q8_K = 15,
     GGML_IQ2_XXS = 16, GGML_IQ2_XS = 17, GGML_IQ3_XXS = 18, GGML_IQ1_S = 19, GGML_IQ4_NL = 20, GGML_IQ3_S = 21,
     GGML_IQ2_S = 22, GGML_IQ4_XS = 23, GGML_I8 = 24, GGML_I16 = 25, GGML_I32 = 26, GGML_I64 = 27, GGML_F64 = 28,
-    GGML_IQ1_M = 29, GGML_BF16 = 30, GGML_TQ1_0 = 34, GGML_TQ2_0 = 35, GGML_MXFP4 = 39
+    GGML_IQ1_M = 29, GGML_BF16 = 30, GGML_TQ1_0 = 34, GGML_TQ2_0 = 35, GGML_MXFP4 = 39, GGML_NVFP4 = 40, GGML_Q1_0 = 41
 } ggml_type;
 /* What a key-value type is called ("uint32") and its bytes; "unknown" and 0 for other numbers, bytes 0 for string and array. */
 const char *gguf_kv_type_name(uint32_t type);
@@ -39,6 +40,7 @@ typedef struct gguf_tensor {
     uint32_t type;        /* ggml_type */
     uint32_t n_dims;
     uint64_t dims[4];     /* innermost first (dims[0] = columns), unused ones are 1 */
+    uint32_t file;        /* of files: 0, or which part */
     uint64_t offset;      /* absolute, in the file */
     uint64_t bytes;
 } gguf_tensor;
@@ -46,6 +48,8 @@ typedef struct gguf_tensor {
 typedef struct gguf_file {
     arena mem;
     io_file file;
+    size_t n_files;       /* 1, or its parts */
+    io_file *files;       /* the first is `file` */
     uint32_t version, alignment;
     size_t n_kv, n_tensors;
     gguf_kv *kv;
@@ -59,6 +63,8 @@ typedef struct gguf_file {
  * open for reading tensors. Checks everything that the header says against the file's size. Unknown ggml types are an error naming
  * the tensor. Data that end where the last tensor ends are accepted, as ggml does: the padding behind it may be missing. */
 snug_err gguf_open(const char *path, gguf_file **out, snug_error *err);
+/* The same, but of a file that was split all parts (gguf_parts.c), whichever is named: the first's keys, everybody's tensors. */
+snug_err gguf_open_parts(const char *path, gguf_file **out, snug_error *err);
 void gguf_close(gguf_file **g);
 const gguf_kv *gguf_find(const gguf_file *g, const char *key); /* NULL: none */
 const gguf_tensor *gguf_find_tensor(const gguf_file *g, const char *name);
@@ -104,4 +110,10 @@ typedef struct gguf_out_tensor {
  * of the whole file, the last tensor padded too. */
 snug_err gguf_layout(const gguf_kvs *kvs, gguf_out_tensor *tensors, size_t n, uint32_t alignment, buf *header,
                      uint64_t *file_bytes, snug_error *err);
+
+enum { GGUF_PART_SUFFIX_MAX = 64 };
+/* "-00002-of-00003.gguf" for part 1 of 3. */
+void gguf_part_suffix(uint64_t i, uint64_t n, char text[GGUF_PART_SUFFIX_MAX]);
+/* Copies the file at path into parts of at most max_bytes each, PREFIX-00001-of-0000N.gguf and so on. m: at a stage that counts bytes. */
+snug_err gguf_split(const char *path, const char *prefix, uint64_t max_bytes, meter *m, size_t *n_parts, snug_error *err);
 #endif

@@ -54,6 +54,8 @@ static const struct {
     [GGML_TQ1_0] = {"tq1_0", 256, 54},    /* 48 + 4 bytes of base-3 digits, f16 d                    */
     [GGML_TQ2_0] = {"tq2_0", 256, 66},    /* 64 codes, f16 d                                         */
     [GGML_MXFP4] = {"mxfp4", 32, 17},      /* one power-of-two scale, 16 bytes of nibbles             */
+    [GGML_NVFP4] = {"nvfp4", 64, 36},      /* four scales of 8 bits, 32 bytes of nibbles              */
+    [GGML_Q1_0] = {"q1_0", 128, 18},       /* f16 d; 16 bytes of signs                                */
 };
 
 bool ggml_type_info(uint32_t type, const char **name, uint32_t *block_weights, uint32_t *block_bytes) {

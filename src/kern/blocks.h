@@ -20,8 +20,8 @@ enum { Q6_K_BYTES = 210, Q6_K_QL = 0, Q6_K_QH = 128, Q6_K_SCALES = 192, Q6_K_D =
 /* ternary, code = q + 1. tq2_0: pairs of bits, where q2_k has them. tq1_0: base-3 digits, place as below */
 enum { TQ1_0_BYTES = 54, TQ1_0_QS = 0, TQ1_0_QH = 48, TQ1_0_D = 52 };
 enum { TQ2_0_BYTES = 66, TQ2_0_QS = 0, TQ2_0_D = 64 };
-/* | s: f32 | q |      32 weights */
-enum { CODES_BYTES = 36, CODES_Q = 4 };
+/* | s: f32 | q |      32 weights; and with two numbers before q */
+enum { CODES_BYTES = 36, CODES_Q = 4, CODES_PAIR_BYTES = 40, CODES_PAIR_Q = 8 };
 enum { IQ4_XS_BYTES = 136, IQ4_XS_D = 0, IQ4_XS_SCALES_H = 2, IQ4_XS_SCALES_L = 4, IQ4_XS_QS = 8 };
 
 static const int8_t kern_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};

@@ -59,8 +59,8 @@ kern_sparse_layout kern_sparse_layout_of(const kern_sparse *f, size_t n_chunks) 
     return l;
 }
 
-uint32_t kern_group(kern_format f) { return f == KERN_Q2_K || f == KERN_Q3_K || f == KERN_Q6_K ? 16 : 32; }
+uint32_t kern_group(kern_format f) { return f == KERN_Q2_K || f == KERN_Q3_K || f == KERN_Q6_K || f == KERN_CODES16 ? 16 : 32; }
 
 bool kern_has_min(kern_format f) {
-    return f == KERN_Q2_K || f == KERN_Q4_K || f == KERN_Q5_K || (f >= KERN_INT2 && f <= KERN_INT8);
+    return f == KERN_Q2_K || f == KERN_Q4_K || f == KERN_Q5_K || f == KERN_CODES_MIN || (f >= KERN_INT2 && f <= KERN_INT8);
 }

@@ -51,7 +51,8 @@ typedef enum kern_format { /* block formats that can be unpacked */
     KERN_Q8_0, KERN_Q4_0, KERN_IQ4_NL,                                       /* blocks of 32, group 32     */
     KERN_Q2_K, KERN_Q3_K, KERN_Q4_K, KERN_Q5_K, KERN_Q6_K, KERN_IQ4_XS,     /* blocks of 256              */
     KERN_TQ1_0, KERN_TQ2_0,                                                  /* blocks of 256, ternary     */
-    KERN_CODES,                                                              /* | s: f32 | q: int8 x 32 |: sparse rows, unpacked */
+    KERN_CODES,                                                              /* | s: f32 | q: int8 x 32 |: rows of other forms, unpacked */
+    KERN_CODES16, KERN_CODES_MIN,                                            /* the same with two scales of 16; with s and m */
     KERN_INT2, KERN_INT3, KERN_INT4, KERN_INT5, KERN_INT6, KERN_INT7, KERN_INT8, /* docs/format.md, intBgG */
     KERN_FORMAT_COUNT
 } kern_format;
@@ -60,7 +61,7 @@ typedef enum kern_format { /* block formats that can be unpacked */
 enum { KERN_CENTRED = 1 };
 static inline uint32_t kern_int_group(uint32_t group) { return group & ~(uint32_t)KERN_CENTRED; }
 
-/* Weights per (s, m) pair in the unpacked form: 16 for q2_k q3_k q6_k, else 32; and whether m is used. */
+/* Weights per (s, m) pair in the unpacked form: 16 for q2_k q3_k q6_k and KERN_CODES16, else 32; and whether m is used. */
 uint32_t kern_group(kern_format f);
 bool kern_has_min(kern_format f);
 
@@ -85,7 +86,7 @@ typedef struct kern_sparse {
     uint8_t bits, kept; /* of a chunk: a multiple of 4; TRITS: unused */
     uint32_t group;     /* weights per scale: 32, 64, 128 */
 } kern_sparse;
-enum { KERN_SPARSE_STEP = 20, KERN_CODES_BYTES = 36 }; /* chunks: codes and trits of so many begin with a byte */
+enum { KERN_SPARSE_STEP = 20, KERN_CODES_BYTES = 36, KERN_CODES_PAIR_BYTES = 40 }; /* chunks: codes and trits of so many begin with a byte */
 /* Bytes of a row of n_chunks chunks before its masks, before its codes, and in all. */
 typedef struct kern_sparse_layout { size_t masks, codes, bytes; } kern_sparse_layout;
 kern_sparse_layout kern_sparse_layout_of(const kern_sparse *f, size_t n_chunks);

@@ -32,6 +32,8 @@ static const field fields[KERN_INT2][3] = {
     [KERN_TQ1_0] = {{TQ1_0_D, 2, 1}},
     [KERN_TQ2_0] = {{TQ2_0_D, 2, 1}},
     [KERN_CODES] = {{0, 4, 1}},
+    [KERN_CODES16] = {{0, 4, 2}},
+    [KERN_CODES_MIN] = {{0, 4, 2}},
     [KERN_IQ4_XS] = {{IQ4_XS_D, 2, 1}, {IQ4_XS_SCALES_H, 2, 1}, {IQ4_XS_SCALES_L, 1, 4}},
 };
 
@@ -81,7 +83,7 @@ static const code_bytes kquant_codes[KERN_INT2] = {
 };
 
 /* Formats whose rows have the words of a plane already, behind the header. */
-KERN_INLINE bool is_plain(kern_format f) { return panel_forms[f].table || f == KERN_Q4_0 || f == KERN_Q8_0 || f == KERN_CODES; }
+KERN_INLINE bool is_plain(kern_format f) { return panel_forms[f].table || panel_forms[f].bits == 8 || f == KERN_Q4_0; }
 
 /* Field of `bits` bits of every byte. */
 KERN_INLINE word_set field_of(const word_set *from, size_t shift, unsigned bits) { return *from >> (uint32_t)shift & ((1u << bits) - 1) * 0x01010101u; }
@@ -162,6 +164,8 @@ static void put_int_rows(kern_format f, size_t n_chunks, uint32_t group, const u
 PANEL_CLONES static void pack(kern_format f, const uint8_t *rows, size_t row_bytes, size_t n_rows, size_t n_chunks, uint32_t group, uint8_t *panel) {
     switch (f) { /* each its own code */
     case KERN_CODES: put_blocks(KERN_CODES, rows, row_bytes, n_rows, panel); return;
+    case KERN_CODES16: put_blocks(KERN_CODES16, rows, row_bytes, n_rows, panel); return;
+    case KERN_CODES_MIN: put_blocks(KERN_CODES_MIN, rows, row_bytes, n_rows, panel); return;
     case KERN_Q8_0: put_blocks(KERN_Q8_0, rows, row_bytes, n_rows, panel); return;
     case KERN_Q4_0: put_blocks(KERN_Q4_0, rows, row_bytes, n_rows, panel); return;
     case KERN_IQ4_NL: put_blocks(KERN_IQ4_NL, rows, row_bytes, n_rows, panel); return;

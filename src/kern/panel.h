@@ -43,6 +43,7 @@ static const panel_form panel_forms[KERN_FORMAT_COUNT] = {
     [KERN_Q5_K] = {5, 0, 32, true, false, 8, 16},    [KERN_Q6_K] = {6, 32, 16, false, false, 8, 18},
     [KERN_IQ4_XS] = {4, 128, 32, false, true, 8, 8}, [KERN_TQ1_0] = {2, 1, 32, false, false, 8, 2, .digits = true},
     [KERN_TQ2_0] = {2, 1, 32, false, false, 8, 2},   [KERN_CODES] = {8, 128, 32, false, false, 1, 4},
+    [KERN_CODES16] = {8, 128, 16, false, false, 1, 8}, [KERN_CODES_MIN] = {8, 128, 32, true, false, 1, 8},
     [KERN_INT2] = {2, 0, 32, true, false, 0, 0},
     [KERN_INT3] = {3, 0, 32, true, false, 0, 0},     [KERN_INT4] = {4, 0, 32, true, false, 0, 0},
     [KERN_INT5] = {5, 0, 32, true, false, 0, 0},     [KERN_INT6] = {6, 0, 32, true, false, 0, 0},

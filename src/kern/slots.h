@@ -16,6 +16,8 @@ void KERN_ISA(kern_iq4_xs_unpack)(const uint8_t *row, size_t n_chunks, uint32_t 
 void KERN_ISA(kern_tq1_0_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_tq2_0_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_codes_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+void KERN_ISA(kern_codes16_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
+void KERN_ISA(kern_codes_min_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_int2_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_int3_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
 void KERN_ISA(kern_int4_unpack)(const uint8_t *row, size_t n_chunks, uint32_t group, int8_t *q, float *s, float *m);
@@ -37,6 +39,8 @@ void KERN_ISA(kern_iq4_xs_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_tq1_0_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_tq2_0_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_codes_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_codes16_panel_dot)(const kern_panel_args *a);
+void KERN_ISA(kern_codes_min_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int2_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int3_panel_dot)(const kern_panel_args *a);
 void KERN_ISA(kern_int4_panel_dot)(const kern_panel_args *a);
@@ -95,6 +99,8 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->panel_dot[KERN_TQ1_0] = KERN_ISA(kern_tq1_0_panel_dot);
     t->panel_dot[KERN_TQ2_0] = KERN_ISA(kern_tq2_0_panel_dot);
     t->panel_dot[KERN_CODES] = KERN_ISA(kern_codes_panel_dot);
+    t->panel_dot[KERN_CODES16] = KERN_ISA(kern_codes16_panel_dot);
+    t->panel_dot[KERN_CODES_MIN] = KERN_ISA(kern_codes_min_panel_dot);
     t->panel_dot[KERN_INT2] = KERN_ISA(kern_int2_panel_dot);
     t->panel_dot[KERN_INT3] = KERN_ISA(kern_int3_panel_dot);
     t->panel_dot[KERN_INT4] = KERN_ISA(kern_int4_panel_dot);
@@ -143,6 +149,8 @@ static inline void slots_fill(kern_table *t) {
     t->unpack[KERN_TQ1_0] = KERN_ISA(kern_tq1_0_unpack);
     t->unpack[KERN_TQ2_0] = KERN_ISA(kern_tq2_0_unpack);
     t->unpack[KERN_CODES] = KERN_ISA(kern_codes_unpack);
+    t->unpack[KERN_CODES16] = KERN_ISA(kern_codes16_unpack);
+    t->unpack[KERN_CODES_MIN] = KERN_ISA(kern_codes_min_unpack);
     t->unpack[KERN_INT2] = KERN_ISA(kern_int2_unpack);
     t->unpack[KERN_INT3] = KERN_ISA(kern_int3_unpack);
     t->unpack[KERN_INT4] = KERN_ISA(kern_int4_unpack);

@@ -32,26 +32,30 @@ static snug_err check_scales(const config *c, const char *where, snug_error *err
 
 snug_err config_check(const config *c, const char *where, snug_error *err) {
     snug_err rc;
-    const struct { const char *name; uint64_t value, max; } fields[] = {
-        {"number of layers", c->n_layers, CONFIG_MAX_LAYERS},      {"hidden size", c->n_embd, MAX_WIDTH},
-        {"feed-forward size", c->n_ff, MAX_WIDTH},          {"number of attention heads", c->n_heads, MAX_HEADS},
-        {"number of key/value heads", c->n_kv_heads, MAX_HEADS}, {"head size", c->head_dim, MAX_HEAD_DIM},
-        {"vocabulary size", c->n_vocab, 1u << 30},          {"training context", c->n_ctx_train, 1u << 30},
+    const struct { const char *name; uint64_t value, max; } fields[] = { /* as config.json and GGUF's keys spell it */
+        {"number of layers (num_hidden_layers, block_count)", c->n_layers, CONFIG_MAX_LAYERS},
+        {"hidden size (hidden_size, embedding_length)", c->n_embd, MAX_WIDTH},
+        {"feed-forward size (intermediate_size, feed_forward_length)", c->n_ff, MAX_WIDTH},
+        {"number of attention heads (num_attention_heads, head_count)", c->n_heads, MAX_HEADS},
+        {"number of key/value heads (num_key_value_heads, head_count_kv)", c->n_kv_heads, MAX_HEADS},
+        {"head size (head_dim, key_length)", c->head_dim, MAX_HEAD_DIM},
+        {"vocabulary size (vocab_size)", c->n_vocab, 1u << 30},
+        {"training context (max_position_embeddings, context_length)", c->n_ctx_train, 1u << 30},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (fields[i].value == 0 || fields[i].value > fields[i].max)
             return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %llu, expected 1 to %llu", where, fields[i].name,
                            (unsigned long long)fields[i].value, (unsigned long long)fields[i].max);
     if (c->n_heads % c->n_kv_heads)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads are no multiple of %u key/value heads", where,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads (num_attention_heads, head_count) are no multiple of %u key/value heads (num_key_value_heads, head_count_kv)", where,
                        c->n_heads, c->n_kv_heads);
     if ((uint64_t)c->n_heads * c->head_dim > MAX_WIDTH)
         return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads,
                        c->head_dim, MAX_WIDTH);
-    if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size %u is odd", where, c->head_dim);
+    if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size (head_dim, key_length) %u is odd", where, c->head_dim);
     if ((rc = check_scales(c, where, err)) || (rc = rope_check(c, where, err))) return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon is %g, expected 0 to 1", where, (double)c->norm_eps);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is %g, expected 0 to 1", where, (double)c->norm_eps);
     return check_experts(c, where, err);
 }
 

@@ -64,6 +64,7 @@ typedef struct config {
     bool tied;                 /* head = embedding                                                      */
     uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
     uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
+    struct { bool present; uint32_t block[2]; } f8; /* a folder's matrices may be numbers of 8 bits (store_f8.c), with scales for such blocks; 0: none are said */
     ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
     activation act;            /* of gates, or where there are none of what up gives                    */
     float embd_scale, residual_scale, logit_scale; /* what embeddings, what a half layer adds and logits are multiplied by: 1 */
@@ -78,6 +79,8 @@ typedef struct config {
 snug_err config_from_hf(const char *dir, config *out, snug_error *err);
 snug_err config_from_json(const json_t *o, const char *where, config *out, snug_error *err); /* the same of what was read of it; no name */
 snug_err config_from_gguf(const gguf_file *g, config *out, snug_error *err);
+/* What a quantization_config that is not BitNet's says of the weights; those that snug does not read are refused by name. */
+snug_err config_quantization(const json_t *q, const char *where, config *c, snug_error *err);
 /* general.* and <arch>.* keys for a GGUF with q/k rows in GGUF order. general.file_type, general.quantization_version
  * and general.alignment are left to whoever knows the tensors. A config with ROPE_LLAMA3 also needs a tensor
  * rope_freqs.weight, F32 (rope_dims / 2), of rope_freq_factors. */

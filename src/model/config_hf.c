@@ -120,11 +120,9 @@ static snug_err read_activation(const hf_fields *f, config *c, snug_error *err) 
 }
 
 /* Weights that are quantized already; BitNet's own kind is read by its family before. */
-static snug_err refuse_quantized(const hf_fields *f, const config *c, snug_error *err) {
-    const json_t *v = hf_get(f, "quantization_config");
-    if (!json_is_object(v) || c->ternary != TERNARY_PLAIN) return SNUG_OK;
-    const char *method = json_string_value(json_object_get(v, "quant_method"));
-    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: the weights are quantized already (quant_method '%s'); give the original", f->where, method ? method : "?");
+static snug_err read_quantization(const hf_fields *f, config *c, snug_error *err) {
+    const json_t *q = hf_get(f, "quantization_config");
+    return json_is_object(q) && c->ternary == TERNARY_PLAIN ? config_quantization(q, f->where, c, err) : SNUG_OK;
 }
 
 /* Those in transformers 5 that differ by layer type are families' own. */
@@ -269,7 +267,7 @@ static snug_err read_fields(const hf_fields *f, config *c, snug_error *err) {
     if ((rc = read_sizes(f, c, err)) || (rc = read_activation(f, c, err)) || (rc = read_experts(f, c, err)) || (!own_rope && (rc = hf_rope(f, params, c, err))) ||
         (a->from_hf && (rc = a->from_hf(f, c, err))))
         return rc;
-    return refuse_quantized(f, c, err);
+    return read_quantization(f, c, err);
 }
 
 /* A family's defaults come first, what is common then, and what the family alone knows last. */
@@ -285,6 +283,7 @@ snug_err config_from_json(const json_t *o, const char *where, config *c, snug_er
     const hf_fields f = {.o = a->wrapped && json_is_object(inner) ? inner : o, .where = where, .defaults = defaults, .spelling = a->spelling};
     config_defaults(c);
     rc = read_fields(&f, c, err);
+    if (!rc && f.o != o) rc = read_quantization(&(hf_fields){.o = o, .where = where, .spelling = a->spelling}, c, err); /* of all parts */
     json_decref(defaults);
     return rc ? rc : config_check(c, where, err);
 }

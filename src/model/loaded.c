@@ -163,7 +163,7 @@ static snug_err point(const store_tensor *t, loaded *l, weight *w, snug_error *e
         const store_term *from = &t->term[k];
         w->term[k].row0 = from->row0;
         w->term[k].col0 = from->col0;
-        snug_err rc = store_open_rows(from, from->rows, l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
+        snug_err rc = store_open_rows(from, 0, from->rows, l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
         if (rc) return err_prefix(err, rc, "tensor '%s'", t->name);
         if ((rc = give_panels(l, from, &w->term[k].wt, err))) return rc;
     }

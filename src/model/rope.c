@@ -31,13 +31,13 @@ static snug_err check_scaling(const config *c, const char *where, snug_error *er
 
 snug_err rope_check(const config *c, const char *where, snug_error *err) {
     if (c->rope_dims == 0 || c->rope_dims % 2 || c->rope_dims > c->head_dim)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u dimensions of a head of %u, expected an even number of them", where, c->rope_dims, c->head_dim);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u dimensions (rope.dimension_count, partial_rotary_factor) of a head of %u, expected an even number of them", where, c->rope_dims, c->head_dim);
     if (c->arch->gguf_permutes_qk && c->rope_dims != c->head_dim)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: RoPE turns %u of %u dimensions, which is not supported for architecture '%s'", where, c->rope_dims, c->head_dim, c->arch->gguf_name);
     if (c->rope_base_local != 0 && !(c->rope_base_local >= 1 && c->rope_base_local < 1e15))
         return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base of layers with a window is %g, expected 1 to 1e15", where, c->rope_base_local);
     if (!(c->rope_base >= 1 && c->rope_base < 1e15))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base is %g, expected 1 to 1e15", where, c->rope_base);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE base (rope_theta, rope.freq_base) is %g, expected 1 to 1e15", where, c->rope_base);
     if (!(c->rope_magnitude > 0 && c->rope_magnitude < 1e6))
         return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE's attention factor is %g, expected a positive number", where, c->rope_magnitude);
     return check_scaling(c, where, err);

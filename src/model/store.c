@@ -27,12 +27,18 @@ static bool expected(const config *c, tensor_role r, int expert) {
     return role_allowed(c, r) && role_in_expert(c, r) == (expert != EXPERT_NONE);
 }
 
+/* The file that a term was found in: one of a folder's, or of a model's parts. */
+static const char *file_of(const store *s, const found_term *f) {
+    const bool made = s->made.path && f->term.file + 1 == s->n_files;
+    return f->term.file < s->n_files && !made ? s->files[f->term.file].path : s->path;
+}
+
 static snug_err check_shape(const store *s, const found_term *f, tensor_role role, snug_error *err) {
     uint64_t rows, cols;
     role_shape(&s->cfg, role, &rows, &cols);
     if (f->rows == rows && f->cols == cols) return SNUG_OK;
     return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration",
-                   s->path, f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
+                   file_of(s, f), f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
                    (unsigned long long)rows, (unsigned long long)cols);
 }
 
@@ -42,30 +48,30 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
     if (t->row0 > f->rows || t->rows > f->rows - t->row0 || t->col0 > f->cols || t->cols > f->cols - t->col0 ||
         t->col0 % 32 || t->row0 % store_term_tile(t) || t->rows == 0 || t->cols == 0)
         return err_set(err, SNUG_ERR_FORMAT,
-                       "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", s->path,
+                       "%s: term %u of tensor '%s' covers %llu x %llu at (%llu, %llu) of %llu x %llu", file_of(s, f),
                        f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols,
                        (unsigned long long)t->row0, (unsigned long long)t->col0, (unsigned long long)f->rows,
                        (unsigned long long)f->cols);
     if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
-        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", s->path,
+        return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", file_of(s, f),
                       f->shown);
     if (!transform_takes(t->params.in, f->cols))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is transformed, expected a multiple of 16 columns, it has %llu", s->path, f->shown,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is transformed, expected a multiple of 16 columns, it has %llu", file_of(s, f), f->shown,
                        (unsigned long long)f->cols);
     snug_err rc = wt_open(t->codec, t->params, t->rows, t->cols, (const uint8_t *)"", t->bytes, &unused, err);
-    return rc ? err_prefix(err, rc, "%s: tensor '%s'", s->path, f->shown) : SNUG_OK;
+    return rc ? err_prefix(err, rc, "%s: tensor '%s'", file_of(s, f), f->shown) : SNUG_OK;
 }
 
 static snug_err check_place(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
     if (!expected(&s->cfg, role, expert))
         return err_set(err, SNUG_ERR_UNSUPPORTED,
-                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", s->path,
+                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f),
                        f->shown, s->cfg.arch->gguf_name);
     if (layer >= (int)s->cfg.n_layers)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", s->path,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", file_of(s, f),
                        f->shown, layer, s->cfg.n_layers - 1);
     if (expert >= (int)s->cfg.n_experts)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", s->path, f->shown, expert, s->cfg.n_experts - 1);
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", file_of(s, f), f->shown, expert, s->cfg.n_experts - 1);
     return SNUG_OK;
 }
 
@@ -111,6 +117,7 @@ static snug_err place_part(store *s, store_tensor **slots, const found_term *f, 
     part.rows = part.term.rows = n_rows;
     part.term.bytes = t->codec->bytes(t->params, n_rows, t->cols);
     part.term.offset = t->offset + (row0 ? t->codec->bytes(t->params, row0, t->cols) : 0);
+    part.term.scales.row0 += row0;
     part.term.checked_bytes = row0 ? 0 : t->bytes;
     part.loss = row0 || f->loss < 0 ? f->loss < 0 ? -1 : 0 : f->loss;
     return place(s, slots, &part, role, layer, expert, err);
@@ -164,7 +171,7 @@ snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, 
         all += rows[i];
     }
     if (vector ? f->cols != all || f->rows != 1 : f->rows != all || f->cols != cols)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration", s->path, f->shown, (unsigned long long)f->rows,
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration", file_of(s, f), f->shown, (unsigned long long)f->rows,
                        (unsigned long long)f->cols, (unsigned long long)(vector ? 1 : all), (unsigned long long)(vector ? all : cols));
     snug_err rc = SNUG_OK;
     uint64_t at = 0;
@@ -246,9 +253,9 @@ static snug_err open_format(store *s, snug_error *err) {
         s->cfg.tied |= !has_head(s);
         return SNUG_OK;
     }
-    if ((rc = gguf_open(s->path, &s->gguf, err))) return rc;
-    s->files = &s->gguf->file;
-    s->n_files = 1;
+    if ((rc = gguf_open_parts(s->path, &s->gguf, err))) return rc;
+    s->files = s->gguf->files;
+    s->n_files = s->gguf->n_files;
     s->kind = gguf_find(s->gguf, "snug.version") ? STORE_SNUG : STORE_GGUF;
     if (s->kind == STORE_SNUG && (rc = store_snug_header(s, err))) return rc;
     return config_from_gguf(s->gguf, &s->cfg, err);

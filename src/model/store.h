@@ -18,6 +18,7 @@ typedef struct store_term {
     uint32_t file;
     uint64_t offset, bytes;
     wt_layout layout;
+    wt_scales scales;
     uint64_t checksum; /* xxh3; has_checksums of the store says whether it is there */
     uint64_t checked_bytes; /* that it covers, from offset: the payload's; of a stack all for the first matrix, 0 for the others */
 } store_term;
@@ -64,8 +65,8 @@ const store_tensor *store_expert(const store *s, tensor_role role, int layer, in
 snug_err store_read_rows(const store *s, const store_tensor *t, uint64_t row0, size_t n, float *dst, snug_error *err);
 /* A norm or bias as f32 in the file's own order (for the graph), into `mem`. */
 snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, const float **out, snug_error *err);
-/* Opens rows of a term (the first at a multiple of store_term_tile) whose payload is at data. */
-snug_err store_open_rows(const store_term *t, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err);
+/* Opens rows of a term, from its row0-th on (a multiple of store_term_tile), whose payload is at data. */
+snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err);
 uint64_t store_term_tile(const store_term *t);
 /* The raw payload of a term by pread: term.bytes bytes. */
 snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug_error *err);

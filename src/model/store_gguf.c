@@ -137,8 +137,8 @@ static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f,
     ggml_type_info(t->type, &type, &unused, &unused);
     f->term.codec = codec_by_ggml_type(t->type);
     if (!f->term.codec)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, which is not supported", s->path,
-                       t->name, type);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected one that weights are stored in: %s is for %s", s->path, t->name, type, type,
+                       t->type == GGML_Q8_1 || t->type == GGML_Q8_K ? "activations" : "numbers of other kinds");
     if (stack ? t->n_dims != 3 : t->n_dims > 2)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, stack ? "3" : "1 or 2");
     *n_stacked = stack ? t->dims[2] : 0;
@@ -203,6 +203,7 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
                            t->n_dims);
         uint64_t n_stacked = 0;
         rc = is_payload ? payload_term(s, &p, payload++, &f, err) : native_term(s, t, &f, &n_stacked, err);
+        f.term.file = t->file;
         f.term.offset = t->offset;
         f.term.bytes = f.term.checked_bytes = t->bytes;
         f.term.checksum = p.checksums ? gguf_array_u64(p.checksums, i) : 0;

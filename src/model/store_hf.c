@@ -1,4 +1,4 @@
-/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; or what store_ternary.c and store_made.c make of them. */
+/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c and store_made.c make of them. */
 #include "base/err.h"
 #include "model/arch.h"
 #include "model/store_impl.h"
@@ -10,8 +10,8 @@ static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
     codec_params p;
     if (t->dtype == ST_OTHER || !codec_parse(name, codec, &p))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16", s->path,
-                       t->name, t->dtype_name);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' has type %s, expected F32, F16 or BF16%s", s->files[t->file].path,
+                       t->name, t->dtype_name, strcmp(t->dtype_name, "F8_E4M3") ? "" : ", or a quantization_config in config.json that says what its scales are");
     return SNUG_OK;
 }
 
@@ -41,15 +41,15 @@ static bool is_norm(tensor_role r) { return !strcmp(role_name(r), "norm"); }
 static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t, snug_error *err) {
     found_name n;
     if (!find_name(s, t, &n))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->path, t->name, s->cfg.arch->hf_class);
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->files[t->file].path, t->name, s->cfg.arch->hf_class);
     if (n.stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
-        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->path, t->name, t->n_dims, n.stack ? "3" : "1 or 2");
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->files[t->file].path, t->name, t->n_dims, n.stack ? "3" : "1 or 2");
     found_term f = {.name = n.name, .shown = t->name, .loss = -1};
     f.rows = n.stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
     f.cols = t->dims[t->n_dims - 1];
     f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
     const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)n.role[0] < (int)ROLE_MATRICES && role_in_layer(n.role[0]) && t->n_dims == 2;
-    snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
+    snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
     if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_gain(s, t, &f, err);
     if (rc) return rc;
     if (n.n_roles > 1) return store_place_fused(s, slots, &f, n.layer, n.role, n.n_roles, err);
@@ -59,7 +59,7 @@ static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t,
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
-        if (hf_name_harmless(s->cfg.arch, t->name) || is_scale(s, t->name)) continue;
+        if (hf_name_harmless(s->cfg.arch, t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
         snug_err rc = place_tensor(s, slots, t, err);
         if (rc) return rc;
     }

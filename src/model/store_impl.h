@@ -30,6 +30,10 @@ float store_number_at(const st_tensor *t, const uint8_t *p, size_t i);
 snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */
 snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_error *err);
+/* Numbers of 8 bits with scales apart (store_f8.c): is t such a matrix; is it a scale, which belongs to another tensor or to nobody; codec and scales of a matrix. */
+bool store_f8_is(const store *s, const st_tensor *t);
+bool store_f8_beside(const store *s, const st_tensor *t);
+snug_err store_f8(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Reads snug.* keys that concern the whole file: version, compressed keys. Before config_from_gguf. */
 snug_err store_snug_header(store *s, snug_error *err);
 #endif

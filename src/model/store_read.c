@@ -14,9 +14,11 @@ snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug
 
 uint64_t store_term_tile(const store_term *t) { return t->layout == WT_PANELS ? KERN_PANEL_ROWS : t->codec->tile_rows; }
 
-snug_err store_open_rows(const store_term *t, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err) {
+snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err) {
     snug_err rc = wt_open(t->codec, t->params, rows, t->cols, data, bytes, out, err);
     out->layout = t->layout;
+    out->scales = t->scales;
+    out->scales.row0 += row0;
     return rc;
 }
 
@@ -38,7 +40,7 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
              bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
     if (!(*payload = malloc(bytes))) return err_nomem(err, bytes);
     snug_err rc = io_pread(&s->files[t->file], t->offset + at, *payload, (size_t)bytes, err);
-    if (!rc) rc = store_open_rows(t, end - begin, *payload, bytes, &out->wt, err);
+    if (!rc) rc = store_open_rows(t, begin - t->row0, end - begin, *payload, bytes, &out->wt, err);
     out->row0 = begin; /* still counted from the weight's first row */
     out->col0 = t->col0;
     return rc;
@@ -95,14 +97,23 @@ snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, co
     return read_raw(s, t, 0, (size_t)t->rows, v, t->cols, err);
 }
 
+/* A term whose scales stand apart, as f32 numbers: who has a layer in memory moves its rows and columns, and there scales cannot follow. */
+static snug_err read_widened(const store *s, const store_tensor *t, const store_term *from, arena *mem, wt *out, snug_error *err) {
+    const uint64_t bytes = from->rows * from->cols * sizeof(float);
+    float *w = arena_alloc(mem, bytes);
+    if (!w) return err_nomem(err, bytes);
+    snug_err rc = read_raw(s, t, from->row0, (size_t)from->rows, w, (size_t)from->cols, err);
+    return rc ? rc : wt_open(codec_by_ggml_type(GGML_F32), (codec_params){0}, from->rows, from->cols, (const uint8_t *)w, bytes, out, err);
+}
+
 static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, weight *w, snug_error *err) {
     *w = (weight){.rows = t->rows, .cols = t->cols};
     for (uint32_t i = 0; i < t->n_terms; i++) {
         const store_term *from = &t->term[i];
-        uint8_t *payload = arena_alloc(mem, from->bytes);
-        if (!payload) return err_nomem(err, from->bytes);
-        snug_err rc = store_read_term(s, from, payload, err);
-        if (!rc) rc = store_open_rows(from, from->rows, payload, from->bytes, &w->term[i].wt, err);
+        uint8_t *payload = from->scales.at ? NULL : arena_alloc(mem, from->bytes);
+        if (!payload && !from->scales.at) return err_nomem(err, from->bytes);
+        snug_err rc = payload ? store_read_term(s, from, payload, err) : read_widened(s, t, from, mem, &w->term[i].wt, err);
+        if (!rc && payload) rc = store_open_rows(from, 0, from->rows, payload, from->bytes, &w->term[i].wt, err);
         if (rc) return rc;
         w->term[i].row0 = from->row0;
         w->term[i].col0 = from->col0;

@@ -67,7 +67,20 @@ TYPES = {
     "iq4_xs": (23, "iq4_xs", 256, 136),
     "tq1_0":  (34, "tq1_0", 256, 54),
     "tq2_0":  (35, "tq2_0", 256, 66),
+    "iq2_xxs": (16, "iq2_xxs", 256, 66),
+    "iq2_xs": (17, "iq2_xs", 256, 74),
+    "iq3_xxs": (18, "iq3_xxs", 256, 98),
+    "iq1_s":  (19, "iq1_s", 256, 50),
+    "iq3_s":  (21, "iq3_s", 256, 110),
+    "iq2_s":  (22, "iq2_s", 256, 82),
+    "iq1_m":  (29, "iq1_m", 256, 56),
+    "mxfp4":  (39, "mxfp4", 32, 17),
+    "nvfp4":  (40, "nvfp4", 64, 36),
+    "q1_0":   (41, "q1_0", 128, 18),
 }
+# Those that snug reads and does not write; of these, those that ggml encodes only with importances.
+READ_TYPES = ("q4_1", "q5_0", "q5_1", "q1_0", "mxfp4", "nvfp4", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m")
+NEED_IMPORTANCE = ("iq2_xxs", "iq2_xs", "iq1_s", "iq1_m")
 # The block types that snug encodes.
 BLOCK_TYPES = ("q8_0", "q4_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0")
 

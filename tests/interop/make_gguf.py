@@ -210,8 +210,9 @@ def add_matrix(writer, name, w, kind, importance=None):
 
 
 def write(folder, out, type_name="f16", pre=None, importance=None):
-    """importance: {Hugging Face module name: float32 (n_cols,)} or None."""
+    """importance: {Hugging Face module name: float32 (n_cols,)} or None. type_name: or a function of a matrix' GGUF name."""
     folder = pathlib.Path(folder)
+    type_of = type_name if callable(type_name) else lambda name: type_name
     config = json.loads((folder / "config.json").read_text())
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
@@ -219,7 +220,7 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
     arch, family = writer.arch, config["model_type"]
     tensors = read_tensors(folder)
     for name, w in stack_experts(tensors).items():
-        add_matrix(writer, name, w, fitting_type(type_name, w.shape[2]))
+        add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
     for name, w in tensors.items():
         if family.startswith("gemma") and "norm" in name:
             w = w + 1
@@ -230,8 +231,11 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
         if w.ndim == 1:
             writer.add_tensor(gguf_name(name, family), np.ascontiguousarray(w, np.float32))
             continue
-        kind = "f32" if "ffn_gate_inp" in gguf_name(name, family) else fitting_type(type_name, w.shape[1])
-        add_matrix(writer, gguf_name(name, family), w, kind, (importance or {}).get(name.removesuffix(".weight")))
+        kind = "f32" if "ffn_gate_inp" in gguf_name(name, family) else fitting_type(type_of(gguf_name(name, family)), w.shape[1])
+        a = (importance or {}).get(name.removesuffix(".weight"))
+        if a is None and kind in ggml_oracle.NEED_IMPORTANCE:
+            a = np.ones(w.shape[1], np.float32)
+        add_matrix(writer, gguf_name(name, family), w, kind, a)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

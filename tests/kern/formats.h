@@ -21,6 +21,7 @@ static const format_info formats[KERN_FORMAT_COUNT] = {
     [KERN_Q5_K] = {"q5_k", 176, 256, {0, 2}},        [KERN_Q6_K] = {"q6_k", 210, 256, {208, NO_F16}},
     [KERN_IQ4_XS] = {"iq4_xs", 136, 256, {0, NO_F16}}, [KERN_TQ1_0] = {"tq1_0", 54, 256, {52, NO_F16}},
     [KERN_TQ2_0] = {"tq2_0", 66, 256, {64, NO_F16}}, [KERN_CODES] = {"codes", 36, 32, {2, NO_F16}}, /* an f32's upper half */
+    [KERN_CODES16] = {"codes16", 40, 32, {2, 6}},    [KERN_CODES_MIN] = {"codes_min", 40, 32, {2, 6}},
     [KERN_INT2] = {"int2", 0, 32, {0, 0}},
     [KERN_INT3] = {"int3", 0, 32, {0, 0}},           [KERN_INT4] = {"int4", 0, 32, {0, 0}},
     [KERN_INT5] = {"int5", 0, 32, {0, 0}},           [KERN_INT6] = {"int6", 0, 32, {0, 0}},

@@ -262,9 +262,9 @@ static void json_messages_name_file_and_field(void **state) {
     assert_int_equal(json_get_u64(o, "config.json", "f", &u, &e), SNUG_OK);
     assert_int_equal(u, 4096);
     assert_int_equal(json_get_u64(o, "config.json", "s", &u, &e), SNUG_ERR_FORMAT);
-    assert_string_equal(e.message, "config.json: field 's': expected a positive integer, found a string");
+    assert_string_equal(e.message, "config.json: field 's': expected a positive integer, found the string 'x'");
     assert_int_equal(json_get_u64(o, "config.json", "neg", &u, &e), SNUG_ERR_FORMAT);
-    assert_string_equal(e.message, "config.json: field 'neg': expected a positive integer, found a negative integer");
+    assert_string_equal(e.message, "config.json: field 'neg': expected a positive integer, found -3");
     assert_int_equal(json_get_u64(o, "config.json", "h", &u, &e), SNUG_ERR_FORMAT);
     assert_int_equal(json_get_u64(o, "config.json", "big", &u, &e), SNUG_ERR_FORMAT);
     assert_int_equal(json_get_u64(o, "config.json", "gone", &u, &e), SNUG_ERR_FORMAT);
@@ -282,7 +282,7 @@ static void json_messages_name_file_and_field(void **state) {
     assert_int_equal(json_get_bool_or(o, "c", "t", false, &b, &e), SNUG_OK);
     assert_true(b);
     assert_int_equal(json_get_bool_or(o, "c", "n", false, &b, &e), SNUG_ERR_FORMAT);
-    assert_string_equal(e.message, "c: field 'n': expected true or false, found an integer");
+    assert_string_equal(e.message, "c: field 'n': expected true or false, found 32");
     assert_int_equal(json_get_string(o, "c", "s", &s, &e), SNUG_OK);
     assert_string_equal(s, "x");
     assert_int_equal(json_get_string(o, "c", "nul", &s, &e), SNUG_ERR_FORMAT);

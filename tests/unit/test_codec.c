@@ -35,6 +35,7 @@ static void for_each(case_fn fn) {
     }
     for (size_t i = 0; i < codec_count(); i++) {
         codec_params p;
+        if (codec_at(i)->caps & CODEC_READ_ONLY) continue; /* test_read_only.c */
         for (uint32_t k = 0; codec_at(i)->menu(k, &p); k++) {
             if (codec_at(i)->caps & CODEC_QUARTERS && k % 5) continue; /* searches take long, and a few rates have all that there is to a rate */
             char name[CODEC_NAME_MAX];

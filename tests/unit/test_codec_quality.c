@@ -46,7 +46,7 @@ static size_t measure_all(result *results) {
     for (size_t i = 0; i < ROWS * COLS; i++) w[i] = 0.02f * rng_normal(&r);
     for (size_t i = 0; i < codec_count(); i++) {
         codec_params p;
-        if (codec_at(i)->caps & CODEC_WHOLE || codec_at(i)->id == 1) continue;
+        if (codec_at(i)->caps & (CODEC_WHOLE | CODEC_READ_ONLY) || codec_at(i)->id == 1) continue;
         for (uint32_t k = 0; codec_at(i)->menu(k, &p) && n < MAX_RESULTS; k++) results[n++] = (result){codec_at(i), p, 0, 0};
     }
     for (size_t i = 0; i < N_UNLISTED && n < MAX_RESULTS; i++) {

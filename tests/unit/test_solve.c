@@ -154,7 +154,7 @@ static void test_effort_and_importance(void **state) {
     float *w = random_matrix(32, 512, 1, 3, 5);
     for (size_t i = 0; i < codec_count(); i++) {
         codec_params p;
-        for (uint32_t k = 0; codec_at(i)->menu(k, &p); k++) effort_case(codec_at(i), p, w);
+        for (uint32_t k = 0; !(codec_at(i)->caps & CODEC_READ_ONLY) && codec_at(i)->menu(k, &p); k++) effort_case(codec_at(i), p, w);
     }
     for (size_t i = 0; i < N_UNLISTED; i++) {
         const snug_codec *codec;

@@ -253,8 +253,13 @@ KERN_INLINE void fetch_results(const kern_panel_args *a, size_t t0) {
     for (size_t t = t0; t < t0 + TILE; t++) __builtin_prefetch(a->y + t * a->ldy, 1, 3);
 }
 
-/* The tile that begins with token t0; of a panel that was just taken apart, if it is the first. */
+/* The tile that begins with token t0; of a panel that was just taken apart, if it is the first. Codes of 8 bits in groups of 16 are rare (types that are
+ * only read) and go the way of a few tokens. */
 KERN_INLINE void multiply_tile(const panel_form f, const kern_panel_args *a, const apart *u, size_t t0) {
+    if (class_of(f) == 8 && f.group == 16) {
+        for (size_t lane = 0; lane < TILE; lane += MAX_TOKENS) multiply(f, MAX_TOKENS, TILE, a, u, t0, lane);
+        return;
+    }
     const size_t per_chunk = 32u / f.group;
     const bool look = may_be_near(f) && a->n_tokens >= NEAR_FROM;
     const tokens x = tokens_from(a, f, t0, 0);

@@ -22,6 +22,8 @@ static void scale_of(kern_format f, uint32_t group, view v, size_t g, float *s, 
     *m = 0;
     switch (f) {
     case KERN_CODES: memcpy(s, v.head + 4 * v.r, sizeof *s); return;
+    case KERN_CODES16: memcpy(s, v.head + panel_field(4 * g) + 4 * v.r, sizeof *s); return;
+    case KERN_CODES_MIN: memcpy(s, v.head + 4 * v.r, sizeof *s), memcpy(m, v.head + panel_field(4) + 4 * v.r, sizeof *m); return;
     case KERN_Q2_K: {
         unsigned b = byte_at(v, 4, g);
         *s = d * (float)(b & 15);
@@ -114,6 +116,8 @@ PANEL_DOT(iq4_xs, KERN_IQ4_XS)
 PANEL_DOT(tq1_0, KERN_TQ1_0)
 PANEL_DOT(tq2_0, KERN_TQ2_0)
 PANEL_DOT(codes, KERN_CODES)
+PANEL_DOT(codes16, KERN_CODES16)
+PANEL_DOT(codes_min, KERN_CODES_MIN)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)
 PANEL_DOT(int4, KERN_INT4)

@@ -48,8 +48,9 @@ KERN_INLINE void scale_bytes(kern_format k, const uint8_t *head, uint8_t *b) {
 
 /* Scales s (and offsets m) of a ggml block's groups, of LANES rows from row0 on: s[g * LANES + row]. b: scale_bytes. */
 KERN_INLINE void block_scales(kern_format k, const uint8_t *head, const uint8_t *b, int row0, float *s, float *m) {
-    if (k == KERN_CODES) {
+    if (k == KERN_CODES || k == KERN_CODES16 || k == KERN_CODES_MIN) {
         f_store(s, f_load((const float *)(const void *)(head + 4 * row0)));
+        if (k != KERN_CODES) f_store(k == KERN_CODES16 ? s + LANES : m, f_load((const float *)(const void *)(head + panel_field(4) + 4 * row0)));
         return;
     }
     const vf d = f_of_half(head + 2 * row0);
@@ -258,7 +259,7 @@ KERN_INLINE size_t next_step(const kern_panel_args *a, kern_format k, const pane
         *codes = a->panel + w->head + c * w->stride + 4 * row0;
     } else if (f.block_chunks == 1) {
         const uint8_t *block = a->panel + c * w->block_bytes;
-        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, b, row0, s + i * LANES, m);
+        for (size_t i = 0; i < n; i++) block_scales(k, block + i * w->block_bytes, b, row0, s + i * (32u / f.group) * LANES, m + i * LANES);
         *codes = block + w->head + 4 * row0;
         *stride = w->block_bytes;
     } else {
@@ -422,6 +423,8 @@ PANEL_DOT(iq4_xs, KERN_IQ4_XS)
 PANEL_DOT(tq1_0, KERN_TQ1_0)
 PANEL_DOT(tq2_0, KERN_TQ2_0)
 PANEL_DOT(codes, KERN_CODES)
+PANEL_DOT(codes16, KERN_CODES16)
+PANEL_DOT(codes_min, KERN_CODES_MIN)
 PANEL_DOT(int2, KERN_INT2)
 PANEL_DOT(int3, KERN_INT3)
 PANEL_DOT(int4, KERN_INT4)
