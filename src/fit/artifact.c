@@ -52,8 +52,6 @@ static snug_err check_target(const fit_job *f, snug_error *err) {
                        activation_name(c->act), a->gguf_name, activation_name(a->act));
     if (c->scaling == ROPE_YARN && c->yarn_exact)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE has yarn without truncation, which other readers of a GGUF do not have; without --for gguf it can be had", f->src->path);
-    if (a->fused_ffn)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: other readers of a GGUF of architecture '%s' want its gate and up in one matrix; without --for gguf it can be had", f->src->path, a->gguf_name);
     if (c->n_experts && c->norm_topk != a->experts->gguf_norm_topk)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
                        f->src->path, c->norm_topk ? "made" : "not made", a->gguf_name, c->norm_topk ? " not" : "");
@@ -122,14 +120,20 @@ static snug_err codec_index(records *r, const comp_term *t, arena *mem, uint8_t 
     return SNUG_OK;
 }
 
-/* A stack of experts: one native tensor of three dimensions. */
-static void add_stack(const fit_job *f, records *r, size_t first) {
+/* Several tensors as one native one: experts as a stack of three dimensions, others row after row; vectors, which are one row each, end to end. */
+static void add_joint(const fit_job *f, records *r, size_t first) {
     const fit_tensor *t = &f->tensor[first];
     const comp *c = &t->menu.cand[t->choice].comp;
     const uint64_t n = item_size(f, first);
     gguf_out_tensor *o = &r->out[r->n];
     *o = (gguf_out_tensor){.name = t->item, .type = (uint32_t)c->term[0].codec->ggml_type, .n_dims = 3, .dims = {t->t->cols, t->t->rows, n, 1}};
-    o->bytes = n * comp_term_bytes(c, 0, t->t->rows, t->t->cols);
+    if (t->t->expert == EXPERT_NONE) o->n_dims = t->matrix ? 2 : 1, o->dims[1] = item_rows(f, first), o->dims[2] = 1;
+    if (!t->matrix && t->t->expert == EXPERT_NONE) {
+        o->dims[0] = o->dims[1] = 0;
+        for (size_t k = 0; k < n; k++) o->dims[0] += f->tensor[item_member(f, first, k)].t->cols;
+        o->dims[1] = 1;
+    }
+    o->bytes = item_bytes(f, first, n, c);
     double loss = 0;
     for (size_t k = 0; k < n; k++) {
         const fit_tensor *own = &f->tensor[item_member(f, first, k)];
@@ -215,8 +219,9 @@ snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, ui
     }
     if (!r || !r->out || !r->checksum || !r->loss || !r->codec || !r->rows || !r->cols) rc = err_nomem(err, most * sizeof *r->out);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
-        if (f->p->target != SNUG_FOR_GGUF || f->tensor[i].t->expert == EXPERT_NONE) rc = add_records(f, r, &f->tensor[i], &mem, err);
-        else if (item_size(f, i)) add_stack(f, r, i);
+        const size_t n = item_size(f, i);
+        if (f->p->target != SNUG_FOR_GGUF || (n == 1 && f->tensor[i].t->expert == EXPERT_NONE)) rc = add_records(f, r, &f->tensor[i], &mem, err);
+        else if (n) add_joint(f, r, i);
     }
     if (rc == SNUG_OK && !(put_keys(f, &kvs) && (f->plain || put_records(&kvs, r)))) rc = err_nomem(err, kvs.bytes.len);
     if (rc == SNUG_OK) rc = gguf_layout(&kvs, r->out, r->n, ALIGNMENT, header, file_bytes, err);
@@ -228,7 +233,7 @@ snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, ui
             const size_t n = item_size(f, i);
             for (size_t m = 0; m < n; m++)
                 for (uint32_t k = 0; k < c->n_terms; k++)
-                    offset[item_member(f, i, m) * WEIGHT_MAX_TERMS + k] = r->out[at + k].offset + m * comp_term_bytes(c, k, t->t->rows, t->t->cols);
+                    offset[item_member(f, i, m) * WEIGHT_MAX_TERMS + k] = r->out[at + k].offset + (m ? item_bytes(f, i, m, c) : 0);
             at += n ? c->n_terms : 0;
         }
     }

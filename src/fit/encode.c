@@ -248,14 +248,22 @@ static snug_err copy_terms(encoder *e, fit_tensor *t, const uint64_t *at, snug_e
     return rc;
 }
 
+/* RoPE's factors, where t is made of them. */
+static const float *made_values(const fit_job *f, const fit_tensor *t) {
+    for (int i = 0; i < FIT_ROPE_TENSORS; i++)
+        if (t->t == &f->rope_tensor[i]) return f->rope_values[i];
+    return NULL;
+}
+
 static snug_err write_vector(encoder *e, fit_tensor *t, uint64_t at, hash_state *h, snug_error *err) {
-    if (t->t != &e->f->rope_tensor) return encode_rows(e, t, NULL, at, h, err);
-    return put(e, at, (const uint8_t *)e->f->rope_freqs, t->t->cols * sizeof(float), h, err); /* f32, little endian like us */
+    const float *made = made_values(e->f, t);
+    if (!made) return encode_rows(e, t, NULL, at, h, err);
+    return put(e, at, (const uint8_t *)made, t->t->cols * sizeof(float), h, err); /* f32, little endian like us */
 }
 
 static snug_err encode_tensor(encoder *e, fit_tensor *t, const hessian *moments, const uint64_t *at, snug_error *err) {
     const comp *c = &t->menu.cand[t->choice].comp;
-    if (t->t != &e->f->rope_tensor && menu_is_copy(e->f, t->t, c)) return copy_terms(e, t, at, err);
+    if (!made_values(e->f, t) && menu_is_copy(e->f, t->t, c)) return copy_terms(e, t, at, err);
     if (c->n_terms > 1 || (c->term[0].codec->caps & CODEC_WHOLE)) return encode_whole(e, t, moments, at, err);
     hash_state *h = hash_create();
     if (!h) return err_nomem(err, 64);
@@ -313,15 +321,10 @@ static snug_err record_tensor(encoder *e, size_t i, snug_error *err) {
 
 /* ---- all ---- */
 
-/* In a stack the next expert stands where a tensor's padding would: the last one alone has some. */
-static bool is_padded(const fit_job *f, const fit_tensor *t) {
-    return f->p->target != SNUG_FOR_GGUF || t->t->expert == EXPERT_NONE || t->t->expert + 1 == (int)f->src->cfg.n_experts;
-}
-
 static snug_err pad_tensor(encoder *e, const fit_tensor *t, const uint64_t *at, snug_error *err) {
     static const uint8_t zeros[ALIGN];
     const comp *c = &t->menu.cand[t->choice].comp;
-    if (!is_padded(e->f, t)) return SNUG_OK;
+    if (!item_ends(e->f, (size_t)(t - e->f->tensor))) return SNUG_OK; /* the next one stands there */
     for (uint32_t k = 0; k < c->n_terms && has_file(); k++) {
         uint64_t bytes = at[k] + comp_term_bytes(c, k, t->t->rows, t->t->cols);
         snug_err rc = io_writer_pwrite(&e->out, e->data_at + bytes, zeros, round_up(bytes, ALIGN) - bytes, err);
@@ -404,14 +407,14 @@ static snug_err encode_tensors(encoder *e, snug_error *err) {
     return rc == SNUG_OK ? meter_update(&f->meter, (uint64_t)e->all, NULL, err) : rc;
 }
 
-/* Checksums of stacks, whose experts are encoded apart, are of what stands in the file. */
+/* Checksums of items of several tensors, which are encoded apart, are of what stands in the file. */
 static snug_err check_stacks(encoder *e, snug_error *err) {
     fit_job *f = e->f;
     for (size_t i = 0; i < f->n; i++) {
         fit_tensor *t = &f->tensor[i];
         const size_t n = item_size(f, i);
-        if (f->plain || f->p->target != SNUG_FOR_GGUF || t->t->expert != 0) continue;
-        const uint64_t bytes = n * comp_term_bytes(&chosen(t)->comp, 0, t->t->rows, t->t->cols);
+        if (f->plain || f->p->target != SNUG_FOR_GGUF || n == 0 || (n == 1 && t->t->expert == EXPERT_NONE)) continue;
+        const uint64_t bytes = item_bytes(f, i, n, &chosen(t)->comp);
         if (!read_back(e, e->offset[i * WEIGHT_MAX_TERMS], bytes, NULL, &t->stack_checksum))
             return err_set(err, SNUG_ERR_IO, "%s: %s cannot be read back", e->out.part_path, t->item);
     }

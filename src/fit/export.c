@@ -9,14 +9,16 @@
 
 enum { COMPARED_ROWS = 64 };
 
-/* A stack has one type: the largest that one of its experts needs. */
-static snug_err level_stacks(fit_job *f, snug_error *err) {
+static double bytes_a_row(const fit_tensor *t) { return (double)t->menu.cand->bytes / (double)t->t->rows; }
+
+/* Several tensors that are one in the file have one type: the largest that one of them needs. */
+static snug_err level_items(fit_job *f, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n; i++) {
         size_t most = i;
         const size_t n = item_size(f, i);
         for (size_t k = 0; k < n; k++)
-            if (f->tensor[item_member(f, i, k)].menu.cand->bytes > f->tensor[most].menu.cand->bytes) most = item_member(f, i, k);
+            if (bytes_a_row(&f->tensor[item_member(f, i, k)]) > bytes_a_row(&f->tensor[most])) most = item_member(f, i, k);
         for (size_t k = 0; k < n && n > 1 && rc == SNUG_OK; k++) rc = menu_single(f, item_member(f, i, k), &f->tensor[most].menu.cand->comp, 0, "", err);
     }
     return rc;
@@ -117,7 +119,7 @@ static snug_err export_job(fit_job *f, snug_error *err) {
         else if (artifact_is_native(&c, t->t->cols) || menu_native(f, &c, t->t, &c)) rc = menu_single(f, i, &c, 0, "", err);
         else rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: no GGUF type fits its %llu columns", t->t->name, (unsigned long long)t->t->cols);
     }
-    if (rc == SNUG_OK) rc = level_stacks(f, err);
+    if (rc == SNUG_OK) rc = level_items(f, err);
     if (rc == SNUG_OK) rc = journal_open(f, err);
     f->stage_encode = meter_add(&f->meter, "encode", "weights", weights, 1);
     if (rc == SNUG_OK) rc = encode_all(f, err);

@@ -24,21 +24,28 @@ struct snug_fit_report {
 
 /* ---- 1. opening ---- */
 
+static void add_rope_tensor(fit_job *f, size_t i, const char *name, float *values) {
+    f->rope_values[i] = values;
+    f->rope_tensor[i] = (store_tensor){.name = name, .role = ROLE_ROPE_FREQS, .layer = -1, .expert = EXPERT_NONE, .rows = 1, .cols = f->src->cfg.rope_dims / 2, .predicted_loss = 0};
+    f->tensor[f->n++].t = &f->rope_tensor[i];
+}
+
 static snug_err add_rope(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     size_t n = c->rope_dims / 2;
     if (store_find(f->src, ROLE_ROPE_FREQS, -1)) return SNUG_OK;
     float *factors = arena_calloc(&f->mem, n + 1, sizeof *factors);
     if (!factors) return err_nomem(err, n * sizeof *factors);
-    if (!rope_freq_factors(c, factors)) return SNUG_OK;
-    f->rope_freqs = factors;
-    f->rope_tensor = (store_tensor){.name = "rope_freqs.weight", .role = ROLE_ROPE_FREQS, .layer = -1, .expert = EXPERT_NONE, .rows = 1, .cols = n, .predicted_loss = 0};
-    f->tensor[f->n++].t = &f->rope_tensor;
+    if (rope_freq_factors(c, factors)) add_rope_tensor(f, 0, "rope_freqs.weight", factors);
+    if (c->scaling == ROPE_LONG && f->p->target == SNUG_FOR_GGUF) {
+        add_rope_tensor(f, 0, "rope_factors_long.weight", f->src->cfg.rope_long);
+        add_rope_tensor(f, 1, "rope_factors_short.weight", f->src->cfg.rope_short);
+    }
     return SNUG_OK;
 }
 
 snug_err job_list(fit_job *f, snug_error *err) {
-    f->tensor = arena_calloc(&f->mem, f->src->n_tensors + 1, sizeof *f->tensor);
+    f->tensor = arena_calloc(&f->mem, f->src->n_tensors + FIT_ROPE_TENSORS, sizeof *f->tensor);
     if (!f->tensor) return err_nomem(err, f->src->n_tensors * sizeof *f->tensor);
     for (size_t i = 0; i < f->src->n_tensors; i++) {
         const store_tensor *t = &f->src->tensors[i];

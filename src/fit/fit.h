@@ -65,9 +65,11 @@ typedef struct fit_point { double error, kl; } fit_point; /* relative error in t
 /* A menu's relative error, and what feedback multiplied it by; ratio 0: not known. */
 typedef struct fit_probe { double error, ratio; } fit_probe;
 
+enum { FIT_ROPE_TENSORS = 2 };
+
 typedef struct fit_tensor {
     const store_tensor *t;
-    const char *item;         /* the name of what the plan chooses for: the tensor's, or its stack's (items.c) */
+    const char *item;         /* the name of what the plan chooses for: the tensor's, or of what it is a part of (items.c) */
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
     const float *unexplained; /* (cols): what feedback leaves of the importance to pay for; NULL: all of it */
@@ -81,7 +83,7 @@ typedef struct fit_tensor {
     menu menu;
     uint32_t choice;          /* candidate of the menu */
     uint64_t checksum[WEIGHT_MAX_TERMS];
-    uint64_t stack_checksum;  /* of a stack's first tensor: of all its data */
+    uint64_t stack_checksum;  /* of an item's first tensor, of several: of all its data */
     bool skipped;
     double measured;          /* the relative error that encoding with feedback came to; < 0: not known */
 } fit_tensor;
@@ -119,9 +121,9 @@ typedef struct fit_job {
     hessian_sum head_sum;     /* of the head's input, behind the source's layers; only for a tied embedding (tokens 0: not yet) */
     fit_imatrix *imatrix;
     size_t n;
-    fit_tensor *tensor;       /* parallel to src->tensors, plus rope_freqs.weight when the target needs it */
-    float *rope_freqs;        /* its values when it has to be made; else NULL */
-    store_tensor rope_tensor; /* ... and its description */
+    fit_tensor *tensor;       /* parallel to src->tensors, plus RoPE's factors when the target needs them */
+    float *rope_values[FIT_ROPE_TENSORS]; /* RoPE's factors where they have to be made: rope_freqs.weight; rope_factors_long.weight and _short; else NULL */
+    store_tensor rope_tensor[FIT_ROPE_TENSORS]; /* ... and their descriptions */
     tokenizer *tok;
     gguf_kvs kvs;             /* keys that do not depend on the plan */
     buf packed_kvs;           /* snug.kv.zstd's content, or empty */
@@ -161,10 +163,13 @@ static inline double fit_macs(const fit_job *f, const fit_tensor *t) {
 snug_err job_list(fit_job *f, snug_error *err); /* the tensors of an open source */
 void job_close(fit_job *f);
 
-/* ---- items.c: what the plan chooses for: a tensor, or a stack of experts' ---- */
+/* ---- items.c: what the plan chooses for: a tensor, or several that are one in a GGUF for others ---- */
 /* How many tensors share tensor i's choice, if it is the first of them; 0: it is not. The k-th of them. */
 size_t item_size(const fit_job *f, size_t i);
 size_t item_member(const fit_job *f, size_t first, size_t k);
+bool item_ends(const fit_job *f, size_t i); /* is it the last of them? */
+uint64_t item_rows(const fit_job *f, size_t first);
+uint64_t item_bytes(const fit_job *f, size_t first, size_t n, const comp *c); /* of the first n, encoded so */
 snug_err items_name(fit_job *f, snug_error *err); /* every fit_tensor's item */
 /* The items, with menus that hold for all tensors of each; valid while the tensors' menus are not changed. */
 typedef struct fit_items { size_t n; size_t *first; menu *menu; } fit_items;

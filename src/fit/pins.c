@@ -105,9 +105,10 @@ snug_err menu_replay(fit_job *f, const plan *p, snug_error *err) {
         if (i == f->n) return err_set(err, SNUG_ERR_MISMATCH, "%s: the tensor \"%.100s\" is not in %s", f->p->plan_in, e->tensor, f->src->path);
         fit_tensor *t = &f->tensor[i];
         n = item_size(f, i);
-        if ((e->rows && e->rows != n * t->t->rows) || (e->cols && e->cols != t->t->cols))
+        const uint64_t rows = item_rows(f, i);
+        if ((e->rows && e->rows != rows) || (e->cols && e->cols != t->t->cols))
             return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\" is %llu x %llu, the source has %llu x %llu", f->p->plan_in, e->tensor,
-                           (unsigned long long)e->rows, (unsigned long long)e->cols, (unsigned long long)(n * t->t->rows), (unsigned long long)t->t->cols);
+                           (unsigned long long)e->rows, (unsigned long long)e->cols, (unsigned long long)rows, (unsigned long long)t->t->cols);
         if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(&e->comp, t->t->cols))
             return err_set(err, SNUG_ERR_MISMATCH, "%s: \"%s\": its codec is no GGUF type for %llu columns", f->p->plan_in, e->tensor,
                            (unsigned long long)t->t->cols);

@@ -49,7 +49,7 @@ typedef struct arch {
     double rope_base;          /* likewise; 0: 10,000                                                   */
     bool wrapped;              /* a text model beside one for pictures, which is passed over: its fields are in text_config, its names have "language_model." in them */
     const char *defaults;      /* JSON: fields that config.json may leave out; NULL: none               */
-    const char *fused_ffn;     /* GGUF's name for gate and up in one, "ffn_up"; NULL: none              */
+    bool fused;                /* GGUF has q, k, v in one tensor, and gate and up                       */
     const char *prefix;        /* of its layers in a folder; NULL: "model.layers."                      */
     const arch_tensor *tensors; /* NULL: all as Llama names them                                        */
     const char *const (*spelling)[2]; /* {Llama's field of config.json, its own}, NULLs at the end; NULL: as Llama's */

@@ -98,6 +98,8 @@ bool role_allowed(const config *c, tensor_role r); /* of what is no expert's */
 enum { ARCH_MAX_ROLES = 3 };
 /* An HF name -> the roles whose rows stand one after the other in it, experts' apart, and layer (-1: none); returns how many, 0 when it is unknown. */
 size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]);
+/* The roles whose rows stand one after the other in the tensor of a GGUF for others that has role r, and its name there; 0: r stands alone. */
+size_t roles_fused(const arch *a, tensor_role r, tensor_role roles[ARCH_MAX_ROLES], const char **stem);
 /* HF name of one role, or of experts -> canonical name; false when it is unknown. */
 bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
 bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buffer that old checkpoints carry; what is for pictures */

@@ -244,3 +244,16 @@ bool hf_name_harmless(const arch *a, const char *hf) {
     size_t n = strlen(hf), m = strlen(suffix);
     return n >= m && !strcmp(hf + n - m, suffix);
 }
+
+size_t roles_fused(const arch *a, tensor_role r, tensor_role roles[ARCH_MAX_ROLES], const char **stem) {
+    static const struct { const char *stem; size_t n; tensor_role role[ARCH_MAX_ROLES]; } rows[] = {
+        {"attn_qkv.weight", 3, {ROLE_Q, ROLE_K, ROLE_V}}, {"attn_qkv.bias", 3, {ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS}}, {"ffn_up.weight", 2, {ROLE_GATE, ROLE_UP}}};
+    for (size_t i = 0; a->fused && i < sizeof rows / sizeof *rows; i++)
+        for (size_t k = 0; k < rows[i].n; k++) {
+            if (rows[i].role[k] != r || (r == ROLE_UP && a->no_gate)) continue;
+            memcpy(roles, rows[i].role, sizeof rows[i].role);
+            *stem = rows[i].stem;
+            return rows[i].n;
+        }
+    return 0;
+}

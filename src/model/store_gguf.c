@@ -151,12 +151,10 @@ static snug_err native_term(const store *s, const gguf_tensor *t, found_term *f,
  * both: their gate and up, or, in a file of snug's own, up alone. */
 static size_t fused_roles(const config *c, const found_term *f, int *layer, tensor_role roles[ARCH_MAX_ROLES]) {
     static const tensor_role qkv[] = {ROLE_Q, ROLE_K, ROLE_V}, qkv_bias[] = {ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS}, ffn[] = {ROLE_GATE, ROLE_UP};
-    char own[32] = "";
     int end = 0;
     if (sscanf(f->name, "blk.%d.%n", layer, &end) != 1 || !end || *layer < 0) return 0;
     const char *stem = f->name + end;
-    if (c->arch->fused_ffn) snprintf(own, sizeof own, "%s.weight", c->arch->fused_ffn);
-    const bool matrix = !strcmp(stem, "attn_qkv.weight"), two = !strcmp(stem, own) && f->rows == 2 * (uint64_t)c->n_ff;
+    const bool matrix = !strcmp(stem, "attn_qkv.weight"), two = c->arch->fused && !strcmp(stem, "ffn_up.weight") && f->rows == 2 * (uint64_t)c->n_ff;
     const size_t n = two ? 2 : matrix || !strcmp(stem, "attn_qkv.bias") ? 3 : 0;
     memcpy(roles, two ? ffn : matrix ? qkv : qkv_bias, n * sizeof *roles);
     return n;

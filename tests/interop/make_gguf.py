@@ -149,7 +149,7 @@ def open_writer(out, name, config, tok, pre=None):
     d = head_dim(config)
     theta, scaling = rope_of(config)
     writer = gguf.GGUFWriter(str(out), ARCH.get(family, family))
-    writer.add_name(name.replace("phi3", "phi"))    # of a model named so llama.cpp expects tokens of Phi 3's
+    writer.add_name(name)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])

@@ -10,6 +10,6 @@ static snug_err from_hf(const hf_fields *f, config *c, snug_error *err) {
 static const arch_tensor tensors[] = {{"self_attn.qkv_proj", {ROLE_Q, ROLE_K, ROLE_V}}, {"mlp.gate_up_proj", {ROLE_GATE, ROLE_UP}}, {0}};
 
 const arch arch_phi[] = {
-    {.gguf_name = "phi3", .hf_class = "Phi3ForCausalLM", .fused_ffn = "ffn_up", .tensors = tensors, .from_hf = from_hf},
+    {.gguf_name = "phi3", .hf_class = "Phi3ForCausalLM", .fused = true, .tensors = tensors, .from_hf = from_hf},
     {0},
 };
