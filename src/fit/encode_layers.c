@@ -332,7 +332,10 @@ static snug_err embed(prefix *p, snug_error *err) {
     for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
         int32_t id = f->text.ids[i];
         if (id < 0 || (uint64_t)id >= w.rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", id, (unsigned long long)w.rows);
-        else weight_decode(&w, (uint64_t)id, 1, p->x + i * d, d);
+        else {
+            weight_decode(&w, (uint64_t)id, 1, p->x + i * d, d);
+            embd_finish(&f->src->cfg, p->x + i * d);
+        }
         if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, p->x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }
     arena_fini(&mem);

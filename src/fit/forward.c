@@ -226,6 +226,7 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
         if (ids[i] < 0 || (uint64_t)ids[i] >= t->rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", ids[i], (unsigned long long)t->rows);
         if (rc == SNUG_OK) rc = source_rows(f, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
         if (rc == SNUG_OK && p) rc = perturb_rows(f, p, (uint64_t)ids[i], 1, row, x + i * d, err);
+        if (rc == SNUG_OK) embd_finish(&f->src->cfg, x + i * d);
         if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }
     free(row);

@@ -292,7 +292,11 @@ void graph_norm(graph *g, const float *x, size_t n, const float *gain, const flo
     thread_for(graph_threads(g, 2.0 * (double)n * g->cfg.n_embd), n, 8, norm_rows, &p);
 }
 
-typedef struct embed_pass { const weight *embd; const graph_item *items; float *x, scale; } embed_pass;
+typedef struct embed_pass { const config *c; const weight *embd; const graph_item *items; float *x; } embed_pass;
+
+void embd_finish(const config *c, float *x) {
+    for (size_t k = 0; k < c->n_embd && c->embd_scale != 1; k++) x[k] *= c->embd_scale;
+}
 
 static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
     const embed_pass *p = ctx;
@@ -300,7 +304,7 @@ static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) {
         float *x = p->x + i * cols;
         weight_decode(p->embd, (uint64_t)p->items[i].token, 1, x, cols);
-        for (size_t k = 0; k < cols && p->scale != 1; k++) x[k] *= p->scale;
+        embd_finish(p->c, x);
     }
 }
 
@@ -309,7 +313,7 @@ snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size
         if (items[i].token < 0 || (uint64_t)items[i].token >= embd->rows)
             return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token,
                            (unsigned long long)embd->rows);
-    embed_pass p = {embd, items, x, g->cfg.embd_scale};
+    embed_pass p = {&g->cfg, embd, items, x};
     thread_for(graph_threads(g, 4.0 * (double)n * (double)embd->cols), n, 8, embed_rows, &p);
     return SNUG_OK;
 }

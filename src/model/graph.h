@@ -75,6 +75,8 @@ void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *f
 /* What an expert's down multiplies, mid (n, n_ff), for n <= max_batch normed inputs x (n, n_embd). */
 snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err);
 
+/* What stands behind the embedding: the row of one token, scaled. */
+void embd_finish(const config *c, float *x);
 /* norm(x) * gain + bias of one token, as the architecture has it. */
 void norm_row(const config *c, const float *x, const float *gain, const float *bias, float *out);
 /* What stands behind the head: n logits of one token, scaled and capped. */

@@ -13,7 +13,7 @@
 #include "golden.h"
 #include "tempfile.h"
 
-static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe"};
+static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2"};
 
 /* A job on a model whose only candidate is this codec. */
 static void open_model(const char *path, const char *codec, fit_job *f, cand *c) {
@@ -84,8 +84,10 @@ static void same_function(const char *path, const golden *expected) {
     const config *c = &f.src->cfg;
     assert_int_equal(order_kinds(&f), ORDER_STREAM | ORDER_VALUES);
     golden_run_open(expected, c, &r);
-    for (size_t i = 0; i < expected->n_tokens; i++)
+    for (size_t i = 0; i < expected->n_tokens; i++) {
         must(order_rows(&f, store_find(f.src, ROLE_EMBD, -1), (uint64_t)expected->tokens[i], 1, r.x + i * c->n_embd, &err), &err);
+        embd_finish(c, r.x + i * c->n_embd);
+    }
     for (uint32_t l = 0; l < c->n_layers; l++) {
         must(order_layer(&f, (int)l, true, &mem, &lw, &err), &err);
         golden_run_layer(&r, l, &lw);
