@@ -123,12 +123,15 @@ MODELS |= {
         "architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6,
         "num_key_value_heads": 2, "hidden_act": "gelu_pytorch_tanh", "mlp_type": "default", "max_position_embeddings": 256, "norm_epsilon": 1e-5,
         "rope_theta": 100000.0, "sliding_window": 16, "use_bias": True, "tie_word_embeddings": True}),
+    "gpt2": ("f16", 1, "gpt2", "positions", {
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 72, "n_layer": 3, "n_head": 6, "n_inner": 100, "n_positions": 160, "n_ctx": 160,
+        "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}),
     "phi3": ("bf16", 1, "llama2", {"sliding_window": None}, {
         "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 256, "original_max_position_embeddings": 256, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "rope_scaling": None, "sliding_window": 16, "attention_bias": False, "pad_token_id": 0, "tie_word_embeddings": False}),
 }
-SCALED = ("gemma3_vision", "gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied
+SCALED = ("gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied; GPT-2 has positions beside them
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
 PHI3 = MODELS["phi3"][4]
 MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
@@ -163,19 +166,21 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     stored = {}
     for name, p in model.named_parameters():
         if name.endswith("bias"):
-            w = normal(p.shape, 0.7 if re.search("[qkv]_proj", name) else 0.3)
-        elif "norm" in name or "layernorm" in name:
+            w = normal(p.shape, 0.7 if re.search("[qkv]_proj|c_attn", name) else 0.3)
+        elif "norm" in name or "ln_" in name:
             w = normal(p.shape, 0.3) + (0 if less_one else 1)
-        elif "embed_tokens" in name:
-            w = normal(p.shape, 0.12 if scaled else 0.25 if tied else 1.0)
+        elif "wpe" in name:
+            w = normal(p.shape, 0.4)
+        elif "embed_tokens" in name or "wte" in name:
+            w = normal(p.shape, 0.12 if scaled and "wte" not in name else 0.25 if tied else 1.0)
         elif "mlp.gate." in name:  # strong enough that the shares differ
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "experts" in name:    # (experts, out, in)
             w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
-            gain = (1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
+            gain = (3.0 if "c_attn" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
                     else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
-            w = normal(p.shape, gain / p.shape[1] ** 0.5)
+            w = normal(p.shape, gain / p.shape[0 if ".c_" in name and "gpt2" in model.config.model_type else 1] ** 0.5)
         stored[name] = w.to(dtype)
         p.data.copy_(stored[name].float())
     return stored
@@ -255,6 +260,8 @@ def published(name, stored):
     """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split, and models with pictures."""
     if name == "gemma3_vision":
         return {re.sub("^model.(vision_tower|multi_modal_projector)", r"\1", k.replace("model.language_model.", "language_model.model.")): v for k, v in stored.items()}
+    if name == "gpt2":
+        return {k.removeprefix("transformer."): v for k, v in stored.items()}
     if name in FUSED:
         return stored
     module, *parts = PARTS.get(name, ("mlp", "gate_proj", "up_proj", "down_proj"))
@@ -286,7 +293,7 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight"}[feature]
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)

@@ -403,7 +403,7 @@ static snug_err embed_statistics(const fit_job *f, float *x, snug_error *err) {
     const size_t floats = t->len * f->src->cfg.n_embd;
     snug_err rc = SNUG_OK;
     for (uint32_t q = 0; q < t->stat_seq && rc == SNUG_OK; q++)
-        rc = embed_tokens(f, t->ids + (uint64_t)q * t->n_seq / t->stat_seq * t->len, t->len, NULL, x + q * floats, err);
+        rc = embed_tokens(f, t->ids + (uint64_t)q * t->n_seq / t->stat_seq * t->len, t->len, t->len, NULL, x + q * floats, err);
     return rc;
 }
 

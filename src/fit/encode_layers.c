@@ -334,7 +334,7 @@ static snug_err embed(prefix *p, snug_error *err) {
         if (id < 0 || (uint64_t)id >= w.rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", id, (unsigned long long)w.rows);
         else {
             weight_decode(&w, (uint64_t)id, 1, p->x + i * d, d);
-            embd_finish(&f->src->cfg, p->x + i * d);
+            rc = embed_finish(f, i, f->text.len, p->x + i * d, err);
         }
         if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, p->x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }

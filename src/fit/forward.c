@@ -217,7 +217,19 @@ snug_err perturb_weight(const fit_job *f, const perturb *p, const weight *w, flo
 
 /* ---- embedding ---- */
 
-snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const perturb *p, float *x, snug_error *err) {
+snug_err embed_finish(const fit_job *f, size_t i, size_t len, float *x, snug_error *err) {
+    const store_tensor *t = store_find(f->src, ROLE_POSITIONS, -1);
+    float *position = NULL;
+    snug_err rc = SNUG_OK;
+    if (t && i % len >= t->rows) return err_set(err, SNUG_ERR_ARG, "%s: has learned %llu positions, and texts of %zu tokens were asked for", f->src->path, (unsigned long long)t->rows, len);
+    if (t && !(position = malloc(t->cols * sizeof *position))) return err_nomem(err, t->cols * sizeof *position);
+    if (t) rc = source_rows(f, t, i % len, 1, position, err);
+    if (rc == SNUG_OK) embd_finish(&f->src->cfg, position, x);
+    free(position);
+    return rc;
+}
+
+snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, size_t len, const perturb *p, float *x, snug_error *err) {
     const store_tensor *t = store_find(f->src, ROLE_EMBD, -1);
     size_t d = t->cols;
     float *row = malloc(d * sizeof *row);
@@ -226,7 +238,7 @@ snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const pert
         if (ids[i] < 0 || (uint64_t)ids[i] >= t->rows) rc = err_set(err, SNUG_ERR_FORMAT, "token %d is outside of the embedding's %llu rows", ids[i], (unsigned long long)t->rows);
         if (rc == SNUG_OK) rc = source_rows(f, t, (uint64_t)ids[i], 1, p ? row : x + i * d, err);
         if (rc == SNUG_OK && p) rc = perturb_rows(f, p, (uint64_t)ids[i], 1, row, x + i * d, err);
-        if (rc == SNUG_OK) embd_finish(&f->src->cfg, x + i * d);
+        if (rc == SNUG_OK) rc = embed_finish(f, i, len, x + i * d, err);
         if (i % EMBED_STEP == EMBED_STEP - 1 || i + 1 == n) states_drop(f, x + i / EMBED_STEP * EMBED_STEP * d, EMBED_STEP * d);
     }
     free(row);

@@ -109,7 +109,9 @@ snug_err perturb_weight(const fit_job *f, const perturb *p, const weight *w, flo
 weight weight_of_f32(const float *w, uint64_t rows, uint64_t cols);
 
 /* x (n, n_embd): the embedding rows of n tokens, disturbed by p (NULL: not). */
-snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, const perturb *p, float *x, snug_error *err);
+snug_err embed_tokens(const fit_job *f, const int32_t *ids, size_t n, size_t len, const perturb *p, float *x, snug_error *err);
+/* What stands behind token i's embedding at x, in sequences of len. */
+snug_err embed_finish(const fit_job *f, size_t i, size_t len, float *x, snug_error *err);
 
 /* The head: for each variant the mean over tokens of KL(clean || variant). The head's rows are read in chunks, once per chunk of
  * tokens, so nothing of the vocabulary's size is held. Chunks are cut for n_all >= n_variants, so that variants that processes share come out

@@ -356,7 +356,7 @@ static snug_err start_outer(sweep *s, snug_error *err) {
         rc = sampled_error(s, v, err);
         bool head = f->tensor[v->tensor].t->role == ROLE_HEAD;
         if (rc == SNUG_OK && head) states_copy(f, v->x, clean_at(s, n_layers), s->n * s->d);
-        if (rc == SNUG_OK && !head) rc = embed_tokens(f, ids, s->n, &v->p, v->x, err);
+        if (rc == SNUG_OK && !head) rc = embed_tokens(f, ids, s->n, f->text.sens_len, &v->p, v->x, err);
     }
     free(ids);
     return rc;
@@ -422,7 +422,7 @@ static snug_err clean_pass(sweep *s, snug_error *err) {
     fit_job *f = s->f;
     snug_err rc = SNUG_OK;
     for (uint32_t q = 0; q < f->text.sens_seq && rc == SNUG_OK; q++)
-        rc = embed_tokens(f, f->text.ids + (size_t)q * f->text.len, f->text.sens_len, NULL, s->clean + (size_t)q * f->text.sens_len * s->d, err);
+        rc = embed_tokens(f, f->text.ids + (size_t)q * f->text.len, f->text.sens_len, f->text.sens_len, NULL, s->clean + (size_t)q * f->text.sens_len * s->d, err);
     for (int l = 0; l < (int)f->src->cfg.n_layers && rc == SNUG_OK; l++) {
         arena mem = {0};
         layer_weights lw;

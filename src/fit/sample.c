@@ -151,10 +151,10 @@ static snug_err load_model(sampler *s, bool packed, snug_error *err) {
     if (!s->layer) return err_nomem(err, src->cfg.n_layers * sizeof *s->layer);
     if (!packed) rc = layer_read(src, -1, &s->mem, &s->outer, err);
     else {
-        static const tensor_role norms[] = {ROLE_OUT_NORM, ROLE_OUT_NORM_BIAS};
-        for (int i = 0; i < 2 && rc == SNUG_OK; i++) {
-            const store_tensor *norm = store_find(src, norms[i], -1);
-            if (norm) rc = store_read_vector(src, norm, &s->mem, &s->outer.vec[norms[i]], err);
+        static const tensor_role vectors[] = {ROLE_OUT_NORM, ROLE_OUT_NORM_BIAS, ROLE_POSITIONS};
+        for (int i = 0; i < 3 && rc == SNUG_OK; i++) {
+            const store_tensor *t = store_find(src, vectors[i], -1);
+            if (t) rc = store_read_vector(src, t, &s->mem, &s->outer.vec[vectors[i]], err);
         }
         if (rc == SNUG_OK) rc = pack_outer(s, ROLE_EMBD, err);
         if (rc == SNUG_OK) rc = pack_outer(s, ROLE_HEAD, err);
@@ -244,7 +244,7 @@ static snug_err step(const sampler *s, lane *l, const int32_t *token, uint32_t p
         item[i] = (graph_item){token[i], pos, l->seq[i]};
         rc = kv_reserve(l->seq[i], 1, err);
     }
-    if (rc == SNUG_OK) rc = graph_embed(l->g, &s->outer.w[ROLE_EMBD], item, n, l->x, err);
+    if (rc == SNUG_OK) rc = graph_embed(l->g, &s->outer, item, n, l->x, err);
     for (uint32_t k = 0; k < c->n_layers && rc == SNUG_OK; k++) rc = graph_layer(l->g, (int)k, k, &s->layer[k], item, n, l->x, err);
     if (rc == SNUG_OK) rc = graph_head(l->g, &s->outer, l->x, n, l->logits, err);
     for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) kv_commit(l->seq[i], 1);

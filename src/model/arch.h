@@ -43,6 +43,9 @@ typedef struct arch {
     bool no_gate;              /* feed-forward: act(up x + bias), no gate                               */
     bool ffn_bias;             /* up and down have biases, o too                                        */
     activation act;            /* where config.json has no hidden_act                                   */
+    bool transposed;           /* a folder has its layers' matrices as (inputs, outputs)               */
+    bool learned_positions;    /* a table of them instead of RoPE                                       */
+    uint32_t ff_times;         /* width of the feed-forward, in widths of the model, where config.json has none; 0: it must have one */
     bool rope_by_type;         /* rope_parameters may differ by layer type: from_hf reads them          */
     bool tied;                 /* where config.json does not say                                        */
     uint32_t head_dim;         /* likewise; 0: hidden_size / heads                                      */

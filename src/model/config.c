@@ -76,6 +76,7 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
     case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
     case ROLE_ATTN_SUB_NORM: n_cols = q; break;
     case ROLE_FFN_SUB_NORM: n_cols = c->n_ff; break;
+    case ROLE_POSITIONS: n_rows = c->n_ctx_train, n_cols = c->n_embd; break;
     case ROLE_ROUTER: n_rows = c->n_experts, n_cols = c->n_embd; break;
     case ROLE_Q_BIAS: n_cols = q; break;
     case ROLE_K_BIAS: case ROLE_V_BIAS: n_cols = kv; break;

@@ -22,6 +22,7 @@ typedef enum tensor_role {
     ROLE_ATTN_POST_NORM, ROLE_FFN_POST_NORM, /* of what attention and feed-forward give */
     ROLE_ATTN_NORM_BIAS, ROLE_FFN_NORM_BIAS, ROLE_OUT_NORM_BIAS,
     ROLE_GATE_BIAS, ROLE_UP_BIAS, ROLE_DOWN_BIAS,
+    ROLE_POSITIONS,  /* learned positions: (n_ctx_train, n_embd), added to embeddings; kept exactly like a vector */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
@@ -103,7 +104,7 @@ size_t roles_fused(const arch *a, tensor_role r, tensor_role roles[ARCH_MAX_ROLE
 /* HF name of one role, or of experts -> canonical name; false when it is unknown. */
 bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
 bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buffer that old checkpoints carry; what is for pictures */
-/* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts). */
+/* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts; positions: n_ctx_train). */
 void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);

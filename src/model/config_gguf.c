@@ -157,7 +157,7 @@ static snug_err read_factors(const gguf_file *g, const char *key, const char *te
     const gguf_kv *kv = gguf_find(g, key);
     const gguf_tensor *t = gguf_find_tensor(g, tensor);
     const uint32_t n = c->rope_dims / 2;
-    if (t && t->type == GGML_F32 && t->n_dims == 1 && t->dims[0] == n && n <= CONFIG_MAX_LONG) return io_pread(&g->file, t->offset, out, n * sizeof *out, err);
+    if (t && t->type == GGML_F32 && t->n_dims == 1 && t->dims[0] == n && n <= CONFIG_MAX_LONG) return io_pread(&g->files[t->file], t->offset, out, n * sizeof *out, err);
     if (t)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has type %u and %llu numbers, expected f32 and %u (at most %d), one for each pair of a head's dimensions", g->file.path, tensor, t->type,
                        (unsigned long long)t->dims[0], n, CONFIG_MAX_LONG);

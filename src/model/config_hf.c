@@ -1,6 +1,7 @@
 /* config.json of a Hugging Face folder. Options that would change the computation and that the engine does not have are
  * refused by name: a model that runs must run right. Source: transformers'
  * configuration_*.py, modeling_rope_utils.py. What one family alone has is read in its file of model/arch. */
+#include "base/checked.h"
 #include "base/err.h"
 #include "model/arch.h"
 
@@ -243,12 +244,18 @@ static void read_name(const char *dir, config *c) {
     free(full);
 }
 
+static snug_err read_width(const hf_fields *f, config *c, snug_error *err) {
+    if (hf_get(f, "intermediate_size") || !c->arch->ff_times) return hf_u32(f, "intermediate_size", &c->n_ff, err);
+    c->n_ff = (uint32_t)min_u64(UINT32_MAX, (uint64_t)c->arch->ff_times * c->n_embd);
+    return SNUG_OK;
+}
+
 static snug_err read_sizes(const hf_fields *f, config *c, snug_error *err) {
     snug_err rc;
     if ((rc = hf_u32(f, "num_hidden_layers", &c->n_layers, err)) || (rc = hf_u32(f, "hidden_size", &c->n_embd, err)) ||
         (rc = hf_u32(f, "num_attention_heads", &c->n_heads, err)) ||
         (rc = hf_u32_or(f, "num_key_value_heads", c->n_heads, &c->n_kv_heads, err)) || (rc = hf_u32_or(f, "head_dim", c->head_dim, &c->head_dim, err)) ||
-        (rc = hf_u32(f, "intermediate_size", &c->n_ff, err)) || (rc = hf_u32(f, "vocab_size", &c->n_vocab, err)) ||
+        (rc = read_width(f, c, err)) || (rc = hf_u32(f, "vocab_size", &c->n_vocab, err)) ||
         (rc = hf_u32(f, "max_position_embeddings", &c->n_ctx_train, err)) || (rc = hf_f32_or(f, "rms_norm_eps", c->norm_eps, &c->norm_eps, err)) ||
         (rc = hf_bool_or(f, "tie_word_embeddings", c->tied, &c->tied, err)))
         return rc;

@@ -292,10 +292,11 @@ void graph_norm(graph *g, const float *x, size_t n, const float *gain, const flo
     thread_for(graph_threads(g, 2.0 * (double)n * g->cfg.n_embd), n, 8, norm_rows, &p);
 }
 
-typedef struct embed_pass { const config *c; const weight *embd; const graph_item *items; float *x; } embed_pass;
+typedef struct embed_pass { const config *c; const weight *embd; const float *positions; const graph_item *items; float *x; } embed_pass;
 
-void embd_finish(const config *c, float *x) {
+void embd_finish(const config *c, const float *position, float *x) {
     for (size_t k = 0; k < c->n_embd && c->embd_scale != 1; k++) x[k] *= c->embd_scale;
+    if (position) kern()->add(x, position, c->n_embd);
 }
 
 static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
@@ -304,16 +305,21 @@ static void embed_rows(void *ctx, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) {
         float *x = p->x + i * cols;
         weight_decode(p->embd, (uint64_t)p->items[i].token, 1, x, cols);
-        embd_finish(p->c, x);
+        embd_finish(p->c, p->positions ? p->positions + p->items[i].pos * cols : NULL, x);
     }
 }
 
-snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err) {
+snug_err graph_embed(graph *g, const layer_weights *outer, const graph_item *items, size_t n, float *x, snug_error *err) {
+    const weight *embd = &outer->w[ROLE_EMBD];
+    const float *positions = outer->vec[ROLE_POSITIONS];
+    for (size_t i = 0; i < n; i++)
+        if (positions && items[i].pos >= g->cfg.n_ctx_train)
+            return err_set(err, SNUG_ERR_ARG, "position %u is beyond the %u that the model has learned", items[i].pos, g->cfg.n_ctx_train);
     for (size_t i = 0; i < n; i++)
         if (items[i].token < 0 || (uint64_t)items[i].token >= embd->rows)
             return err_set(err, SNUG_ERR_ARG, "token %d is outside the vocabulary of %llu", items[i].token,
                            (unsigned long long)embd->rows);
-    embed_pass p = {&g->cfg, embd, items, x};
+    embed_pass p = {&g->cfg, embd, positions, items, x};
     thread_for(graph_threads(g, 4.0 * (double)n * (double)embd->cols), n, 8, embed_rows, &p);
     return SNUG_OK;
 }

@@ -57,7 +57,7 @@ void graph_between(graph *g, graph_edge first, graph_edge last);
 
 /* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
  * result never depends on the other items, on n or on threads. */
-snug_err graph_embed(graph *g, const weight *embd, const graph_item *items, size_t n, float *x, snug_error *err);
+snug_err graph_embed(graph *g, const layer_weights *outer, const graph_item *items, size_t n, float *x, snug_error *err);
 /* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer
  * cache). Room must have been reserved; the caller commits. Consecutive items of one sequence must have rising
  * positions. */
@@ -75,8 +75,8 @@ void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *f
 /* What an expert's down multiplies, mid (n, n_ff), for n <= max_batch normed inputs x (n, n_embd). */
 snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err);
 
-/* What stands behind the embedding: the row of one token, scaled. */
-void embd_finish(const config *c, float *x);
+/* What stands behind the embedding: the row of one token, scaled; position: its learned position, or NULL. */
+void embd_finish(const config *c, const float *position, float *x);
 /* norm(x) * gain + bias of one token, as the architecture has it. */
 void norm_row(const config *c, const float *x, const float *gain, const float *bias, float *out);
 /* What stands behind the head: n logits of one token, scaled and capped. */

@@ -36,6 +36,7 @@ static const struct role_row {
     [ROLE_GATE_BIAS] = {"bias", "ffn_gate.bias", "mlp.gate_proj.bias", true},
     [ROLE_UP_BIAS] = {"bias", "ffn_up.bias", "mlp.up_proj.bias", true},
     [ROLE_DOWN_BIAS] = {"bias", "ffn_down.bias", "mlp.down_proj.bias", true},
+    [ROLE_POSITIONS] = {"positions", "position_embd.weight", NULL, false},
     [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
     [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
     [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
@@ -96,6 +97,7 @@ bool role_allowed(const config *c, tensor_role r) {
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: return !a->no_pre_norms;
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: return a->post_norms;
     case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS: return a->layer_norm;
+    case ROLE_POSITIONS: return a->learned_positions;
     case ROLE_ROUTER: return c->n_experts > 0;
     case ROLE_GATE: return !a->no_gate;
     case ROLE_GATE_BIAS: return !a->no_gate && !c->n_experts;
@@ -194,9 +196,10 @@ static const arch_tensor *own_name(const arch *a, const char *name, bool *bias) 
     return NULL;
 }
 
-/* The name in a text model of its own. */
+/* The name in a text model of its own; and GPT-2's, of which some folders have the model's name before them. */
 static const char *unwrapped(const arch *a, const char *hf, char out[256]) {
-    static const char *const prefixes[][2] = {{"language_model.model.", "model."}, {"model.language_model.", "model."}, {"language_model.lm_head.", "lm_head."}};
+    static const char *const prefixes[][2] = {{"language_model.model.", "model."}, {"model.language_model.", "model."}, {"language_model.lm_head.", "lm_head."}}, name[] = "transformer.";
+    if (a->learned_positions && !strncmp(hf, name, sizeof name - 1)) return hf + sizeof name - 1;
     for (size_t i = 0; i < 3 && a->wrapped; i++) {
         const size_t n = strlen(prefixes[i][0]);
         if (!strncmp(hf, prefixes[i][0], n) && (size_t)snprintf(out, 256, "%s%s", prefixes[i][1], hf + n) < 256) return out;
@@ -236,6 +239,8 @@ bool canonical_from_hf(const arch *a, const char *hf, char out[64]) {
 }
 
 bool hf_name_harmless(const arch *a, const char *hf) {
+    const char *end = strstr(hf, ".attn.");
+    if (a->learned_positions && end && (!strcmp(end, ".attn.bias") || !strcmp(end, ".attn.masked_bias"))) return true; /* GPT-2's masks */
     static const char *const pictures[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
     for (size_t i = 0; i < 4 && a->wrapped; i++)
         if (!strncmp(hf, pictures[i], strlen(pictures[i]))) return true;

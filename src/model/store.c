@@ -227,6 +227,7 @@ static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
     s->experts_at = s->cfg.n_experts ? arena_calloc(&s->mem, s->cfg.n_layers, sizeof *s->experts_at) : NULL;
     if (!s->tensors || (s->cfg.n_experts && !s->experts_at)) return err_nomem(err, n * sizeof *s->tensors);
     snug_err rc = take(s, slots, ROLE_EMBD, -1, EXPERT_NONE, err);
+    if (!rc) rc = take(s, slots, ROLE_POSITIONS, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, EXPERT_NONE, err);
     for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++) rc = take_layer(s, slots, layer, err);
     if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, EXPERT_NONE, err);

@@ -61,3 +61,21 @@ snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error
     free(gain);
     return rc;
 }
+
+snug_err store_make_transposed(store *s, const st_tensor *t, found_term *f, snug_error *err) {
+    const snug_codec *codec = f->term.codec;
+    const size_t each = t->dtype == ST_F32 ? 4 : 2, rows = (size_t)t->dims[1], cols = (size_t)t->dims[0];
+    if (t->bytes == 0) return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is empty", s->files[t->file].path, t->name);
+    uint8_t *raw = malloc((size_t)t->bytes), *row = malloc(cols * each);
+    snug_err rc = raw && row ? store_make_open(s, err) : err_nomem(err, t->bytes);
+    if (!rc) rc = io_pread(&s->files[t->file], t->offset, raw, (size_t)t->bytes, err);
+    for (size_t r = 0; r < rows && !rc; r++) {
+        for (size_t c = 0; c < cols; c++) memcpy(row + c * each, raw + (c * rows + r) * each, each);
+        rc = store_make_write(s, s->made.bytes + r * cols * each, row, cols * each, err);
+    }
+    f->rows = rows, f->cols = cols;
+    if (!rc) store_make_take(s, codec, f);
+    free(raw);
+    free(row);
+    return rc;
+}

@@ -59,7 +59,7 @@ static snug_err compute(snug_context *c, const snug_item *items, size_t n, size_
         if (items[i].pos == kv_seq_length(items[i].seq->kv))
             rc = kv_reserve(items[i].seq->kv, items[i].seq->pending, err);
     }
-    if (!rc) rc = graph_embed(c->graph, &c->weights->outer.w[ROLE_EMBD], c->items, n, c->x, err);
+    if (!rc) rc = graph_embed(c->graph, &c->weights->outer, c->items, n, c->x, err);
     for (uint32_t layer = 0; !rc && layer < cfg->n_layers; layer++)
         rc = graph_layer(c->graph, (int)layer, layer, &c->weights->layers[layer], c->items, n, c->x, err);
     if (rc || !wanted) return rc;

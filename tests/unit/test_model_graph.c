@@ -46,7 +46,7 @@ static void layer_by_layer(const char *name) {
     assert_int_equal(expected.n_tokens, N);
     graph_watch(r.g, watch, &hooks);
     must(layer_read(s, -1, &outer_mem, &outer, &err), &err);
-    must(graph_embed(r.g, &outer.w[ROLE_EMBD], r.items, N, r.x, &err), &err);
+    must(graph_embed(r.g, &outer, r.items, N, r.x, &err), &err);
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         arena mem = {0};
         layer_weights lw;
@@ -73,7 +73,7 @@ static void layer_by_layer(const char *name) {
         assert_true(fabs(y - r.logits[5 * c->n_vocab + i]) < 1e-4);
     }
     r.items[3].token = (int32_t)c->n_vocab;
-    assert_int_equal(graph_embed(r.g, &outer.w[ROLE_EMBD], r.items, N, r.x, &err), SNUG_ERR_ARG);
+    assert_int_equal(graph_embed(r.g, &outer, r.items, N, r.x, &err), SNUG_ERR_ARG);
     free(row), free(hooks.head_in);
     arena_fini(&outer_mem);
     golden_run_close(&r);

@@ -29,7 +29,7 @@ static void picks_of(const char *name) {
     golden_run_open(&expected, c, &r);
     must(layer_read(s, -1, &outer_mem, &outer, &err), &err);
     assert_null(outer.experts);
-    must(graph_embed(r.g, &outer.w[ROLE_EMBD], r.items, expected.n_tokens, r.x, &err), &err);
+    must(graph_embed(r.g, &outer, r.items, expected.n_tokens, r.x, &err), &err);
     for (uint32_t layer = 0; layer < c->n_layers; layer++) {
         arena mem = {0};
         layer_weights lw;

@@ -1,7 +1,7 @@
 // rooms: fit plan eval run solve codec kern model kv token format linalg base
 /* The order of channels (fit/order.c): the model in it is the same function, whichever way it is read; what is only copied, or encoded already,
  * stays as it is. */
-#include "fit/fit.h"
+#include "fit/forward.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include "golden.h"
 #include "tempfile.h"
 
-static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2"};
+static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2", "gpt2"};
 
 /* A job on a model whose only candidate is this codec. */
 static void open_model(const char *path, const char *codec, fit_job *f, cand *c) {
@@ -86,7 +86,7 @@ static void same_function(const char *path, const golden *expected) {
     golden_run_open(expected, c, &r);
     for (size_t i = 0; i < expected->n_tokens; i++) {
         must(order_rows(&f, store_find(f.src, ROLE_EMBD, -1), (uint64_t)expected->tokens[i], 1, r.x + i * c->n_embd, &err), &err);
-        embd_finish(c, r.x + i * c->n_embd);
+        must(embed_finish(&f, i, expected->n_tokens, r.x + i * c->n_embd, &err), &err);
     }
     for (uint32_t l = 0; l < c->n_layers; l++) {
         must(order_layer(&f, (int)l, true, &mem, &lw, &err), &err);
