@@ -61,7 +61,7 @@ endif()
 
 # The longest first, so that no core waits for the last one.
 set(cost 100)
-foreach(name asan/cli_fit asan/test_fit_moe asan/test_fit interop_twin interop_engine_kl cli_interrupt test_fit test_fit_moe cli_fit asan/cli_run
+foreach(name asan/cli_fit asan/test_fit_moe asan/test_fit asan/test_fit_ternary asan/test_token_golden asan/test_run_draft interop_twin interop_engine_kl cli_interrupt test_fit test_fit_moe cli_fit asan/cli_run
     asan/test_codec cli_budgets asan/cli_bad_input asan/test_solve asan/cli_eval asan/cli_inspect interop_encoders)
   if(TEST ${name})
     set_tests_properties(${name} PROPERTIES COST ${cost})
