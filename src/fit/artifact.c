@@ -231,9 +231,12 @@ snug_err artifact_header(const fit_job *f, buf *header, uint64_t *file_bytes, ui
             const fit_tensor *t = &f->tensor[i];
             const comp *c = &t->menu.cand[t->choice].comp;
             const size_t n = item_size(f, i);
-            for (size_t m = 0; m < n; m++)
-                for (uint32_t k = 0; k < c->n_terms; k++)
-                    offset[item_member(f, i, m) * WEIGHT_MAX_TERMS + k] = r->out[at + k].offset + (m ? item_bytes(f, i, m, c) : 0);
+            uint64_t within = 0; /* of several tensors in one, native ones */
+            for (size_t m = 0; m < n; m++) {
+                const size_t member = item_member(f, i, m);
+                for (uint32_t k = 0; k < c->n_terms; k++) offset[member * WEIGHT_MAX_TERMS + k] = r->out[at + k].offset + within;
+                within += comp_term_bytes(c, 0, f->tensor[member].t->rows, f->tensor[member].t->cols);
+            }
             at += n ? c->n_terms : 0;
         }
     }

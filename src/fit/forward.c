@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "model/arch.h"
 #include "solve/solve.h"
 
 #include <math.h>
@@ -218,7 +219,7 @@ snug_err perturb_weight(const fit_job *f, const perturb *p, const weight *w, flo
 /* ---- embedding ---- */
 
 snug_err embed_finish(const fit_job *f, size_t i, size_t len, float *x, snug_error *err) {
-    const store_tensor *t = store_find(f->src, ROLE_POSITIONS, -1);
+    const store_tensor *t = f->src->cfg.arch->learned_positions ? store_find(f->src, ROLE_POSITIONS, -1) : NULL;
     float *position = NULL;
     snug_err rc = SNUG_OK;
     if (t && i % len >= t->rows) return err_set(err, SNUG_ERR_ARG, "%s: has learned %llu positions, and texts of %zu tokens were asked for", f->src->path, (unsigned long long)t->rows, len);
