@@ -109,7 +109,7 @@ def test_chosen_configs(t):
         ({"num_hidden_layers": 99}, "is missing"), ({"num_hidden_layers": 1}, "is in layer 1, expected layers 0 to 0"),
         ({"vocab_size": 7}, "model.safetensors", "expected 7 x", "by the configuration"), ({"intermediate_size": 48}, "model.safetensors", "expected 64 x 48", "by the configuration"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps", "expected"), ({"rope_theta": -1}, "rope_theta", "-1"),
-        ({"hidden_act": "tanh"}, "hidden_act", "tanh"), ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
+        ({"hidden_act": "tanh"}, "hidden_act", "tanh"), ({"architectures": ["UnheardOfForCausalLM"]}, "UnheardOfForCausalLM"),
         ({"rope_scaling": {"rope_type": "xpos", "factor": 2.0}}, "rope_type 'xpos'", "known:"), ({"quantization_config": {"quant_method": "gptq"}}, "quant_method 'gptq'"),
         ({"tie_word_embeddings": 3}, "tie_word_embeddings"),
     ]

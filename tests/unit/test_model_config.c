@@ -85,8 +85,8 @@ static void test_defaults(void **state) {
 static void test_refused(void **state) {
     static const struct { const char *without, *extra; snug_err code; const char *words;
     } cases[] = {
-        {"architectures", "\"architectures\": [\"GPT2LMHeadModel\"]", SNUG_ERR_UNSUPPORTED,
-         "'GPT2LMHeadModel' is not supported; known: BitNet"},
+        {"architectures", "\"architectures\": [\"UnheardOfForCausalLM\"]", SNUG_ERR_UNSUPPORTED,
+         "'UnheardOfForCausalLM' is not supported; known: BitNet"},
         {"architectures", "", SNUG_ERR_FORMAT, "architectures"},
         {"architectures", "\"architectures\": []", SNUG_ERR_FORMAT, "architectures"},
         {"hidden_size", "", SNUG_ERR_FORMAT, "'hidden_size' is missing"},
@@ -335,10 +335,58 @@ static void test_gguf_round_trip(void **state) {
     assert_true(c.ternary == TERNARY_OVER && back.ternary == TERNARY_PLAIN); /* what a GGUF has is what is multiplied */
 }
 
+static void test_families_round_trip(void **state) {
+    config c, back;
+    round_trip("\"architectures\": [\"GemmaForCausalLM\"], \"hidden_act\": \"gelu\", \"head_dim\": 16", "gemma", &c, &back);
+    assert_true(c.act == ACT_GELU && c.embd_scale == 8);
+    round_trip("\"architectures\": [\"Gemma2ForCausalLM\"], \"head_dim\": 16, \"query_pre_attn_scalar\": 24, \"attn_logit_softcapping\": 50, \"final_logit_softcapping\": 30, "
+               "\"sliding_window\": 16", "gemma2", &c, &back);
+    assert_true(layer_window(&c, 0) == 16 && layer_window(&c, 1) == 0 && layer_window(&c, 2) == 16);
+    assert_true(c.attn_softcap == 50 && c.logit_softcap == 30 && fabsf(c.attn_scale - 0.2041241f) < 1e-6f);
+    round_trip("\"architectures\": [\"Gemma3ForCausalLM\"], \"head_dim\": 16, \"query_pre_attn_scalar\": 16, \"sliding_window\": 16, \"rope_local_base_freq\": 777, \"layer_types\": "
+               "[\"sliding_attention\", \"full_attention\", \"sliding_attention\"]", "gemma3", &c, &back);
+    assert_true(c.layer[0] == (LAYER_WINDOW | LAYER_LOCAL_ROPE) && c.layer[1] == 0 && c.rope_base_local == 777 && c.attn_scale == 0);
+    round_trip("\"architectures\": [\"GraniteForCausalLM\"], \"embedding_multiplier\": 12, \"residual_multiplier\": 0.22, \"attention_multiplier\": 0.0078125, \"logits_scaling\": 16", "granite", &c, &back);
+    assert_true(c.logit_scale == 1 / 16.0f && c.residual_scale == 0.22f);
+    round_trip("\"architectures\": [\"SmolLM3ForCausalLM\"], \"no_rope_layers\": [1, 0, 1]", "smollm3", &c, &back);
+    assert_true(c.layer[1] == LAYER_NO_ROPE && c.layer[0] == 0);
+    round_trip("\"architectures\": [\"Qwen2ForCausalLM\"], \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32, \"truncate\": false}", "qwen2", &c, &back);
+    assert_true(back.scaling == ROPE_YARN && back.scale_factor == 4 && back.scale_orig_ctx == 32 && back.yarn_exact && fabs(back.rope_magnitude / c.rope_magnitude - 1) < 1e-6);
+    assert_true(fabs(c.rope_magnitude - (0.1 * log(4) + 1)) < 1e-12);
+    round_trip("\"architectures\": [\"LlamaForCausalLM\"], \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.5}", "llama", &c, &back);
+    assert_true(back.scaling == ROPE_DYNAMIC && back.scale_factor == 2.5 && back.scale_orig_ctx == c.n_ctx_train);
+    round_trip("\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.75, \"original_max_position_embeddings\": 16, \"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1, 1.5, 2], "
+               "\"long_factor\": [1, 4, 9]}", "phi3", &c, &back);
+    assert_true(back.scaling == ROPE_LONG && back.rope_dims == 6 && back.rope_long[2] == 9 && back.rope_short[1] == 1.5f && back.scale_orig_ctx == 16);
+    double near[4], far[4];
+    rope_inv_freq(&back, NULL, false, 16, near);
+    rope_inv_freq(&back, NULL, false, 17, far);
+    assert_true(near[0] == far[0] && fabs(near[1] / far[1] - 4 / 1.5) < 1e-9 && fabs(near[2] / far[2] - 4.5) < 1e-9);
+}
+
+/* YaRN beside its definition, dimension by dimension; dynamic scaling beyond the trained context. */
+static void test_rope_beyond(void **state) {
+    config c;
+    snug_error err;
+    double got[32];
+    assert_int_equal(read_config("", "\"head_dim\": 64, \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 8, \"original_max_position_embeddings\": 4096}", &c, &err), SNUG_OK);
+    rope_inv_freq(&c, NULL, false, 64, got);
+    const double low = floor(64 * log(4096 / (32 * 2 * 3.14159265358979323846)) / (2 * log(1e4))), high = ceil(64 * log(4096 / (2 * 3.14159265358979323846)) / (2 * log(1e4)));
+    for (int i = 0; i < 32; i++) {
+        const double plain = pow(1e4, -i / 32.0), ramp = i <= low ? 0 : i >= high ? 1 : (i - low) / (high - low);
+        assert_true(fabs(got[i] / (plain * (1 - ramp) + plain / 8 * ramp) - 1) < 1e-12);
+    }
+    assert_int_equal(read_config("", "\"head_dim\": 64, \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", &c, &err), SNUG_OK);
+    for (uint32_t times = 1; times <= 4; times *= 2) {
+        rope_inv_freq(&c, NULL, false, times * c.n_ctx_train, got);
+        for (int i = 0; i < 32; i++) assert_true(fabs(got[i] / pow(1e4 * pow(2.0 * times - 1, 64 / 62.0), -i / 32.0) - 1) < 1e-12);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip),
+        cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip), cmocka_unit_test(test_families_round_trip), cmocka_unit_test(test_rope_beyond),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
