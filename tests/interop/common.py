@@ -2,6 +2,7 @@
 import argparse
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -85,3 +86,10 @@ def kl_and_top1(reference, other):
     """Per-position KL(reference || other) in nats, and the share of positions with the same best token."""
     p, q = log_softmax(reference), log_softmax(other)
     return (np.exp(p) * (p - q)).sum(axis=1), (reference.argmax(axis=1) == other.argmax(axis=1)).mean()
+
+
+def golden(folder):
+    """Tokens of a golden and transformers' logits of them (tests/golden/README.md)."""
+    data = (folder / "logits.bin").read_bytes()
+    _, _, n, n_vocab = struct.unpack_from("<4sIII", data)
+    return np.frombuffer(data, "<i4", n, 16), np.frombuffer(data, "<f4", n * n_vocab, 16 + 4 * n).reshape(n, n_vocab)

@@ -7,7 +7,6 @@ transformers' logits, snug has llama.cpp's on the same file. Mixtures are test_m
 import json
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -23,14 +22,8 @@ RENAMED = {"phi3": "short", "phi3_long": "long"}    # of a model named so llama.
 NAMES = ("gemma", "gemma2", "gemma3", "gpt2", "granite", "llama3", "olmo2", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen3", "smollm3", "starcoder2")
 
 
-def golden(folder):
-    data = (folder / "logits.bin").read_bytes()
-    _, _, n, n_vocab = struct.unpack_from("<4sIII", data)
-    return np.frombuffer(data, "<i4", n, 16), np.frombuffer(data, "<f4", n * n_vocab, 16 + 4 * n).reshape(n, n_vocab)
-
-
 def judge(name, writer, type_name, path, folder):
-    tokens, reference = golden(folder)
+    tokens, reference = common.golden(folder)
     tokens, reference = tokens[:WINDOW.get(name)], reference[:WINDOW.get(name)]
     with ggml_oracle.Model(path) as model:
         theirs = model.logits(tokens, 256, kv="f32")

@@ -7,7 +7,6 @@ each and has transformers' logits, snug has llama.cpp's on the same file, and wh
 import json
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,14 +19,8 @@ BARS = {"f32": 1e-10, "q8_0": 5e-3}
 NAMES = ("mixtral", "olmoe", "qwen3moe")
 
 
-def golden(folder):
-    data = (folder / "logits.bin").read_bytes()
-    _, _, n, n_vocab = struct.unpack_from("<4sIII", data)
-    return np.frombuffer(data, "<i4", n, 16), np.frombuffer(data, "<f4", n * n_vocab, 16 + 4 * n).reshape(n, n_vocab)
-
-
 def judge(name, writer, type_name, path, folder):
-    tokens, reference = golden(folder)
+    tokens, reference = common.golden(folder)
     with ggml_oracle.Model(path) as model:
         theirs = model.logits(tokens, 256, kv="f32")
     ours = common.snug_logits(args, path, tokens, 256, reference.shape[1], act="f32" if type_name == "f32" else "q8", kv="f32")
