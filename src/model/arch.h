@@ -41,7 +41,6 @@ typedef struct arch {
     bool gains_less_one;       /* a folder's norms hold gain - 1                                        */
     bool layer_norm;           /* LayerNorm, with biases, for RMSNorm                                   */
     bool no_gate;              /* feed-forward: act(up x + bias), no gate                               */
-    bool ffn_bias;             /* up and down have biases, o too                                        */
     activation act;            /* where config.json has no hidden_act                                   */
     bool transposed;           /* a folder has its layers' matrices as (inputs, outputs)               */
     bool learned_positions;    /* a table of them instead of RoPE                                       */
