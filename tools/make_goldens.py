@@ -146,6 +146,19 @@ MODELS["gemma3_vision"] = ("bf16", 1, "llama2", None, {
                     if k not in ("architectures", "num_key_value_heads", "num_attention_heads")},
     "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
                       "image_size": 28, "patch_size": 14}})
+QWEN2_MOE = {
+    "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe", "hidden_size": 72, "intermediate_size": 100, "moe_intermediate_size": 44,
+    "shared_expert_intermediate_size": 60, "num_experts": 7, "num_experts_per_tok": 3, "norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": [],
+    "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "rope_scaling": None,
+    "sliding_window": None, "use_sliding_window": False, "max_window_layers": 3, "tie_word_embeddings": False}
+MODELS["qwen2moe"] = ("bf16", 1, "qwen2", "shared_gate", QWEN2_MOE)
+MODELS["qwen2moe_dense"] = ("bf16", 1, "qwen2", "shared_gate", {**QWEN2_MOE, "num_hidden_layers": 5, "decoder_sparse_step": 2, "mlp_only_layers": [3], "hidden_size": 48, "num_attention_heads": 4})
+NEOX = {
+    "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6, "hidden_act": "gelu",
+    "max_position_embeddings": 256, "rotary_pct": 0.5, "rotary_emb_base": 10000, "layer_norm_eps": 1e-5, "use_parallel_residual": True, "attention_bias": True,
+    "tie_word_embeddings": False}
+MODELS["gptneox"] = ("f16", 1, "gpt2", {"use_parallel_residual": False}, NEOX)
+MODELS["gptneox_serial"] = ("f16", 2, "gpt2", "bias", {**NEOX, "use_parallel_residual": False, "rotary_pct": 0.25, "hidden_size": 64, "num_attention_heads": 4})
 LESS_ONE = ("gemma3_vision", "gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
@@ -166,19 +179,21 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     stored = {}
     for name, p in model.named_parameters():
         if name.endswith("bias"):
-            w = normal(p.shape, 0.7 if re.search("[qkv]_proj|c_attn", name) else 0.3)
+            w = normal(p.shape, 0.7 if re.search("[qkv]_proj|c_attn|query_key", name) else 0.3)
         elif "norm" in name or "ln_" in name:
             w = normal(p.shape, 0.3) + (0 if less_one else 1)
         elif "wpe" in name:
             w = normal(p.shape, 0.4)
-        elif "embed_tokens" in name or "wte" in name:
+        elif "embed_tokens" in name or "wte" in name or "embed_in" in name:
             w = normal(p.shape, 0.12 if scaled and "wte" not in name else 0.25 if tied else 1.0)
         elif "mlp.gate." in name:  # strong enough that the shares differ
+            w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
+        elif "shared_expert_gate" in name:
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "experts" in name:    # (experts, out, in)
             w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
-            gain = (3.0 if "c_attn" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name
+            gain = (3.0 if "c_attn" in name else 2.0 if "query_key" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name or "embed_out" in name
                     else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
             w = normal(p.shape, gain / p.shape[0 if ".c_" in name and "gpt2" in model.config.model_type else 1] ** 0.5)
         stored[name] = w.to(dtype)
@@ -293,7 +308,7 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight"}[feature]
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight", "shared_gate": "shared_expert_gate.weight"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)

@@ -83,13 +83,14 @@ static double moments_macs(double n_tokens, double cols, double of) {
     return GEMM * (n_tokens / of * cols * cols / 2 + cols * cols * cols / 6);
 }
 
-static double layer_moments_macs(const fit_job *f, double n_tokens) {
+static double layer_moments_macs(const fit_job *f, int layer, double n_tokens) {
     const config *c = &f->src->cfg;
+    const uint32_t n_experts = layer_experts(c, layer);
     double sum = 0;
     for (int e = 0; e < EDGE_HEAD_IN; e++)
-        if (!c->n_experts || e != EDGE_FFN_MID) sum += moments_macs(n_tokens, (double)edge_cols(c, (graph_edge)e), 1);
-    const double share = c->n_experts ? (double)c->n_experts / c->n_experts_used : 1;
-    return sum + c->n_experts * (moments_macs(n_tokens, c->n_embd, share) + moments_macs(n_tokens, c->n_ff, share));
+        if (edges_has(c, layer, (graph_edge)e)) sum += moments_macs(n_tokens, (double)edge_cols(c, layer, (graph_edge)e, EXPERT_NONE), 1);
+    const double share = n_experts ? (double)n_experts / c->n_experts_used : 1;
+    return sum + n_experts * (moments_macs(n_tokens, c->n_embd, share) + moments_macs(n_tokens, c->n_ff, share));
 }
 
 double calibrate_feedback_macs(const fit_job *f, const fit_tensor *t, const snug_codec *codec) {
@@ -126,7 +127,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
         statistics = macs * statistics_wanted(f) * t->len;
         sampling = macs * t->n_self * t->len * (large ? 0.4 : 3); /* small batches; packs are of few bits */
         if (large) statistics *= 0.65; /* matrices that fill the passes */
-        if (f->feedback) statistics += c->n_layers * layer_moments_macs(f, (double)statistics_wanted(f) * t->len);
+        for (int l = 0; f->feedback && l < (int)c->n_layers; l++) statistics += layer_moments_macs(f, l, (double)statistics_wanted(f) * t->len);
     }
     for (size_t i = 0; i < f->n; i++) feedback += calibrate_feedback_macs(f, &f->tensor[i], NULL);
     double n_logits, sens_macs = measure_prepare(f, scale, &n_logits);
@@ -359,8 +360,8 @@ static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const 
 /* ffn_in: what the layer's router sees. */
 static snug_err all_experts(fit_job *f, forward *w, int layer, const layer_weights *lw, const float *ffn_in, snug_error *err) {
     experts s;
-    snug_err rc = experts_open(w, lw->vec[ROLE_ROUTER], ffn_in, &s, err);
-    for (int x = 0; x < (int)f->src->cfg.n_experts && rc == SNUG_OK; x++) {
+    snug_err rc = experts_open(w, layer, lw->vec[ROLE_ROUTER], ffn_in, &s, err);
+    for (int x = 0; x < (int)layer_experts(&f->src->cfg, layer) && rc == SNUG_OK; x++) {
         rc = one_expert(f, &s, layer, x, &lw->experts[x], err);
         if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)layer, NULL, err);
     }
@@ -372,14 +373,15 @@ static snug_err one_layer(fit_job *f, forward *w, int layer, float *x, snug_erro
     arena mem = {0};
     layer_weights lw;
     moments m = {.full = f->feedback};
+    const bool mixed = f->expert && layer_experts(&f->src->cfg, layer);
     for (int e = 0; e < EDGE_HEAD_IN; e++) m.want[e] = edges_has(&f->src->cfg, layer, (graph_edge)e);
     snug_err rc = source_layer(f, layer, &mem, &lw, err);
-    if (rc == SNUG_OK && f->expert) rc = states_open(f, (size_t)w->n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
+    if (rc == SNUG_OK && mixed) rc = states_open(f, (size_t)w->n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
     if (rc == SNUG_OK) rc = moments_layer(w, layer, &lw, x, MOMENTS_WHOLE, &m, err);
     if (rc == SNUG_OK) rc = take_moments(f, layer, &m, err);
     float *ffn_in = m.ffn_in;
     moments_close(&m);
-    if (rc == SNUG_OK && f->expert) rc = all_experts(f, w, layer, &lw, ffn_in, err);
+    if (rc == SNUG_OK && mixed) rc = all_experts(f, w, layer, &lw, ffn_in, err);
     states_close(f, &ffn_in);
     arena_fini(&mem);
     return rc;

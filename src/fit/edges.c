@@ -9,9 +9,9 @@
 
 static fit_edge *edge_at(const fit_job *f, int layer, int e) { return fit_edge_at(f, layer, (graph_edge)e, EXPERT_NONE); }
 
-/* Where there are experts, what one's down multiplies is its own. */
 bool edges_has(const config *c, int layer, graph_edge e) {
-    return layer == (int)c->n_layers ? e == EDGE_HEAD_IN : e != EDGE_HEAD_IN && !(c->n_experts && e == EDGE_FFN_MID);
+    if (layer == (int)c->n_layers || e == EDGE_HEAD_IN) return layer == (int)c->n_layers && e == EDGE_HEAD_IN;
+    return e != EDGE_FFN_MID || layer_width(c, layer, EXPERT_NONE) > 0;
 }
 
 static snug_err alloc_edge(fit_job *f, fit_edge *to, size_t cols, snug_error *err) {
@@ -29,8 +29,9 @@ snug_err edges_open(fit_job *f, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (int l = 0; l <= (int)c->n_layers; l++)
         for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++)
-            if (edges_has(c, l, (graph_edge)e)) rc = alloc_edge(f, edge_at(f, l, e), edge_cols(c, (graph_edge)e), err);
+            if (edges_has(c, l, (graph_edge)e)) rc = alloc_edge(f, edge_at(f, l, e), edge_cols(c, l, (graph_edge)e, EXPERT_NONE), err);
     for (size_t i = 0; i < n_experts && rc == SNUG_OK; i++) {
+        if (!layer_experts(c, (int)(i / c->n_experts))) continue;
         rc = alloc_edge(f, &f->expert[i].in, c->n_embd, err);
         if (rc == SNUG_OK) rc = alloc_edge(f, &f->expert[i].mid, c->n_ff, err);
     }
@@ -116,11 +117,11 @@ snug_err edges_save_expert(fit_job *f, int layer, int expert, snug_error *err) {
 bool edges_load(fit_job *f, int layer) {
     const json_t *known = journal_find(f->journal, "edges", layer), *square = json_object_get(known, "square"), *left = json_object_get(known, "left");
     if (json_array_size(square) != EDGE_COUNT || json_array_size(left) != EDGE_COUNT || !load_probes(f, layer, EXPERT_NONE, json_object_get(known, "probe"))) return false;
-    for (int x = 0; f->expert && layer < (int)f->src->cfg.n_layers && x < (int)f->src->cfg.n_experts; x++)
+    for (int x = 0; f->expert && layer < (int)f->src->cfg.n_layers && x < (int)layer_experts(&f->src->cfg, layer); x++)
         if (!load_expert(f, layer, x)) return false;
     for (int e = 0; e < EDGE_COUNT; e++) {
         const fit_edge *to = edge_at(f, layer, e);
-        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
+        size_t n = edge_cols(&f->src->cfg, layer, (graph_edge)e, EXPERT_NONE);
         if (!load_list(square, e, to->square, n) || !load_list(left, e, to->left, n)) return false;
     }
     return true;
@@ -130,7 +131,7 @@ snug_err edges_save(fit_job *f, int layer, uint64_t state_hash, snug_error *err)
     json_t *square = json_array(), *left = json_array();
     for (int e = 0; e < EDGE_COUNT; e++) {
         const fit_edge *from = edge_at(f, layer, e);
-        size_t n = edge_cols(&f->src->cfg, (graph_edge)e);
+        size_t n = edge_cols(&f->src->cfg, layer, (graph_edge)e, EXPERT_NONE);
         json_array_append_new(square, from->square ? journal_doubles(from->square, n) : json_string(""));
         json_array_append_new(left, from->left ? journal_doubles(from->left, n) : json_string(""));
     }

@@ -184,9 +184,11 @@ static snug_err take_compressed(const prefix *p, int layer, graph_edge edge, int
     return rc;
 }
 
-/* Through the layer's attention, which is compressed by now: the other half begins there. wanted: sums of what it begins with. */
+/* Through the layer's attention, which is compressed by now: the other half begins there, but where it reads what attention reads. wanted: sums of what
+ * it begins with. */
 static snug_err pass_attention(prefix *p, int layer, const layer_weights *lw, bool wanted, moments *m, snug_error *err) {
     snug_err rc;
+    if (p->cfg.parallel) return wanted ? moments_layer(&p->fwd, layer, lw, p->x, MOMENTS_STAY, m, err) : SNUG_OK;
     if (wanted) rc = moments_layer(&p->fwd, layer, lw, p->x, MOMENTS_HALF, m, err);
     else {
         forward_until(&p->fwd, EDGE_FFN_IN);
@@ -221,17 +223,23 @@ static snug_err encode_expert_edge(prefix *p, int layer, graph_edge edge, int ex
     return rc == SNUG_OK ? take_compressed(p, layer, edge, expert, mem, lw, err) : rc;
 }
 
+/* All behind attention: the shared expert's edges, then each expert's. */
 static snug_err encode_experts(prefix *p, int layer, arena *mem, layer_weights *lw, snug_error *err) {
     fit_job *f = p->e->f;
-    const int n = (int)f->src->cfg.n_experts;
+    const int n = (int)layer_experts(&f->src->cfg, layer);
     moments m = {.full = true};
     experts s = {0};
+    const bool shared = f->src->cfg.n_ff_shared > 0;
     bool open = false;
     snug_err rc = SNUG_OK;
     for (int x = 0; x < n; x++) open |= edge_open(f, layer, EDGE_FFN_IN, x) || edge_open(f, layer, EDGE_FFN_MID, x);
     if (open) rc = states_open(f, (size_t)f->text.n_seq * f->text.len * f->src->cfg.n_embd, &m.ffn_in, err);
-    if (rc == SNUG_OK) rc = pass_attention(p, layer, lw, open, &m, err);
-    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
+    m.want[EDGE_FFN_IN] = shared && edge_open(f, layer, EDGE_FFN_IN, EXPERT_NONE);
+    if (rc == SNUG_OK) rc = pass_attention(p, layer, lw, open || m.want[EDGE_FFN_IN], &m, err);
+    if (rc == SNUG_OK && shared) rc = encode_edge(p, layer, EDGE_FFN_IN, EXPERT_NONE, m.want[EDGE_FFN_IN] ? &m : NULL, err);
+    if (rc == SNUG_OK && shared) rc = take_compressed(p, layer, EDGE_FFN_IN, EXPERT_NONE, mem, lw, err);
+    if (rc == SNUG_OK && shared) rc = encode_one_edge(p, layer, EDGE_FFN_MID, mem, lw, err);
+    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, layer, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
     for (int x = 0; x < n && rc == SNUG_OK; x++) {
         rc = encode_expert_edge(p, layer, EDGE_FFN_IN, x, open ? &s : NULL, mem, lw, err);
         if (rc == SNUG_OK) rc = encode_expert_edge(p, layer, EDGE_FFN_MID, x, open ? &s : NULL, mem, lw, err);
@@ -250,7 +258,7 @@ static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
     snug_err rc = read_layer(p, layer, &mem, &lw, err);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
         if (!f->tensor[i].matrix && f->tensor[i].t->layer == layer) rc = encode_one(p->e, i, NULL, err);
-    const bool split = f->src->cfg.n_experts > 0;
+    const bool split = layer_experts(&f->src->cfg, layer) > 0;
     for (int edge = EDGE_ATTN_IN; edge <= (split ? EDGE_ATTN_OUT : EDGE_FFN_MID) && rc == SNUG_OK; edge++)
         rc = encode_one_edge(p, layer, (graph_edge)edge, &mem, &lw, err);
     if (rc == SNUG_OK && split) rc = encode_experts(p, layer, &mem, &lw, err);

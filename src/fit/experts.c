@@ -20,10 +20,10 @@ static const size_t SLAB_FLOATS = 6u << 20; /* 24 MB of inputs and what they bec
 
 /* ---- who comes where ---- */
 
-snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err) {
+snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err) {
     const config *c = &w->f->src->cfg;
     const size_t n = (size_t)w->n_seq * w->f->text.len, d = c->n_embd;
-    *out = (experts){.w = w, .x = x, .n_tokens = n};
+    *out = (experts){.w = w, .layer = layer, .x = x, .n_tokens = n};
     out->first = calloc(c->n_experts + 1, sizeof *out->first);
     out->queue = malloc(n * c->n_experts_used * sizeof *out->queue);
     graph_pick *picks = malloc(n * c->n_experts_used * sizeof *picks);
@@ -126,7 +126,7 @@ snug_err experts_moments(experts *s, int expert, const expert_weights *ew, momen
     b.in = malloc(most * c->n_embd * sizeof *b.in);
     b.mid = m->want[EDGE_FFN_MID] ? malloc(most * c->n_ff * sizeof *b.mid) : NULL;
     b.rc = calloc(div_up(most, b.unit), sizeof *b.rc);
-    snug_err rc = b.in && b.rc && (b.mid || !m->want[EDGE_FFN_MID]) ? moments_open(c, m, err) : err_nomem(err, most * floats * sizeof *b.in);
+    snug_err rc = b.in && b.rc && (b.mid || !m->want[EDGE_FFN_MID]) ? moments_open(c, s->layer, expert, m, err) : err_nomem(err, most * floats * sizeof *b.in);
     for (; b.at < b.n_rows && rc == SNUG_OK; b.at += step) {
         b.n = min_u64(step, b.n_rows - b.at);
         rc = add_slab(&b, m, err);

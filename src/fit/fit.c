@@ -184,6 +184,7 @@ static snug_err report_item(const fit_job *f, size_t first, arena *mem, snug_pla
 }
 
 static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **out, snug_error *err) {
+    const config *c = &f->src->cfg;
     snug_fit_report *r = calloc(1, sizeof *r);
     if (!r) return err_nomem(err, sizeof *r);
     *out = r;
@@ -195,8 +196,11 @@ static snug_err make_report(const fit_job *f, double seconds, snug_fit_report **
                             .calib_tokens = f->text.ids ? (uint64_t)f->text.n_seq * f->text.len : 0, .calib = arena_strdup(&r->mem, f->calib.name)};
     r->row = arena_calloc(&r->mem, f->n, sizeof *r->row);
     if (!s->calib || !r->row) return err_nomem(err, f->n * sizeof *r->row);
-    s->n_experts = f->expert ? (uint64_t)f->src->cfg.n_layers * f->src->cfg.n_experts : 0;
-    for (size_t i = 0; i < s->n_experts; i++) s->n_experts_missed += f->expert[i].tokens < EXPERT_MIN_TOKENS;
+    for (size_t i = 0; f->expert && i < (size_t)c->n_layers * c->n_experts; i++) {
+        if (!layer_experts(c, (int)(i / c->n_experts))) continue;
+        s->n_experts++;
+        s->n_experts_missed += f->expert[i].tokens < EXPERT_MIN_TOKENS;
+    }
     for (size_t i = 0; i < f->n; i++) {
         snug_err rc = item_size(f, i) ? report_item(f, i, &r->mem, &r->row[s->n_rows++], err) : SNUG_OK;
         if (rc != SNUG_OK) return rc;

@@ -54,11 +54,12 @@ typedef struct moments {
     double *square[EDGE_COUNT];    /* else: (cols), sums of x^2 */
     float *ffn_in;                 /* (all tokens, n_embd): is given what EDGE_FFN_IN sees, wanted or not; NULL: nothing */
 } moments;
-/* Empty sums for the wanted edges; tokens added to one of them; and, once after the last addition, all sums for all processes. */
-snug_err moments_open(const config *c, moments *m, snug_error *err);
+/* Empty sums for the wanted edges, of a layer or one of its experts; tokens added to one of them; and, once after the last addition, all sums for all
+ * processes. */
+snug_err moments_open(const config *c, int layer, int expert, moments *m, snug_error *err);
 snug_err moments_add(const fit_job *f, moments *m, graph_edge e, const float *x, size_t n_tokens, snug_error *err);
 snug_err moments_gather(moments *m, snug_error *err);
-size_t edge_cols(const config *c, graph_edge edge);
+size_t edge_cols(const config *c, int layer, graph_edge edge, int expert);
 /* Sums for the wanted edges, of which there is one at least (want, full are given). x (w->n_seq * len, n_embd) is taken in place through the layer
  * or through its attention, or left alone, and then the layer is run no further than needed. Release with moments_close. */
 typedef enum moments_fate { MOMENTS_WHOLE, MOMENTS_HALF, MOMENTS_STAY } moments_fate;
@@ -70,7 +71,7 @@ void moments_close(moments *m);
 
 /* ---- edges.c: the statistics of edges, in memory and in the journal ---- */
 snug_err edges_open(fit_job *f, snug_error *err);
-/* Does a layer (n_layers: the head) have this edge for itself? Where there are experts, what one's down multiplies is its own. */
+/* Does a layer (n_layers: the head) have this edge for itself? What an expert's down multiplies is the expert's own, but for the shared one. */
 bool edges_has(const config *c, int layer, graph_edge e);
 /* A layer's, with its experts'; false: not known. state_hash: of the hidden states behind it. */
 bool edges_load(fit_job *f, int layer);
@@ -81,12 +82,13 @@ int64_t edges_expert_index(const fit_job *f, int layer, int expert); /* in f->ex
 /* ---- experts.c: which tokens a layer's router sends where, and the moments of what comes there ---- */
 typedef struct experts {
     forward *w;
+    int layer;
     const float *x;    /* (all tokens, n_embd): a layer's EDGE_FFN_IN; the caller's */
     size_t n_tokens;
     uint32_t *first;   /* (n_experts + 1): an expert's part of the queue */
     graph_pick *queue; /* token instead of expert, tokens rising, expert by expert */
 } experts;
-snug_err experts_open(forward *w, const float *router, const float *x, experts *out, snug_error *err);
+snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err);
 void experts_close(experts *s);
 size_t experts_tokens(const experts *s, int expert); /* that came to it */
 /* Moments of one expert's inputs (m->want[EDGE_FFN_IN]) and of what its down multiplies (EDGE_FFN_MID; ew: its gate and up), each token weighted

@@ -75,8 +75,8 @@ snug_err items_name(fit_job *f, snug_error *err) {
             f->tensor[i].item = f->tensor[i - (size_t)(t - first)].item;
             continue;
         }
-        role_tensor_name(t->role, t->layer, is_joint(f, i) ? EXPERT_ALL : t->expert, name);
-        f->tensor[i].item = strcmp(name, t->name) == 0 ? t->name : arena_strdup(&f->mem, name);
+        role_tensor_name(t->role, t->layer, EXPERT_ALL, name);
+        f->tensor[i].item = is_joint(f, i) ? arena_strdup(&f->mem, name) : t->name;
         if (!f->tensor[i].item) return err_nomem(err, sizeof name);
     }
     return SNUG_OK;

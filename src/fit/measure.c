@@ -23,7 +23,7 @@
 #include <string.h>
 
 static const uint64_t ROOM_WEIGHTS = 64u << 20; /* disturbed at a time, as f32, unless one matrix has more */
-enum { VARIANTS_AT_ONCE = 16, MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = ROLE_MATRICES * MAX_LEVELS };
+enum { VARIANTS_AT_ONCE = 16, MAX_LEVELS = FIT_MAX_POINTS, MAX_VARIANTS = (ROLE_MATRICES + EXPERT_MATRICES) * MAX_LEVELS };
 
 /* What is done to each matrix: noise of relative error t2, or a codec. */
 typedef struct level { double t2; const char *codec; } level;

@@ -15,18 +15,18 @@
 enum { SQUARE_COLS = 32, NORM_STEP = 1024 };
 static const size_t SLAB_FLOATS = 12u << 20; /* 48 MB of activations at a time */
 
-size_t edge_cols(const config *c, graph_edge edge) {
+size_t edge_cols(const config *c, int layer, graph_edge edge, int expert) {
     switch (edge) {
     case EDGE_ATTN_OUT: return (size_t)c->n_heads * c->head_dim;
-    case EDGE_FFN_MID: return c->n_ff;
+    case EDGE_FFN_MID: return layer_width(c, layer, expert);
     default: return c->n_embd;
     }
 }
 
-snug_err moments_open(const config *c, moments *m, snug_error *err) {
+snug_err moments_open(const config *c, int layer, int expert, moments *m, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++) {
-        m->cols[e] = edge_cols(c, (graph_edge)e);
+        m->cols[e] = edge_cols(c, layer, (graph_edge)e, expert);
         if (!m->want[e]) continue;
         if (m->full) rc = hessian_sum_open(m->cols[e], &m->sum[e], err);
         else if (!(m->square[e] = calloc(m->cols[e], sizeof *m->square[e]))) rc = err_nomem(err, m->cols[e] * sizeof *m->square[e]);
@@ -130,7 +130,7 @@ snug_err moments_layer(forward *w, int layer, const layer_weights *lw, float *x,
     const size_t d = w->f->src->cfg.n_embd;
     const bool keep = fate == MOMENTS_STAY;
     graph_edge last = EDGE_ATTN_IN;
-    snug_err rc = moments_open(&w->f->src->cfg, m, err);
+    snug_err rc = moments_open(&w->f->src->cfg, layer, EXPERT_NONE, m, err);
     slab s = {.m = m, .pass_tokens = w->n_pass * w->len, .n_seq = slab_sequences(w, m, keep)};
     const uint32_t n_seq = (uint32_t)min_u64(w->n_seq, (uint64_t)s.n_seq * (uint32_t)cluster_size());
     w->discard = keep;
@@ -171,7 +171,7 @@ snug_err moments_head(const fit_job *f, const float *x, size_t n, moments *m, sn
     bool has_bias = false;
     float *gain = malloc(2 * d * sizeof *gain), *normed = malloc((n < step ? n : step) * d * sizeof *normed);
     snug_err rc = gain && normed ? head_gain(f, gain, gain + d, &has_bias, err) : err_nomem(err, step * d * sizeof *normed);
-    if (rc == SNUG_OK) rc = moments_open(&f->src->cfg, m, err);
+    if (rc == SNUG_OK) rc = moments_open(&f->src->cfg, -1, EXPERT_NONE, m, err);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += step) {
         size_t k = n - t < step ? n - t : step;
         for (size_t i = 0; i < k; i += NORM_STEP) {

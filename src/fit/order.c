@@ -32,7 +32,7 @@ static bool of_stream(tensor_role r) {
     switch (r) {
     case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
-    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROUTER: case ROLE_POSITIONS: return true;
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROUTER: case ROLE_SHARED_GATE: case ROLE_POSITIONS: return true;
     default: return false;
     }
 }
@@ -168,11 +168,11 @@ static snug_err add_energy(const fit_job *f, const store_tensor *t, double *col,
     return rc;
 }
 
-/* The same of a role's columns: of the layer's matrix, or of all its experts'. */
+/* The same of a role's columns: of the layer's matrix, and of all its experts'. */
 static snug_err add_readers(const fit_job *f, int layer, tensor_role reader, double *col, snug_error *err) {
-    if (!role_in_expert(&f->src->cfg, reader)) return add_energy(f, store_find(f->src, reader, layer), col, NULL, err);
-    snug_err rc = SNUG_OK;
-    for (int x = 0; x < (int)f->src->cfg.n_experts && rc == SNUG_OK; x++) rc = add_energy(f, store_expert(f->src, reader, layer, x), col, NULL, err);
+    const bool many = role_in_expert(&f->src->cfg, reader, layer);
+    snug_err rc = add_energy(f, store_find(f->src, reader, layer), col, NULL, err);
+    for (int x = 0; many && x < (int)f->src->cfg.n_experts && rc == SNUG_OK; x++) rc = add_energy(f, store_expert(f->src, reader, layer, x), col, NULL, err);
     return rc;
 }
 

@@ -34,7 +34,7 @@ static const int8_t *balance_of(const fit_job *f, int layer, graph_edge e, int e
 
 /* Exponents that a tensor's columns grow by. */
 static const int8_t *grows(const fit_job *f, const store_tensor *t) {
-    const bool reads = ((int)t->role < (int)ROLE_MATRICES && t->role != ROLE_EMBD) || t->role == ROLE_ROUTER;
+    const bool reads = ((int)t->role < (int)ROLE_MATRICES && t->role != ROLE_EMBD) || t->role == ROLE_ROUTER || t->role == ROLE_SHARED_GATE;
     return reads ? balance_of(f, t->layer, role_edge(t->role), t->expert) : NULL;
 }
 
@@ -172,7 +172,7 @@ static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
     const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
     if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
     if (f->src->cfg.arch->no_gate && e == EDGE_FFN_MID) return false; /* up goes through an activation */
-    if (e == EDGE_FFN_IN && is_f16_vector(store_find(f->src, ROLE_ROUTER, l))) return false;
+    if (e == EDGE_FFN_IN && (is_f16_vector(store_find(f->src, ROLE_ROUTER, l)) || is_f16_vector(store_find(f->src, ROLE_SHARED_GATE, l)))) return false;
     if (is_f16_vector(from) || is_f16_vector(store_find(f->src, biases[e], l))) return false;
     if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
@@ -184,7 +184,7 @@ static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
 /* m (cols): sums of squares of each column over a spread of rows of all matrices that read the edge. */
 static snug_err column_squares(const fit_job *f, int layer, graph_edge e, int expert, double *m, snug_error *err) {
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
-    const uint32_t n_experts = f->src->cfg.n_experts;
+    const uint32_t n_experts = layer_experts(&f->src->cfg, l);
     const size_t most = expert == EXPERT_NONE && e == EDGE_FFN_IN && n_experts ? 1 + SAMPLE_ROWS / n_experts : SAMPLE_ROWS;
     snug_err rc = SNUG_OK;
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
@@ -236,7 +236,7 @@ static snug_err choose_exponents(const config *c, const fit_edge *edge, const do
 snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int expert, int8_t *out, snug_error *err) {
     const config *c = &f->src->cfg;
     const fit_edge *edge = fit_edge_at(f, layer, e, expert);
-    const size_t cols = edge_cols(c, e);
+    const size_t cols = edge_cols(c, layer, e, expert);
     memset(out, 0, cols);
     if (!edge->square || !edge->left || !can_balance(f, layer, e, expert)) return SNUG_OK;
     double *squares = calloc(cols, sizeof *squares);
@@ -258,7 +258,7 @@ static void take_exponents(fit_edge *edge, const int8_t *k, size_t cols) {
 static snug_err balance_edge(fit_job *f, int layer, graph_edge e, int expert, snug_error *err) {
     fit_edge *edge = fit_edge_at(f, layer, e, expert);
     if (!edge->square || !edge->left) return SNUG_OK;
-    const size_t cols = edge_cols(&f->src->cfg, e);
+    const size_t cols = edge_cols(&f->src->cfg, layer, e, expert);
     int8_t *k = arena_calloc(&f->mem, cols, sizeof *k);
     snug_err rc = k ? source_exponents(f, layer, e, expert, k, err) : err_nomem(err, cols);
     bool any = false;
@@ -273,7 +273,7 @@ snug_err source_balance(fit_job *f, snug_error *err) {
     for (int l = 0; f->feedback && l <= (int)c->n_layers && rc == SNUG_OK; l++)
         for (int e = 0; e < EDGE_COUNT && rc == SNUG_OK; e++) rc = balance_edge(f, l, (graph_edge)e, EXPERT_NONE, err);
     for (int l = 0; f->feedback && f->expert && l < (int)c->n_layers && rc == SNUG_OK; l++)
-        for (int x = 0; x < (int)c->n_experts && rc == SNUG_OK; x++) {
+        for (int x = 0; x < (int)layer_experts(c, l) && rc == SNUG_OK; x++) {
             take_exponents(fit_edge_at(f, l, EDGE_FFN_IN, x), fit_edge_at(f, l, EDGE_FFN_IN, EXPERT_NONE)->exponent, c->n_embd);
             rc = balance_edge(f, l, EDGE_FFN_MID, x, err);
         }

@@ -17,6 +17,8 @@ typedef struct arch_experts {
     const char *hf_norm_topk; /* its field that says whether the picked experts' shares are made to sum to 1; NULL: they always are */
     bool gguf_norm_topk;      /* what llama.cpp does for this architecture */
     bool gguf_width;          /* GGUF has a key of its own for an expert's width */
+    const char *hf_shared;    /* config.json's field for the shared expert's width; NULL: there is none */
+    bool shared_gate;         /* its output is multiplied by sigmoid(w . x) */
 } arch_experts;
 
 /* A tensor that the family names otherwise than Llama does, or that Llama does not have. A name without a suffix stands for its .weight and, for
@@ -43,6 +45,7 @@ typedef struct arch {
     bool no_gate;              /* feed-forward: act(up x + bias), no gate                               */
     activation act;            /* where config.json has no hidden_act                                   */
     bool transposed;           /* a folder has its layers' matrices as (inputs, outputs)               */
+    bool qkv_by_head;          /* and what holds q, k, v has them head by head                          */
     bool learned_positions;    /* a table of them instead of RoPE                                       */
     uint32_t ff_times;         /* width of the feed-forward, in widths of the model, where config.json has none; 0: it must have one */
     bool rope_by_type;         /* rope_parameters may differ by layer type: from_hf reads them          */

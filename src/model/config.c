@@ -1,4 +1,5 @@
 /* What follows from a configuration alone: shapes, windows, and the check that the numbers make sense. */
+#include "base/checked.h"
 #include "base/err.h"
 #include "model/arch.h"
 
@@ -7,9 +8,14 @@
 enum { MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL_EXPERTS = 1 << 18 };
 
 static snug_err check_experts(const config *c, const char *where, snug_error *err) {
+    bool dense = false;
     if (!c->arch->experts) return SNUG_OK;
     if (c->n_experts == 0 || c->n_experts > CONFIG_MAX_EXPERTS)
         return err_set(err, SNUG_ERR_FORMAT, "%s: number of experts is %u, expected 1 to %d", where, c->n_experts, CONFIG_MAX_EXPERTS);
+    for (uint32_t l = 0; l < c->n_layers; l++) dense |= c->layer[l] & LAYER_DENSE;
+    if (c->n_ff_shared > MAX_WIDTH || (dense && (c->n_ff_dense == 0 || c->n_ff_dense > MAX_WIDTH)))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: feed-forwards of %u columns for all tokens, %u in layers without experts, expected up to %d, and 1 at least in the latter", where,
+                       c->n_ff_shared, c->n_ff_dense, MAX_WIDTH);
     if (c->n_experts_used == 0 || c->n_experts_used > c->n_experts)
         return err_set(err, SNUG_ERR_FORMAT, "%s: number of experts per token is %u, expected 1 to %u, the number of experts", where, c->n_experts_used,
                        c->n_experts);
@@ -59,7 +65,23 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
     return check_experts(c, where, err);
 }
 
-void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) {
+uint32_t layer_experts(const config *c, int layer) {
+    return layer >= 0 && layer < (int)c->n_layers && c->layer[layer] & LAYER_DENSE ? 0 : c->n_experts;
+}
+
+uint32_t layer_width(const config *c, int layer, int expert) {
+    if (!c->n_experts) return c->n_ff;
+    return !layer_experts(c, layer) ? c->n_ff_dense : expert == EXPERT_NONE ? c->n_ff_shared : c->n_ff;
+}
+
+uint32_t config_widest(const config *c) {
+    uint32_t widest = c->n_ff;
+    for (int l = 0; l < (int)c->n_layers; l++) widest = (uint32_t)max_u64(widest, layer_width(c, l, EXPERT_NONE));
+    return widest;
+}
+
+void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols) {
+    const uint64_t ff = layer_width(c, layer, expert);
     uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
     uint64_t n_rows = 1, n_cols = 0;
     switch (r) {
@@ -67,15 +89,15 @@ void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols) 
     case ROLE_Q: n_rows = q, n_cols = c->n_embd; break;
     case ROLE_K: case ROLE_V: n_rows = kv, n_cols = c->n_embd; break;
     case ROLE_O: n_rows = c->n_embd, n_cols = q; break;
-    case ROLE_GATE: case ROLE_UP: n_rows = c->n_ff, n_cols = c->n_embd; break;
-    case ROLE_DOWN: n_rows = c->n_embd, n_cols = c->n_ff; break;
+    case ROLE_GATE: case ROLE_UP: n_rows = ff, n_cols = c->n_embd; break;
+    case ROLE_DOWN: n_rows = c->n_embd, n_cols = ff; break;
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
-    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: n_cols = c->n_embd; break;
-    case ROLE_GATE_BIAS: case ROLE_UP_BIAS: n_cols = c->n_ff; break;
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_SHARED_GATE: n_cols = c->n_embd; break;
+    case ROLE_GATE_BIAS: case ROLE_UP_BIAS: n_cols = ff; break;
     case ROLE_Q_NORM: n_cols = c->arch->qk_norm_whole ? q : c->head_dim; break;
     case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
     case ROLE_ATTN_SUB_NORM: n_cols = q; break;
-    case ROLE_FFN_SUB_NORM: n_cols = c->n_ff; break;
+    case ROLE_FFN_SUB_NORM: n_cols = ff; break;
     case ROLE_POSITIONS: n_rows = c->n_ctx_train, n_cols = c->n_embd; break;
     case ROLE_ROUTER: n_rows = c->n_experts, n_cols = c->n_embd; break;
     case ROLE_Q_BIAS: n_cols = q; break;

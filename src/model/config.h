@@ -23,13 +23,15 @@ typedef enum tensor_role {
     ROLE_ATTN_NORM_BIAS, ROLE_FFN_NORM_BIAS, ROLE_OUT_NORM_BIAS,
     ROLE_GATE_BIAS, ROLE_UP_BIAS, ROLE_DOWN_BIAS,
     ROLE_POSITIONS,  /* learned positions: (n_ctx_train, n_embd), added to embeddings; kept exactly like a vector */
+    ROLE_SHARED_GATE, /* w of sigmoid(w . x), what the shared expert's output is multiplied by */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
 const char *role_name(tensor_role r); /* "embd" ... "norm", "bias" */
 
-/* Which of a layer's experts a tensor belongs to: its number, or one of these. */
-enum { EXPERT_NONE = -1, EXPERT_ALL = -2 /* a stack of all of them, as GGUF has them */ };
+/* Which of a layer's experts a tensor belongs to: its number, or one of these. The shared expert, through which every token goes, is a layer's plain
+ * feed-forward (EXPERT_NONE) beside the others; it has but names of its own. */
+enum { EXPERT_NONE = -1, EXPERT_ALL = -2 /* a stack of all of them, as GGUF has them */, EXPERT_SHARED = -3 /* in names alone */ };
 enum { EXPERT_MATRICES = 3 /* gate, up, down */, CONFIG_MAX_EXPERTS = 4096 /* of a layer */ };
 
 typedef struct arch arch; /* model/arch.h */
@@ -42,6 +44,7 @@ typedef enum layer_kind {
     LAYER_WINDOW = 1,     /* attention sees `sliding_window` tokens                */
     LAYER_NO_ROPE = 2,    /* positions do not turn q and k                         */
     LAYER_LOCAL_ROPE = 4, /* they turn by `rope_base_local`, without scaling       */
+    LAYER_DENSE = 8,      /* one feed-forward, where other layers have experts     */
 } layer_kind;
 enum { CONFIG_MAX_LAYERS = 1024 };
 
@@ -64,7 +67,8 @@ typedef struct config {
     uint8_t layer[CONFIG_MAX_LAYERS]; /* layer_kind of each                                             */
     bool tied;                 /* head = embedding                                                      */
     uint32_t n_experts, n_experts_used; /* of each layer, and of them for a token; 0: the feed-forward is one. Then n_ff is an expert's width */
-    uint32_t n_ff_dense;       /* with experts: the width that the file gives for a feed-forward without; decides nothing */
+    uint32_t n_ff_shared;      /* with experts: the width of the one that all tokens go through; 0: there is none */
+    uint32_t n_ff_dense;       /* with experts: the width in layers with LAYER_DENSE; without such it decides nothing */
     struct { bool present; uint32_t block[2]; } f8; /* a folder's matrices may be numbers of 8 bits (store_f8.c), with scales for such blocks; 0: none are said */
     ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
     activation act;            /* of gates, or where there are none of what up gives                    */
@@ -72,6 +76,7 @@ typedef struct config {
     float attn_scale;          /* what q . k is multiplied by; 0: 1 / sqrt(head_dim)                    */
     float attn_softcap, logit_softcap; /* c: x becomes c tanh(x / c); 0: none                           */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
+    bool parallel;             /* attention and feed-forward read the same x                            */
     char name[128];
 } config;
 
@@ -91,11 +96,11 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
 tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool *gate_up);
 /* Role, layer and expert -> canonical name. */
 void role_tensor_name(tensor_role r, int layer, int expert, char out[64]);
-/* Is the role a part of every layer (else of the whole model), of each expert where there are experts, a matrix (else a vector), always there? */
+/* Is the role a part of layers (else of the whole model), of each expert of this layer, always there, possible there? */
 bool role_in_layer(tensor_role r);
-bool role_in_expert(const config *c, tensor_role r);
-bool role_required(const config *c, tensor_role r);
-bool role_allowed(const config *c, tensor_role r); /* of what is no expert's */
+bool role_in_expert(const config *c, tensor_role r, int layer);
+bool role_required(const config *c, tensor_role r, int layer);
+bool role_allowed(const config *c, tensor_role r, int layer); /* of what is no expert's; the shared one counts as none */
 enum { ARCH_MAX_ROLES = 3 };
 /* An HF name -> the roles whose rows stand one after the other in it, experts' apart, and layer (-1: none); returns how many, 0 when it is unknown. */
 size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role roles[ARCH_MAX_ROLES]);
@@ -104,8 +109,12 @@ size_t roles_fused(const arch *a, tensor_role r, tensor_role roles[ARCH_MAX_ROLE
 /* HF name of one role, or of experts -> canonical name; false when it is unknown. */
 bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
 bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buffer that old checkpoints carry; what is for pictures */
+/* The experts of a layer (0: it has none), and the width of one's feed-forward, or of that which all tokens go through (EXPERT_NONE; 0: there is none). */
+uint32_t layer_experts(const config *c, int layer);
+uint32_t layer_width(const config *c, int layer, int expert);
+uint32_t config_widest(const config *c); /* of all feed-forwards */
 /* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts; positions: n_ctx_train). */
-void role_shape(const config *c, tensor_role r, uint64_t *rows, uint64_t *cols);
+void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);
 /* Checks ranges and that the sizes agree; `where` names the file for the message. */

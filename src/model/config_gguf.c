@@ -103,6 +103,7 @@ static snug_err read_experts(gguf_fields *r, config *c, snug_error *err) {
     if (!rc) rc = gguf_u32(r, "expert_used_count", true, 0, &c->n_experts_used, err);
     c->n_ff_dense = c->n_ff;
     if (!rc && a->gguf_width) rc = gguf_u32(r, "expert_feed_forward_length", true, 0, &c->n_ff, err);
+    if (!rc && a->hf_shared) rc = gguf_u32(r, "expert_shared_feed_forward_length", false, c->n_ff_dense, &c->n_ff_shared, err); /* as llama.cpp takes it */
     c->norm_topk = gguf_get_bool_or(r->g, gguf_key(r, "expert_weights_norm"), a->gguf_norm_topk);
     if (!rc) rc = gguf_u32(r, "expert_gating_func", false, 1, &gating, err);
     if (!rc) rc = get_f64_or(r, "expert_weights_scale", 1, &scale, err);
@@ -290,6 +291,7 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
     if (c->n_experts) {
         ok = ok && arch_put_u32(c, out, "expert_count", c->n_experts) && arch_put_u32(c, out, "expert_used_count", c->n_experts_used);
         ok = ok && (!c->arch->experts->gguf_width || arch_put_u32(c, out, "expert_feed_forward_length", c->n_ff));
+        ok = ok && (!c->arch->experts->hf_shared || arch_put_u32(c, out, "expert_shared_feed_forward_length", c->n_ff_shared));
         snprintf(key, sizeof key, "%s.expert_weights_norm", prefix);
         ok = ok && (c->norm_topk == c->arch->experts->gguf_norm_topk || gguf_put_bool(out, key, c->norm_topk));
     }

@@ -214,26 +214,37 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3, yarn, dynamic, longrope", where, name);
 }
 
-/* Experts: how many, how wide, how their shares are made. Layers without experts among such with are refused. */
-static snug_err read_experts(const hf_fields *f, config *c, snug_error *err) {
-    const arch_experts *a = c->arch->experts;
-    if (!a) return SNUG_OK;
+/* Layers of a mixture that have one feed-forward: those that are listed, and all but each step-th. */
+static snug_err read_dense_layers(const hf_fields *f, config *c, snug_error *err) {
     const json_t *only = hf_get(f, "mlp_only_layers");
     uint32_t step = 1;
     snug_err rc = hf_u32_or(f, "decoder_sparse_step", 1, &step, err);
-    if (!rc) rc = hf_u32(f, hf_get(f, "num_experts") ? "num_experts" : "num_local_experts", &c->n_experts, err); /* either name is in use */
+    if (rc) return rc;
+    if (step == 0 || (only && !json_is_array(only)))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: decoder_sparse_step is %u, mlp_only_layers %s; expected 1 or more, and an array of layers", f->where, step, only && !json_is_array(only) ? "no array" : "an array");
+    for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++)
+        if ((l + 1) % step) c->layer[l] |= LAYER_DENSE;
+    for (size_t i = 0; i < json_array_size(only); i++) {
+        const json_t *l = json_array_get(only, i);
+        if (!json_is_integer(l) || json_integer_value(l) < 0)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: mlp_only_layers[%zu] is no number of a layer", f->where, i);
+        if ((uint64_t)json_integer_value(l) < min_u64(c->n_layers, CONFIG_MAX_LAYERS)) c->layer[json_integer_value(l)] |= LAYER_DENSE;
+    }
+    return SNUG_OK;
+}
+
+/* Experts: how many, how wide, how their shares are made, which layers have them. */
+static snug_err read_experts(const hf_fields *f, config *c, snug_error *err) {
+    const arch_experts *a = c->arch->experts;
+    if (!a) return SNUG_OK;
+    snug_err rc = hf_u32(f, hf_get(f, "num_experts") ? "num_experts" : "num_local_experts", &c->n_experts, err); /* either name is in use */
     if (!rc) rc = hf_u32(f, "num_experts_per_tok", &c->n_experts_used, err);
     c->n_ff_dense = c->n_ff;
     if (!rc) rc = hf_u32(f, a->hf_width, &c->n_ff, err);
     c->norm_topk = true;
     if (!rc && a->hf_norm_topk) rc = hf_bool_or(f, a->hf_norm_topk, false, &c->norm_topk, err);
-    if (rc) return rc;
-    if (step != 1)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: decoder_sparse_step is %u, which is not supported, expected 1: experts in every layer", f->where, step);
-    if (only && (!json_is_array(only) || json_array_size(only)))
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: mlp_only_layers has %zu layers, which is not supported, expected none: experts in every layer", f->where,
-                       json_array_size(only));
-    return SNUG_OK;
+    if (!rc && a->hf_shared) rc = hf_u32(f, a->hf_shared, &c->n_ff_shared, err);
+    return rc ? rc : read_dense_layers(f, c, err);
 }
 
 /* The folder's own name, for general.name. */

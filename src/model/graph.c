@@ -26,7 +26,7 @@ graph_edge role_edge(tensor_role r) {
     switch (r) {
     case ROLE_Q: case ROLE_K: case ROLE_V: return EDGE_ATTN_IN;
     case ROLE_O: return EDGE_ATTN_OUT;
-    case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: return EDGE_FFN_IN;
+    case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: case ROLE_SHARED_GATE: return EDGE_FFN_IN;
     case ROLE_DOWN: return EDGE_FFN_MID;
     case ROLE_HEAD: return EDGE_HEAD_IN;
     default: return EDGE_COUNT;
@@ -50,14 +50,14 @@ static void carve_all(graph *g, carver *c) {
     uint64_t n = g->p.max_batch, threads = (uint64_t)g->p.threads, kv = (uint64_t)f->n_kv_heads * f->head_dim;
     g->embd_ld = round_up(f->n_embd, ACT_PAD);
     g->attn_ld = round_up((uint64_t)f->n_heads * f->head_dim, ACT_PAD);
-    g->ff_ld = round_up(f->n_ff, ACT_PAD);
+    g->ff_ld = round_up(config_widest(f), ACT_PAD);
     uint64_t widest = max_u64(max_u64(g->embd_ld, g->attn_ld), g->ff_ld);
     g->norm = carve(c, n, 4 * g->embd_ld);
     g->attn = carve(c, n, 4 * g->attn_ld);
     g->k = carve(c, n, 4 * kv);
     g->v = carve(c, n, 4 * kv);
     g->gate = carve(c, n, 4 * g->ff_ld);
-    g->up = carve(c, n, 4ull * f->n_ff);
+    g->up = carve(c, n, 4ull * config_widest(f));
     g->delta = carve(c, n, 4ull * f->n_embd);
     if (f->n_experts) {
         g->moe.picks = carve(c, n, f->n_experts_used * sizeof *g->moe.picks);

@@ -12,7 +12,7 @@ typedef struct expert_weights { weight w[EXPERT_MATRICES]; } expert_weights; /* 
 typedef struct layer_weights {
     weight w[ROLE_MATRICES];
     const float *vec[ROLE_COUNT]; /* f32 copies of norms, biases and the router */
-    expert_weights *experts;      /* (n_experts) instead of gate, up and down; NULL: there are none */
+    expert_weights *experts;      /* (n_experts); gate, up and down are the shared one's then; NULL: there are none */
 } layer_weights;
 
 /* Where a layer has a matrix. */
@@ -50,7 +50,7 @@ uint64_t graph_bytes(const config *cfg, const graph_params *p); /* exact size of
 snug_err graph_create(const config *cfg, const graph_params *p, const float *rope_freqs, graph **out, snug_error *err);
 void graph_destroy(graph **g);
 void graph_watch(graph *g, graph_watch_fn fn, void *user);
-/* Layers begin with what makes `first`: EDGE_ATTN_IN (as created), or EDGE_FFN_IN for an x that has been through attention. They end when
+/* Layers begin with what makes `first`: EDGE_ATTN_IN (as created), or EDGE_FFN_IN for an x that has been through attention (not of parallel layers). They end when
  * `last` has been told of: at EDGE_FFN_IN x is through attention, at others before the end it is left in any state; EDGE_HEAD_IN (as
  * created): they run to their end. */
 void graph_between(graph *g, graph_edge first, graph_edge last);

@@ -19,12 +19,12 @@ struct graph {
     void *map; /* all that follows, but scratch that had to grow */
     uint64_t map_bytes;
     bool own_scratch;
-    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and n_ff, padded                          */
+    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and the widest feed-forward, padded       */
     float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
     float *attn;                    /* (n, attn_ld)  queries, then in the same place attention's output   */
     float *k, *v;                   /* (n, kv heads * head_dim)                                           */
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
-    float *up;                      /* (n, n_ff)                                                          */
+    float *up;                      /* (n, width of the feed-forward)                                     */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
     struct {                        /* with experts only */
         graph_pick *picks;          /* (n, used)     of each item                                         */
@@ -62,10 +62,10 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
 void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
 /* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
-/* g->delta = what the experts make of g->norm, n rows. */
-snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *err);
-/* g->gate = act(g->gate) * g->up, n rows; without gates act(g->gate), which up gave. lw: whose biases are added first, or NULL. */
-void graph_gate(graph *g, const layer_weights *lw, size_t n);
+/* g->delta += what the experts make of g->norm, n rows; or =, where nothing is there yet. */
+snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);
+/* g->gate = act(g->gate) * g->up, n rows of `width`; without gates act(g->gate), which up gave. lw: whose biases are added first, or NULL. */
+void graph_gate(graph *g, const layer_weights *lw, size_t n, size_t width);
 /* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);

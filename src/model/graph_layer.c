@@ -5,8 +5,8 @@
  *     x ─┬─ norm ─ gate, up ─ act(gate) * up ─ norm ─ down ─ norm ─┐
  *        └───────────────────────── + ─────────────────────────────┘
  *
- * where a norm or a bias that the model does not have is left out, and act(up) stands where there is no gate;
- * or, instead of the one feed-forward, the experts that the router picks (graph_moe.c).
+ * where a norm or a bias that the model does not have is left out, and act(up) stands where there is no gate; of parallel ones both norms read the first x;
+ * or, instead of the one feed-forward or beside it, the experts that the router picks (graph_moe.c).
  * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
 #include "kern/kern.h"
@@ -105,7 +105,7 @@ static void add_to_x(layer_pass *p, tensor_role bias, tensor_role gain) {
     thread_for(graph_threads(p->g, (double)(p->n * p->g->cfg.n_embd)), p->n, 8, add_delta, &add);
 }
 
-typedef struct gate_pass { graph *g; bool gated; const float *gate_bias, *up_bias; } gate_pass; /* without gates, up's results and bias stand as the gates' */
+typedef struct gate_pass { graph *g; size_t width; bool gated; const float *gate_bias, *up_bias; } gate_pass; /* without gates, up's results and bias stand as the gates' */
 
 /* Of what gates give, or up where there are none; a NaN stays one. */
 static void act_relu2(float *x, size_t n) {
@@ -133,7 +133,7 @@ static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
     static void (*const acts[ACT_COUNT])(float *, size_t) = {[ACT_SILU] = act_silu, [ACT_RELU2] = act_relu2, [ACT_GELU] = act_gelu, [ACT_GELU_ERF] = act_gelu_erf};
     const gate_pass *p = ctx;
     const graph *g = p->g;
-    const size_t n = g->cfg.n_ff;
+    const size_t n = p->width;
     for (size_t i = begin; i < end; i++) {
         float *gate = g->gate + i * g->ff_ld, *up = p->gated ? g->up + i * n : NULL;
         if (p->gate_bias) kern()->add(gate, p->gate_bias, n);
@@ -159,10 +159,10 @@ static void norm_in_place(const graph *g, float *x, size_t n, size_t cols, size_
     if (gain) thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
 }
 
-void graph_gate(graph *g, const layer_weights *lw, size_t n) {
-    gate_pass p = {.g = g, .gated = !g->cfg.arch->no_gate};
+void graph_gate(graph *g, const layer_weights *lw, size_t n, size_t width) {
+    gate_pass p = {.g = g, .width = width, .gated = !g->cfg.arch->no_gate};
     if (lw) p.gate_bias = lw->vec[p.gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS], p.up_bias = lw->vec[ROLE_UP_BIAS];
-    thread_for(graph_threads(g, 8.0 * (double)(n * g->cfg.n_ff)), n, 8, gate_rows, &p);
+    thread_for(graph_threads(g, 8.0 * (double)(n * width)), n, 8, gate_rows, &p);
 }
 
 static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
@@ -185,6 +185,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
     if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;
+    if (c->parallel) graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM], p->lw->vec[ROLE_FFN_NORM_BIAS]); /* of the x that attention read */
     add_to_x(p, ROLE_O_BIAS, ROLE_ATTN_POST_NORM);
     return SNUG_OK;
 }
@@ -193,27 +194,50 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
 static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
-    size_t n = p->n;
+    const size_t n = p->n, width = layer_width(c, layer, EXPERT_NONE);
     const bool gated = !c->arch->no_gate;
-    graph_job jobs[] = {{&p->lw->w[gated ? ROLE_GATE : ROLE_UP], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, c->n_ff}};
+    graph_job jobs[] = {{&p->lw->w[gated ? ROLE_GATE : ROLE_UP], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, width}};
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, gated ? 2 : 1, err);
     if (rc) return rc;
-    graph_gate(g, p->lw, n);
-    norm_in_place(g, g->gate, n, c->n_ff, g->ff_ld, p->lw->vec[ROLE_FFN_SUB_NORM]);
-    graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, c->n_ff, g->ff_ld);
+    graph_gate(g, p->lw, n, width);
+    norm_in_place(g, g->gate, n, width, g->ff_ld, p->lw->vec[ROLE_FFN_SUB_NORM]);
+    graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, width, g->ff_ld);
     if (g->until == EDGE_FFN_MID) return SNUG_OK;
     graph_job down = {&p->lw->w[ROLE_DOWN], g->delta, c->n_embd};
-    return graph_matmul(g, g->gate, n, c->n_ff, g->ff_ld, &down, 1, err);
+    return graph_matmul(g, g->gate, n, width, g->ff_ld, &down, 1, err);
+}
+
+/* g->delta *= sigmoid(w . g->norm), row by row: what the shared expert counts for. */
+static void shared_rows(void *ctx, size_t begin, size_t end, int worker) {
+    const layer_pass *p = ctx;
+    const graph *g = p->g;
+    const size_t cols = g->cfg.n_embd;
+    for (size_t i = begin; i < end; i++) {
+        float dot = 0, *delta = g->delta + i * cols;
+        kern()->dot_f32(1, 1, cols, p->lw->vec[ROLE_SHARED_GATE], cols, g->norm + i * g->embd_ld, g->embd_ld, &dot, 1);
+        const float share = 1 / (1 + expf(-dot));
+        for (size_t j = 0; j < cols; j++) delta[j] *= share;
+    }
+}
+
+/* The same of experts: the shared one first, for a sum that has one order. */
+static snug_err mixture(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const bool shared = g->cfg.n_ff_shared > 0;
+    snug_err rc = shared ? feed_forward(p, layer, err) : SNUG_OK;
+    if (rc || g->until == EDGE_FFN_MID) return rc;
+    if (p->lw->vec[ROLE_SHARED_GATE]) thread_for(graph_threads(g, 2.0 * (double)(p->n * g->cfg.n_embd)), p->n, 8, shared_rows, p);
+    return graph_experts(g, p->lw, shared, p->n, err);
 }
 
 static snug_err ffn_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
     size_t n = p->n;
-    graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM], p->lw->vec[ROLE_FFN_NORM_BIAS]);
+    if (!c->parallel) graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM], p->lw->vec[ROLE_FFN_NORM_BIAS]);
     graph_tell(g, layer, EDGE_FFN_IN, g->norm, n, c->n_embd, g->embd_ld);
     if (g->until == EDGE_FFN_IN) return SNUG_OK;
-    snug_err rc = c->n_experts ? graph_experts(g, p->lw, n, err) : feed_forward(p, layer, err);
+    snug_err rc = layer_experts(c, layer) ? mixture(p, layer, err) : feed_forward(p, layer, err);
     if (rc || g->until == EDGE_FFN_MID) return rc;
     add_to_x(p, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM);
     return SNUG_OK;

@@ -100,7 +100,7 @@ static void give_rows(void *ctx, size_t begin, size_t end, int worker) {
 static snug_err expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, snug_error *err) {
     graph_job jobs[] = {{&e->w[0], g->gate, g->ff_ld}, {&e->w[1], g->up, g->cfg.n_ff}};
     snug_err rc = graph_matmul(g, x, n, g->cfg.n_embd, g->embd_ld, jobs, 2, err);
-    if (!rc) graph_gate(g, NULL, n);
+    if (!rc) graph_gate(g, NULL, n, g->cfg.n_ff);
     return rc;
 }
 
@@ -117,12 +117,12 @@ static snug_err run_expert(graph *g, const expert_weights *e, const graph_pick *
     return rc;
 }
 
-snug_err graph_experts(graph *g, const layer_weights *lw, size_t n, snug_error *err) {
+snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err) {
     const config *c = &g->cfg;
     snug_err rc = SNUG_OK;
     graph_route(c, lw->vec[ROLE_ROUTER], g->norm, n, g->embd_ld, graph_threads(g, (double)(n * c->n_experts) * c->n_embd), g->moe.picks);
     graph_queue(c, g->moe.picks, n, g->moe.first, g->moe.queue);
-    memset(g->delta, 0, n * c->n_embd * sizeof *g->delta);
+    if (!add) memset(g->delta, 0, n * c->n_embd * sizeof *g->delta);
     for (uint32_t e = 0; e < c->n_experts && !rc; e++) {
         const uint32_t first = g->moe.first[e], count = g->moe.first[e + 1] - first;
         if (count) rc = run_expert(g, &lw->experts[e], g->moe.queue + first, count, n, err);

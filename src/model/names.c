@@ -38,14 +38,15 @@ static const struct role_row {
     [ROLE_DOWN_BIAS] = {"bias", "ffn_down.bias", "mlp.down_proj.bias", true},
     [ROLE_POSITIONS] = {"positions", "position_embd.weight", NULL, false},
     [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
+    [ROLE_SHARED_GATE] = {"router", "ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", true},
     [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
     [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
     [ROLE_UP] = {"up", "ffn_up.weight", "mlp.up_proj.weight", true},
     [ROLE_DOWN] = {"down", "ffn_down.weight", "mlp.down_proj.weight", true},
 };
 
-/* Matrices of experts: in GGUF "blk.N.<gguf>.E.weight" one by one, "blk.N.<gguf>_exps.weight" stacked; in HF
- * "model.layers.N.mlp.experts.E.<hf>.weight", or Mixtral's "block_sparse_moe.experts.E.<mixtral>.weight". The last row is in
+/* Matrices of experts: in GGUF "blk.N.<gguf>.E.weight" one by one, "blk.N.<gguf>_exps.weight" stacked, "blk.N.<gguf>_shexp.weight" the shared one's;
+ * in HF "model.layers.N.mlp.experts.E.<hf>.weight", "mlp.shared_expert.<hf>.weight" (DeepSeek: shared_experts), or Mixtral's "block_sparse_moe.experts.E.<mixtral>.weight". The last row is in
  * stacks only: gates on ups, fused ("mlp.experts.gate_up_proj"). */
 static const struct expert_row {
     tensor_role role;
@@ -60,7 +61,7 @@ enum { N_EXPERT_ROWS = sizeof expert_rows / sizeof *expert_rows, GATE_UP = N_EXP
 
 const char *role_name(tensor_role r) { return (unsigned)r < ROLE_COUNT ? roles_table[r].name : "none"; }
 bool role_in_layer(tensor_role r) { return (unsigned)r < ROLE_COUNT && roles_table[r].in_layer; }
-bool role_in_expert(const config *c, tensor_role r) { return c->n_experts && (r == ROLE_GATE || r == ROLE_UP || r == ROLE_DOWN); }
+bool role_in_expert(const config *c, tensor_role r, int layer) { return layer_experts(c, layer) && (r == ROLE_GATE || r == ROLE_UP || r == ROLE_DOWN); }
 
 static tensor_role bias_of(tensor_role r) {
     switch (r) {
@@ -78,19 +79,20 @@ static tensor_role bias_of(tensor_role r) {
     }
 }
 
-bool role_required(const config *c, tensor_role r) {
+bool role_required(const config *c, tensor_role r, int layer) {
     const arch *a = c->arch;
     switch (r) {
     case ROLE_HEAD: return !c->tied;
     case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return a->qkv_bias;
     case ROLE_O_BIAS: case ROLE_GATE_BIAS: case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROPE_FREQS: return false;
     case ROLE_NONE: return false;
-    default: return role_allowed(c, r);
+    default: return role_allowed(c, r, layer);
     }
 }
 
-bool role_allowed(const config *c, tensor_role r) {
+bool role_allowed(const config *c, tensor_role r, int layer) {
     const arch *a = c->arch;
+    const bool mixed = layer_experts(c, layer) > 0;
     switch (r) {
     case ROLE_Q_NORM: case ROLE_K_NORM: return a->qk_norm;
     case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return a->sub_norms;
@@ -98,10 +100,12 @@ bool role_allowed(const config *c, tensor_role r) {
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: return a->post_norms;
     case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS: return a->layer_norm;
     case ROLE_POSITIONS: return a->learned_positions;
-    case ROLE_ROUTER: return c->n_experts > 0;
-    case ROLE_GATE: return !a->no_gate;
-    case ROLE_GATE_BIAS: return !a->no_gate && !c->n_experts;
-    case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: return !c->n_experts;
+    case ROLE_ROUTER: return mixed;
+    case ROLE_SHARED_GATE: return mixed && c->n_ff_shared && a->experts->shared_gate;
+    case ROLE_GATE: return !a->no_gate && (!mixed || c->n_ff_shared);
+    case ROLE_UP: case ROLE_DOWN: return !mixed || c->n_ff_shared;
+    case ROLE_GATE_BIAS: return !a->no_gate && !mixed;
+    case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: return !mixed;
     case ROLE_NONE: return false;
     default: return true;
     }
@@ -111,7 +115,7 @@ void role_tensor_name(tensor_role r, int layer, int expert, char out[64]) {
     const char *stem = (unsigned)r < ROLE_COUNT ? roles_table[r].gguf : "?";
     for (int i = 0; i < GATE_UP && expert != EXPERT_NONE; i++) {
         if (expert_rows[i].role != r) continue;
-        if (expert == EXPERT_ALL) snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
+        if (expert < EXPERT_NONE) snprintf(out, 64, "blk.%d.%s%s.weight", layer, expert_rows[i].gguf, expert == EXPERT_ALL ? "_exps" : "_shexp");
         else snprintf(out, 64, "blk.%d.%s.%d.weight", layer, expert_rows[i].gguf, expert);
         return;
     }
@@ -142,6 +146,9 @@ static const struct expert_row *expert_from_stem(const char *stem, int *expert) 
         snprintf(text, sizeof text, "%s_exps.weight", expert_rows[i].gguf);
         *expert = EXPERT_ALL;
         if (!strcmp(stem, text)) return &expert_rows[i];
+        snprintf(text, sizeof text, "%s_shexp.weight", expert_rows[i].gguf);
+        *expert = EXPERT_SHARED;
+        if (i != GATE_UP && !strcmp(stem, text)) return &expert_rows[i];
         snprintf(text, sizeof text, "%s.", expert_rows[i].gguf);
         if (i != GATE_UP && split_number(stem, text, expert, &rest) && !strcmp(rest, "weight")) return &expert_rows[i];
     }
@@ -165,9 +172,15 @@ tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool 
 }
 
 static bool expert_from_hf(const char *stem, int layer, char out[64]) {
-    static const char *const fused = "mlp.experts.", *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."};
+    static const char *const fused = "mlp.experts.", *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."}, *const shared[] = {"mlp.shared_expert.", "mlp.shared_experts."};
     const char *rest;
     int expert;
+    for (int i = 0; i < 2 * GATE_UP; i++) {
+        const char *prefix = shared[i / GATE_UP], *part = expert_rows[i % GATE_UP].hf;
+        if (strncmp(stem, prefix, strlen(prefix)) || strncmp(stem + strlen(prefix), part, strlen(part)) || strcmp(stem + strlen(prefix) + strlen(part), ".weight")) continue;
+        role_tensor_name(expert_rows[i % GATE_UP].role, layer, EXPERT_SHARED, out);
+        return true;
+    }
     for (int i = 0; i < N_EXPERT_ROWS; i++) {
         if (strncmp(stem, fused, strlen(fused)) || strcmp(stem + strlen(fused), expert_rows[i].hf)) continue;
         snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);

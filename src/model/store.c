@@ -23,8 +23,8 @@ static size_t slot_of(const config *c, tensor_role role, int layer, int expert) 
 }
 
 /* Has the model such a tensor? */
-static bool expected(const config *c, tensor_role r, int expert) {
-    return role_allowed(c, r) && role_in_expert(c, r) == (expert != EXPERT_NONE);
+static bool expected(const config *c, tensor_role r, int layer, int expert) {
+    return expert == EXPERT_NONE ? role_allowed(c, r, layer) : role_in_expert(c, r, layer);
 }
 
 /* The file that a term was found in: one of a folder's, or of a model's parts. */
@@ -33,9 +33,9 @@ static const char *file_of(const store *s, const found_term *f) {
     return f->term.file < s->n_files && !made ? s->files[f->term.file].path : s->path;
 }
 
-static snug_err check_shape(const store *s, const found_term *f, tensor_role role, snug_error *err) {
+static snug_err check_shape(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
     uint64_t rows, cols;
-    role_shape(&s->cfg, role, &rows, &cols);
+    role_shape(&s->cfg, role, layer, expert, &rows, &cols);
     if (f->rows == rows && f->cols == cols) return SNUG_OK;
     return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, expected %llu x %llu by the configuration",
                    file_of(s, f), f->shown, (unsigned long long)f->rows, (unsigned long long)f->cols,
@@ -63,13 +63,13 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
 }
 
 static snug_err check_place(const store *s, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
-    if (!expected(&s->cfg, role, expert))
-        return err_set(err, SNUG_ERR_UNSUPPORTED,
-                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f),
-                       f->shown, s->cfg.arch->gguf_name);
     if (layer >= (int)s->cfg.n_layers)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is in layer %d, expected layers 0 to %u", file_of(s, f),
                        f->shown, layer, s->cfg.n_layers - 1);
+    if (!expected(&s->cfg, role, layer, expert))
+        return err_set(err, SNUG_ERR_UNSUPPORTED,
+                       "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f),
+                       f->shown, s->cfg.arch->gguf_name);
     if (expert >= (int)s->cfg.n_experts)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is of expert %d, expected experts 0 to %u", file_of(s, f), f->shown, expert, s->cfg.n_experts - 1);
     return SNUG_OK;
@@ -78,7 +78,7 @@ static snug_err check_place(const store *s, const found_term *f, tensor_role rol
 static snug_err place(store *s, store_tensor **slots, const found_term *f, tensor_role role, int layer, int expert, snug_error *err) {
     snug_err rc = check_place(s, f, role, layer, expert, err);
     if (rc || (role == ROLE_HEAD && s->cfg.tied)) return rc; /* a copy of the embedding: counts once */
-    if ((rc = check_shape(s, f, role, err)) || (rc = check_term(s, f, err))) return rc;
+    if ((rc = check_shape(s, f, role, layer, expert, err)) || (rc = check_term(s, f, err))) return rc;
 
     store_tensor **slot = &slots[slot_of(&s->cfg, role, layer, expert)], *t = *slot;
     if (!t) {
@@ -103,6 +103,12 @@ snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_e
     tensor_role role = role_from_name(f->name, &layer, &expert, NULL);
     if (expert == EXPERT_ALL)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is no stack of experts' matrices", s->path, f->shown);
+    if (expert == EXPERT_SHARED || (expert == EXPERT_NONE && role >= ROLE_GATE && role <= ROLE_DOWN)) { /* one place, two names */
+        const bool mixed = layer >= 0 && layer < (int)s->cfg.n_layers && layer_experts(&s->cfg, layer);
+        if ((expert == EXPERT_SHARED) != mixed)
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model; without it the result would be wrong", file_of(s, f), f->shown, s->cfg.arch->gguf_name);
+        expert = EXPERT_NONE;
+    }
     return place(s, slots, f, role, layer, expert, err);
 }
 
@@ -133,7 +139,7 @@ snug_err store_place_stack(store *s, store_tensor **slots, const found_term *f, 
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu x %llu, expected %u experts by the configuration", s->path, f->shown,
                        (unsigned long long)n, (unsigned long long)f->rows, (unsigned long long)f->cols, s->cfg.n_experts);
     uint64_t want_rows, want_cols; /* before products are made of what the file says */
-    role_shape(&s->cfg, role, &want_rows, &want_cols);
+    role_shape(&s->cfg, role, layer, expert, &want_rows, &want_cols);
     const uint64_t rows = gate_up ? f->rows / 2 : f->rows;
     if (rows != want_rows || f->cols != want_cols || f->term.bytes != f->term.codec->bytes(f->term.params, f->rows * n, f->cols))
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has experts of %llu x %llu, expected %llu x %llu by the configuration", s->path, f->shown,
@@ -166,7 +172,7 @@ snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, 
     for (size_t i = 0; i < n_roles; i++) {
         snug_err rc = check_place(s, f, roles[i], layer, EXPERT_NONE, err);
         if (rc) return rc;
-        role_shape(&s->cfg, roles[i], &rows[i], &cols);
+        role_shape(&s->cfg, roles[i], layer, EXPERT_NONE, &rows[i], &cols);
         if (vector) rows[i] = cols;
         all += rows[i];
     }
@@ -183,19 +189,19 @@ snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, 
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
 static const tensor_role layer_order[] = {
     ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_Q, ROLE_Q_BIAS, ROLE_K, ROLE_K_BIAS, ROLE_V, ROLE_V_BIAS, ROLE_Q_NORM, ROLE_K_NORM, ROLE_ATTN_SUB_NORM, ROLE_O, ROLE_O_BIAS,
-    ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_ROUTER};
+    ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_SHARED_GATE, ROLE_ROUTER};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
 static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, int expert, snug_error *err) {
     const store_tensor *t = slots[slot_of(&s->cfg, role, layer, expert)];
-    bool first_has = layer > 0 && slots[slot_of(&s->cfg, role, 0, expert)];
-    if (!t && (role_required(&s->cfg, role) || first_has)) {
+    const bool required = expert != EXPERT_NONE || role_required(&s->cfg, role, layer), first_has = layer > 0 && slots[slot_of(&s->cfg, role, 0, expert)];
+    if (!t && expected(&s->cfg, role, layer, expert) && (required || first_has)) {
         char name[64];
-        role_tensor_name(role, layer, expert, name);
+        role_tensor_name(role, layer, expert == EXPERT_NONE && role_in_expert(&s->cfg, role, layer) ? EXPERT_SHARED : expert, name);
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is missing", s->path, name);
     }
     if (!t) return SNUG_OK;
-    if (layer > 0 && !first_has && !role_required(&s->cfg, role))
+    if (layer > 0 && !first_has && !required)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is there but layer 0 has none of its kind", s->path,
                        t->name);
     store_tensor *to = &s->tensors[s->n_tensors++];
@@ -213,9 +219,9 @@ static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer
 static snug_err take_layer(store *s, store_tensor **slots, int layer, snug_error *err) {
     snug_err rc = SNUG_OK;
     for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++)
-        if (!role_in_expert(&s->cfg, layer_order[i])) rc = take(s, slots, layer_order[i], layer, EXPERT_NONE, err);
+        rc = take(s, slots, layer_order[i], layer, EXPERT_NONE, err);
     if (!rc && s->experts_at) s->experts_at[layer] = s->n_tensors;
-    for (int e = 0; !rc && e < (int)s->cfg.n_experts; e++)
+    for (int e = 0; !rc && e < (int)layer_experts(&s->cfg, layer); e++)
         for (tensor_role r = ROLE_GATE; !rc && r <= ROLE_DOWN; r++) rc = take(s, slots, r, layer, e, err);
     return rc;
 }
@@ -361,12 +367,13 @@ uint64_t store_fingerprint(const store *s) {
                               c->logit_scale,
                               c->attn_scale,
                               c->attn_softcap,
+                              c->parallel,
                               c->logit_softcap,
                               c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     h = hash_bytes_seeded(c->layer, c->n_layers, h);
     if (c->scaling == ROPE_LONG) h = hash_bytes_seeded(c->rope_long, sizeof c->rope_long, hash_bytes_seeded(c->rope_short, sizeof c->rope_short, h));
-    if (c->n_experts) h = hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk);
+    if (c->n_experts) h = hash_number(hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk), c->n_ff_shared);
     for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;
         h = hash_number(h, (double)s->files[i].bytes);

@@ -48,7 +48,7 @@ typedef struct store {
     io_file made;          /* weights that opening wrote (store_ternary.c); path NULL: none */
     size_t n_tensors;
     store_tensor *tensors; /* canonical order: embd, layers (their experts last, one after the other), out norm, head */
-    size_t *experts_at;    /* (n_layers): the first expert's gate in tensors; NULL: there are no experts */
+    size_t *experts_at;    /* (n_layers): the first expert's gate in tensors, if the layer has any; NULL: there are no experts */
     bool has_checksums;
     double predicted_kl;   /* < 0 */
     uint64_t tensor_bytes, file_bytes, n_weights;

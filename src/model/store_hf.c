@@ -52,6 +52,7 @@ static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t,
     snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
     if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_gain(s, t, &f, err);
     if (!rc && s->cfg.arch->transposed && n.layer >= 0 && (int)n.role[0] < (int)ROLE_MATRICES && t->n_dims == 2) rc = store_make_transposed(s, t, &f, err);
+    if (!rc && s->cfg.arch->qkv_by_head && n.n_roles > 1) rc = store_make_unwoven(s, t, &f, err);
     if (rc) return rc;
     if (n.n_roles > 1) return store_place_fused(s, slots, &f, n.layer, n.role, n.n_roles, err);
     return n.stack ? store_place_stack(s, slots, &f, t->dims[0], err) : store_place(s, slots, &f, err);

@@ -28,6 +28,8 @@ void store_make_take(store *s, const snug_codec *codec, found_term *f);
 float store_number_at(const st_tensor *t, const uint8_t *p, size_t i);
 /* A matrix that the folder has as (inputs, outputs), of f's codec. */
 snug_err store_make_transposed(store *s, const st_tensor *t, found_term *f, snug_error *err);
+/* q, k and v of which the folder has a head of each in turn, rows of a matrix or numbers of a bias: all of q, then k, then v. */
+snug_err store_make_unwoven(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Gains of a norm of which the folder holds gain - 1. */
 snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */

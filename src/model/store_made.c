@@ -79,3 +79,20 @@ snug_err store_make_transposed(store *s, const st_tensor *t, found_term *f, snug
     free(row);
     return rc;
 }
+
+snug_err store_make_unwoven(store *s, const st_tensor *t, found_term *f, snug_error *err) {
+    const uint64_t heads = s->cfg.n_heads, rows = t->dims[0];
+    if (heads == 0 || s->cfg.n_kv_heads != heads || rows != 3 * heads * s->cfg.head_dim)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %llu rows, expected %llu: q, k and v of %llu heads of %u", s->files[t->file].path, t->name, (unsigned long long)rows,
+                       (unsigned long long)(3 * heads * s->cfg.head_dim), (unsigned long long)heads, s->cfg.head_dim);
+    const size_t block = (size_t)(t->bytes / (3 * heads)); /* one head's q, k or v */
+    uint8_t *raw = malloc(block + 1);
+    snug_err rc = raw ? store_make_open(s, err) : err_nomem(err, block);
+    for (uint64_t i = 0; i < 3 * heads && !rc; i++) {
+        rc = io_pread(&s->files[t->file], t->offset + (i % heads * 3 + i / heads) * block, raw, block, err);
+        if (!rc) rc = store_make_write(s, s->made.bytes + i * block, raw, block, err);
+    }
+    if (!rc) store_make_take(s, f->term.codec, f);
+    free(raw);
+    return rc;
+}

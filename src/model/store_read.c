@@ -124,8 +124,9 @@ static snug_err read_matrix(const store *s, const store_tensor *t, arena *mem, w
 
 snug_err layer_read_dense(const store *s, int layer, arena *mem, layer_weights *out, snug_error *err) {
     memset(out, 0, sizeof *out);
-    if (layer >= 0 && s->cfg.n_experts && !(out->experts = arena_calloc(mem, s->cfg.n_experts, sizeof *out->experts)))
-        return err_nomem(err, s->cfg.n_experts * sizeof *out->experts);
+    const size_t n_experts = layer < 0 ? 0 : layer_experts(&s->cfg, layer);
+    if (n_experts && !(out->experts = arena_calloc(mem, n_experts, sizeof *out->experts)))
+        return err_nomem(err, n_experts * sizeof *out->experts);
     for (size_t i = 0; i < s->n_tensors; i++) {
         const store_tensor *t = &s->tensors[i];
         if (t->layer != layer || t->expert != EXPERT_NONE) continue;

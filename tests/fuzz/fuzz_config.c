@@ -11,9 +11,10 @@ static void use(const config *c) {
     FUZZ_CHECK(config_check(c, "config.json", &e) == SNUG_OK);
     for (uint32_t l = 0; l < c->n_layers; l++) FUZZ_CHECK(layer_window(c, l) == 0 || layer_window(c, l) == c->sliding_window);
     for (int r = 0; r < ROLE_COUNT; r++) {
-        role_shape(c, (tensor_role)r, &rows, &cols);
-        FUZZ_CHECK(!role_required(c, (tensor_role)r) || role_allowed(c, (tensor_role)r));
-        FUZZ_CHECK(!role_allowed(c, (tensor_role)r) || (rows > 0 && cols > 0 && cols < (uint64_t)1 << 31));
+        const int layer = role_in_layer((tensor_role)r) ? (int)c->n_layers - 1 : -1;
+        role_shape(c, (tensor_role)r, layer, EXPERT_NONE, &rows, &cols);
+        FUZZ_CHECK(!role_required(c, (tensor_role)r, layer) || role_allowed(c, (tensor_role)r, layer));
+        FUZZ_CHECK(!role_allowed(c, (tensor_role)r, layer) || (rows > 0 && cols > 0 && cols < (uint64_t)1 << 31));
     }
     double *freq = malloc(c->rope_dims / 2 * sizeof *freq);
     for (uint32_t ctx = 1; freq && ctx < 1u << 24; ctx *= 64) {

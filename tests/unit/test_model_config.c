@@ -139,6 +139,10 @@ static void test_experts(void **state) {
     assert_true(c.norm_topk); /* always, whatever the field says */
     assert_int_equal(c.n_ff, 172);
     assert_int_equal(c.sliding_window, 0);
+    assert_int_equal(read_config("architectures", QWEN_MOE ", \"num_experts\": 7, \"num_experts_per_tok\": 3, \"decoder_sparse_step\": 2, \"mlp_only_layers\": [1, 99]", &c, &err), SNUG_OK);
+    for (uint32_t l = 0; l < c.n_layers; l++) assert_int_equal(layer_experts(&c, (int)l), l % 2 && l != 1 ? 7 : 0);
+    assert_int_equal(layer_width(&c, 0, EXPERT_NONE), 172);
+    assert_int_equal(layer_width(&c, 3, 2), 44);
     static const struct { const char *extra; snug_err code; const char *words; } cases[] = {
         {QWEN_MOE, SNUG_ERR_FORMAT, "'num_local_experts' is missing"},
         {QWEN_MOE ", \"num_experts\": 0, \"num_experts_per_tok\": 1", SNUG_ERR_FORMAT, "number of experts is 0, expected 1 to 4096"},
@@ -148,8 +152,8 @@ static void test_experts(void **state) {
         {QWEN_MOE ", \"num_experts\": 8", SNUG_ERR_FORMAT, "'num_experts_per_tok' is missing"},
         {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 9", SNUG_ERR_FORMAT, "number of experts per token is 9, expected 1 to 8"},
         {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 0", SNUG_ERR_FORMAT, "number of experts per token is 0, expected 1 to 8"},
-        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"decoder_sparse_step\": 2", SNUG_ERR_UNSUPPORTED, "decoder_sparse_step is 2"},
-        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"mlp_only_layers\": [0]", SNUG_ERR_UNSUPPORTED, "mlp_only_layers has 1 layers"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"decoder_sparse_step\": 0", SNUG_ERR_FORMAT, "decoder_sparse_step is 0"},
+        {QWEN_MOE ", \"num_experts\": 8, \"num_experts_per_tok\": 2, \"mlp_only_layers\": [-1]", SNUG_ERR_FORMAT, "mlp_only_layers[0]"},
         {"\"architectures\": [\"Qwen3MoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2", SNUG_ERR_FORMAT, "'moe_intermediate_size' is missing"},
         {"\"architectures\": [\"OlmoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2, \"clip_qkv\": 8", SNUG_ERR_UNSUPPORTED, "clip_qkv"},
     };

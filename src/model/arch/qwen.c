@@ -1,5 +1,6 @@
-/* Qwen 2 (biases of q, k, v), Qwen 3 (norms of each head of q and k, heads of a size of their own) and its mixture of experts.
- * Sources: transformers' modeling_{qwen2,qwen3,qwen3_moe}.py. */
+/* Qwen 2 (biases of q, k, v), Qwen 3 (norms of each head of q and k, heads of a size of their own) and their mixtures of experts; in that of Qwen 2 all
+ * tokens go through one expert more, which has a gate. Sources: transformers' modeling_{qwen2,qwen3,qwen2_moe,qwen3_moe}.py; llama.cpp's qwen2moe. */
+#include "base/err.h"
 #include "model/arch.h"
 
 /* A window only with use_sliding_window; from layer max_window_layers on, in a mixture from the first, or as layer_types lists. */
@@ -13,11 +14,22 @@ static snug_err from_hf(const hf_fields *f, config *c, snug_error *err) {
     return hf_windows(f, c, window, from, 0, err);
 }
 
-static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob", true, true};
+/* llama.cpp has experts in every layer. */
+static snug_err for_others(const config *c, const char *where, snug_error *err) {
+    for (uint32_t l = 0; l < c->n_layers; l++)
+        if (c->layer[l] & LAYER_DENSE)
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer %u has no experts, and other readers of a GGUF of architecture '%s' expect them in all; without --for gguf it can be had", where, l,
+                           c->arch->gguf_name);
+    return SNUG_OK;
+}
+
+static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob", true, true, NULL, false},
+                          qwen2_moe = {"moe_intermediate_size", "norm_topk_prob", false, true, "shared_expert_intermediate_size", true};
 
 const arch arch_qwen[] = {
     {.gguf_name = "qwen2", .hf_class = "Qwen2ForCausalLM", .qkv_bias = true, .from_hf = from_hf},
     {.gguf_name = "qwen3", .hf_class = "Qwen3ForCausalLM", .qk_norm = true, .head_dim = 128, .from_hf = from_hf},
-    {.gguf_name = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM", .qk_norm = true, .experts = &qwen3_moe, .from_hf = from_hf},
+    {.gguf_name = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM", .qk_norm = true, .experts = &qwen3_moe, .from_hf = from_hf, .for_others = for_others},
+    {.gguf_name = "qwen2moe", .hf_class = "Qwen2MoeForCausalLM", .qkv_bias = true, .experts = &qwen2_moe, .from_hf = from_hf, .for_others = for_others},
     {0},
 };
