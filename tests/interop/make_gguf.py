@@ -6,8 +6,8 @@ An independent writer, so that a test of snug's GGUF reader does not rest on snu
 mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
-qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
-phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2.
+qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
+phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other).
 """
 import argparse
 import json
@@ -21,8 +21,8 @@ import numpy as np
 import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
-       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2"}
-ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "gemma3_text": "gemma3"}
+       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2"}
+ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
 INTERLEAVED = ("llama", "granite", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS}
@@ -31,10 +31,13 @@ LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
          "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
          "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
-         "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
+         "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
+         "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp", "mlp.shared_expert.down_proj": "ffn_down_shexp",
+         "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
-TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "gpt_neox.embed_in": "token_embd",
+       "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output"}
 
 
 def read_tensors(folder):
@@ -82,6 +85,11 @@ def interleave(w, n_heads):
     """Rows i and i + d/2 of each head (Hugging Face's RoPE pairs) to rows 2i and 2i + 1 (the llama architecture's)."""
     d = w.shape[0] // n_heads
     return w.reshape(n_heads, 2, d // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def unweave(w, n_heads):
+    """Rows of GPT-NeoX's q, k and v, which stand head by head, one after the other."""
+    return w.reshape(n_heads, 3, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
 
 
 def rope_factors(scaling, theta, d):
@@ -135,7 +143,7 @@ def fitting_type(wanted, n_cols):
 def rope_of(config):
     """(theta, scaling or None), where either spelling of config.json has them."""
     rope = config.get("rope_parameters") or {}
-    theta = config.get("rope_theta") or rope.get("rope_theta") or 10000.0
+    theta = config.get("rope_theta") or config.get("rotary_emb_base") or rope.get("rope_theta") or 10000.0
     return theta, config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
 
 
@@ -159,11 +167,11 @@ def open_writer(out, name, config, tok, pre=None):
     writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
     writer.add_key_length(d)
     writer.add_value_length(d)
-    rotated = int(d * config.get("partial_rotary_factor", 1))
+    rotated = int(d * config.get("partial_rotary_factor", config.get("rotary_pct", 1)))
     writer.add_rope_dimension_count(rotated)
     writer.add_rope_freq_base(theta)
-    if "norm_epsilon" in config:
-        writer.add_layer_norm_eps(config["norm_epsilon"])
+    if "norm_epsilon" in config or "layer_norm_eps" in config:
+        writer.add_layer_norm_eps(config.get("norm_epsilon") or config["layer_norm_eps"])
     else:
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("num_experts_per_tok"):
@@ -171,6 +179,10 @@ def open_writer(out, name, config, tok, pre=None):
         writer.add_expert_used_count(config["num_experts_per_tok"])
         if "moe_intermediate_size" in config:
             writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+        if "shared_expert_intermediate_size" in config:
+            writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+    if "use_parallel_residual" in config:
+        writer.add_parallel_residual(config["use_parallel_residual"])
     for key, add in (("attn_logit_softcapping", "add_attn_logit_softcapping"), ("final_logit_softcapping", "add_final_logit_softcapping"),
                      ("embedding_multiplier", "add_embedding_scale"), ("residual_multiplier", "add_residual_scale"),
                      ("attention_multiplier", "add_attention_scale"), ("logits_scaling", "add_logit_scale")):
@@ -228,7 +240,10 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
             w = interleave(w, heads)
         if arch in INTERLEAVED and ".k_proj." in name:
             w = interleave(w, kv_heads)
-        if w.ndim == 1:
+        if ".query_key_value." in name:
+            w = unweave(w, heads)
+        if w.ndim == 1 or w.shape[0] == 1:
+            w = w.reshape(-1)
             writer.add_tensor(gguf_name(name, family), np.ascontiguousarray(w, np.float32))
             continue
         kind = "f32" if "ffn_gate_inp" in gguf_name(name, family) else fitting_type(type_of(gguf_name(name, family)), w.shape[1])

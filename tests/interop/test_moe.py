@@ -16,7 +16,7 @@ import common
 # Median KL of (transformers || llama.cpp), in f32, and of (llama.cpp || snug). Not the mean: in 8 bits activations are rounded, and where a
 # router is torn between two experts that decides, at a few positions. Measured: 4e-12 in f32, up to 1.5e-3 in 8 bits.
 BARS = {"f32": 1e-10, "q8_0": 5e-3}
-NAMES = ("mixtral", "olmoe", "qwen3moe")
+NAMES = ("mixtral", "olmoe", "qwen2moe", "qwen3moe")
 
 
 def judge(name, writer, type_name, path, folder):
