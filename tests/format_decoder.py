@@ -470,16 +470,17 @@ def decode_tcqf(rows, cols, raw):
     return (d * columns).transpose(0, 2, 1, 3).reshape(16 * panels, 8 * words)[:rows, :cols]
 
 
-def decode_tcq(rate, rows, cols, raw):
-    """Section 3.11: the same with steps of so many bits, a weight a state."""
+def decode_tcq(rate, band, rows, cols, raw):
+    """Section 3.11: the same with steps of so many bits, a weight a state. band: columns."""
     panels, chunks = -(-rows // 16), -(-cols // 32)
-    states, mask_at = 512 * chunks, 32 + -(-chunks // 4)
+    band //= 32
+    states, mask_at = 512 * chunks, 32 + -(-chunks // (2 * band))
     stream = raw.reshape(panels, mask_at + 2 + int(states * rate) // 8)
     d = bf16(np.ascontiguousarray(stream[:, :32]).reshape(-1)).reshape(panels, 1, 16, 1)
     mask = stream[:, mask_at].astype(np.int64) + 256 * stream[:, mask_at + 1].astype(np.int64)
     bits = np.unpackbits(np.ascontiguousarray(stream[:, mask_at:]), axis=1, bitorder="little").astype(np.int64)
     chunk = np.arange(chunks)
-    nibble = stream[:, 32 + chunk // 4].astype(np.int64) >> 4 * (chunk // 2 % 2) & 15
+    nibble = stream[:, 32 + chunk // (2 * band)].astype(np.int64) >> 4 * (chunk // band % 2) & 15
     quarters = int(4 * rate) + nibble - 8                                      # of each panel's chunks
     own = (quarters.min(1) >= 4) & (quarters.max(1) <= 24) & (quarters.sum(1) == int(4 * rate) * chunks)
     quarters = np.where(own[:, None], quarters, int(4 * rate))
@@ -750,7 +751,8 @@ def decode(codec, rows, cols, raw):
     if codec == "tcqf2":
         return decode_tcqf(rows, cols, raw)
     if codec.startswith("tcq"):
-        return decode_tcq(float(codec[3:]), rows, cols, raw)
+        rate, _, band = codec[3:].partition("g")
+        return decode_tcq(float(rate), int(band or 64), rows, cols, raw)
     if codec.startswith("ec"):
         return decode_ec(float(codec[2:]), rows, cols, raw)
     if codec.startswith("e8b"):
@@ -891,7 +893,7 @@ def main():
         files.append(["--pin", "*=had:tcqf2", "--pin", "blk.1.*=tcqf2", "--pin", "blk.2.*=out10+tcqf2", "--pin", "blk.3.*=had:tcqf2+int2g32"])
         importances = ["--imatrix", Path(folder) / "importances.dat"]  # bands of columns have rates and steps of their own
         write_importances(importances[1], source, matrices)
-        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32", *importances])
+        files.append(["--pin", "*=had:tcq2.25", "--pin", "blk.1.*=tcq1g128", "--pin", "blk.2.*=out10+tcq3.75", "--pin", "blk.3.ffn_*=had:tcq6", "--pin", "blk.3.attn_*=tcq4.5+int2g32", *importances])
         files.append(["--pin", "*=had:ec2.25", "--pin", "blk.1.*=ec1.5", "--pin", "blk.2.*=out10+ec3.75", "--pin", "blk.3.ffn_*=had:ec6", "--pin", "blk.3.attn_*=ec4.5+int2g32", *importances])
         files.append(["--pin", "*=had:e8b2", "--pin", "blk.1.*=e8b3", "--pin", "blk.2.*=e8b4", "--pin", "blk.3.*=had:e8b4+int2g32",
                       "--pin", "blk.0.attn_q.weight=aq1", "--pin", "blk.0.attn_k.weight=aq2", "--pin", "blk.1.attn_q.weight=aq3+int2g32", "--pin", "blk.2.attn_q.weight=aq4"])
@@ -909,7 +911,7 @@ def main():
         print(f"{kind:10} {seen[kind][0]:4} payloads, largest relative error {seen[kind][1]:.3e}, {seen[kind][2]}")
     missing = [c for c in plain + sparse + ["lowrank16", "lowrank16b8", "lowrank33b3", "lowrank8b4", "out1", "out10", "out100", "had:int3g64", "had:q2_k",
                                           "had:terng64", "had:sp16b3g64", "dict96s12b4", "dict40s30b8", "dict300s5b3", "tcqf2",
-                                          "had:tcqf2", "had:tcq2.25", "tcq1", "tcq3.75", "had:tcq6", "tcq4.5", "had:ec2.25", "ec1.5", "ec3.75",
+                                          "had:tcqf2", "had:tcq2.25", "tcq1g128", "tcq3.75", "had:tcq6", "tcq4.5", "had:ec2.25", "ec1.5", "ec3.75",
                                           "had:ec6", "ec4.5", "had:e8b2", "e8b3", "e8b4", "had:e8b4",
                                           "aq1", "aq2", "aq3", "aq4"] if c not in seen]
     assert not missing, f"not seen: {missing}"

@@ -47,7 +47,7 @@ static const char *const fractions[4] = {"", ".25", ".5", ".75"};
 
 void codec_format(const snug_codec *codec, codec_params params, char name[CODEC_NAME_MAX]) {
     int n = snprintf(name, CODEC_NAME_MAX, "%s%s", transform_prefix(params.in), codec->family);
-    if (codec->caps & CODEC_QUARTERS) snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u%s", params.rank / 4, fractions[params.rank % 4]);
+    if (codec->caps & CODEC_QUARTERS) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u%s", params.rank / 4, fractions[params.rank % 4]);
     else if (params.rank) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "%u", params.rank);
     const bool whole = codec->caps & CODEC_WHOLE;
     if (params.group && whole) n += snprintf(name + n, (size_t)(CODEC_NAME_MAX - n), "s%u", params.group);
@@ -71,7 +71,7 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
     if (codec->caps & CODEC_QUARTERS) {
         unsigned part = 0;
         for (unsigned i = 1; i < 4; i++)
-            if (strcmp(text, fractions[i]) == 0) part = i;
+            if (strncmp(text, fractions[i], strlen(fractions[i])) == 0 && (part == 0 || strlen(fractions[i]) > strlen(fractions[part]))) part = i;
         text += strlen(fractions[part]);
         number = (uint16_t)(number < 1000 ? 4 * number + part : 0);
     }
@@ -85,7 +85,7 @@ static bool parse_params(const snug_codec *codec, const char *text, codec_params
         p.rank = number;
         p.bits = read_number(&text);
         if (!p.rank || !p.bits) return false;
-    } else if (*text == 'g') p.bits = number;
+    } else if (*text == 'g' && !(codec->caps & CODEC_QUARTERS)) p.bits = number;
     else p.rank = number;
     if (*text == 'g' && !whole) {
         text++;

@@ -1,4 +1,5 @@
-/* tcqR: trellis-coded quantization at R bits per weight, in quarters of a bit, and a scale per row; tcqf2: the same at 2 bits with a code that decodes
+/* tcqR: trellis-coded quantization at R bits per weight, in quarters of a bit, and a scale per row; tcqRgG: the same with rates for bands of G columns, not
+ * 64; tcqf2: the same at 2 bits with a code that decodes
  * four times as fast (kern/trellis.h; docs/format.md 3.10, 3.11). Meant for weights that look Gaussian: behind a Hadamard transform, had:tcq3. The
  * payload is panels of 16 rows as they are multiplied; the last one is padded with rows that nobody reads. */
 #include "codec/tcq.h"
@@ -20,9 +21,12 @@ static bool tcq_menu(uint32_t i, codec_params *out) {
     *out = (codec_params){.rank = (uint16_t)(TCQ_QUARTERS_MIN + i)};
     return out->rank <= QUARTERS_IN_MENUS;
 }
-static bool tcq_params_ok(codec_params p) { return p.rank >= TCQ_QUARTERS_MIN && p.rank <= TCQ_QUARTERS_MAX && p.bits == 0 && p.group == 0; }
+static bool tcq_params_ok(codec_params p) {
+    const bool band = p.group == 0 || (p.group > TCQ_BAND_COLS && p.group <= TCQ_BAND_COLS_MOST && (p.group & (p.group - 1)) == 0);
+    return p.rank >= TCQ_QUARTERS_MIN && p.rank <= TCQ_QUARTERS_MAX && p.bits == 0 && band;
+}
 
-static size_t head_bytes(codec_params p, size_t n_chunks) { return fast(p) ? TCQF_HEAD : kern_tcq_head_bytes(n_chunks); }
+static size_t head_bytes(codec_params p, size_t n_chunks) { return fast(p) ? TCQF_HEAD : kern_tcq_head_bytes(kern_tcq_form(p.rank, p.group), n_chunks); }
 static size_t chunk_bytes(codec_params p) { return fast(p) ? TCQF_CHUNK : kern_tcq_chunk_bytes(p.rank); }
 
 static uint64_t bytes(codec_params p, uint64_t n_rows, uint64_t cols) {
@@ -56,7 +60,7 @@ static void decode_rows(const wt *w, uint64_t row0, size_t n, float *dst, size_t
         const size_t r = (size_t)(row % KERN_PANEL_ROWS);
         const float d = kern_trellis_d(panel, r);
         kern_tcq_walk walk = {0};
-        if (!fast(w->params)) walk = kern_tcq_begin(panel, w->params.rank, chunks_of(w));
+        if (!fast(w->params)) walk = kern_tcq_begin(panel, kern_tcq_form(w->params.rank, w->params.group), chunks_of(w));
         for (size_t c = 0; c < w->cols; c += 32) {
             int8_t q[32];
             const size_t len = (size_t)min_u64(w->cols - c, 32);
@@ -86,7 +90,7 @@ static size_t scratch_bytes(const wt *w, size_t n_rows, size_t n_tokens) {
 
 /* Rows [row0, row0 + n) of one panel. */
 static void matmul_panel(const wt *w, uint64_t row0, size_t n, const act *x, float *y, size_t ldy, const room *to) {
-    const kern_panel_args a = {.panel = panel_of(w, row0), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = w->params.rank, .x = x->q8, .scratch = to->dot};
+    const kern_panel_args a = {.panel = panel_of(w, row0), .n_tokens = x->n_tokens, .n_chunks = chunks_of(w), .group = kern_tcq_form(w->params.rank, w->params.group), .x = x->q8, .scratch = to->dot};
     panel_rows_dot(fast(w->params) ? kern()->tcqf_dot : kern()->tcq_dot, a, (size_t)(row0 % KERN_PANEL_ROWS), n, y, ldy, to->some);
 }
 

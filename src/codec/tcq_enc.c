@@ -42,6 +42,7 @@ typedef struct tcq_enc { /* followed by the arrays */
     size_t n_rows, n_panels, cols, n_chunks, ahead, look, panel_bytes, node_room;
     size_t wide, far;          /* columns of a tile at most; the look of one that was not cut to TILE columns by feedback */
     unsigned quarters, fields, bits; /* bits: of a state, that are searched */
+    unsigned form, band;       /* of panels (kern_tcq_form); chunks of a band */
     float spread;              /* of weights over d that the code is made for */
     part *part;                /* (n_chunks + 1): the last begins where the stream ends         */
     uint16_t *d;               /* (n_panels, 16), bf16                                          */
@@ -92,7 +93,7 @@ static uintptr_t lay_out(tcq_enc *e, uintptr_t base, codec_params p, size_t n_ro
     e->part = take(&at, (chunks + 1) * sizeof *e->part);
     e->panel_bytes = sizeof(uint16_t) + chunks * kern_tcq_chunk_bytes(p.rank);
     e->stream = take(&at, panels * e->panel_bytes + sizeof(uint32_t));
-    e->rates = take(&at, kern_tcq_mask_at(chunks) - TCQ_RATES);
+    e->rates = take(&at, kern_tcq_mask_at(kern_tcq_form(p.rank, p.group), chunks) - TCQ_RATES);
     for (int i = 0; i < MOST_PARTS; i++) e->level[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
     for (int i = 0; i < 2; i++) e->open[i] = take(&at, sizeof(uint16_t) << MOST_BITS);
     e->m = take(&at, m_room(p.rank) * sizeof *e->m);
@@ -123,6 +124,7 @@ void tcq_enc_init(void *enc, codec_params p, size_t n_rows, size_t cols, int eff
     e->n_panels = div_up(n_rows, KERN_PANEL_ROWS), e->n_chunks = div_up(cols, 32);
     e->ahead = 0;
     e->quarters = p.rank, e->fields = kern_tcq_fields(p.rank);
+    e->form = kern_tcq_form(p.rank, p.group), e->band = 1u << kern_tcq_shift(e->form);
     e->bits = effort == SNUG_EFFORT_QUICK ? 12 : effort == SNUG_EFFORT_MAX ? MOST_BITS : 13;
     e->look = effort == SNUG_EFFORT_QUICK ? 16 : effort == SNUG_EFFORT_MAX ? WORD_STEPS : 24;
     e->far = effort == SNUG_EFFORT_MAX ? MOST_LOOK : WORD_STEPS;
@@ -167,7 +169,7 @@ static void set_rate(tcq_enc *e, size_t c, size_t n, unsigned rate, float mean) 
     const float one = (float)(1u << parts);
     for (size_t i = c; i < c + n; i++)
         e->part[i] = (part){.rate = rate, .parts = parts, .unit = (float)COST * 65536 / (common * common * one * one), .level_out = 1 / mean};
-    e->rates[c / (2 * TCQ_BAND)] |= (uint8_t)((rate - e->quarters + TCQ_OWN_RATE) << 4 * (c / TCQ_BAND % 2));
+    e->rates[c / (2 * e->band)] |= (uint8_t)((rate - e->quarters + TCQ_OWN_RATE) << 4 * (c / e->band % 2));
     for (unsigned y = 0; !e->known[parts] && y < 1u << e->bits; y++)
         e->level[parts][y] = (uint16_t)(kern_tcq_code(reversed(y, MOST_BITS), e->fields) << parts);
     e->known[parts] = true;
@@ -179,9 +181,9 @@ static float mean_of(const float *a, size_t n, size_t over) {
     return (float)(sum / (double)over);
 }
 
-/* All bands begin with the least rate; each quarter goes to the band in which an error costs most by then. A chunk beside the bands has the payload's. */
+/* All bands begin with the least rate; each quarter goes to the band in which an error costs most by then. Chunks beside the bands have the payload's. */
 static void share_rates(tcq_enc *e, const float *a) {
-    const size_t bands = e->n_chunks / TCQ_BAND, width = 32 * TCQ_BAND;
+    const size_t bands = e->n_chunks / e->band, width = 32 * (size_t)e->band;
     const unsigned least = least_rate(e->quarters), most = most_rate(e->quarters);
     part *const of = e->part; /* b: band b's rate, and what an error costs in unit */
     for (size_t b = 0; b < bands; b++) {
@@ -194,10 +196,10 @@ static void share_rates(tcq_enc *e, const float *a) {
             if (of[b].unit > of[at].unit) at = b;
         of[at].unit = ++of[at].rate == most ? -1 : of[at].unit * 0.70710678f;
     }
-    memset(e->rates, 0, kern_tcq_mask_at(e->n_chunks) - TCQ_RATES);
-    if (e->n_chunks % TCQ_BAND) of[bands].rate = e->quarters;
-    for (size_t b = div_up(e->n_chunks, TCQ_BAND); b-- > 0;) { /* a band's chunks stand behind its own place */
-        const size_t c = b * TCQ_BAND, n = e->n_chunks - c < TCQ_BAND ? e->n_chunks - c : TCQ_BAND;
+    memset(e->rates, 0, kern_tcq_mask_at(e->form, e->n_chunks) - TCQ_RATES);
+    if (e->n_chunks % e->band) of[bands].rate = e->quarters;
+    for (size_t b = div_up(e->n_chunks, e->band); b-- > 0;) { /* a band's chunks stand behind its own place */
+        const size_t c = b * e->band, n = e->n_chunks - c < e->band ? e->n_chunks - c : e->band;
         const size_t cols = e->cols - 32 * c < 32 * n ? e->cols - 32 * c : 32 * n;
         set_rate(e, c, n, of[b].rate, mean_of(a ? a + 32 * c : NULL, cols, cols));
     }
@@ -431,7 +433,7 @@ void tcq_pack(const void *enc, uint8_t *dst) {
     const tcq_enc *e = enc;
     for (size_t panel = 0; panel < e->n_panels; panel++) {
         for (size_t r = 0; r < KERN_PANEL_ROWS; r++, dst += 2) dst[0] = (uint8_t)e->d[panel * KERN_PANEL_ROWS + r], dst[1] = (uint8_t)(e->d[panel * KERN_PANEL_ROWS + r] >> 8);
-        const size_t rates = kern_tcq_mask_at(e->n_chunks) - TCQ_RATES;
+        const size_t rates = kern_tcq_mask_at(e->form, e->n_chunks) - TCQ_RATES;
         memcpy(dst, e->rates, rates);
         memcpy(dst + rates, stream_of(e, panel), e->panel_bytes);
         dst += rates + e->panel_bytes;

@@ -11,20 +11,22 @@ float kern_trellis_d(const uint8_t *panel, size_t r) {
     return bf16_to_f32(d);
 }
 
-kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned quarters, size_t n_chunks) {
-    const kern_tcq_rates own = {panel + TCQ_RATES, quarters}, all = {NULL, quarters};
+kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned form, size_t n_chunks) {
+    const unsigned quarters = kern_tcq_quarters(form), shift = kern_tcq_shift(form);
+    const size_t band = (size_t)1 << shift;
+    const kern_tcq_rates own = {panel + TCQ_RATES, quarters, shift}, all = {NULL, quarters, shift};
     size_t sum = 0;
-    for (size_t c = 0; c < n_chunks; c += TCQ_BAND) {
+    for (size_t c = 0; c < n_chunks; c += band) {
         const unsigned rate = kern_tcq_rate(own, c);
         if (rate < TCQ_QUARTERS_MIN || rate > TCQ_QUARTERS_MAX) return all; /* below 0 is far above */
-        sum += rate * (n_chunks - c < TCQ_BAND ? n_chunks - c : TCQ_BAND);
+        sum += rate * (n_chunks - c < band ? n_chunks - c : band);
     }
     return sum == quarters * n_chunks ? own : all;
 }
 
-kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned quarters, size_t n_chunks) {
-    const uint8_t *at = panel + kern_tcq_mask_at(n_chunks);
-    return (kern_tcq_walk){kern_tcq_rates_of(panel, quarters, n_chunks), at, 0, at[0] | (unsigned)at[1] << 8, kern_tcq_fields(quarters)};
+kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned form, size_t n_chunks) {
+    const uint8_t *at = panel + kern_tcq_mask_at(form, n_chunks);
+    return (kern_tcq_walk){kern_tcq_rates_of(panel, form, n_chunks), at, 0, at[0] | (unsigned)at[1] << 8, kern_tcq_fields(kern_tcq_quarters(form))};
 }
 
 void kern_tcq_next(kern_tcq_walk *w, size_t r, int8_t q[32]) {

@@ -3,8 +3,8 @@
  * state can be decoded by itself (QTIP: Tseng et al. 2024). Both codes here are made for vectors of integers; behind a header a panel has
  * chunks of 32 columns, and a chunk words of some columns of all rows.
  *
- * tcq, the dense one: a weight a state, after steps of so many bits as the rate says, in quarters of a bit. Bands of 64 columns have rates of their own,
- * whose mean is the payload's: bits go where an error costs much.
+ * tcq, the dense one: a weight a state, after steps of so many bits as the rate says, in quarters of a bit. Bands of 64 columns, or more, have rates of
+ * their own, whose mean is the payload's: bits go where an error costs much.
  *
  *   panel    | d: bf16 of 16 rows | rates: 4 bits a band | mask: 16 bits | per 32 columns 8 words of 64 states, rate / 4 bits each |
  *   rate     of a band: quarters + its 4 bits - 8; of all bands quarters, where those are not all within TCQ_QUARTERS_MIN .. _MAX or their mean over the
@@ -35,21 +35,32 @@ enum {
     TCQ_SHIFT = 9, TCQ_FACTOR_A = 0x7c6b, TCQ_FACTOR_B = 0xc3dd,
     TCQ_WORD = 4,                             /* columns of a word */
     TCQ_QUARTERS_MIN = 4, TCQ_QUARTERS_MAX = 24,
-    TCQ_BAND = 2,                             /* chunks of a band  */
+    TCQ_BAND_COLS = 64, TCQ_BAND_COLS_MOST = 1024, /* of a band, a power of two */
     TCQ_RATES = 2 * KERN_PANEL_ROWS,          /* where the bands' rates stand */
     TCQ_OWN_RATE = 8,                         /* of a band: the payload's */
 };
+/* What a payload is, in one number: its rate in quarters of a bit, and log2 of a band's chunks above. */
+static inline unsigned kern_tcq_form(unsigned quarters, unsigned band_cols) {
+    unsigned shift = 1;
+    while (32u << shift < band_cols) shift++;
+    return quarters | shift << 8;
+}
+static inline unsigned kern_tcq_quarters(unsigned form) { return form & 255; }
+static inline unsigned kern_tcq_shift(unsigned form) { return form >> 8; }
 /* Bytes before a panel's mask. */
-static inline size_t kern_tcq_mask_at(size_t n_chunks) { return TCQ_RATES + (n_chunks + 2 * TCQ_BAND - 1) / (2 * TCQ_BAND); }
-static inline size_t kern_tcq_head_bytes(size_t n_chunks) { return kern_tcq_mask_at(n_chunks) + 2; }
+static inline size_t kern_tcq_mask_at(unsigned form, size_t n_chunks) {
+    const size_t of_byte = (size_t)2 << kern_tcq_shift(form);
+    return TCQ_RATES + (n_chunks + of_byte - 1) / of_byte;
+}
+static inline size_t kern_tcq_head_bytes(unsigned form, size_t n_chunks) { return kern_tcq_mask_at(form, n_chunks) + 2; }
 /* The rates of a panel's chunks. */
 typedef struct kern_tcq_rates {
     const uint8_t *code; /* NULL: all are quarters */
-    unsigned quarters;
+    unsigned quarters, shift;
 } kern_tcq_rates;
-kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned quarters, size_t n_chunks);
+kern_tcq_rates kern_tcq_rates_of(const uint8_t *panel, unsigned form, size_t n_chunks);
 static inline unsigned kern_tcq_rate(kern_tcq_rates r, size_t chunk) {
-    return r.code ? r.quarters + (r.code[chunk / (2 * TCQ_BAND)] >> 4 * (chunk / TCQ_BAND % 2) & 15) - TCQ_OWN_RATE : r.quarters;
+    return r.code ? r.quarters + (r.code[chunk >> (r.shift + 1)] >> 4 * (chunk >> r.shift & 1) & 15) - TCQ_OWN_RATE : r.quarters;
 }
 /* Bytes of 16 rows by 32 columns. */
 static inline size_t kern_tcq_chunk_bytes(unsigned quarters) { return 16 * quarters; }
@@ -84,7 +95,7 @@ typedef struct kern_tcq_walk {
     size_t chunk;
     unsigned mask, fields;
 } kern_tcq_walk;
-kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned quarters, size_t n_chunks);
+kern_tcq_walk kern_tcq_begin(const uint8_t *panel, unsigned form, size_t n_chunks);
 /* The levels u - 2 (2^fields - 1) of row r of the next chunk. */
 void kern_tcq_next(kern_tcq_walk *w, size_t r, int8_t q[32]);
 

@@ -50,14 +50,15 @@ static void carve_all(graph *g, carver *c) {
     uint64_t n = g->p.max_batch, threads = (uint64_t)g->p.threads, kv = (uint64_t)f->n_kv_heads * f->head_dim;
     g->embd_ld = round_up(f->n_embd, ACT_PAD);
     g->attn_ld = round_up((uint64_t)f->n_heads * f->head_dim, ACT_PAD);
-    g->ff_ld = round_up(config_widest(f), ACT_PAD);
+    g->ff_widest = config_widest(f);
+    g->ff_ld = round_up(g->ff_widest, ACT_PAD);
     uint64_t widest = max_u64(max_u64(g->embd_ld, g->attn_ld), g->ff_ld);
     g->norm = carve(c, n, 4 * g->embd_ld);
     g->attn = carve(c, n, 4 * g->attn_ld);
     g->k = carve(c, n, 4 * kv);
     g->v = carve(c, n, 4 * kv);
     g->gate = carve(c, n, 4 * g->ff_ld);
-    g->up = carve(c, n, 4ull * config_widest(f));
+    g->up = carve(c, n, 4ull * g->ff_widest);
     g->delta = carve(c, n, 4ull * f->n_embd);
     if (f->n_experts) {
         g->moe.picks = carve(c, n, f->n_experts_used * sizeof *g->moe.picks);

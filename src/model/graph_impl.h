@@ -12,14 +12,15 @@ typedef struct graph_basis {
 } graph_basis;
 
 /* Activations that weights multiply stand in rows of `ld` columns, a multiple of 256, whose padding is zero from the
- * start and never written. n: max_batch. */
+ * start and never written; where feed-forwards have several widths, a narrow one's gate clears what a wider one left. n: max_batch. */
 struct graph {
     config cfg;
     graph_params p;
     void *map; /* all that follows, but scratch that had to grow */
     uint64_t map_bytes;
     bool own_scratch;
-    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and the widest feed-forward, padded       */
+    size_t ff_widest;               /* of all feed-forwards                                               */
+    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and ff_widest, padded                     */
     float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
     float *attn;                    /* (n, attn_ld)  queries, then in the same place attention's output   */
     float *k, *v;                   /* (n, kv heads * head_dim)                                           */

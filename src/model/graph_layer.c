@@ -14,6 +14,7 @@
 #include "model/graph_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct layer_pass {
     graph *g;
@@ -143,6 +144,7 @@ static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
             acts[g->cfg.act](gate, n);
             if (up) multiply(gate, up, n);
         }
+        memset(gate + n, 0, (g->ff_widest - n) * sizeof *gate);
     }
 }
 

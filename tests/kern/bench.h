@@ -88,14 +88,14 @@ static inline void bench_sparse(const kern_table *t, bench_data *d, const bench_
 }
 /* Random bytes are states like any others. */
 static inline size_t bench_trellis_panel(const bench_case *c) {
-    return c->quarters ? kern_tcq_head_bytes(B_COLS / 32) + B_COLS / 32 * kern_tcq_chunk_bytes(c->quarters) : TCQF_HEAD + B_COLS / 32 * TCQF_CHUNK;
+    return c->quarters ? kern_tcq_head_bytes(kern_tcq_form(c->quarters, 0), B_COLS / 32) + B_COLS / 32 * kern_tcq_chunk_bytes(c->quarters) : TCQF_HEAD + B_COLS / 32 * TCQF_CHUNK;
 }
 static inline void bench_trellis(const kern_table *t, bench_data *d, const bench_case *c) {
     const size_t panel = bench_trellis_panel(c);
     for (size_t r = 0; r < B_ROWS; r += KERN_PANEL_ROWS) {
         kern_panel_args a = {.panel = d->payload + r / KERN_PANEL_ROWS * panel, .n_rows = KERN_PANEL_ROWS, .n_tokens = c->tokens, .n_chunks = B_COLS / 32,
                              .x = {.ld = B_COLS, .q = d->x8, .scale = d->xs, .sum32 = d->sum32, .sum16 = d->sum16},
-                             .group = c->quarters, .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
+                             .group = kern_tcq_form(c->quarters, 0), .y = d->y + r, .ldy = B_ROWS, .scratch = d->scratch};
         (c->quarters ? t->tcq_dot : t->tcqf_dot)(&a);
     }
 }

@@ -390,25 +390,27 @@ static void panel_dot_equals_formula(void **state) {
 /* ----------------------------------------------------------- trellis codes ---- */
 
 /* Bands of a panel move quarters to each other, a few of them perhaps too many; what is random else rarely adds up. */
-static void new_rates(rng *r, uint8_t *panel, unsigned quarters, size_t n_chunks) {
-    const size_t whole = n_chunks / TCQ_BAND;
+static void new_rates(rng *r, uint8_t *panel, unsigned form, size_t n_chunks) {
+    const size_t band = (size_t)1 << kern_tcq_shift(form), whole = n_chunks / band;
+    const unsigned quarters = kern_tcq_quarters(form);
     int own[40 + 1] = {0};
     for (size_t i = 0; whole > 1 && i < 2 * whole; i++) {
         const size_t from = pick(r, 0, whole - 1), to = pick(r, 0, whole - 1);
         const bool fits = (int)quarters + own[from] > TCQ_QUARTERS_MIN && (int)quarters + own[to] < TCQ_QUARTERS_MAX && own[from] > -8 && own[to] < 7;
         if (fits || (chance(r, 200) && own[from] > -8 && own[to] < 7)) own[from]--, own[to]++;
     }
-    memset(panel + TCQ_RATES, 0, kern_tcq_mask_at(n_chunks) - TCQ_RATES);
-    for (size_t b = 0; b * TCQ_BAND < n_chunks; b++) panel[TCQ_RATES + b / 2] |= (uint8_t)((own[b] + TCQ_OWN_RATE) << 4 * (b % 2));
+    memset(panel + TCQ_RATES, 0, kern_tcq_mask_at(form, n_chunks) - TCQ_RATES);
+    for (size_t b = 0; b * band < n_chunks; b++) panel[TCQ_RATES + b / 2] |= (uint8_t)((own[b] + TCQ_OWN_RATE) << 4 * (b % 2));
 }
 
 /* quarters 0: tcqf */
 static kern_panel_args new_trellis(pool *p, rng *r, unsigned quarters, bool tame) {
-    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12), .group = quarters};
-    const size_t n = quarters ? kern_tcq_head_bytes(a.n_chunks) + kern_tcq_chunk_bytes(quarters) * a.n_chunks : TCQF_HEAD + TCQF_CHUNK * a.n_chunks;
+    const unsigned form = kern_tcq_form(quarters, chance(r, 3) ? 64u << pick(r, 0, 4) : 0);
+    kern_panel_args a = {.n_rows = chance(r, 2) ? 16 : pick(r, 1, 16), .n_chunks = pick(r, 1, chance(r, 4) ? 80 : 12), .group = form};
+    const size_t n = quarters ? kern_tcq_head_bytes(form, a.n_chunks) + kern_tcq_chunk_bytes(quarters) * a.n_chunks : TCQF_HEAD + TCQF_CHUNK * a.n_chunks;
     uint8_t *panel = pool_new(p, n);
     fill_bytes(r, panel, n);
-    if (quarters && !chance(r, 4)) new_rates(r, panel, quarters, a.n_chunks);
+    if (quarters && !chance(r, 4)) new_rates(r, panel, form, a.n_chunks);
     for (size_t i = 0; tame && i < KERN_PANEL_ROWS; i++) panel[2 * i + 1] = 0x3c;
     a.n_tokens = chance(r, 3) ? pick(r, 0, 3) : chance(r, 6) ? pick(r, 30, 40) : chance(r, 12) ? pick(r, 64, 84) : pick(r, 1, 19);
     a.panel = panel;
@@ -512,7 +514,7 @@ static void trellis_equals_formula(void **state) {
                 double want = 0, size = 1e-30;
                 for (size_t c = 0; c < 32 * a.n_chunks; c++) {
                     const double x = a.x.q[at.tile * a.x.ld + 4 * ((c / 4) * at.width + at.lane) + c % 4],
-                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = (quarters ? tcq_weight(a.panel, quarters, a.n_chunks, row, c) : tcqf_weight(a.panel, row, c)) * x * s;
+                                 s = (double)a.x.scale[at.tile * (a.x.ld / 32) + c / 32 * at.width + at.lane], term = (quarters ? tcq_weight(a.panel, quarters, 32u << kern_tcq_shift(a.group), a.n_chunks, row, c) : tcqf_weight(a.panel, row, c)) * x * s;
                     want += term;
                     size += fabs(term);
                 }

@@ -18,13 +18,14 @@ static inline double tcqf_weight(const uint8_t *panel, size_t r, size_t c) {
     return (double)scale * level[code >> 4 * place[c % 8][1] & 15];
 }
 
-/* The same of 3.11; the stream bit by bit. */
-static inline double tcq_weight(const uint8_t *panel, unsigned quarters, size_t n_chunks, size_t r, size_t c) {
-    const uint8_t *mask_at = panel + 32 + (n_chunks + 3) / 4;
+/* The same of 3.11; the stream bit by bit. band: columns. */
+static inline double tcq_weight(const uint8_t *panel, unsigned quarters, size_t band, size_t n_chunks, size_t r, size_t c) {
+    const size_t of_byte = 2 * band / 32;
+    const uint8_t *mask_at = panel + 32 + (n_chunks + of_byte - 1) / of_byte;
     int rate[80], sum = 0;
     bool own = true;
     for (size_t k = 0; k < n_chunks; k++) {
-        rate[k] = (int)quarters + (panel[32 + k / 4] >> (k % 4 > 1 ? 4 : 0)) % 16 - 8;
+        rate[k] = (int)quarters + (panel[32 + k / of_byte] >> (k % of_byte >= of_byte / 2 ? 4 : 0)) % 16 - 8;
         own = own && rate[k] >= 4 && rate[k] <= 24;
         sum += rate[k];
     }

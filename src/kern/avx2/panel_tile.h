@@ -50,7 +50,7 @@ KERN_INLINE void sums_of_step(const panel_form f, const tokens *x, size_t c, siz
 #pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++, q += 4 * TILE) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bytes(centre_of(f)), load_i(q)));
         store_i(to->quad[i], sum);
-        if (may_be_near(f) && i % 2) store_i(to->whole[i / 2], _mm256_add_epi16(before, sum));
+        if (may_be_near(f) && way_if_near(f).whole && i % 2) store_i(to->whole[i / 2], _mm256_add_epi16(before, sum));
         before = sum;
     }
     for (size_t g = 0; g < n * per_chunk; g++) {

@@ -228,7 +228,7 @@ typedef struct spans {
     float offset[8];
 } spans;
 KERN_INLINE spans spans_of(const kern_panel_args *a, const panel_form f) {
-    spans s = {.head = f.trellis == TRELLIS_TCQ ? kern_tcq_head_bytes(a->n_chunks) : ROWS * f.head, .stride = panel_chunk_bytes(f)};
+    spans s = {.head = f.trellis == TRELLIS_TCQ ? kern_tcq_head_bytes(a->group, a->n_chunks) : ROWS * f.head, .stride = panel_chunk_bytes(f)};
     if (f.block_chunks == 0 && !f.trellis) {
         const uint32_t group = kern_int_group(a->group);
         s.head = ROWS * (2 + div_up(32 * a->n_chunks, group));
@@ -437,11 +437,11 @@ void KERN_ISA(kern_tcqf_panel_dot)(const kern_panel_args *a) { panel_dot((kern_f
 /* `fields` is a constant. */
 KERN_INLINE void tcq_dot(unsigned fields, const kern_panel_args *a) {
     const panel_form f = {.bits = (uint8_t)(fields + 2), .zero = (uint8_t)kern_tcq_zero(fields), .group = 32, .head = 2, .trellis = TRELLIS_TCQ,
-                          .mask = read_u16(a->panel + kern_tcq_mask_at(a->n_chunks)), .windows = kern_tcq_windows_of(a->group, LANES == 16)};
+                          .mask = read_u16(a->panel + kern_tcq_mask_at(a->group, a->n_chunks)), .windows = kern_tcq_windows_of(kern_tcq_quarters(a->group), LANES == 16)};
     panel_dot((kern_format)PANEL_TRELLIS, f, a);
 }
 void KERN_ISA(kern_tcq_panel_dot)(const kern_panel_args *a) {
-    switch (kern_tcq_fields(a->group)) {
+    switch (kern_tcq_fields(kern_tcq_quarters(a->group))) {
     case 4: tcq_dot(4, a); break;
     case 5: tcq_dot(5, a); break;
     default: tcq_dot(6, a);
