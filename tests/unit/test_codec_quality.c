@@ -3,6 +3,8 @@
  *     test_codec_quality --write
  * Compositions by name on a Gaussian, a Laplace and a Student source (4 degrees of freedom), as docs/codecs.md has them:
  *     test_codec_quality --compare int3g64 int3g64+out10 ...
+ * One on a unit Gaussian of 16,384 columns at an effort, its error as it is and as if what it takes beyond R bits were R's, all bytes counted:
+ *     test_codec_quality --at max 4 tcq4g1024 ...
  * A change that worsens a row fails here; one that improves it should write the file anew, so that review sees both. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,7 +146,27 @@ static int compare(int n, char **names) {
     return 0;
 }
 
+static int at_rate(const char *effort, double rate, int n, char **names) {
+    enum { WIDE = 16384, N = ROWS * WIDE };
+    const snug_effort e = !strcmp(effort, "max") ? SNUG_EFFORT_MAX : !strcmp(effort, "quick") ? SNUG_EFFORT_QUICK : SNUG_EFFORT_NORMAL;
+    float *w = malloc(N * sizeof *w);
+    rng r;
+    rng_seed(&r, 2026, 7);
+    for (size_t i = 0; i < N; i++) w[i] = rng_normal(&r);
+    for (int k = 0; k < n; k++) {
+        comp c;
+        if (!comp_parse(names[k], &c)) return fprintf(stderr, "%s: no composition\n", names[k]), 2;
+        double e2 = NAN, n2 = 1;
+        const double bpw = 8.0 * (double)comp_term_bytes(&c, 0, ROWS, WIDE) / N;
+        if (solve_error(&c, w, WIDE, ROWS, WIDE, NULL, e, &e2, &n2, NULL)) return 1;
+        printf("| `%s` | %s | %.4f | %.6f | %.6f |\n", names[k], effort, bpw, e2 / n2, e2 / n2 * exp2(2 * (bpw - rate)));
+    }
+    free(w);
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 4 && strcmp(argv[1], "--at") == 0) return at_rate(argv[2], atof(argv[3]), argc - 4, argv + 4);
     if (argc == 2 && strcmp(argv[1], "--write") == 0) return write_results();
     if (argc > 2 && strcmp(argv[1], "--compare") == 0) return compare(argc - 2, argv + 2);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_results)};

@@ -10,7 +10,7 @@ static const char *const unlisted[] = {
     "sp3of4b6g128", "sp3of4b8g64",  "out1",         "out10",        "out100",
     "e8b2",         "e8b3",         "e8b4",         "aq1",          "aq2",          "aq4",
     "gs4b4g32",     "gs1b2g32",     "gs7b3g64",     "gs5b8g128",    "gs2b5g64",     "dict8s3b4",    "dict40s5b8",   "dict5s5b2",    "dict100s20b3",
-    "ec1.5",        "ec1.75",       "ec5.5",        "ec6",
+    "tcq1.5g128",   "tcq4g1024",    "ec1.5",        "ec1.75",       "ec5.5",        "ec6",
 };
 enum { N_UNLISTED = sizeof unlisted / sizeof *unlisted };
 #endif
