@@ -159,6 +159,10 @@ NEOX = {
     "tie_word_embeddings": False}
 MODELS["gptneox"] = ("f16", 1, "gpt2", {"use_parallel_residual": False}, NEOX)
 MODELS["gptneox_serial"] = ("f16", 2, "gpt2", "bias", {**NEOX, "use_parallel_residual": False, "rotary_pct": 0.25, "hidden_size": 64, "num_attention_heads": 4})
+MODELS["stablelm"] = ("bf16", 1, "gpt2", "bias", {
+    "architectures": ["StableLmForCausalLM"], "model_type": "stablelm", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6, "num_key_value_heads": 3,
+    "max_position_embeddings": 256, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "rope_theta": 10000, "use_qkv_bias": True, "qk_layernorm": False,
+    "use_parallel_residual": False, "tie_word_embeddings": False})
 LESS_ONE = ("gemma3_vision", "gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}

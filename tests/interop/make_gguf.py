@@ -7,7 +7,7 @@ mapping: names, the interleaving of q and k rows for the llama architecture, `ro
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
 qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
-phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other).
+phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm.
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ import numpy as np
 import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
-       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2"}
+       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2"}
 ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
 INTERLEAVED = ("llama", "granite", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
