@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.integrations.bitnet import pack_weights
 
 import tokenizer_families as tf
@@ -163,6 +163,10 @@ MODELS["stablelm"] = ("bf16", 1, "gpt2", "bias", {
     "architectures": ["StableLmForCausalLM"], "model_type": "stablelm", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6, "num_key_value_heads": 3,
     "max_position_embeddings": 256, "layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "rope_theta": 10000, "use_qkv_bias": True, "qk_layernorm": False,
     "use_parallel_residual": False, "tie_word_embeddings": False})
+MODELS["mistral3"] = ("bf16", 1, "mistral", None, {
+    "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "spatial_merge_size": 2, "image_token_index": 10, "tie_word_embeddings": False,
+    "text_config": {k: v for k, v in {**MODELS["mistral"][4], "vocab_size": 512, "num_hidden_layers": 3, "sliding_window": None, "hidden_act": "silu"}.items() if k != "architectures"},
+    "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "image_size": 28, "patch_size": 14}})
 LESS_ONE = ("gemma3_vision", "gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
@@ -277,8 +281,9 @@ class Routing:
 
 def published(name, stored):
     """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split, and models with pictures."""
-    if name == "gemma3_vision":
-        return {re.sub("^model.(vision_tower|multi_modal_projector)", r"\1", k.replace("model.language_model.", "language_model.model.")): v for k, v in stored.items()}
+    if name in ("gemma3_vision", "mistral3"):
+        return {re.sub("^(lm_head)", r"language_model.\1", re.sub("^model.(vision_tower|multi_modal_projector)", r"\1", k.replace("model.language_model.", "language_model.model."))): v
+                for k, v in stored.items()}
     if name == "gpt2":
         return {k.removeprefix("transformer."): v for k, v in stored.items()}
     if name in FUSED:
@@ -322,11 +327,15 @@ def check(model, config, feature, tokens, ref):
     assert change > 0.01
 
 
+def auto_of(config):
+    return AutoModelForImageTextToText if config["model_type"] == "mistral3" else AutoModelForCausalLM
+
+
 def build(config):
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "config.json").write_text(json.dumps(config))
         parsed = AutoConfig.from_pretrained(folder)
-    return AutoModelForCausalLM.from_config(parsed, attn_implementation="eager", dtype=torch.float32).eval()
+    return auto_of(config).from_config(parsed, attn_implementation="eager", dtype=torch.float32).eval()
 
 
 def write_weights(folder, stored, n_shards):
@@ -385,7 +394,7 @@ def make(name):
         path.chmod(0o644)
 
     # What counts is what a reader of the folder sees: load it back. (Of quantized ones transformers would round the activations too.)
-    loaded = model if quantized else AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    loaded = model if quantized else auto_of(config).from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     with Routing(loaded) as routing:
         ref = logits_of(loaded, tokens)
     assert torch.equal(ref, logits_of(model, tokens))

@@ -16,6 +16,7 @@ static const arch_experts mixtral = {"intermediate_size", NULL, true, false, NUL
 const arch arch_llama[] = {
     {.gguf_name = "llama", .hf_class = "LlamaForCausalLM", .gguf_permutes_qk = true},
     {.gguf_name = "llama", .hf_class = "MistralForCausalLM", .gguf_permutes_qk = true, .from_hf = mistral_from_hf},
+    {.gguf_name = "llama", .hf_class = "Mistral3ForConditionalGeneration", .gguf_permutes_qk = true, .wrapped = true, .from_hf = mistral_from_hf},
     {.gguf_name = "llama", .hf_class = "MixtralForCausalLM", .gguf_permutes_qk = true, .rope_base = 1e6, .tensors = mixtral_tensors, .experts = &mixtral, .from_hf = mistral_from_hf},
     {0},
 };
