@@ -70,8 +70,14 @@ static void print_head(const snug_model_info *m) {
     printf("  format      %s, architecture %s\n", m->format, m->architecture);
     printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers,
            m->n_embd, m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
-    if (m->n_experts)
-        printf("  experts     %u in each layer, %u of them for a token, each a feed-forward of that width\n", m->n_experts, m->n_experts_used);
+    if (m->n_experts) {
+        printf("  experts     %u in ", m->n_experts);
+        if (m->n_expert_layers < m->n_layers) printf("%u of %u layers", m->n_expert_layers, m->n_layers);
+        else printf("each layer");
+        printf(", %u of them for a token, each a feed-forward of that width", m->n_experts_used);
+        if (m->n_ff_shared) printf("; one of %u for all tokens", m->n_ff_shared);
+        printf("\n");
+    }
     printf("  vocabulary  %u tokens, context %u\n", m->n_vocab, m->n_ctx_train);
     printf("  size        %s bytes (%s), %s weights, %.3f bits per weight\n", count_text(a, m->file_bytes),
            size_text((char[TEXT_MAX]){0}, m->file_bytes), count_text(b, m->n_weights), m->bpw);
@@ -115,6 +121,8 @@ static json_t *inspect_json(const snug_model *model, const totals *codecs, const
     json_put_int(o, "n_ff", m->n_ff);
     if (m->n_experts) json_put_int(o, "n_experts", m->n_experts);
     if (m->n_experts) json_put_int(o, "n_experts_used", m->n_experts_used);
+    if (m->n_experts) json_put_int(o, "n_expert_layers", m->n_expert_layers);
+    if (m->n_ff_shared) json_put_int(o, "n_ff_shared", m->n_ff_shared);
     json_put_int(o, "n_vocab", m->n_vocab);
     json_put_int(o, "n_ctx_train", m->n_ctx_train);
     json_put_int(o, "n_weights", m->n_weights);

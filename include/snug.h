@@ -89,8 +89,10 @@ typedef struct snug_model_info {
     const char *architecture; /* "llama", "qwen2", "qwen3" ... as GGUF names them                           */
     const char *name;         /* the model's own name, or ""                                                */
     uint32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
-    uint32_t n_experts;       /* of each layer, n_ff wide; 0: feed-forwards are not split into experts           */
+    uint32_t n_experts;       /* of a layer, n_ff wide; 0: feed-forwards are not split into experts              */
     uint32_t n_experts_used;  /* of these, for each token                                                        */
+    uint32_t n_expert_layers; /* how many layers have experts                                                    */
+    uint32_t n_ff_shared;     /* width of the one that all tokens go through beside them; 0: there is none       */
     uint64_t n_weights;       /* distinct weights (tied tensors counted once)                               */
     uint64_t file_bytes;      /* all files together                                                         */
     uint64_t tensor_bytes;    /* tensor data alone                                                          */

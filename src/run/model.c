@@ -10,6 +10,12 @@
 
 static const char *const format_names[] = {[STORE_HF] = "hf", [STORE_GGUF] = "gguf", [STORE_SNUG] = "snug"};
 
+static uint32_t expert_layers(const config *c) {
+    uint32_t n = 0;
+    for (int l = 0; l < (int)c->n_layers; l++) n += layer_experts(c, l) > 0;
+    return n;
+}
+
 static void fill_info(snug_model *m) {
     const store *s = m->store;
     const config *c = &s->cfg;
@@ -26,6 +32,8 @@ static void fill_info(snug_model *m) {
         .n_ff = c->n_ff,
         .n_experts = c->n_experts,
         .n_experts_used = c->n_experts_used,
+        .n_expert_layers = expert_layers(c),
+        .n_ff_shared = c->n_ff_shared,
         .n_vocab = c->n_vocab,
         .n_ctx_train = c->n_ctx_train,
         .n_weights = s->n_weights,
