@@ -1,5 +1,6 @@
 /* Calls: the global functions and macros. */
 #include "token/jinja_impl.h"
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,7 +39,11 @@ static bool call_range(jinja *j, const jargs *a, jvalue *out) {
         if (++n > MOST) return jinja_fail(j, SNUG_ERR_FORMAT, "a range of more than %d", MOST);
     if (!jv_list_new(j, n, out)) return false;
     for (size_t i = 0; i < n; i++) out->v.list->item[i] = jv_int(v[0] + (int64_t)i * v[2]);
-    return true;
+    char text[96];
+    snprintf(text, sizeof text, v[2] == 1 ? "range(%lld, %lld)" : "range(%lld, %lld, %lld)", (long long)v[0], (long long)v[1], (long long)v[2]);
+    out->v.list->form = FORM_RANGE;
+    out->v.list->text = arena_strdup(&j->mem, text);
+    return out->v.list->text || jinja_fail(j, SNUG_ERR_NOMEM, "no memory for a range");
 }
 
 static bool call_raise(jinja *j, const jargs *a) {
@@ -61,37 +66,63 @@ static bool call_strftime(jinja *j, const jargs *a, jvalue *out) {
     return jinja_put(j, &b, text, n) && jinja_keep(j, &b, out);
 }
 
+/* Of a dictionary, or of a list of pairs. */
+static bool copy_pairs(jinja *j, jvalue from, jdict *to) {
+    jlist l, pair;
+    jvalue pairs = from;
+    if ((from.kind == J_DICT && !jinja_pairs(j, from, FORM_LIST, &pairs)) || !jv_items(j, pairs, &l)) return false;
+    for (size_t i = 0; i < l.n; i++) {
+        if (!jv_items(j, l.item[i], &pair)) return false;
+        if (pair.n != 2) return jinja_fail(j, SNUG_ERR_FORMAT, "a dictionary of a list whose element %zu is not a pair", i);
+        if (!jv_dict_set(j, to, pair.item[0], pair.item[1])) return false;
+    }
+    return true;
+}
+
 /* namespace({...}, a=1) and dict({...}, a=1) */
 static bool call_dict(jinja *j, const jargs *a, jkind kind, jvalue *out) {
     jdict *d = jinja_alloc(j, 1, sizeof *d);
     if (!d) return false;
     *out = (jvalue){.kind = kind, .v.dict = d};
-    if (a->n_pos > 1 || (a->n_pos == 1 && a->pos[0].kind != J_DICT))
-        return jinja_fail(j, SNUG_ERR_FORMAT, "%s takes a dictionary and keywords",
-                          kind == J_DICT ? "dict" : "namespace");
-    if (a->n_pos) {
-        const jdict *from = a->pos[0].v.dict;
-        for (size_t i = 0; i < from->n; i++)
-            if (!jv_dict_set(j, d, from->key[i], from->value[i])) return false;
-    }
+    if (a->n_pos > 1)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "%s takes a dictionary and keywords", kind == J_DICT ? "dict" : "namespace");
+    if (a->n_pos && !copy_pairs(j, a->pos[0], d)) return false;
     for (size_t i = 0; i < a->n_keys; i++)
         if (!jv_dict_set(j, d, jv_string(a->key[i].p, a->key[i].n), a->value[i])) return false;
     return true;
 }
 
+static bool is_parameter(const jnode *macro, jname name) {
+    for (size_t i = 0; i < macro->n_keys; i++)
+        if (macro->keys[i].p == name.p) return true;
+    return false;
+}
+
+/* Arguments beyond a macro's parameters: `varargs` and `kwargs`, if its body names these; else it takes none. */
+static bool bind_rest(jinja *j, const jnode *n, const jargs *a) {
+    const size_t n_rest = a->n_pos > n->n_keys ? a->n_pos - n->n_keys : 0;
+    jdict *rest = jinja_alloc(j, 1, sizeof *rest);
+    jvalue list;
+    if (!rest || !jv_list_new(j, n_rest, &list)) return false;
+    if (n_rest && !(n->takes & TAKES_VARARGS))
+        return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes at most %zu arguments", (int)n->name.n,
+                          n->name.p ? n->name.p : "", n->n_keys);
+    if (n_rest) memcpy(list.v.list->item, a->pos + n->n_keys, n_rest * sizeof(jvalue));
+    list.v.list->form = FORM_TUPLE;
+    for (size_t k = 0; k < a->n_keys; k++) {
+        if (is_parameter(n, a->key[k])) continue;
+        if (!(n->takes & TAKES_KWARGS))
+            return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes no argument '%.*s'", (int)n->name.n,
+                              n->name.p ? n->name.p : "", (int)a->key[k].n, a->key[k].p);
+        if (!jv_dict_set(j, rest, jv_string(a->key[k].p, a->key[k].n), a->value[k])) return false;
+    }
+    return (!(n->takes & TAKES_VARARGS) || jinja_set(j, j->scope, jinja_intern(j, "varargs", 7), list)) &&
+           (!(n->takes & TAKES_KWARGS) || jinja_set(j, j->scope, jinja_intern(j, "kwargs", 6), (jvalue){.kind = J_DICT, .v.dict = rest}));
+}
+
 /* Parameters by position, then by name, then by default (evaluated where the macro was defined). */
 static bool bind(jinja *j, const jmacro *m, const jargs *a) {
     const jnode *n = m->node;
-    if (a->n_pos > n->n_keys)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes at most %zu arguments", (int)n->name.n,
-                          n->name.p ? n->name.p : "", n->n_keys);
-    for (size_t k = 0; k < a->n_keys; k++) {
-        bool known = false;
-        for (size_t i = 0; i < n->n_keys; i++) known |= n->keys[i].p == a->key[k].p;
-        if (!known)
-            return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' takes no argument '%.*s'", (int)n->name.n,
-                              n->name.p ? n->name.p : "", (int)a->key[k].n, a->key[k].p);
-    }
     for (size_t i = 0; i < n->n_keys; i++) {
         jvalue v = jv_undefined(n->keys[i].p, n->keys[i].n);
         const jvalue *given = jinja_arg(a, i, n->keys[i].p);
@@ -101,12 +132,15 @@ static bool bind(jinja *j, const jmacro *m, const jargs *a) {
             return false;
         if (!jinja_set(j, j->scope, n->keys[i], v)) return false;
     }
-    return true;
+    return bind_rest(j, n, a);
 }
 
 bool jinja_call_macro(jinja *j, const jmacro *m, const jargs *a, const jvalue *caller, jvalue *out) {
     buf text = {0}, *outer_out = j->out;
     jscope *outer = j->scope;
+    if (caller && !(m->node->takes & TAKES_CALLER))
+        return jinja_fail(j, SNUG_ERR_FORMAT, "macro '%.*s' is called with a block, but names no caller", (int)m->node->name.n,
+                          m->node->name.p ? m->node->name.p : "");
     if (!jinja_enter(j)) return false;
     bool ok = (j->scope = jinja_push_scope(j, m->scope)) != NULL && bind(j, m, a);
     if (ok && caller) ok = jinja_set(j, j->scope, jinja_intern(j, "caller", 6), *caller);

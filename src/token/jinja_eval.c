@@ -2,204 +2,13 @@
  * time, stack and memory whatever it says. */
 #include "token/jinja_impl.h"
 #include "token/utf8.h"
-#include <math.h>
 #include <string.h>
 
 static bool is_integral(jvalue v) {
     return v.kind == J_BOOL || v.kind == J_INT;
 }
-static bool is_number(jvalue v) {
-    return is_integral(v) || v.kind == J_FLOAT;
-}
 static int64_t integral(jvalue v) {
     return v.kind == J_BOOL ? v.v.b : v.v.i;
-}
-static double number(jvalue v) {
-    return v.kind == J_FLOAT ? v.v.f : (double)integral(v);
-}
-
-static bool bad_operands(jinja *j, const char *op, jvalue a, jvalue b) {
-    if (a.kind == J_UNDEFINED || b.kind == J_UNDEFINED) {
-        jvalue u = a.kind == J_UNDEFINED ? a : b;
-        return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(u.v.s.n < 80 ? u.v.s.n : 80), u.v.s.p);
-    }
-    return jinja_fail(j, SNUG_ERR_FORMAT, "'%s' between a %s and a %s", op, jv_type_name(a), jv_type_name(b));
-}
-
-/* ---- operators ---- */
-
-static bool join_strings(jinja *j, jvalue a, jvalue b, jvalue *out) {
-    size_t n = a.v.s.n + b.v.s.n;
-    if (n > JINJA_MAX_OUTPUT)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "the text is longer than %d MiB", JINJA_MAX_OUTPUT >> 20);
-    char *p = jinja_alloc(j, n + 1, 1);
-    if (!p) return false;
-    if (a.v.s.n) memcpy(p, a.v.s.p, a.v.s.n);
-    if (b.v.s.n) memcpy(p + a.v.s.n, b.v.s.p, b.v.s.n);
-    *out = jv_string(p, n);
-    return true;
-}
-
-static bool join_lists(jinja *j, jvalue a, jvalue b, jvalue *out) {
-    const jlist *x = a.v.list, *y = b.v.list;
-    if (!jv_list_new(j, x->n + y->n, out)) return false;
-    if (x->n) memcpy(out->v.list->item, x->item, x->n * sizeof *x->item);
-    if (y->n) memcpy(out->v.list->item + x->n, y->item, y->n * sizeof *y->item);
-    out->v.list->tuple = x->tuple;
-    return true;
-}
-
-/* "ab" * 3, [0] * 3 */
-static bool repeat(jinja *j, jvalue v, int64_t times, jvalue *out) {
-    size_t n = v.kind == J_STRING ? v.v.s.n : v.v.list->n, k = times > 0 ? (size_t)times : 0;
-    if (n == 0) k = 0;
-    if (k > 0 && k > JINJA_MAX_OUTPUT / n)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "a repetition of more than %d elements", JINJA_MAX_OUTPUT);
-    if (v.kind == J_STRING) {
-        char *p = jinja_alloc(j, n * k + 1, 1);
-        if (!p) return false;
-        for (size_t i = 0; i < k; i++) memcpy(p + i * n, v.v.s.p, n);
-        *out = jv_string(p, n * k);
-        return true;
-    }
-    if (!jv_list_new(j, n * k, out)) return false;
-    for (size_t i = 0; i < k; i++) memcpy(out->v.list->item + i * n, v.v.list->item, n * sizeof(jvalue));
-    return true;
-}
-
-static bool integer_power(int64_t base, int64_t exponent, int64_t *out) {
-    int64_t r = 1;
-    while (exponent > 0) {
-        if ((exponent & 1) && __builtin_mul_overflow(r, base, &r)) return false;
-        exponent >>= 1;
-        if (exponent && __builtin_mul_overflow(base, base, &base)) return false;
-    }
-    *out = r;
-    return true;
-}
-
-static bool arithmetic_int(jinja *j, jop op, int64_t a, int64_t b, jvalue *out) {
-    int64_t r = 0;
-    bool over = false;
-    if ((op == OP_FLOORDIV || op == OP_MOD || op == OP_DIV) && b == 0)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "division by zero");
-    switch (op) {
-    case OP_ADD:
-        over = __builtin_add_overflow(a, b, &r);
-        break;
-    case OP_SUB:
-        over = __builtin_sub_overflow(a, b, &r);
-        break;
-    case OP_MUL:
-        over = __builtin_mul_overflow(a, b, &r);
-        break;
-    case OP_FLOORDIV:
-    case OP_MOD: /* Python rounds the quotient down, so the remainder has the divisor's sign */
-        if (b == -1) {
-            if (op == OP_FLOORDIV) over = __builtin_sub_overflow((int64_t)0, a, &r);
-        } else {
-            int64_t q = a / b, rest = a % b;
-            if (rest != 0 && (rest < 0) != (b < 0)) q--, rest += b;
-            r = op == OP_MOD ? rest : q;
-        }
-        break;
-    case OP_POW:
-        if (b < 0) {
-            *out = jv_float(pow((double)a, (double)b));
-            return true;
-        }
-        over = !integer_power(a, b, &r);
-        break;
-    default:
-        *out = jv_float((double)a / (double)b);
-        return true;
-    }
-    if (over) return jinja_fail(j, SNUG_ERR_FORMAT, "an integer beyond 64 bits");
-    *out = jv_int(r);
-    return true;
-}
-
-static bool arithmetic_float(jinja *j, jop op, double a, double b, jvalue *out) {
-    if ((op == OP_FLOORDIV || op == OP_MOD || op == OP_DIV) && b == 0)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "division by zero");
-    double r = fmod(a, op == OP_MOD ? b : 1);
-    switch (op) {
-    case OP_ADD:
-        r = a + b;
-        break;
-    case OP_SUB:
-        r = a - b;
-        break;
-    case OP_MUL:
-        r = a * b;
-        break;
-    case OP_FLOORDIV:
-        r = floor(a / b);
-        break;
-    case OP_MOD:
-        if (r != 0 && (r < 0) != (b < 0)) r += b;
-        break;
-    case OP_POW:
-        r = pow(a, b);
-        break;
-    default:
-        r = a / b;
-    }
-    *out = jv_float(r);
-    return true;
-}
-
-bool jinja_contains(jinja *j, jvalue container, jvalue item, bool *out) {
-    *out = false;
-    if (container.kind == J_STRING) {
-        if (item.kind != J_STRING)
-            return jinja_fail(j, SNUG_ERR_FORMAT, "'in' of a %s in a string", jv_type_name(item));
-        *out = item.v.s.n == 0 || memmem(container.v.s.p, container.v.s.n, item.v.s.p, item.v.s.n) != NULL;
-        return true;
-    }
-    jlist l;
-    if (!jv_items(j, container, &l)) return false;
-    for (size_t i = 0; i < l.n && !*out; i++) *out = jv_equal(j, l.item[i], item);
-    return !j->failed;
-}
-
-static bool compare(jinja *j, jop op, jvalue a, jvalue b, bool *out) {
-    static const char *const text[] = {"+",  "-",  "*", "/",  "//", "%",  "**", "~",
-                                       "==", "!=", "<", "<=", ">",  ">=", "in", "not in"};
-    bool ok;
-    if (op == OP_EQ || op == OP_NE) {
-        *out = jv_equal(j, a, b) == (op == OP_EQ);
-        return !j->failed;
-    }
-    if (op == OP_IN || op == OP_NOT_IN) {
-        if (!jinja_contains(j, b, a, out)) return false;
-        *out ^= op == OP_NOT_IN;
-        return true;
-    }
-    int c = jv_compare(j, a, b, &ok);
-    if (!ok) return bad_operands(j, text[op], a, b);
-    *out = op == OP_LT ? c < 0 : op == OP_LE ? c <= 0 : op == OP_GT ? c > 0 : c >= 0;
-    return !j->failed;
-}
-
-bool jinja_binary(jinja *j, jop op, jvalue a, jvalue b, jvalue *out) {
-    static const char *const text[] = {"+", "-", "*", "/", "//", "%", "**"};
-    if (op == OP_CONCAT) {
-        jvalue x, y;
-        return jv_text(j, a, &x) && jv_text(j, b, &y) && join_strings(j, x, y, out);
-    }
-    if (is_integral(a) && is_integral(b)) return arithmetic_int(j, op, integral(a), integral(b), out);
-    if (is_number(a) && is_number(b)) return arithmetic_float(j, op, number(a), number(b), out);
-    if (op == OP_ADD && a.kind == J_STRING && b.kind == J_STRING) return join_strings(j, a, b, out);
-    if (op == OP_ADD && a.kind == J_LIST && b.kind == J_LIST && a.v.list->tuple == b.v.list->tuple)
-        return join_lists(j, a, b, out);
-    if (op == OP_MUL && (a.kind == J_STRING || a.kind == J_LIST) && is_integral(b))
-        return repeat(j, a, integral(b), out);
-    if (op == OP_MUL && (b.kind == J_STRING || b.kind == J_LIST) && is_integral(a))
-        return repeat(j, b, integral(a), out);
-    if (op == OP_MOD && a.kind == J_STRING)
-        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the string operator %% is not supported");
-    return bad_operands(j, text[op], a, b);
 }
 
 /* ---- access ---- */
@@ -266,19 +75,19 @@ bool jinja_item(jinja *j, jvalue of, jvalue key, jvalue *out) {
         if (key.kind != J_STRING) return true;
         return jinja_attribute(j, of, jinja_intern(j, key.v.s.p, key.v.s.n), out);
     }
-    if ((of.kind != J_LIST && of.kind != J_STRING) || !is_integral(key)) return true;
+    if ((of.kind != J_STRING && (of.kind != J_LIST || of.v.list->form > FORM_RANGE)) || !is_integral(key)) return true;
     jlist l;
     if (!jv_items(j, of, &l)) return false;
     int64_t i = integral(key);
     if (i < 0) i += (int64_t)l.n;
-    if (i >= 0 && i < (int64_t)l.n) *out = l.item[i];
+    if (i >= 0 && i < (int64_t)l.n) *out = of.kind == J_STRING ? jv_marked(l.item[i], of.safe) : l.item[i];
     return true;
 }
 
 /* Python's slice: indices are clamped, negative ones count from the end. */
 bool jinja_slice(jinja *j, jvalue of, jvalue from, jvalue to, jvalue step, jvalue *out) {
     jlist l;
-    if (of.kind != J_LIST && of.kind != J_STRING)
+    if (of.kind != J_STRING && (of.kind != J_LIST || of.v.list->form > FORM_RANGE))
         return jinja_fail(j, SNUG_ERR_FORMAT, "a slice of a %s", jv_type_name(of));
     if (!jv_items(j, of, &l)) return false;
     const jvalue *parts[3] = {&from, &to, &step};
@@ -303,7 +112,7 @@ bool jinja_slice(jinja *j, jvalue of, jvalue from, jvalue to, jvalue step, jvalu
     for (int64_t i = bound[0]; by > 0 ? i < bound[1] : i > bound[1]; i += by) list.v.list->item[count++] = l.item[i];
     list.v.list->n = count;
     if (of.kind == J_LIST) {
-        list.v.list->tuple = of.v.list->tuple;
+        list.v.list->form = of.v.list->form;
         *out = list;
         return true;
     }
@@ -313,7 +122,9 @@ bool jinja_slice(jinja *j, jvalue of, jvalue from, jvalue to, jvalue step, jvalu
             buf_fini(&text);
             return false;
         }
-    return jinja_keep(j, &text, out);
+    if (!jinja_keep(j, &text, out)) return false;
+    out->safe = of.safe;
+    return true;
 }
 
 /* ---- nodes ---- */
@@ -333,7 +144,7 @@ static bool lookup(jinja *j, jname name, jvalue *out) {
 
 static bool eval_list(jinja *j, const jnode *n, jvalue *out) {
     if (!jv_list_new(j, n->n_list, out)) return false;
-    out->v.list->tuple = n->kind == N_TUPLE;
+    out->v.list->form = n->kind == N_TUPLE ? FORM_TUPLE : FORM_LIST;
     for (size_t i = 0; i < n->n_list; i++)
         if (!jinja_eval(j, n->list[i], &out->v.list->item[i])) return false;
     return true;
@@ -356,7 +167,7 @@ static bool eval_compare(jinja *j, const jnode *n, jvalue *out) {
     bool holds = true;
     if (!jinja_eval(j, n->a, &left)) return false;
     for (size_t i = 0; i < n->n_list && holds; i++) {
-        if (!jinja_eval(j, n->list[i], &right) || !compare(j, n->ops[i], left, right, &holds)) return false;
+        if (!jinja_eval(j, n->list[i], &right) || !jinja_compare(j, n->ops[i], left, right, &holds)) return false;
         left = right;
     }
     *out = jv_bool(holds);
@@ -371,6 +182,42 @@ static bool eval_slice(jinja *j, const jnode *n, jvalue *out) {
     return jinja_slice(j, of, part[0], part[1], part[2], out);
 }
 
+/* f(*a): the items of `a` behind the positional arguments. */
+static bool spread_list(jinja *j, const jnode *n, jargs *out) {
+    jvalue v;
+    jlist l;
+    if (!jinja_eval(j, n, &v) || !jv_items(j, v, &l)) return false;
+    jvalue *pos = jinja_alloc(j, out->n_pos + l.n, sizeof *pos);
+    if (!pos) return false;
+    if (out->n_pos) memcpy(pos, out->pos, out->n_pos * sizeof *pos);
+    if (l.n) memcpy(pos + out->n_pos, l.item, l.n * sizeof *pos);
+    out->pos = pos;
+    out->n_pos += l.n;
+    return true;
+}
+
+/* f(**d): the pairs of `d` behind the keyword arguments. */
+static bool spread_dict(jinja *j, const jnode *n, jargs *out) {
+    jvalue v;
+    if (!jinja_eval(j, n, &v)) return false;
+    if (v.kind != J_DICT) return jinja_fail(j, SNUG_ERR_FORMAT, "** of a %s", jv_type_name(v));
+    const jdict *d = v.v.dict;
+    jname *key = jinja_alloc(j, out->n_keys + d->n, sizeof *key);
+    jvalue *value = jinja_alloc(j, out->n_keys + d->n, sizeof *value);
+    if (!key || !value) return false;
+    if (out->n_keys) memcpy(key, out->key, out->n_keys * sizeof *key), memcpy(value, out->value, out->n_keys * sizeof *value);
+    for (size_t i = 0; i < d->n; i++) {
+        if (d->key[i].kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "** of a dictionary with a %s as a key", jv_type_name(d->key[i]));
+        key[out->n_keys + i] = jinja_intern(j, d->key[i].v.s.p, d->key[i].v.s.n);
+        if (!key[out->n_keys + i].p) return false;
+        value[out->n_keys + i] = d->value[i];
+    }
+    out->key = key;
+    out->value = value;
+    out->n_keys += d->n;
+    return true;
+}
+
 bool jinja_eval_args(jinja *j, const jnode *n, jargs *out) {
     *out = (jargs){.n_pos = n->n_list, .key = n->keys, .n_keys = n->n_keys};
     if (n->n_list && !(out->pos = jinja_alloc(j, n->n_list, sizeof *out->pos))) return false;
@@ -379,7 +226,7 @@ bool jinja_eval_args(jinja *j, const jnode *n, jargs *out) {
         if (!jinja_eval(j, n->list[i], &out->pos[i])) return false;
     for (size_t i = 0; i < n->n_keys; i++)
         if (!jinja_eval(j, n->values[i], &out->value[i])) return false;
-    return true;
+    return (!n->b || spread_list(j, n->b, out)) && (!n->c || spread_dict(j, n->c, out));
 }
 
 static bool eval_call(jinja *j, const jnode *n, jvalue *out) {
@@ -419,13 +266,11 @@ static bool eval_test(jinja *j, const jnode *n, jvalue *out) {
 static bool eval_unary(jinja *j, const jnode *n, jvalue *out) {
     jvalue v;
     if (!jinja_eval(j, n->a, &v)) return false;
-    if (!is_number(v)) return jinja_fail(j, SNUG_ERR_FORMAT, "a sign before a %s", jv_type_name(v));
+    if (v.kind != J_FLOAT && !is_integral(v)) return jinja_fail(j, SNUG_ERR_FORMAT, "a sign before a %s", jv_type_name(v));
     if (v.kind == J_FLOAT)
         *out = jv_float(n->op == OP_SUB ? -v.v.f : v.v.f);
-    else if (n->op == OP_SUB)
-        return arithmetic_int(j, OP_SUB, 0, integral(v), out);
     else
-        *out = jv_int(integral(v));
+        return jinja_binary(j, n->op, jv_int(0), v, out);
     return true;
 }
 

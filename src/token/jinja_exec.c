@@ -69,6 +69,7 @@ static bool select_items(jinja *j, const jnode *n, jlist *l) {
     return true;
 }
 
+/* The else branch runs if no round came to its end: where there was none, but also, in Jinja, where break or continue cut all of them short. */
 static jflow exec_for(jinja *j, const jnode *n) {
     jvalue what;
     jlist l;
@@ -80,16 +81,19 @@ static jflow exec_for(jinja *j, const jnode *n) {
     if (!loop || !loop_name.p) return FLOW_FAIL;
     *loop = (jloop){.n = l.n, .item = l.item};
     jflow flow = FLOW_NEXT;
+    bool ended = false;
     for (size_t i = 0; i < l.n && flow != FLOW_FAIL; i++) {
         loop->index = i;
         if (!(j->scope = jinja_push_scope(j, outer)) ||
             !jinja_set(j, j->scope, loop_name, (jvalue){.kind = J_LOOP, .v.loop = loop}) || !assign(j, n, l.item[i]))
             return FLOW_FAIL;
         flow = jinja_exec(j, n->b);
+        ended |= flow == FLOW_NEXT;
         if (flow == FLOW_BREAK) break;
     }
     j->scope = outer;
-    return flow == FLOW_FAIL ? FLOW_FAIL : FLOW_NEXT;
+    if (flow == FLOW_FAIL) return FLOW_FAIL;
+    return ended || !n->c ? FLOW_NEXT : jinja_exec(j, n->c);
 }
 
 static jflow exec_set(jinja *j, const jnode *n) {

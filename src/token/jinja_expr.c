@@ -107,6 +107,8 @@ static jnode *parse_name(jinja *j) {
             j->at++;
             return n;
         }
+    j->takes |= (jinja_at_name(j, "varargs") ? TAKES_VARARGS : 0) | (jinja_at_name(j, "kwargs") ? TAKES_KWARGS : 0) |
+                (jinja_at_name(j, "caller") ? TAKES_CALLER : 0);
     jnode *n = jinja_node(j, N_NAME);
     if (n) n->name = jinja_intern(j, jinja_peek(j)->p, jinja_peek(j)->n);
     j->at++;
@@ -189,15 +191,18 @@ bool jinja_parse_arguments(jinja *j, jnode *into) {
         if (!first && !jinja_expect_op(j, ",")) return false;
         if (!first && jinja_take_op(j, ")")) return true;
         first = false;
-        if (jinja_at_op(j, "*") || jinja_at_op(j, "**"))
-            return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "* and ** arguments are not supported");
         const jtoken *t = jinja_peek(j);
-        if (t->kind == T_NAME && token_is(t + 1, T_OP, "=")) {
+        if (jinja_at_op(j, "*") || jinja_at_op(j, "**")) { /* b: what * spreads; c: ** */
+            jnode **spread = t->n == 1 ? &into->b : &into->c;
+            if (into->c || *spread) return jinja_fail(j, SNUG_ERR_FORMAT, "* or ** twice, or * behind **");
+            j->at++;
+            if (!(*spread = jinja_parse_expression(j))) return false;
+        } else if (t->kind == T_NAME && token_is(t + 1, T_OP, "=")) {
             jname key = jinja_intern(j, t->p, t->n);
             j->at += 2;
             if (!push_key(j, into, key, jinja_parse_expression(j))) return false;
         } else {
-            if (into->n_keys) return jinja_fail(j, SNUG_ERR_FORMAT, "a positional argument behind a keyword argument");
+            if (into->n_keys || into->b || into->c) return jinja_fail(j, SNUG_ERR_FORMAT, "a positional argument behind a keyword argument");
             if (!push(j, &into->list, &into->n_list, jinja_parse_expression(j))) return false;
         }
     }
@@ -253,6 +258,7 @@ static jnode *parse_attribute(jinja *j, jnode *of) {
     return node;
 }
 
+/* a: what is called; list, keys and values, b, c: arguments (jinja_parse_arguments) */
 static jnode *parse_call(jinja *j, jnode *of) {
     jnode *node = jinja_node(j, N_CALL);
     if (!node) return NULL;

@@ -2,6 +2,7 @@
  * then scalars; text filters are in jinja_method.c, beside the methods that do the same. */
 #include "token/jinja_impl.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,10 @@ static bool is(jname name, const char *text) {
 static bool items_if_true(jinja *j, jvalue v, jlist *out) {
     *out = (jlist){0};
     return !jv_true(v) || jv_items(j, v, out);
+}
+
+static bool undefined(jinja *j, jvalue v) {
+    return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(v.v.s.n < 80 ? v.v.s.n : 80), v.v.s.p);
 }
 
 static bool need(jinja *j, jname filter, const jvalue *v) {
@@ -69,6 +74,7 @@ static bool filter_select(jinja *j, jname name, jvalue of, const jargs *a, jvalu
         if (hit == wanted) out->v.list->item[n++] = l.item[i];
     }
     out->v.list->n = n;
+    out->v.list->form = FORM_ITERATOR;
     return true;
 }
 
@@ -78,6 +84,7 @@ static bool filter_map(jinja *j, jname name, jvalue of, const jargs *a, jvalue *
                  *f = jinja_arg(a, 0, NULL);
     jlist l;
     if (!items_if_true(j, of, &l) || !jv_list_new(j, l.n, out)) return false;
+    out->v.list->form = FORM_ITERATOR;
     if (!attribute &&
         (!need(j, name, f) || (f->kind != J_STRING && jinja_fail(j, SNUG_ERR_FORMAT, "map takes a filter's name"))))
         return false;
@@ -112,15 +119,10 @@ static bool filter_join(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     return jinja_keep(j, &text, out);
 }
 
+/* As transformers defines it: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
 static bool filter_tojson(jinja *j, jvalue of, const jargs *a, jvalue *out) {
-    const jvalue *indent = jinja_arg(a, SIZE_MAX, "indent"), *separators = jinja_arg(a, SIZE_MAX, "separators"),
-                 *sort = jinja_arg(a, SIZE_MAX, "sort_keys");
-    const jvalue *ascii = jinja_arg(a, 0, "ensure_ascii");
-    if (a->n_pos > 1)
-        indent =
-            &a->pos[1]; /* transformers: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False) */
-    if (ascii && jv_true(*ascii))
-        return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "tojson with ensure_ascii is not supported");
+    const jvalue *ascii = jinja_arg(a, 0, "ensure_ascii"), *indent = jinja_arg(a, 1, "indent"),
+                 *separators = jinja_arg(a, 2, "separators"), *sort = jinja_arg(a, 3, "sort_keys");
     int spaces = indent && indent->kind == J_INT && indent->v.i >= 0 && indent->v.i <= 64 ? (int)indent->v.i : -1;
     jvalue sep[2] = {jv_literal(spaces >= 0 ? "," : ", "), jv_literal(": ")};
     if (indent && spaces < 0 && indent->kind != J_NONE)
@@ -128,9 +130,9 @@ static bool filter_tojson(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     if (separators && separators->kind == J_LIST && separators->v.list->n == 2)
         for (int i = 0; i < 2; i++)
             if (!jv_text(j, separators->v.list->item[i], &sep[i])) return false;
+    const jdump how = {spaces, sort && jv_true(*sort), ascii && jv_true(*ascii), sep[0].v.s.p, sep[1].v.s.p};
     buf text = {0};
-    if (jv_append_json(j, &text, of, spaces, sort && jv_true(*sort), sep[0].v.s.p, sep[1].v.s.p))
-        return jinja_keep(j, &text, out);
+    if (jv_append_json(j, &text, of, &how)) return jinja_keep(j, &text, out);
     buf_fini(&text);
     return false;
 }
@@ -144,15 +146,15 @@ static bool copy_items(jinja *j, jvalue of, jvalue *out) {
     return true;
 }
 
-static bool filter_items(jinja *j, jvalue of, jvalue *out) {
-    if (of.kind == J_UNDEFINED) return jv_list_new(j, 0, out);
-    if (of.kind != J_DICT) return jinja_fail(j, SNUG_ERR_FORMAT, "the items of a %s", jv_type_name(of));
-    const jdict *d = of.v.dict;
+bool jinja_pairs(jinja *j, jvalue of, jform form, jvalue *out) {
+    const jdict none = {0}, *d = of.kind == J_DICT ? of.v.dict : &none;
+    if (of.kind != J_DICT && of.kind != J_UNDEFINED) return jinja_fail(j, SNUG_ERR_FORMAT, "the items of a %s", jv_type_name(of));
     if (!jv_list_new(j, d->n, out)) return false;
+    out->v.list->form = form;
     for (size_t i = 0; i < d->n; i++) {
         jvalue *pair = &out->v.list->item[i];
         if (!jv_list_new(j, 2, pair)) return false;
-        pair->v.list->tuple = true;
+        pair->v.list->form = FORM_TUPLE;
         pair->v.list->item[0] = d->key[i];
         pair->v.list->item[1] = d->value[i];
     }
@@ -175,7 +177,8 @@ static bool merge_sort(jinja *j, jvalue *item, jvalue *key, jvalue *spare, size_
     while (a < half || b < n) {
         bool ok = true, take_b = a == half;
         if (a < half && b < n) {
-            int c = jv_compare(j, key[a], key[b], &ok);
+            /* equal ones need not have an order: values that are undefined, of two items without the attribute */
+            int c = jv_equal(j, key[a], key[b]) ? 0 : jv_compare(j, key[a], key[b], &ok);
             take_b = reverse ? c < 0 : c > 0;
         }
         if (!ok)
@@ -212,7 +215,8 @@ static bool filter_dictsort(jinja *j, jvalue of, const jargs *a, jvalue *out) {
     const jvalue *sensitive = jinja_arg(a, 0, "case_sensitive"), *by = jinja_arg(a, 1, "by"),
                  *reverse = jinja_arg(a, 2, "reverse");
     int part = by && by->kind == J_STRING && by->v.s.n == 5 ? 1 : 0;
-    if (!filter_items(j, of, out)) return false;
+    if (of.kind == J_UNDEFINED) return undefined(j, of);
+    if (!jinja_pairs(j, of, FORM_LIST, out)) return false;
     size_t n = out->v.list->n;
     jvalue *key = jinja_alloc(j, n + 1, sizeof *key), *spare = jinja_alloc(j, 2 * n + 1, sizeof *spare);
     if (!key || !spare) return false;
@@ -238,6 +242,7 @@ static bool filter_unique(jinja *j, jvalue of, const jargs *a, jvalue *out) {
         bool seen = false;
         if (attribute && !by_path(j, l.item[i], *attribute, &v)) return false;
         if (!(sensitive && jv_true(*sensitive)) && !lower_copy(j, v, &v)) return false;
+        if (v.kind == J_DICT || (v.kind == J_LIST && v.v.list->form == FORM_LIST)) return jinja_fail(j, SNUG_ERR_FORMAT, "unique: of a %s", jv_type_name(v));
         for (size_t k = 0; k < n && !seen; k++) seen = jv_equal(j, key[k], v);
         if (j->failed) return false;
         if (seen) continue;
@@ -245,43 +250,62 @@ static bool filter_unique(jinja *j, jvalue of, const jargs *a, jvalue *out) {
         out->v.list->item[n++] = l.item[i];
     }
     out->v.list->n = n;
+    out->v.list->form = FORM_ITERATOR;
     return true;
 }
 
+/* A text, or an iterator; of an iterator a list, since Python has to make one. */
 static bool filter_reverse(jinja *j, jvalue of, jvalue *out) {
-    jvalue keys;
-    if (of.kind == J_DICT || of.kind == J_UNDEFINED)
-        return copy_items(j, of, &keys) && jinja_slice(j, keys, jv_none(), jv_none(), jv_int(-1), out);
-    return of.kind == J_STRING || of.kind == J_LIST
-               ? jinja_slice(j, of, jv_none(), jv_none(), jv_int(-1), out)
-               : jinja_fail(j, SNUG_ERR_FORMAT, "the reverse of a %s", jv_type_name(of));
+    jvalue items;
+    if (of.kind == J_STRING) return jinja_slice(j, of, jv_none(), jv_none(), jv_int(-1), out);
+    bool once = of.kind == J_LIST && of.v.list->form == FORM_ITERATOR;
+    if (!copy_items(j, of, &items) || !jinja_slice(j, items, jv_none(), jv_none(), jv_int(-1), out)) return false;
+    out->v.list->form = once ? FORM_LIST : FORM_ITERATOR;
+    return true;
 }
 
+/* first takes one item out of an iterator; last needs more than an iterator. */
 static bool filter_edge(jinja *j, jvalue of, bool last, jvalue *out) {
+    const bool once = of.kind == J_LIST && of.v.list->form == FORM_ITERATOR;
     jlist l;
+    if (once && last) return jinja_fail(j, SNUG_ERR_FORMAT, "the last of a generator: make a list of it (filter list)");
     if (!jv_items(j, of, &l)) return false;
     *out = l.n ? l.item[last ? l.n - 1 : 0] : jv_undefined("No first item, sequence was empty.", 34);
+    if (once && l.n) *of.v.list = (jlist){.item = l.item + 1, .n = l.n - 1, .form = FORM_ITERATOR};
     return true;
 }
 
-/* sum(attribute, start), min, max */
-static bool filter_fold(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) {
-    bool sum = is(name, "sum"), max = is(name, "max"), ok = true;
-    const jvalue *attribute = jinja_arg(a, sum ? 0 : SIZE_MAX, "attribute"),
-                 *start = jinja_arg(a, sum ? 1 : SIZE_MAX, "start");
+/* sum(attribute, start) */
+static bool filter_sum(jinja *j, jvalue of, const jargs *a, jvalue *out) {
+    const jvalue *attribute = jinja_arg(a, 0, "attribute"), *start = jinja_arg(a, 1, "start");
     jlist l;
     if (!jv_items(j, of, &l)) return false;
-    *out = sum ? start ? *start : jv_int(0) : jv_undefined("No aggregated item, sequence was empty.", 39);
+    *out = start ? *start : jv_int(0);
     for (size_t i = 0; i < l.n; i++) {
         jvalue v = l.item[i], so_far = *out;
+        if ((attribute && !by_path(j, l.item[i], *attribute, &v)) || !jinja_binary(j, OP_ADD, so_far, v, out)) return false;
+    }
+    return true;
+}
+
+/* min, max(case_sensitive, attribute): the first of the smallest or largest */
+static bool filter_extreme(jinja *j, jvalue of, bool max, const jargs *a, jvalue *out) {
+    const jvalue *sensitive = jinja_arg(a, 0, "case_sensitive"), *attribute = jinja_arg(a, 1, "attribute");
+    jvalue best = jv_none(), key;
+    jlist l;
+    if (!jv_items(j, of, &l)) return false;
+    *out = jv_undefined("No aggregated item, sequence was empty.", 39);
+    for (size_t i = 0; i < l.n; i++) {
+        jvalue v = l.item[i];
+        bool ok = true;
         if (attribute && !by_path(j, l.item[i], *attribute, &v)) return false;
-        if (sum) {
-            if (!jinja_binary(j, OP_ADD, so_far, v, out)) return false;
-        } else if (i == 0 || (jv_compare(j, v, so_far, &ok) > 0) == max) {
-            if (i == 0 || jv_compare(j, v, so_far, &ok) != 0) *out = v;
-        }
-        if (!ok)
-            return jinja_fail(j, SNUG_ERR_FORMAT, "comparing a %s and a %s", jv_type_name(v), jv_type_name(so_far));
+        key = v;
+        if (!(sensitive && jv_true(*sensitive)) && !lower_copy(j, v, &key)) return false;
+        const int c = i == 0 ? 0 : jv_compare(j, key, best, &ok);
+        if (!ok) return jinja_fail(j, SNUG_ERR_FORMAT, "comparing a %s and a %s", jv_type_name(key), jv_type_name(best));
+        if (i > 0 && (max ? c <= 0 : c >= 0)) continue;
+        best = key;
+        *out = l.item[i];
     }
     return !j->failed;
 }
@@ -305,13 +329,10 @@ static double to_double(jvalue v, bool *ok) {
     if (n) memcpy(text, v.v.s.p, n);
     text[n] = 0;
     double f = strtod(text, &end);
-    while (*end == ' ' || *end == '\n') end++;
-    *ok = n > 0 && end == text + n;
+    *ok = end > text && !memchr(text, 'x', n) && !memchr(text, 'X', n); /* Python reads no hexadecimal here */
+    while (*end == ' ' || (*end >= '\t' && *end <= '\r')) end++;
+    *ok &= end == text + n;
     return f;
-}
-
-static bool undefined(jinja *j, jvalue v) {
-    return jinja_fail(j, SNUG_ERR_FORMAT, "'%.*s' is undefined", (int)(v.v.s.n < 80 ? v.v.s.n : 80), v.v.s.p);
 }
 
 static bool filter_int(jinja *j, const jargs *a, jvalue of, jvalue *out) {
@@ -321,8 +342,10 @@ static bool filter_int(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     if (of.kind == J_UNDEFINED) return undefined(j, of);
     if (of.kind == J_INT)
         *out = of;
+    else if (ok && !(fabs(f) < 9.2e18))
+        return jinja_fail(j, SNUG_ERR_FORMAT, "an integer beyond 64 bits");
     else
-        *out = ok && fabs(f) < 9.2e18 ? jv_int((int64_t)f) : fallback ? *fallback : jv_int(0);
+        *out = ok ? jv_int((int64_t)f) : fallback ? *fallback : jv_int(0);
     return true;
 }
 
@@ -335,17 +358,25 @@ static bool filter_float(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     return true;
 }
 
+/* Python's round(): to the nearest, by the number's exact value, ties to even; a whole number stays one. ceil and floor go by powers of ten. */
 static bool filter_round(jinja *j, const jargs *a, jvalue of, jvalue *out) {
     const jvalue *precision = jinja_arg(a, 0, "precision"), *method = jinja_arg(a, 1, "method");
+    const int64_t digits = precision && precision->kind == J_INT ? precision->v.i : 0;
+    const bool whole = of.kind == J_INT || of.kind == J_BOOL, ceiling = method && method->kind == J_STRING && method->v.s.n == 4,
+               floored = method && method->kind == J_STRING && method->v.s.n == 5;
+    char text[400];
     bool ok;
-    double f = to_double(of, &ok), scale = precision && precision->kind == J_INT ? pow(10, (double)precision->v.i) : 1;
+    double f = to_double(of, &ok), scale = pow(10, (double)digits);
     if (!ok || of.kind == J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "rounding a %s", jv_type_name(of));
-    if (method && method->kind == J_STRING && method->v.s.n == 4)
-        *out = jv_float(ceil(f * scale) / scale);
-    else if (method && method->kind == J_STRING && method->v.s.p[0] == 'f')
-        *out = jv_float(floor(f * scale) / scale);
-    else
-        *out = jv_float(nearbyint(f * scale) / scale);
+    if (digits < 0 || digits > 60) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "rounding to %lld digits is not supported", (long long)digits);
+    if (ceiling || floored) {
+        *out = jv_float((ceiling ? ceil(f * scale) : floor(f * scale)) / scale);
+    } else if (whole) {
+        *out = jv_int(of.kind == J_INT ? of.v.i : of.v.b);
+    } else {
+        snprintf(text, sizeof text, "%.*f", (int)digits, f);
+        *out = jv_float(strtod(text, NULL));
+    }
     return true;
 }
 
@@ -375,12 +406,13 @@ bool jinja_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out) 
     if (is(name, "list")) return copy_items(j, of, out);
     if (is(name, "first")) return filter_edge(j, of, false, out);
     if (is(name, "last")) return filter_edge(j, of, true, out);
-    if (is(name, "items")) return filter_items(j, of, out);
+    if (is(name, "items")) return jinja_pairs(j, of, FORM_ITERATOR, out);
     if (is(name, "dictsort")) return filter_dictsort(j, of, a, out);
     if (is(name, "sort")) return filter_sort(j, of, a, out);
     if (is(name, "unique")) return filter_unique(j, of, a, out);
     if (is(name, "reverse")) return filter_reverse(j, of, out);
-    if (is(name, "sum") || is(name, "min") || is(name, "max")) return filter_fold(j, name, of, a, out);
+    if (is(name, "sum")) return filter_sum(j, of, a, out);
+    if (is(name, "min") || is(name, "max")) return filter_extreme(j, of, name.p[1] == 'a', a, out);
     if (is(name, "int")) return filter_int(j, a, of, out);
     if (is(name, "float")) return filter_float(j, a, of, out);
     if (is(name, "abs")) return filter_abs(j, of, out);

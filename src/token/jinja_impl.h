@@ -20,6 +20,7 @@ typedef enum jkind { J_UNDEFINED, J_NONE, J_BOOL, J_INT, J_FLOAT, J_STRING, J_LI
 
 typedef struct jvalue {
     jkind kind;
+    bool safe; /* STRING: marked by the filter safe or escape: what is joined to it is escaped */
     union {
         bool b;
         int64_t i;
@@ -33,7 +34,15 @@ typedef struct jvalue {
     } v;
 } jvalue;
 
-typedef struct jlist { jvalue *item; size_t n; bool tuple; } jlist;
+/* A sequence, in the forms that Python tells apart: a range; a view of a dictionary's keys, values or pairs; an iterator, which filters such as map
+ * give and which can be gone through once. */
+typedef enum jform { FORM_LIST, FORM_TUPLE, FORM_RANGE, FORM_VIEW, FORM_ITERATOR } jform;
+typedef struct jlist {
+    jvalue *item;
+    size_t n;
+    jform form;
+    const char *text; /* RANGE: as it prints, or NULL; VIEW: "dict_keys" ... */
+} jlist;
 typedef struct jdict { jvalue *key, *value; size_t n, cap; } jdict; /* in the order of insertion */
 typedef struct jloop {
     size_t index, n; /* 0-based */
@@ -55,6 +64,9 @@ typedef enum jop { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, 
 
 typedef struct jname { const char *p; uint32_t n; } jname; /* interned: equal names have equal p */
 
+/* Names that a macro's body has of what its caller gives beyond its parameters. */
+enum { TAKES_VARARGS = 1, TAKES_KWARGS = 2, TAKES_CALLER = 4 };
+
 /* One shape for all nodes; what the fields mean stands beside each kind in the parser. */
 typedef struct jnode {
     jnode_kind kind;
@@ -69,6 +81,7 @@ typedef struct jnode {
     struct jnode **values;
     size_t n_keys;
     jop *ops;            /* COMPARE: n_list of them */
+    unsigned takes;      /* MACRO, CALL_BLOCK: which of TAKES_... its body names */
 } jnode;
 
 typedef enum jtoken_kind { T_TEXT, T_OUTPUT_BEGIN, T_OUTPUT_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_STRING, T_INT, T_FLOAT, T_OP, T_END } jtoken_kind;
@@ -103,6 +116,7 @@ typedef struct jinja {
     size_t n_tokens, at;
     jname *names;        /* the intern table */
     size_t n_names, cap_names;
+    unsigned takes;      /* while parsing: what the macro that we are in names so far */
     int depth;
     uint64_t steps;
     buf *out;            /* where output goes now */
@@ -138,6 +152,7 @@ static inline jvalue jv_bool(bool b) { return (jvalue){.kind = J_BOOL, .v.b = b}
 static inline jvalue jv_int(int64_t i) { return (jvalue){.kind = J_INT, .v.i = i}; }
 static inline jvalue jv_float(double f) { return (jvalue){.kind = J_FLOAT, .v.f = f}; }
 static inline jvalue jv_string(const char *p, size_t n) { return (jvalue){.kind = J_STRING, .v.s = {p, n}}; }
+static inline jvalue jv_marked(jvalue s, bool safe) { s.safe = safe; return s; }
 static inline jvalue jv_undefined(const char *p, size_t n) { return (jvalue){.kind = J_UNDEFINED, .v.s = {p, n}}; }
 jvalue jv_literal(const char *s);
 bool jv_from_json(jinja *j, const json_t *from, jvalue *out);
@@ -149,12 +164,17 @@ int jv_compare(jinja *j, jvalue a, jvalue b, bool *ok);
 bool jv_list_new(jinja *j, size_t n, jvalue *out);          /* n undefined items, to be filled */
 bool jv_dict_set(jinja *j, jdict *d, jvalue key, jvalue value);
 const jvalue *jv_dict_get(jinja *j, const jdict *d, jvalue key); /* NULL: not there */
-/* The items that iterating gives: list items, dictionary keys, characters. */
+/* The items that iterating gives: list items, dictionary keys, characters. An iterator is empty afterwards. */
 bool jv_items(jinja *j, jvalue v, jlist *out);
 bool jv_length(jinja *j, jvalue v, size_t *out);
 bool jv_append(jinja *j, buf *out, jvalue v);               /* as {{ v }} prints it */
 bool jv_append_repr(jinja *j, buf *out, jvalue v);          /* as inside a printed list */
-bool jv_append_json(jinja *j, buf *out, jvalue v, int indent, bool sort_keys, const char *item_sep, const char *key_sep);
+typedef struct jdump {
+    int indent; /* < 0: on one line */
+    bool sort_keys, ascii;
+    const char *item_sep, *key_sep;
+} jdump;
+bool jv_append_json(jinja *j, buf *out, jvalue v, const jdump *how); /* as json.dumps */
 bool jv_text(jinja *j, jvalue v, jvalue *out);              /* str(v) */
 bool jinja_keep(jinja *j, buf *b, jvalue *out);             /* the buffer's text as a value; frees the buffer */
 bool jinja_put(jinja *j, buf *out, const char *p, size_t n);
@@ -173,14 +193,30 @@ const jvalue *jinja_arg(const jargs *a, size_t i, const char *name);
 bool jinja_eval(jinja *j, const jnode *n, jvalue *out);
 bool jinja_eval_args(jinja *j, const jnode *n, jargs *out);
 bool jinja_binary(jinja *j, jop op, jvalue a, jvalue b, jvalue *out);
+bool jinja_compare(jinja *j, jop op, jvalue a, jvalue b, bool *out);
 bool jinja_attribute(jinja *j, jvalue of, jname name, jvalue *out);
 bool jinja_item(jinja *j, jvalue of, jvalue key, jvalue *out);
 bool jinja_slice(jinja *j, jvalue of, jvalue from, jvalue to, jvalue step, jvalue *out);
 bool jinja_contains(jinja *j, jvalue container, jvalue item, bool *out);
+bool jinja_escape(jinja *j, jvalue s, jvalue *out); /* &, <, >, quotes as HTML has them; what is safe stays */
+bool jinja_pairs(jinja *j, jvalue of, jform form, jvalue *out); /* (key, value) of a dictionary */
 bool jinja_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out);
 bool jinja_test(jinja *j, jname name, jvalue of, const jargs *a, bool *out);
 /* The filters over text; *known false: not one of them. */
 bool jinja_text_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out, bool *known);
+typedef enum jcase { CASE_UPPER, CASE_LOWER, CASE_CAPITALIZE, CASE_TITLE, CASE_TITLE_FILTER, CASE_SWAP, CASE_FOLD } jcase;
+bool jinja_change_case(jinja *j, jvalue s, jcase how, jvalue *out);
+jvalue jinja_strip(jvalue s, const jvalue *set, bool left, bool right); /* set: characters; NULL: white space */
+bool jinja_replace(jinja *j, jvalue s, jvalue from, jvalue to, int64_t most, jvalue *out); /* most < 0: all */
+bool jinja_justify(jinja *j, jvalue s, jname method, const jargs *a, jvalue *out);
+size_t jinja_line_end(const char *p, const char *end);
+int64_t jinja_limit_arg(const jargs *a, size_t i, const char *name); /* -1: not given */
+bool jinja_string_method(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out);
+bool jinja_has_string_method(jname name);
+/* Python's formatting: "{}".format(...), "%s" % ..., and padding to a width in characters. */
+bool jinja_format(jinja *j, jvalue s, const jargs *a, jvalue *out);
+bool jinja_percent(jinja *j, jvalue s, jvalue with, jvalue *out);
+bool jinja_pad(jinja *j, buf *out, const char *p, size_t n, char align, const char *fill, int64_t width);
 bool jinja_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out);
 bool jinja_has_method(jvalue self, jname name);
 bool jinja_call(jinja *j, jvalue f, const jargs *a, jvalue *out);

@@ -311,6 +311,7 @@ bool jinja_lex(jinja *j, const char *source, size_t n) {
         advance(&x, tag);
         x.line_starting = false;
         size_t raw = kind == '%' ? word_tag(&x, tag, "raw", &open, &close) : 0;
+        if (raw && close == '+') raw = 0; /* Jinja does not take it here */
         if (kind == '#') {
             if (!skip_comment(&x)) return false;
         } else if (raw) {

@@ -1,5 +1,4 @@
-/* Text: the methods of strings and the filters that work on text; and the methods of dictionaries and lists. Case
- * mapping is Unicode's, character by character (utf8proc); Python's few one-to-many mappings, such as ß to SS, are made
+/* The methods of strings. Case mapping is Unicode's, character by character (utf8proc); Python's few one-to-many mappings, such as ß to SS, are made
  * for upper(). */
 #include "token/jinja_impl.h"
 #include "token/utf8.h"
@@ -12,34 +11,55 @@ static bool is(jname name, const char *text) {
 
 /* ---- case ---- */
 
-typedef enum text_case { CASE_UPPER, CASE_LOWER, CASE_CAPITALIZE, CASE_TITLE, CASE_TITLE_FILTER } text_case;
-
 static bool cased(uint32_t c) {
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT;
 }
 
-static bool put_upper(jinja *j, buf *b, uint32_t c, bool title) {
+static bool put_character(jinja *j, buf *b, utf8proc_int32_t c) {
     uint8_t form[4];
-    if (c == 0xDF) return jinja_put(j, b, title ? "Ss" : "SS", 2);
-    uint32_t u = (uint32_t)(title ? utf8proc_totitle((utf8proc_int32_t)c) : utf8proc_toupper((utf8proc_int32_t)c));
-    return jinja_put(j, b, (const char *)form, utf8_encode(u, form));
+    return jinja_put(j, b, (const char *)form, utf8_encode((uint32_t)c, form));
+}
+
+/* The case folding of a character; more than one for those, such as sharp s and ligatures, whose capitals are several letters. */
+static int folded(uint32_t c, utf8proc_int32_t to[4]) {
+    int boundary = 0;
+    const utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, to, 4, UTF8PROC_CASEFOLD, &boundary);
+    return n < 1 || n > 4 ? (to[0] = (utf8proc_int32_t)c, 1) : (int)n;
+}
+
+/* title: the first letter of several as a capital alone. */
+static bool put_upper(jinja *j, buf *b, uint32_t c, bool title) {
+    utf8proc_int32_t several[4], one = title ? utf8proc_totitle((utf8proc_int32_t)c) : utf8proc_toupper((utf8proc_int32_t)c);
+    const int n = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_LU || (title && one != (utf8proc_int32_t)c && c != 0xDF) ? 1 : folded(c, several);
+    if (n == 1) return put_character(j, b, one);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) ok = put_character(j, b, i > 0 && title ? several[i] : utf8proc_toupper(several[i]));
+    return ok;
 }
 
 static bool put_lower(jinja *j, buf *b, uint32_t c) {
-    uint8_t form[4];
     if (c == 0x130) return jinja_put(j, b, "i\xCC\x87", 3);
-    return jinja_put(j, b, (const char *)form, utf8_encode((uint32_t)utf8proc_tolower((utf8proc_int32_t)c), form));
+    return put_character(j, b, utf8proc_tolower((utf8proc_int32_t)c));
+}
+
+static bool put_folded(jinja *j, buf *b, uint32_t c) {
+    utf8proc_int32_t several[4];
+    const int n = folded(c, several);
+    bool ok = true;
+    for (int i = 0; i < n && ok; i++) ok = put_character(j, b, several[i]);
+    return ok;
 }
 
 /* str.title() starts a word after any character without case; the title filter after blanks and -([{<. */
-static bool change_case(jinja *j, jvalue s, text_case how, jvalue *out) {
+bool jinja_change_case(jinja *j, jvalue s, jcase how, jvalue *out) {
     buf b = {0};
     bool inside = false, ok = true;
     for (size_t i = 0; i < s.v.s.n && ok;) {
         uint32_t c = utf8_decode((const uint8_t *)s.v.s.p + i);
-        bool up = how == CASE_UPPER || (how != CASE_LOWER && !inside);
-        ok = up ? put_upper(j, &b, c, how != CASE_UPPER) : put_lower(j, &b, c);
+        bool up = how == CASE_UPPER || (how != CASE_LOWER && how != CASE_FOLD && !inside);
+        if (how == CASE_SWAP) up = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_LL;
+        ok = how == CASE_FOLD ? put_folded(j, &b, c) : up ? put_upper(j, &b, c, how == CASE_TITLE || how == CASE_CAPITALIZE) : put_lower(j, &b, c);
         if (how == CASE_CAPITALIZE)
             inside = true;
         else if (how == CASE_TITLE)
@@ -68,7 +88,7 @@ static bool in_set(const jvalue *set, const char *p, size_t n) {
     return false;
 }
 
-static jvalue strip(jvalue s, const jvalue *set, bool left, bool right) {
+jvalue jinja_strip(jvalue s, const jvalue *set, bool left, bool right) {
     const char *p = s.v.s.p;
     size_t n = s.v.s.n;
     while (left && n > 0) {
@@ -117,7 +137,7 @@ static bool split(jinja *j, jvalue s, const jvalue *sep, int64_t most, jvalue *o
         return keep_list(j, &list, ok, out);
     }
     for (; ok; most--) {
-        jvalue left = strip(jv_string(p, (size_t)(end - p)), NULL, true, false);
+        jvalue left = jinja_strip(jv_string(p, (size_t)(end - p)), NULL, true, false);
         p = left.v.s.p;
         if (p == end) break;
         const char *q = p;
@@ -157,21 +177,29 @@ static bool rsplit(jinja *j, jvalue s, const jvalue *sep, int64_t most, jvalue *
     return jinja_slice(j, forward, jv_none(), jv_none(), jv_int(-1), out);
 }
 
+/* The line end at p, in bytes; 0: none. Python's: \n \r \r\n \v \f FS GS RS NEL U+2028 U+2029. */
+size_t jinja_line_end(const char *p, const char *end) {
+    if (p[0] == '\r' && p + 1 < end && p[1] == '\n') return 2;
+    if ((p[0] >= '\n' && p[0] <= '\r') || (p[0] >= 0x1C && p[0] <= 0x1E)) return 1;
+    if (end - p >= 2 && memcmp(p, "\xC2\x85", 2) == 0) return 2;
+    return end - p >= 3 && (memcmp(p, "\xE2\x80\xA8", 3) == 0 || memcmp(p, "\xE2\x80\xA9", 3) == 0) ? 3 : 0;
+}
+
 static bool splitlines(jinja *j, jvalue s, bool keep_ends, jvalue *out) {
     const char *p = s.v.s.p, *end = p + s.v.s.n;
     buf list = {0};
     bool ok = true;
     while (ok && p < end) {
         const char *q = p;
-        while (q < end && *q != '\n' && *q != '\r') q++;
-        size_t ending = q == end ? 0 : *q == '\r' && q + 1 < end && q[1] == '\n' ? 2 : 1;
+        size_t ending = 0;
+        while (q < end && !(ending = jinja_line_end(q, end))) q++;
         ok = push(j, &list, p, (size_t)(q - p) + (keep_ends ? ending : 0));
         p = q + ending;
     }
     return keep_list(j, &list, ok, out);
 }
 
-static bool replace(jinja *j, jvalue s, jvalue from, jvalue to, int64_t most, jvalue *out) {
+bool jinja_replace(jinja *j, jvalue s, jvalue from, jvalue to, int64_t most, jvalue *out) {
     const char *p = s.v.s.p, *end = p + s.v.s.n;
     buf b = {0};
     bool ok = true;
@@ -201,7 +229,7 @@ static bool ends(jvalue s, jvalue with) {
 /* startswith(x) or startswith((x, y)) */
 static bool starts_or_ends(jinja *j, jvalue s, const jvalue *with, bool start, jvalue *out) {
     jlist one = {0}, *l = &one;
-    if (with && with->kind == J_LIST)
+    if (with && with->kind == J_LIST && with->v.list->form == FORM_TUPLE)
         l = with->v.list;
     else if (with && with->kind == J_STRING)
         one = (jlist){.item = (jvalue *)with, .n = 1};
@@ -237,9 +265,44 @@ static int64_t count(jvalue s, jvalue what) {
     return n;
 }
 
+/* (before, separator, after) of the first or last separator; without one, all of the text is on the outer side. */
+static bool partition(jinja *j, jvalue s, jvalue sep, bool last, jvalue *out) {
+    const char *p = s.v.s.p, *end = p + s.v.s.n, *hit = NULL;
+    if (sep.v.s.n == 0) return jinja_fail(j, SNUG_ERR_FORMAT, "partition by an empty text");
+    for (const char *q = p; (q = bytes_find(q, (size_t)(end - q), sep.v.s.p, sep.v.s.n)) != NULL; q++) {
+        hit = q;
+        if (!last) break;
+    }
+    if (!jv_list_new(j, 3, out)) return false;
+    jvalue *part = out->v.list->item, none = jv_literal("");
+    out->v.list->form = FORM_TUPLE;
+    part[0] = hit ? jv_string(p, (size_t)(hit - p)) : last ? none : s;
+    part[1] = hit ? sep : none;
+    part[2] = hit ? jv_string(hit + sep.v.s.n, (size_t)(end - hit) - sep.v.s.n) : last ? s : none;
+    return true;
+}
+
+/* ljust, rjust, center, zfill */
+bool jinja_justify(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out) {
+    const jvalue *width = jinja_arg(a, 0, NULL), *fill = jinja_arg(a, 1, NULL);
+    if (!width || width->kind != J_INT || (fill && (fill->kind != J_STRING || fill->v.s.n == 0 || utf8_length((uint8_t)*fill->v.s.p) != fill->v.s.n)))
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' takes a width and one character", (int)name.n, name.p);
+    const char align = is(name, "ljust") ? '<' : is(name, "center") ? 'c' : is(name, "zfill") ? 'z' : '>';
+    const char *with = fill ? fill->v.s.p : align == 'z' ? "0" : " ";
+    buf b = {0};
+    if (jinja_pad(j, &b, s.v.s.p, s.v.s.n, align, with, width->v.i)) return jinja_keep(j, &b, out);
+    buf_fini(&b);
+    return false;
+}
+
 /* Every character is of the class and there is one. */
 static bool all_of(jvalue s, jname name) {
     bool any_cased = false;
+    if (is(name, "isascii")) {
+        for (size_t i = 0; i < s.v.s.n; i++)
+            if ((uint8_t)s.v.s.p[i] >= 0x80) return false;
+        return true;
+    }
     for (size_t i = 0; i < s.v.s.n;) {
         uint32_t c = utf8_decode((const uint8_t *)s.v.s.p + i);
         utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
@@ -259,214 +322,105 @@ static bool all_of(jvalue s, jname name) {
 
 /* ---- methods ---- */
 
-static const char *const string_methods[] = {
-    "strip",    "lstrip",  "rstrip",  "split",   "rsplit",       "splitlines",   "startswith",
-    "endswith", "upper",   "lower",   "title",   "capitalize",   "replace",      "find",
-    "rfind",    "count",   "join",    "isdigit", "isdecimal",    "isnumeric",    "isalpha",
-    "isalnum",  "isspace", "isupper", "islower", "removeprefix", "removesuffix", NULL};
-static const char *const dict_methods[] = {"items", "keys", "values", "get", NULL};
-static const char *const list_methods[] = {"index", "count", NULL};
-static const char *const loop_methods[] = {"cycle", "changed", NULL};
-
-bool jinja_has_method(jvalue self, jname name) {
-    const char *const *list = self.kind == J_STRING ? string_methods
-                              : self.kind == J_DICT ? dict_methods
-                              : self.kind == J_LIST ? list_methods
-                              : self.kind == J_LOOP ? loop_methods
-                                                    : NULL;
-    for (; list && *list; list++)
-        if (is(name, *list)) return true;
+bool jinja_has_string_method(jname name) {
+    static const char *const names[] = {
+        "strip",  "lstrip",    "rstrip",   "split",   "rsplit",  "splitlines", "startswith",   "endswith",     "upper",   "lower",
+        "title",  "swapcase",  "casefold", "replace", "find",    "rfind",      "index",        "rindex",       "count",   "join",
+        "format", "isdigit",   "isalpha",  "isalnum", "isspace", "isupper",    "islower",      "isascii",      "ljust",   "rjust",
+        "center", "zfill",     "isdecimal", "isnumeric", "capitalize", "partition", "rpartition", "removeprefix", "removesuffix"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (is(name, names[i])) return true;
     return false;
 }
 
-static int64_t limit_arg(const jargs *a, size_t i, const char *name) {
+int64_t jinja_limit_arg(const jargs *a, size_t i, const char *name) {
     const jvalue *v = jinja_arg(a, i, name);
     return v && v->kind == J_INT ? v->v.i : -1;
 }
 
-static bool string_method(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out) {
+/* Texts alone can be joined by the method; one that is safe takes all and escapes it. */
+static bool join(jinja *j, jvalue between, jvalue of, jvalue *out) {
+    jlist l;
+    buf text = {0};
+    bool ok = jv_items(j, of, &l);
+    for (size_t i = 0; i < l.n && ok; i++) {
+        jvalue v = l.item[i];
+        ok = between.safe || v.kind == J_STRING || jinja_fail(j, SNUG_ERR_FORMAT, "join of a %s", jv_type_name(v));
+        ok = ok && (!between.safe || (jv_text(j, l.item[i], &v) && jinja_escape(j, v, &v))) && (i == 0 || jv_append(j, &text, between)) && jv_append(j, &text, v);
+    }
+    if (ok) return jinja_keep(j, &text, out);
+    buf_fini(&text);
+    return false;
+}
+
+/* The methods that take one text, or one and more behind it. */
+static bool method_of_text(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out) {
     const jvalue *first = jinja_arg(a, 0, NULL), *second = jinja_arg(a, 1, NULL);
-    jargs joined = {.pos = &s, .n_pos = 1};
+    if (!first || first->kind != J_STRING)
+        return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' takes a text", (int)name.n, name.p);
+    const jvalue what = *first;
+    if (is(name, "replace")) {
+        if (!second || second->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "replace takes two texts");
+        return jinja_replace(j, s, what, *second, jinja_limit_arg(a, 2, "count"), out);
+    }
+    if (is(name, "partition") || is(name, "rpartition")) return partition(j, s, what, name.p[0] == 'r', out);
+    if (is(name, "count")) {
+        *out = jv_int(count(s, what));
+    } else if (is(name, "removeprefix")) {
+        *out = starts(s, what) ? jv_string(s.v.s.p + what.v.s.n, s.v.s.n - what.v.s.n) : s;
+    } else if (is(name, "removesuffix")) {
+        *out = ends(s, what) ? jv_string(s.v.s.p, s.v.s.n - what.v.s.n) : s;
+    } else { /* find, rfind, index, rindex */
+        if (a->n_pos > 1) return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "%.*s within a part of the text is not supported", (int)name.n, name.p);
+        *out = jv_int(find(s, what, name.p[0] == 'r'));
+        if (out->v.i < 0 && !is(name, "find") && !is(name, "rfind")) return jinja_fail(j, SNUG_ERR_FORMAT, "%.*s: not in the text", (int)name.n, name.p);
+    }
+    return true;
+}
+
+static bool plain_method(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out) {
+    const jvalue *first = jinja_arg(a, 0, NULL), *keep_ends = jinja_arg(a, 0, "keepends");
     if (is(name, "strip") || is(name, "lstrip") || is(name, "rstrip")) {
-        *out = strip(s, first, name.p[0] != 'r', name.p[0] != 'l');
+        if (first && first->kind != J_STRING && first->kind != J_NONE) return jinja_fail(j, SNUG_ERR_FORMAT, "%.*s of a %s", (int)name.n, name.p, jv_type_name(*first));
+        *out = jinja_strip(s, first, name.p[0] != 'r', name.p[0] != 'l');
         return true;
     }
-    if (is(name, "split")) return split(j, s, jinja_arg(a, 0, "sep"), limit_arg(a, 1, "maxsplit"), out);
-    if (is(name, "rsplit")) return rsplit(j, s, jinja_arg(a, 0, "sep"), limit_arg(a, 1, "maxsplit"), out);
-    if (is(name, "splitlines")) return splitlines(j, s, first && jv_true(*first), out);
+    if (is(name, "split")) return split(j, s, jinja_arg(a, 0, "sep"), jinja_limit_arg(a, 1, "maxsplit"), out);
+    if (is(name, "rsplit")) return rsplit(j, s, jinja_arg(a, 0, "sep"), jinja_limit_arg(a, 1, "maxsplit"), out);
+    if (is(name, "splitlines")) return splitlines(j, s, keep_ends && jv_true(*keep_ends), out);
     if (is(name, "startswith") || is(name, "endswith")) return starts_or_ends(j, s, first, name.p[0] == 's', out);
-    if (is(name, "upper")) return change_case(j, s, CASE_UPPER, out);
-    if (is(name, "lower")) return change_case(j, s, CASE_LOWER, out);
-    if (is(name, "title")) return change_case(j, s, CASE_TITLE, out);
-    if (is(name, "capitalize")) return change_case(j, s, CASE_CAPITALIZE, out);
+    if (is(name, "upper")) return jinja_change_case(j, s, CASE_UPPER, out);
+    if (is(name, "lower")) return jinja_change_case(j, s, CASE_LOWER, out);
+    if (is(name, "casefold")) return jinja_change_case(j, s, CASE_FOLD, out);
+    if (is(name, "title")) return jinja_change_case(j, s, CASE_TITLE, out);
+    if (is(name, "swapcase")) return jinja_change_case(j, s, CASE_SWAP, out);
+    if (is(name, "capitalize")) return jinja_change_case(j, s, CASE_CAPITALIZE, out);
+    if (is(name, "format")) return jinja_format(j, s, a, out);
+    if (is(name, "ljust") || is(name, "rjust") || is(name, "center") || is(name, "zfill")) return jinja_justify(j, s, name, a, out);
     if (is(name, "join"))
-        return first ? jinja_filter(j, jinja_intern(j, "join", 4), *first, &joined, out)
-                     : jinja_fail(j, SNUG_ERR_FORMAT, "join lacks an argument");
-    if (name.p[0] == 'i') {
+        return first ? join(j, s, *first, out) : jinja_fail(j, SNUG_ERR_FORMAT, "join lacks an argument");
+    if (name.n > 2 && memcmp(name.p, "is", 2) == 0) {
         *out = jv_bool(all_of(s, name));
         return true;
     }
-    if (!first || first->kind != J_STRING)
-        return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' takes a text", (int)name.n, name.p);
-    if (is(name, "replace")) {
-        if (!second || second->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "replace takes two texts");
-        return replace(j, s, *first, *second, limit_arg(a, 2, "count"), out);
-    }
-    if (is(name, "find") || is(name, "rfind"))
-        *out = jv_int(find(s, *first, name.p[0] == 'r'));
-    else if (is(name, "count"))
-        *out = jv_int(count(s, *first));
-    else if (is(name, "removeprefix"))
-        *out = starts(s, *first) ? jv_string(s.v.s.p + first->v.s.n, s.v.s.n - first->v.s.n) : s;
-    else
-        *out = ends(s, *first) ? jv_string(s.v.s.p, s.v.s.n - first->v.s.n) : s;
-    return true;
+    return method_of_text(j, s, name, a, out);
 }
 
-static bool dict_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out) {
-    const jdict *d = self.v.dict;
-    jargs none = {0};
-    if (is(name, "get")) {
-        const jvalue *key = jinja_arg(a, 0, NULL), *fallback = jinja_arg(a, 1, "default"), *v;
-        if (!key) return jinja_fail(j, SNUG_ERR_FORMAT, "get lacks a key");
-        v = jv_dict_get(j, d, *key);
-        *out = v ? *v : fallback ? *fallback : jv_none();
-        return true;
+/* What a safe text makes is safe; texts put into it are escaped first. */
+bool jinja_string_method(jinja *j, jvalue s, jname name, const jargs *a, jvalue *out) {
+    if (!s.safe) return plain_method(j, s, name, a, out);
+    jargs safe = *a;
+    if (is(name, "replace") || is(name, "format")) {
+        if (!(safe.pos = jinja_alloc(j, a->n_pos, sizeof *safe.pos)) || !(safe.value = jinja_alloc(j, a->n_keys, sizeof *safe.value))) return false;
+        for (size_t i = 0; i < a->n_pos; i++)
+            if (a->pos[i].kind != J_STRING) safe.pos[i] = a->pos[i];
+            else if (!jinja_escape(j, a->pos[i], &safe.pos[i])) return false;
+        for (size_t i = 0; i < a->n_keys; i++)
+            if (a->value[i].kind != J_STRING) safe.value[i] = a->value[i];
+            else if (!jinja_escape(j, a->value[i], &safe.value[i])) return false;
     }
-    if (is(name, "items")) return jinja_filter(j, name, self, &none, out);
-    if (!jv_list_new(j, d->n, out)) return false;
-    if (d->n) memcpy(out->v.list->item, name.p[0] == 'k' ? d->key : d->value, d->n * sizeof(jvalue));
-    return true;
-}
-
-static bool list_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out) {
-    const jvalue *what = jinja_arg(a, 0, NULL);
-    int64_t n = 0, at = -1;
-    if (!what) return jinja_fail(j, SNUG_ERR_FORMAT, "the method '%.*s' lacks an argument", (int)name.n, name.p);
-    for (size_t i = 0; i < self.v.list->n; i++) {
-        if (!jv_equal(j, self.v.list->item[i], *what)) continue;
-        if (at < 0) at = (int64_t)i;
-        n++;
-    }
-    if (is(name, "index") && at < 0) return jinja_fail(j, SNUG_ERR_FORMAT, "index of a value that is not in the list");
-    *out = jv_int(is(name, "index") ? at : n);
-    return true;
-}
-
-static bool loop_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out) {
-    jloop *l = self.v.loop;
-    if (a->n_pos == 0) return jinja_fail(j, SNUG_ERR_FORMAT, "loop.%.*s lacks an argument", (int)name.n, name.p);
-    if (is(name, "cycle")) {
-        *out = a->pos[l->index % a->n_pos];
-        return true;
-    }
-    *out = jv_bool(!l->has_changed || !jv_equal(j, l->changed, a->pos[0]));
-    l->changed = a->pos[0];
-    l->has_changed = true;
-    return true;
-}
-
-bool jinja_method(jinja *j, jvalue self, jname name, const jargs *a, jvalue *out) {
-    if (!jinja_step(j)) return false;
-    switch (self.kind) {
-    case J_STRING:
-        return string_method(j, self, name, a, out);
-    case J_DICT:
-        return dict_method(j, self, name, a, out);
-    case J_LOOP:
-        return loop_method(j, self, name, a, out);
-    default:
-        return list_method(j, self, name, a, out);
-    }
-}
-
-/* ---- text filters ---- */
-
-/* indent(width=4, first=False, blank=False) */
-static bool indent(jinja *j, jvalue s, const jargs *a, jvalue *out) {
-    const jvalue *width = jinja_arg(a, 0, "width"), *first = jinja_arg(a, 1, "first"),
-                 *blank = jinja_arg(a, 2, "blank");
-    bool at_first = first && jv_true(*first), at_blank = blank && jv_true(*blank), ok = true;
-    jvalue by = jv_literal("    ");
-    buf b = {0};
-    if (width && width->kind == J_STRING)
-        by = *width;
-    else if (width && (width->kind != J_INT || !jinja_binary(j, OP_MUL, jv_literal(" "), *width, &by)))
-        return jinja_fail(j, SNUG_ERR_FORMAT, "indent by a %s", jv_type_name(*width));
-    const char *p = s.v.s.p, *end = p + s.v.s.n;
-    for (bool one = true; ok; one = false) {
-        const char *nl = memchr(p, '\n', (size_t)(end - p)), *q = nl ? nl : end;
-        if (one ? at_first : at_blank || q > p) ok = jv_append(j, &b, by);
-        ok = ok && jinja_put(j, &b, p, (size_t)((nl ? nl + 1 : end) - p));
-        if (!nl) break;
-        p = nl + 1;
-    }
-    if (ok) return jinja_keep(j, &b, out);
-    buf_fini(&b);
-    return false;
-}
-
-static bool escape(jinja *j, jvalue s, jvalue *out) {
-    buf b = {0};
-    bool ok = true;
-    for (size_t i = 0; i < s.v.s.n && ok; i++) {
-        char c = s.v.s.p[i];
-        const char *to = c == '&'    ? "&amp;"
-                         : c == '<'  ? "&lt;"
-                         : c == '>'  ? "&gt;"
-                         : c == '\'' ? "&#39;"
-                         : c == '"'  ? "&#34;"
-                                     : NULL;
-        ok = to ? jinja_put(j, &b, to, strlen(to)) : jinja_put(j, &b, &c, 1);
-    }
-    if (ok) return jinja_keep(j, &b, out);
-    buf_fini(&b);
-    return false;
-}
-
-/* Runs of word characters. */
-static int64_t count_words(jvalue s) {
-    int64_t n = 0;
-    bool inside = false;
-    for (size_t i = 0; i < s.v.s.n; i += utf8_length((uint8_t)s.v.s.p[i])) {
-        bool word = utf8_is_word(utf8_decode((const uint8_t *)s.v.s.p + i));
-        n += word && !inside;
-        inside = word;
-    }
-    return n;
-}
-
-bool jinja_text_filter(jinja *j, jname name, jvalue of, const jargs *a, jvalue *out, bool *known) {
-    static const char *const names[] = {"string",     "safe",    "trim",   "upper",  "lower", "title",
-                                        "capitalize", "replace", "indent", "escape", "e",     "wordcount"};
-    jvalue s;
-    *known = false;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) *known |= is(name, names[i]);
-    if (!*known || !jv_text(j, of, &s)) return false;
-    if (is(name, "trim"))
-        *out = strip(s, jinja_arg(a, 0, "chars"), true, true);
-    else if (is(name, "upper"))
-        return change_case(j, s, CASE_UPPER, out);
-    else if (is(name, "lower"))
-        return change_case(j, s, CASE_LOWER, out);
-    else if (is(name, "title"))
-        return change_case(j, s, CASE_TITLE_FILTER, out);
-    else if (is(name, "capitalize"))
-        return change_case(j, s, CASE_CAPITALIZE, out);
-    else if (is(name, "indent"))
-        return of.kind == J_STRING ? indent(j, s, a, out)
-                                   : jinja_fail(j, SNUG_ERR_FORMAT, "indent of a %s", jv_type_name(of));
-    else if (is(name, "escape") || is(name, "e"))
-        return escape(j, s, out);
-    else if (is(name, "wordcount"))
-        *out = jv_int(count_words(s));
-    else if (is(name, "replace")) {
-        const jvalue *from = jinja_arg(a, 0, "old"), *to = jinja_arg(a, 1, "new");
-        jvalue x, y;
-        if (!from || !to) return jinja_fail(j, SNUG_ERR_FORMAT, "replace takes two texts");
-        return jv_text(j, *from, &x) && jv_text(j, *to, &y) && replace(j, s, x, y, limit_arg(a, 2, "count"), out);
-    } else {
-        *out = s; /* string, safe */
-    }
+    if (!plain_method(j, s, name, &safe, out)) return false;
+    out->safe = out->kind == J_STRING;
+    for (size_t i = 0; out->kind == J_LIST && i < out->v.list->n; i++) out->v.list->item[i].safe = true;
     return true;
 }

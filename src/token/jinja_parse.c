@@ -142,23 +142,30 @@ static bool parse_parameters(jinja *j, jnode *into) {
     return true;
 }
 
+static bool macro_body(jinja *j, jnode *n, const char *end) {
+    const unsigned outer = j->takes;
+    j->takes = 0;
+    n->b = parse_body(j, end);
+    n->takes = j->takes;
+    j->takes = outer;
+    return n->b != NULL;
+}
+
 static jnode *parse_macro(jinja *j) {
-    jnode *n = jinja_node(j, N_MACRO); /* name; keys, values: parameters and defaults; b: body */
+    jnode *n = jinja_node(j, N_MACRO); /* name; keys, values: parameters and defaults; b: body; takes */
     if (!n || !take_name_token(j, &n->name) || !jinja_expect_op(j, "(") || !parse_parameters(j, n) || !end_tag(j))
         return NULL;
-    n->b = parse_body(j, "endmacro");
-    return n->b ? n : NULL;
+    return macro_body(j, n, "endmacro") ? n : NULL;
 }
 
 static jnode *parse_call_block(jinja *j) {
-    jnode *n = jinja_node(j, N_CALL_BLOCK); /* a: the call; keys: parameters of caller(); b: body */
+    jnode *n = jinja_node(j, N_CALL_BLOCK); /* a: the call; keys: parameters of caller(); b: body; takes */
     if (!n || (jinja_take_op(j, "(") && !parse_parameters(j, n))) return NULL;
     n->a = jinja_parse_expression(j);
     if (!n->a) return NULL;
     if (n->a->kind != N_CALL) return fail(j, "a call is expected");
     if (!end_tag(j)) return NULL;
-    n->b = parse_body(j, "endcall");
-    return n->b ? n : NULL;
+    return macro_body(j, n, "endcall") ? n : NULL;
 }
 
 static jnode *parse_filter_block(jinja *j) {

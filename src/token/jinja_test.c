@@ -61,11 +61,11 @@ static bool of_kind(jname name, jvalue v, bool *out) {
     else if (is(name, "mapping"))
         *out = k == J_DICT;
     else if (is(name, "sequence"))
-        *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
+        *out = k == J_STRING || (k == J_LIST && v.v.list->form <= FORM_RANGE) || k == J_DICT || k == J_UNDEFINED;
     else if (is(name, "iterable"))
         *out = k == J_STRING || k == J_LIST || k == J_DICT || k == J_UNDEFINED;
     else if (is(name, "callable"))
-        *out = k == J_MACRO || k == J_FUNCTION || k == J_METHOD;
+        *out = k == J_MACRO || k == J_FUNCTION || k == J_METHOD || k == J_LOOP || k == J_UNDEFINED; /* these two raise when called */
     else
         return false;
     return true;
@@ -76,21 +76,18 @@ static bool test_divisible(jinja *j, jname name, jvalue v, const jvalue *by, boo
     jvalue rest;
     jvalue divisor = is(name, "divisibleby") && by ? *by : jv_int(2);
     if (!jinja_binary(j, OP_MOD, v, divisor, &rest)) return false;
-    *out = jv_true(rest) == is(name, "odd");
+    *out = jv_equal(j, rest, jv_int(is(name, "odd")));
     return true;
 }
 
 /* upper, lower: some letter has case and none has the other */
-static bool test_case(jvalue v, bool upper) {
-    bool any = false;
-    if (v.kind != J_STRING) return false;
-    for (size_t i = 0; i < v.v.s.n; i++) {
-        char c = v.v.s.p[i];
-        bool up = c >= 'A' && c <= 'Z', low = c >= 'a' && c <= 'z';
-        if (upper ? low : up) return false;
-        any |= up || low;
-    }
-    return any;
+static bool test_case(jinja *j, jname name, jvalue v, bool *out) {
+    const jargs none = {0};
+    jvalue text, holds;
+    const jname method = is(name, "upper") ? jinja_intern(j, "isupper", 7) : jinja_intern(j, "islower", 7);
+    if (!method.p || !jv_text(j, v, &text) || !jinja_string_method(j, text, method, &none, &holds)) return false;
+    *out = jv_true(holds);
+    return true;
 }
 
 bool jinja_test(jinja *j, jname name, jvalue v, const jargs *a, bool *out) {
@@ -99,10 +96,7 @@ bool jinja_test(jinja *j, jname name, jvalue v, const jargs *a, bool *out) {
     if (of_kind(name, v, out)) return true;
     const jvalue *arg = jinja_arg(a, 0, NULL);
     if (is(name, "even") || is(name, "odd") || is(name, "divisibleby")) return test_divisible(j, name, v, arg, out);
-    if (is(name, "upper") || is(name, "lower")) {
-        *out = test_case(v, name.p[0] == 'u');
-        return true;
-    }
+    if (is(name, "upper") || is(name, "lower")) return test_case(j, name, v, out);
     bool known = comparison(name, &op) || is(name, "in") || is(name, "sameas");
     if (!known)
         return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "the test '%.*s' is not supported", (int)(name.n < 60 ? name.n : 60),

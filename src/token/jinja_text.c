@@ -97,10 +97,18 @@ static bool put_quoted(jinja *j, buf *out, const char *p, size_t n) {
     return jinja_put(j, out, &quote, 1);
 }
 
-static bool put_list(jinja *j, buf *out, const jlist *l) {
-    bool ok = put(j, out, l->tuple ? "(" : "[");
+static bool put_items(jinja *j, buf *out, const jlist *l, const char *open, const char *close) {
+    bool ok = put(j, out, open);
     for (size_t i = 0; i < l->n && ok; i++) ok = (i == 0 || put(j, out, ", ")) && jv_append_repr(j, out, l->item[i]);
-    return ok && put(j, out, !l->tuple ? "]" : l->n == 1 ? ",)" : ")");
+    return ok && put(j, out, close);
+}
+
+static bool put_list(jinja *j, buf *out, const jlist *l) {
+    if (l->form == FORM_LIST) return put_items(j, out, l, "[", "]");
+    if (l->form == FORM_TUPLE) return put_items(j, out, l, "(", l->n == 1 ? ",)" : ")");
+    if (l->form == FORM_VIEW) return put(j, out, l->text) && put_items(j, out, l, "([", "])");
+    if (l->form == FORM_RANGE && l->text) return put(j, out, l->text);
+    return jinja_fail(j, SNUG_ERR_UNSUPPORTED, "a %s cannot be printed: make a list of it (filter list)", l->form == FORM_RANGE ? "part of a range" : "generator");
 }
 
 static bool put_dict(jinja *j, buf *out, const jdict *d) {
@@ -129,7 +137,7 @@ bool jv_append_repr(jinja *j, buf *out, jvalue v) {
         ok = put_number(j, out, v);
         break;
     case J_STRING:
-        ok = put_quoted(j, out, v.v.s.p, v.v.s.n);
+        ok = (!v.safe || put(j, out, "Markup(")) && put_quoted(j, out, v.v.s.p, v.v.s.n) && (!v.safe || put(j, out, ")"));
         break;
     case J_LIST:
         ok = put_list(j, out, v.v.list);
@@ -161,67 +169,70 @@ bool jv_text(jinja *j, jvalue v, jvalue *out) {
     return false;
 }
 
-/* ---- JSON, as json.dumps(ensure_ascii=False) ---- */
+/* ---- JSON ---- */
 
-typedef struct dump {
-    int indent; /* < 0: on one line */
-    bool sort_keys;
-    const char *item_sep, *key_sep;
-} dump;
-
-static bool json_string_out(jinja *j, buf *out, const char *p, size_t n) {
-    bool ok = put(j, out, "\"");
-    for (size_t i = 0, from = 0; i <= n && ok; i++) {
-        uint8_t c = i < n ? (uint8_t)p[i] : 0;
-        if (i < n && c >= 0x20 && c != '"' && c != '\\') continue;
-        ok = jinja_put(j, out, p + from, i - from);
-        from = i + 1;
-        if (i == n) break;
-        static const char raw[] = "\"\\\n\r\t\b\f", form[] = "\"\\nrtbf";
-        const char *known = c ? strchr(raw, c) : NULL;
-        char text[8];
-        if (known)
-            snprintf(text, sizeof text, "\\%c", form[known - raw]);
-        else
-            snprintf(text, sizeof text, "\\u%04x", c);
-        ok = ok && put(j, out, text);
-    }
-    return ok && put(j, out, "\"");
+/* One character that JSON does not take as it is; in ASCII, those beyond U+FFFF are two surrogates. */
+static bool put_escaped(jinja *j, buf *out, uint32_t c) {
+    static const char raw[] = "\"\\\n\r\t\b\f", form[] = "\"\\nrtbf";
+    const char *known = c && c < 0x80 ? strchr(raw, (int)c) : NULL;
+    char text[16];
+    if (known)
+        snprintf(text, sizeof text, "\\%c", form[known - raw]);
+    else if (c < 0x10000)
+        snprintf(text, sizeof text, "\\u%04x", c);
+    else
+        snprintf(text, sizeof text, "\\u%04x\\u%04x", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+    return put(j, out, text);
 }
 
-static bool new_line(jinja *j, buf *out, const dump *d, int level) {
+static bool json_string_out(jinja *j, buf *out, const char *p, size_t n, bool ascii) {
+    bool ok = put(j, out, "\"");
+    size_t from = 0;
+    for (size_t i = 0; i < n && ok;) {
+        const uint8_t c = (uint8_t)p[i];
+        const size_t k = utf8_length(c);
+        if (c < 0x20 || c == '"' || c == '\\' || (ascii && c >= 0x80)) {
+            ok = jinja_put(j, out, p + from, i - from) && put_escaped(j, out, utf8_decode((const uint8_t *)p + i));
+            from = i + k;
+        }
+        i += k;
+    }
+    return ok && jinja_put(j, out, p + from, n - from) && put(j, out, "\"");
+}
+
+static bool new_line(jinja *j, buf *out, const jdump *d, int level) {
     if (d->indent < 0) return true;
     bool ok = put(j, out, "\n");
     for (int i = 0; i < level * d->indent && ok; i++) ok = put(j, out, " ");
     return ok;
 }
 
-static bool dump_value(jinja *j, buf *out, jvalue v, const dump *d, int level);
+static bool dump_value(jinja *j, buf *out, jvalue v, const jdump *d, int level);
 
-static bool separator(jinja *j, buf *out, const dump *d, size_t i, int level) {
+static bool separator(jinja *j, buf *out, const jdump *d, size_t i, int level) {
     return (i == 0 || put(j, out, d->item_sep)) && new_line(j, out, d, level);
 }
 
-static bool dump_list(jinja *j, buf *out, const jlist *l, const dump *d, int level) {
+static bool dump_list(jinja *j, buf *out, const jlist *l, const jdump *d, int level) {
     bool ok = put(j, out, "[");
     for (size_t i = 0; i < l->n && ok; i++)
         ok = separator(j, out, d, i, level + 1) && dump_value(j, out, l->item[i], d, level + 1);
     return ok && (l->n == 0 || new_line(j, out, d, level)) && put(j, out, "]");
 }
 
-static bool dump_key(jinja *j, buf *out, jvalue key) {
+static bool dump_key(jinja *j, buf *out, jvalue key, bool ascii) {
     buf text = {0};
-    if (key.kind == J_STRING) return json_string_out(j, out, key.v.s.p, key.v.s.n);
+    if (key.kind == J_STRING) return json_string_out(j, out, key.v.s.p, key.v.s.n, ascii);
     bool ok = key.kind == J_BOOL   ? put(j, &text, key.v.b ? "true" : "false")
               : key.kind == J_NONE ? put(j, &text, "null")
                                    : jv_append(j, &text, key);
     if (ok && key.kind == J_LIST) ok = jinja_fail(j, SNUG_ERR_FORMAT, "tojson: a %s as a key", jv_type_name(key));
-    ok = ok && json_string_out(j, out, (const char *)text.data, text.len);
+    ok = ok && json_string_out(j, out, (const char *)text.data, text.len, ascii);
     buf_fini(&text);
     return ok;
 }
 
-static bool dump_dict(jinja *j, buf *out, const jdict *dict, const dump *d, int level) {
+static bool dump_dict(jinja *j, buf *out, const jdict *dict, const jdump *d, int level) {
     size_t *order = jinja_alloc(j, dict->n + 1, sizeof *order);
     bool ok = order && put(j, out, "{");
     for (size_t i = 0; ok && i < dict->n; i++) { /* insertion sort: objects are small */
@@ -235,7 +246,7 @@ static bool dump_dict(jinja *j, buf *out, const jdict *dict, const dump *d, int 
         ok = jinja_step(j);
     }
     for (size_t i = 0; i < dict->n && ok; i++)
-        ok = separator(j, out, d, i, level + 1) && dump_key(j, out, dict->key[order[i]]) && put(j, out, d->key_sep) &&
+        ok = separator(j, out, d, i, level + 1) && dump_key(j, out, dict->key[order[i]], d->ascii) && put(j, out, d->key_sep) &&
              dump_value(j, out, dict->value[order[i]], d, level + 1);
     return ok && (dict->n == 0 || new_line(j, out, d, level)) && put(j, out, "}");
 }
@@ -246,7 +257,7 @@ static bool dump_float(jinja *j, buf *out, double f) {
     return put_number(j, out, jv_float(f));
 }
 
-static bool dump_value(jinja *j, buf *out, jvalue v, const dump *d, int level) {
+static bool dump_value(jinja *j, buf *out, jvalue v, const jdump *d, int level) {
     bool ok;
     if (!jinja_enter(j) || !jinja_step(j)) return false;
     switch (v.kind) {
@@ -263,9 +274,13 @@ static bool dump_value(jinja *j, buf *out, jvalue v, const dump *d, int level) {
         ok = dump_float(j, out, v.v.f);
         break;
     case J_STRING:
-        ok = json_string_out(j, out, v.v.s.p, v.v.s.n);
+        ok = json_string_out(j, out, v.v.s.p, v.v.s.n, d->ascii);
         break;
     case J_LIST:
+        if (v.v.list->form > FORM_TUPLE) {
+            ok = jinja_fail(j, SNUG_ERR_FORMAT, "tojson: a %s is not a JSON value", jv_type_name(v));
+            break;
+        }
         ok = dump_list(j, out, v.v.list, d, level);
         break;
     case J_DICT:
@@ -279,8 +294,6 @@ static bool dump_value(jinja *j, buf *out, jvalue v, const dump *d, int level) {
     return ok;
 }
 
-bool jv_append_json(jinja *j, buf *out, jvalue v, int indent, bool sort_keys, const char *item_sep,
-                    const char *key_sep) {
-    dump d = {indent, sort_keys, item_sep, key_sep};
-    return dump_value(j, out, v, &d, 0);
+bool jv_append_json(jinja *j, buf *out, jvalue v, const jdump *how) {
+    return dump_value(j, out, v, how, 0);
 }

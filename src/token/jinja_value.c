@@ -12,7 +12,8 @@ jvalue jv_literal(const char *s) {
 const char *jv_type_name(jvalue v) {
     static const char *const name[] = {"undefined",  "none",      "boolean", "integer",  "float", "string", "list",
                                        "dictionary", "namespace", "macro",   "function", "loop",  "method"};
-    return v.kind == J_LIST && v.v.list->tuple ? "tuple" : name[v.kind];
+    static const char *const form[] = {"list", "tuple", "range", "view of a dictionary", "generator"};
+    return v.kind == J_LIST ? form[v.v.list->form] : name[v.kind];
 }
 
 bool jv_list_new(jinja *j, size_t n, jvalue *out) {
@@ -31,7 +32,7 @@ const jvalue *jv_dict_get(jinja *j, const jdict *d, jvalue key) {
 }
 
 bool jv_dict_set(jinja *j, jdict *d, jvalue key, jvalue value) {
-    if (key.kind == J_LIST ? !key.v.list->tuple : key.kind > J_STRING || key.kind == J_UNDEFINED)
+    if (key.kind == J_LIST ? key.v.list->form != FORM_TUPLE : key.kind > J_STRING || key.kind == J_UNDEFINED)
         return jinja_fail(j, SNUG_ERR_FORMAT, "a %s cannot be a dictionary's key", jv_type_name(key));
     for (size_t i = 0; i < d->n; i++)
         if (jv_equal(j, d->key[i], key)) {
@@ -128,8 +129,8 @@ bool jv_true(jvalue v) {
         return v.v.f != 0;
     case J_STRING:
         return v.v.s.n > 0;
-    case J_LIST:
-        return v.v.list->n > 0;
+    case J_LIST: /* Python does not look into an iterator */
+        return v.v.list->n > 0 || v.v.list->form == FORM_ITERATOR;
     case J_DICT:
         return v.v.dict->n > 0;
     default:
@@ -176,7 +177,8 @@ bool jv_equal(jinja *j, jvalue a, jvalue b) {
         return a.v.s.n == b.v.s.n && (a.v.s.n == 0 || memcmp(a.v.s.p, b.v.s.p, a.v.s.n) == 0);
     case J_LIST: {
         const jlist *x = a.v.list, *y = b.v.list;
-        if (x->n != y->n || x->tuple != y->tuple) return false;
+        if (x == y) return true;
+        if (x->n != y->n || x->form != y->form || x->form == FORM_ITERATOR) return false;
         if (!jinja_enter(j)) return false;
         bool same = true;
         for (size_t i = 0; i < x->n && same; i++) same = jv_equal(j, x->item[i], y->item[i]);
@@ -208,7 +210,7 @@ int jv_compare(jinja *j, jvalue a, jvalue b, bool *ok) {
         int c = n ? memcmp(a.v.s.p, b.v.s.p, n) : 0;
         return c ? c : (a.v.s.n > b.v.s.n) - (a.v.s.n < b.v.s.n);
     }
-    if (a.kind == J_LIST && b.kind == J_LIST && a.v.list->tuple == b.v.list->tuple) {
+    if (a.kind == J_LIST && b.kind == J_LIST && a.v.list->form == b.v.list->form && a.v.list->form <= FORM_TUPLE) {
         const jlist *x = a.v.list, *y = b.v.list;
         if (!jinja_enter(j)) return 0;
         int c = 0;
@@ -229,6 +231,7 @@ bool jv_items(jinja *j, jvalue v, jlist *out) {
         return true;
     case J_LIST:
         *out = *v.v.list;
+        if (out->form == FORM_ITERATOR) v.v.list->n = 0;
         return true;
     case J_DICT:
         out->item = v.v.dict->key;
@@ -258,7 +261,7 @@ bool jv_length(jinja *j, jvalue v, size_t *out) {
         return true;
     case J_LIST:
         *out = v.v.list->n;
-        return true;
+        return v.v.list->form != FORM_ITERATOR || jinja_fail(j, SNUG_ERR_FORMAT, "a generator has no length");
     case J_DICT:
         *out = v.v.dict->n;
         return true;

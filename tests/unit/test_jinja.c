@@ -91,6 +91,12 @@ static void everything_is_bounded(void **state) {
         "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
         "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
         "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+        "{{ '{:99999999}'.format(1) }}",
+        "{{ '%99999999d' % 1 }}",
+        "{{ '%*d' % (99999999, 1) }}",
+        "{{ 'x'.center(99999999) }}",
+        "{{ 'x' | indent(99999999, true) }}",
+        "{% set ns = namespace(g=[1]) %}{% for i in range(99999) %}{% set ns.g = ns.g | map('string') %}{{ ns.g | first ~ ('x' * 100000) }}{% endfor %}",
         "{% set ns = namespace(s='a') %}{% for i in range(20) %}{% set ns.s = ns.s | replace('a', 'aaaaaaaaaa') %}{% "
         "endfor %}",
     };

@@ -133,6 +133,36 @@ f{% raw %}{{ not }} {% neither %}{% endraw %}g
 {{ x is notest }}
 {{ }}
 {% for %}{% endfor %}
+{{ '{} {}'.format(1, 'a') }}|{{ '{1}{0}{1}'.format('a', n) }}|{{ '{a.role} {a[role]!r} {b}'.format(a=messages[0], b=none) }}|{{ '{:>6}|{:<6}|{:^7}|{:*^7}|{:é>4}'.format('ab', 'cd', 'ef', 'gh', 'i') }}|{{ '{:5}|{:05}|{:+}|{: }|{:,}|{:_}|{:x}|{:#X}|{:b}|{:o}|{:<5}|{:=+6}|{:c}'.format(42, 42, 42, 42, 1234567, -1234567, 255, 255, 5, 8, 7, 7, 65) }}|{{ '{:.2f}|{:8.3f}|{:e}|{:g}|{:%}|{:,.1f}|{}|{:9}|{:.3}'.format(2.5, -3.14159, 12345.678, 0.0001, 0.25, 1234567.25, 1e16, 2.5, 'abcdef') }}|{{ '{{}} {}'.format(true) }}
+{{ '%s %r %d %i' % ('a', 'b', 3, 4.7) }}|{{ '%5s|%-5s|%.2s' % ('ab', 'cd', 'efg') }}|{{ '%05d|%+d|% d|%-4d|%x|%#o' % (42, 42, 42, 42, 255, 8) }}|{{ '%.2f|%8.3f|%e|%g' % (2.5, 3.14159, 12345.678, 0.0001) }}|{{ '%(b)s-%(a)s' % dict }}|{{ '%s' % n }}|{{ '%s' % [1, 2] }}|{{ '%%' % () }}|{{ '%c%c' % ('x', 66) }}|{{ '%*d' % (5, 3) }}|{{ '%s: %s' | format('a', 1) }}|{{ '%(k)s' | format(k='v') }}
+{{ '{} {}'.format(1) }}
+{{ '{'.format(1) }}
+{{ '{:d}'.format('a') }}
+{{ '%s %s' % 'a' }}
+{{ '%s' % (1, 2) }}
+{{ '%d' % 'a' }}
+{% set g = list | select('odd') %}{{ 'yes' if g else 'no' }}{{ g | list }}{{ g | list }}|{{ 'full' if list | select('gt', 9) else 'empty' }}|{{ list | select('odd') is sequence }}|{% set h = list | map('string') %}{{ h | first }}{{ h | join }}|{{ (list | reverse)[0] is defined }}|{% for i in list | reverse %}{{ i }}{% if loop.last %}.{% endif %}{% endfor %}
+{{ list | select('odd') | length }}
+{{ list | map('string') | tojson }}
+{{ list | map('string') | last }}
+{{ range(3) }}|{{ range(1, 7, 2) }}|{{ range(3) | length }}|{{ range(3)[1] }}|{{ range(3)[1:] | list }}|{{ 2 in range(3) }}|{{ [range(2)] }}|{{ range(3) is sequence }}
+{{ dict.keys() }}|{{ dict.values() }}|{{ dict.items() }}|{{ dict.items() | length }}|{{ dict.keys() is sequence }}|{{ dict.items()[0] is defined }}|{{ dict.items() | list | last }}|{{ dict.items() | last }}|{{ dict.copy() }}|{{ 'b' in dict.keys() }}
+{{ dict.items() | tojson }}
+{{ range(3) | tojson }}
+{{ '<a>' | safe + '<b>' }}|{{ '<b>' + '<a>' | safe }}|{{ '<a>' | e + '<b>' }}|{{ '<a>' | safe ~ '<b>' }}|{{ ('<a>' | safe) * 2 + '&' }}|{{ ('<a>,<b>' | safe).split(',')[0] + '<c>' }}|{{ ('<' | safe).join(['<', '>']) }}|{{ ('<a>' | safe | upper) + '<' }}|{{ ('<a>' | safe | title) + '<' }}|{{ ('<{}>' | safe).format('<') }}|{{ ('<a>' | safe)[0] + '<' }}|{{ ['<' | safe] }}|{{ ('a' | safe).replace('a', '<') }}|{{ ('a' | safe) | replace('a', '<') }}|{{ ['<', '>' | safe] | join('&') }}|{{ ('<' | e) | tojson }}|{{ '<' | e | e }}
+{% macro v(a) %}{{ a }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ v(1, 2, 3, q=4) }}|{{ v(*list) }}|{{ v(**{'a': 1, 'z': 2}) }}|{{ v(1, *[5], k=2, **{'y': 3}) }}|{% macro w(a, b=a) %}{{ a }}{{ b }}{% endmacro %}{{ w(*[1, 2]) }}|{{ dict(*[{'k': 1}]) }}|{{ dict([('x', 1)], y=2) }}|{{ namespace([('x', 1)]).x }}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, 2) }}
+{% macro m(a) %}{{ a }}{% endmacro %}{{ m(b=2) }}
+{% macro m(a) %}{{ a }}{% endmacro %}{% call m(1) %}x{% endcall %}
+{% for i in list %}{% continue %}{% else %}all cut short{% endfor %}|{% for i in list %}{% break %}{% else %}cut{% endfor %}|{% for i in list %}{% if i == 2 %}{% break %}{% endif %}{% else %}no{% endfor %}
+{{ 3 | round }}|{{ 2.675 | round(2) }}|{{ 0.5 | round }}|{{ 1.5 | round }}|{{ 2.34 | round(1, 'floor') }}|{{ true | round }}|{{ 2.5 is odd }}|{{ 3.0 is odd }}|{{ ['B', 'a'] | min }}|{{ ['B', 'a'] | max }}|{{ messages | map(attribute='role') | max }}|{{ messages | min(attribute='role') }}|{{ ' ' | float(1.5) }}|{{ '0x10' | int }}|{{ dict | sort }}
+{{ 'ﬁne straße' | upper }}|{{ 'ﬁne ßa'.title() }}|{{ 'ﬁ ß' | title }}|{{ 'STRASSE ß'.casefold() }}|{{ 'aBc'.swapcase() }}|{{ 'a\r\nb\x0bc\u2028d'.splitlines() }}|{{ 'a\r\nb' | indent(1) }}|{{ 'ab'.ljust(4, '.') }}|{{ 'ab'.rjust(4) }}|{{ 'ab'.center(5, '-') }}|{{ 'ab' | center(6) }}|{{ '-7'.zfill(4) }}|{{ 'a-b-c'.partition('-') }}|{{ 'a-b-c'.rpartition('-') }}|{{ 'abc'.partition('x') }}|{{ 'abc'.index('c') }}|{{ 'é'.isascii() }}
+{{ 'abc'.index('x') }}
+{{ 'é😀<' | tojson(ensure_ascii=true) }}|{{ {'é': 1} | tojson(true, 2) }}|{{ dict | tojson(separators=(',', ':'), sort_keys=true) }}
+{{ missing is callable }}|{{ missing | upper }}|{{ (none, 1.0) }}|{{ {1: 'a', none: 'b', (1, 2): 'c'} }}|{{ [1] in dict | list }}
+{{ [1] in dict }}
+{{ missing | dictsort }}
+{%- raw +%}x{% endraw %}
 """.strip("\n").split("\n")
 # lines above that belong together
 blocks, held = [], []
