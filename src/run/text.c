@@ -44,7 +44,9 @@ static json_t *chat_vars(const tokenizer *t, const snug_message *messages, size_
         const char *piece = tokens[i].id >= 0 ? tokenizer_piece(t, tokens[i].id) : NULL;
         ok = json_object_set_new(vars, tokens[i].name, json_string(piece ? piece : "")) == 0;
     }
+    /* tools and documents: there are none, and as in transformers that is a value, not a name without one */
     ok = ok && json_object_set_new(vars, "add_generation_prompt", json_boolean(add_generation_prompt)) == 0 &&
+         json_object_set_new(vars, "tools", json_null()) == 0 && json_object_set_new(vars, "documents", json_null()) == 0 &&
          json_object_set(vars, "messages", list) == 0;
     json_decref(list);
     if (ok) return vars;
