@@ -40,7 +40,7 @@ test: test-build ## build both variants and run every test
 	@cd $(BUILD) && $(if $(filter true,$(CI)),SNUG_REQUIRE_INTEROP=1) ctest --output-on-failure -j $(JOBS) $(CTEST_ARGS)
 
 test-build: test-deps asan
-	@tests/venv.sh $(BUILD)/venv tests/interop/requirements.txt
+	@tests/venv.sh $(BUILD)/venv tests/interop/requirements.txt tests/interop/templates.txt
 	@python=$(abspath $(BUILD))/venv/bin/python3; [ -x $$python ] || python=$$(command -v python3); \
 	  cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
 	  -DSNUG_ASAN_BUILD=$(abspath $(ASAN_BUILD)) -DSNUG_INTEROP_PYTHON=$$python $(CMAKE_ARGS)

@@ -4,15 +4,18 @@
  *     snug-oracle quantize TYPE ROWS COLS [--importance FILE] [--effort quick|normal|max]  < f32 > bytes
  *     snug-oracle dequantize TYPE ROWS COLS                                               < bytes > f32
  *     snug-oracle logits MODEL [--ctx N] [--act f32|q8] [--kv f32|f16] [--threads N]      < i32 tokens > f32 (tokens, vocabulary)
+ *     snug-oracle render                                                                  < JSON       > JSON
  *
  * TYPE is any single codec ("q4_k", "int3g64", "had:int3g64"); lowrank and out are only decoded. Processor seconds of encoding go to standard error. `logits` cuts the
- * tokens into windows of N (default: one window), each from an empty cache. */
+ * tokens into windows of N (default: one window), each from an empty cache. `render` takes {"templates": [chat template ...], "vars": [object ...]}
+ * and gives for each template a list, with {"text": ...} or {"error": ..., "code": snug_err} for each of the objects. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "solve/solve.h"
+#include "token/jinja.h"
 
 static int fail(const char *what) {
     fprintf(stderr, "snug-oracle: %s\n", what);
@@ -155,8 +158,33 @@ static int logits(int argc, char **argv) {
     return e != SNUG_OK;
 }
 
+static json_t *rendered(const char *template, const json_t *vars) {
+    char *text = NULL;
+    snug_error err = {0};
+    const snug_err e = jinja_render(template, vars, &text, &err);
+    json_t *out = e ? json_pack("{s:s, s:i}", "error", err.message, "code", (int)e) : json_pack("{s:s}", "text", text);
+    free(text);
+    return out;
+}
+
+static int render(void) {
+    json_error_t error;
+    json_t *in = json_loadf(stdin, 0, &error), *out = json_array(), *template, *vars;
+    size_t i, k;
+    if (!in) return fail(error.text);
+    json_array_foreach(json_object_get(in, "templates"), i, template) {
+        json_t *row = json_array();
+        json_array_foreach(json_object_get(in, "vars"), k, vars) json_array_append_new(row, rendered(json_string_value(template), vars));
+        json_array_append_new(out, row);
+    }
+    const int rc = json_dumpf(out, stdout, JSON_COMPACT) ? fail("cannot write") : 0;
+    json_decref(in);
+    json_decref(out);
+    return rc;
+}
+
 static int usage(void) {
-    fail("quantize TYPE ROWS COLS [--importance FILE] [--effort E] | dequantize TYPE ROWS COLS | logits MODEL [options]");
+    fail("quantize TYPE ROWS COLS [--importance FILE] [--effort E] | dequantize TYPE ROWS COLS | logits MODEL [options] | render");
     return 2;
 }
 
@@ -166,6 +194,7 @@ int main(int argc, char **argv) {
     const char *importance = NULL;
     int effort = SNUG_EFFORT_NORMAL;
     if (argc >= 3 && strcmp(argv[1], "logits") == 0) return logits(argc - 2, argv + 2);
+    if (argc == 2 && strcmp(argv[1], "render") == 0) return render();
     if (argc < 5 || (strcmp(argv[1], "quantize") && strcmp(argv[1], "dequantize"))) return usage();
     if (!codec_parse(argv[2], &codec, &p) || (codec->caps & (CODEC_WHOLE | CODEC_READ_ONLY) && argv[1][0] == 'q')) return fail("no such codec");
     size_t rows = strtoull(argv[3], NULL, 10), cols = strtoull(argv[4], NULL, 10);
