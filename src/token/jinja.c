@@ -9,7 +9,7 @@
 #include <string.h>
 
 bool jinja_fail(jinja *j, snug_err code, const char *fmt, ...) {
-    char text[448];
+    char text[512];
     if (j->failed) return false;
     va_list args;
     va_start(args, fmt);

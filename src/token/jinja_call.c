@@ -1,5 +1,6 @@
 /* Calls: the global functions and macros. */
 #include "token/jinja_impl.h"
+#include "token/utf8.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -49,7 +50,8 @@ static bool call_range(jinja *j, const jargs *a, jvalue *out) {
 static bool call_raise(jinja *j, const jargs *a) {
     jvalue text = jv_literal("");
     if (a->n_pos && !jv_text(j, a->pos[0], &text)) return false;
-    return jinja_fail(j, SNUG_ERR_ARG, "%.*s", (int)(text.v.s.n < 400 ? text.v.s.n : 400), text.v.s.p);
+    const size_t n = text.v.s.n < sizeof j->err->message ? text.v.s.n : sizeof j->err->message - 1;
+    return jinja_fail(j, SNUG_ERR_ARG, "%.*s", (int)utf8_valid_prefix((const uint8_t *)text.v.s.p, n), text.v.s.p);
 }
 
 static bool call_strftime(jinja *j, const jargs *a, jvalue *out) {

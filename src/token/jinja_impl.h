@@ -1,5 +1,5 @@
 /* The insides of the template interpreter: values, syntax tree, interpreter state. Everything that a render makes lives in one arena
- * and dies with it. Values are passed by value; nothing in a template can change a list or a dictionary. */
+ * and dies with it. Values are passed by value; nothing in a template can change a list or a dictionary, but iterators are used up. */
 #ifndef TOKEN_JINJA_IMPL_H
 #define TOKEN_JINJA_IMPL_H
 #include "base/arena.h"

@@ -71,6 +71,8 @@ static void errors_name_the_line(void **state) {
     assert_non_null(strstr(err.message, "frob"));
     assert_int_equal(render("{{ raise_exception('Only users here') }}", &err), SNUG_ERR_ARG);
     assert_string_equal(err.message, "Only users here");
+    assert_int_equal(render("{{ raise_exception('é' * 300) }}", &err), SNUG_ERR_ARG);
+    assert_int_equal(strlen(err.message), 510); /* cut between characters */
     assert_int_equal(render("{% include 'other' %}", &err), SNUG_ERR_UNSUPPORTED);
     assert_int_equal(render("{% import 'os' as os %}", &err), SNUG_ERR_UNSUPPORTED);
     assert_int_equal(render("{{ ''.__class__.__mro__ }}", &err), SNUG_ERR_FORMAT);
