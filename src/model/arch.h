@@ -41,6 +41,10 @@ typedef struct arch {
     bool post_norms;           /* norms of what attention and feed-forward give, before it is added     */
     bool no_pre_norms;         /* and none of what they read                                            */
     bool gains_less_one;       /* a folder's norms hold gain - 1                                        */
+    bool ffn_norm_behind;      /* GGUF calls the norm before the feed-forward what it calls that behind attention elsewhere */
+    bool sinks;                /* a number for each head joins its softmax and takes no value with it */
+    bool expert_biases;        /* the router has biases, and so has every matrix of every expert */
+    bool in_turns;             /* a folder's experts are stacks of (experts, inputs, outputs), an even output of gate_up gate's, an odd one up's; or MXFP4 (store_turns.c) */
     bool layer_norm;           /* LayerNorm, with biases, for RMSNorm                                   */
     bool no_gate;              /* feed-forward: act(up x + bias), no gate                               */
     activation act;            /* where config.json has no hidden_act                                   */
