@@ -182,7 +182,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, 
 MODELS["gpt_oss"] = ("bf16", 1, "llama3", ("sinks", "bias", "expert_bias", {"swiglu_limit": 100.0}, {"sliding_window": 256}, {"rope_scaling": {**YARN, "truncate": True}}), {
     **GPT_OSS, "hidden_size": 72, "intermediate_size": 44, "head_dim": 16, "swiglu_limit": 1.5, "rope_scaling": {**YARN, "truncate": False}})
 MODELS["gpt_oss_mxfp4"] = ("bf16", 1, "llama3", None, {
-    **GPT_OSS, "hidden_size": 96, "intermediate_size": 64, "head_dim": 24, "rope_scaling": YARN,
+    **GPT_OSS, "hidden_size": 96, "intermediate_size": 64, "head_dim": 24, "rope_theta": 3, "rope_scaling": {**YARN, "beta_fast": 32.0},    # bounds that rounding leaves alone
     "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}})
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
 FUSED = ("olmoe", "gpt_oss", "gpt_oss_mxfp4")

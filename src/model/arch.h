@@ -53,6 +53,7 @@ typedef struct arch {
     bool learned_positions;    /* a table of them instead of RoPE                                       */
     uint32_t ff_times;         /* width of the feed-forward, in widths of the model, where config.json has none; 0: it must have one */
     bool rope_by_type;         /* rope_parameters may differ by layer type: from_hf reads them          */
+    bool yarn_exact;           /* a GGUF's yarn does not round its bounds where nothing is said, though other readers do */
     bool tied;                 /* where config.json does not say                                        */
     uint32_t head_dim;         /* likewise; 0: hidden_size / heads                                      */
     double rope_base;          /* likewise; 0: 10,000                                                   */

@@ -39,11 +39,9 @@ static snug_err from_hf(const hf_fields *f, config *c, snug_error *err) {
     return rc ? rc : check_limits(c, f->where, err);
 }
 
-/* yarn_exact: of files of others, too, because the models were trained so. */
 static snug_err from_gguf(gguf_fields *f, config *c, snug_error *err) {
     for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++) c->layer[l] = 0;
     if (c->sliding_window) layers_set(c, LAYER_WINDOW, 0, EVERY);
-    if (c->scaling == ROPE_YARN) c->yarn_exact = gguf_get_bool_or(f->g, "snug.rope.yarn_exact", true);
     snug_err rc = gguf_f32_or(f, "swiglu_limit", LIMIT, &c->swiglu_limit, err);
     if (!rc) rc = gguf_f32_or(f, "swiglu_alpha", ALPHA, &c->swiglu_alpha, err);
     if (!rc && c->act != ACT_SILU)
@@ -54,8 +52,7 @@ static snug_err from_gguf(gguf_fields *f, config *c, snug_error *err) {
 static bool usual_limits(const config *c) { return c->swiglu_limit == LIMIT && c->swiglu_alpha == ALPHA; }
 
 static bool to_gguf(const config *c, gguf_kvs *out) {
-    return (usual_limits(c) || (arch_put_f32(c, out, "swiglu_limit", c->swiglu_limit) && arch_put_f32(c, out, "swiglu_alpha", c->swiglu_alpha))) &&
-           (c->scaling != ROPE_YARN || c->yarn_exact || gguf_put_bool(out, "snug.rope.yarn_exact", false));
+    return usual_limits(c) || (arch_put_f32(c, out, "swiglu_limit", c->swiglu_limit) && arch_put_f32(c, out, "swiglu_alpha", c->swiglu_alpha));
 }
 
 static snug_err for_others(const config *c, const char *where, snug_error *err) {
@@ -70,7 +67,7 @@ static const arch_tensor tensors[] = {{"mlp.router", {ROLE_ROUTER}}, {0}};
 static const arch_experts experts = {.hf_width = "intermediate_size", .gguf_norm_topk = true, .gguf_width = true};
 
 const arch arch_gpt_oss[] = {
-    {.gguf_name = "gpt-oss", .hf_class = "GptOssForCausalLM", .qkv_bias = true, .sinks = true, .ffn_norm_behind = true, .expert_biases = true, .in_turns = true, .head_dim = 64, .rope_base = 150000, .tensors = tensors, .experts = &experts,
+    {.gguf_name = "gpt-oss", .hf_class = "GptOssForCausalLM", .qkv_bias = true, .sinks = true, .ffn_norm_behind = true, .expert_biases = true, .in_turns = true, .yarn_exact = true, .head_dim = 64, .rope_base = 150000, .tensors = tensors, .experts = &experts,
      .from_hf = from_hf, .from_gguf = from_gguf, .to_gguf = to_gguf, .for_others = for_others},
     {0},
 };
