@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.integrations.bitnet import pack_weights
+from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
 
 import tokenizer_families as tf
 
@@ -173,8 +174,18 @@ QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
 MODELS["bitnet_packed"] = ("bf16", 1, "llama3", "sub_norm", {**BITNET, "quantization_config": {**QUANTIZED, "quantization_mode": "offline"}})
 MODELS["bitnet_online"] = ("bf16", 1, "llama3", "sub_norm", {
     **BITNET, "num_key_value_heads": 3, "hidden_act": "silu", "quantization_config": {**QUANTIZED, "quantization_mode": "online"}})
+GPT_OSS = {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "num_hidden_layers": 4, "num_local_experts": 5, "num_experts_per_tok": 2,
+           "experts_per_token": 2, "num_attention_heads": 6, "num_key_value_heads": 2, "sliding_window": 8, "attention_bias": True, "swiglu_limit": 7.0,
+           "layer_types": ["sliding_attention", "full_attention"] * 2, "initial_context_length": 64, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+           "rope_theta": 150000, "router_aux_loss_coef": 0.9, "output_router_logits": False, "tie_word_embeddings": False}
+YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0, "beta_slow": 1.0, "original_max_position_embeddings": 64}
+MODELS["gpt_oss"] = ("bf16", 1, "llama3", ("sinks", "bias", "expert_bias", {"swiglu_limit": 100.0}, {"sliding_window": 256}, {"rope_scaling": {**YARN, "truncate": True}}), {
+    **GPT_OSS, "hidden_size": 72, "intermediate_size": 44, "head_dim": 16, "swiglu_limit": 1.5, "rope_scaling": {**YARN, "truncate": False}})
+MODELS["gpt_oss_mxfp4"] = ("bf16", 1, "llama3", None, {
+    **GPT_OSS, "hidden_size": 96, "intermediate_size": 64, "head_dim": 24, "rope_theta": 3, "rope_scaling": {**YARN, "beta_fast": 32.0},    # bounds that rounding leaves alone
+    "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}})
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
-FUSED = ("olmoe",)
+FUSED = ("olmoe", "gpt_oss", "gpt_oss_mxfp4")
 PARTS = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2")}
 ROUTER_MARGIN = 2e-3    # the least lead of the last picked expert's logit over the first that is not
 
@@ -194,12 +205,14 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
             w = normal(p.shape, 0.4)
         elif "embed_tokens" in name or "wte" in name or "embed_in" in name:
             w = normal(p.shape, 0.12 if scaled and "wte" not in name else 0.25 if tied else 1.0)
-        elif "mlp.gate." in name:  # strong enough that the shares differ
+        elif "sinks" in name:
+            w = normal(p.shape, 1.5)
+        elif "mlp.gate." in name or "mlp.router." in name:  # strong enough that the shares differ
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "shared_expert_gate" in name:
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
-        elif "experts" in name:    # (experts, out, in)
-            w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
+        elif "experts" in name:    # (experts, out, in); of gpt-oss (experts, in, out)
+            w = normal(p.shape, 1.5 / p.shape[1 if model.config.model_type == "gpt_oss" else 2] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
             gain = (3.0 if "c_attn" in name else 2.0 if "query_key" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name or "embed_out" in name
                     else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
@@ -227,6 +240,23 @@ def make_ternary(model, stored, mode):
         m.weight.data.copy_(q * d.float())
         if mode == "offline":
             out[key], out[f"{key}_scale"] = pack_weights(q.clone()), d.reshape(1)
+    return out
+
+
+def make_mxfp4(model, stored):
+    """Experts' matrices rounded to MXFP4: 32 numbers of +-{0, 0.5, 1, 1.5, 2, 3, 4, 6}, two in a byte, share a power of two. The model gets what
+    transformers reads of that; returns what a checkpoint stores."""
+    values, out = torch.tensor(FP4_VALUES), {}
+    for name, t in stored.items():
+        if not re.search("experts.(gate_up|down)_proj$", name):
+            out[name] = t
+            continue
+        w = t.float().transpose(1, 2).reshape(t.shape[0], t.shape[2], -1, 32)    # (experts, rows, blocks, 32)
+        e = w.abs().amax(dim=-1).clamp_min(2.0 ** -120).log2().floor() - 2
+        codes = (torch.ldexp(w, -e[..., None].int())[..., None] - values).abs().argmin(dim=-1).to(torch.uint8)
+        out[f"{name}_blocks"], out[f"{name}_scales"] = codes[..., 0::2] | codes[..., 1::2] << 4, (e + 127).to(torch.uint8)
+        wide = convert_moe_packed_tensors(out[f"{name}_blocks"], out[f"{name}_scales"], dtype=torch.float32)
+        model.get_parameter(name).data.copy_(wide)
     return out
 
 
@@ -263,7 +293,7 @@ class Routing:
     def __init__(self, model):
         self.logits, self.hooks = [], [
             m.register_forward_hook(lambda _, __, out: self.logits.append(out[0].float()))
-            for name, m in model.named_modules() if name.endswith("mlp.gate")]
+            for name, m in model.named_modules() if name.endswith(("mlp.gate", "mlp.router"))]
 
     def __enter__(self):
         return self
@@ -306,6 +336,10 @@ def check(model, config, feature, tokens, ref):
     """The logits must depend on the feature that this golden is there for."""
     if feature is None:
         return
+    if isinstance(feature, tuple):
+        for one in feature:
+            check(model, config, one, tokens, ref)
+        return
     config = copy.deepcopy(config)
     other_weights = dict(model.state_dict())
     if feature == "sliding_window":
@@ -317,7 +351,8 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight", "shared_gate": "shared_expert_gate.weight"}[feature]
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight",
+                "shared_gate": "shared_expert_gate.weight", "sinks": "sinks", "expert_bias": "proj_bias"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
@@ -378,7 +413,7 @@ def make(name):
     for seed in range(1, 200):
         stored = draw_weights(model, seed, WEIGHTS[dtype], name in LESS_ONE, name in SCALED)
         if quantized:
-            stored = make_ternary(model, stored, quantized["quantization_mode"])
+            stored = make_mxfp4(model, stored) if quantized["quant_method"] == "mxfp4" else make_ternary(model, stored, quantized["quantization_mode"])
         tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
         with Routing(model) as routing:
             logits_of(model, tokens)
@@ -409,7 +444,7 @@ def make(name):
     size = sum(p.stat().st_size for p in folder.iterdir())
     print(f"{name}: seed {seed}, logits std {ref.std():.2f}, greedy lead {lead:.3f}, {len(set(continuation))} distinct, {size} bytes")
     check(model, {k: v for k, v in config.items() if k != "quantization_config"}, feature, tokens, ref)
-    if quantized:
+    if quantized and quantized["quant_method"] == "bitnet":
         rounding_changes(model, tokens, ref)
 
 

@@ -43,14 +43,22 @@ static snug_err pack_tokenizer(fit_job *f, snug_error *err) {
 
 /* What a GGUF for others cannot say: of a mixture of experts llama.cpp decides by the architecture whether shares are normalised, of any model how
  * gates are made; more is the architecture's own. */
-static snug_err check_target(const fit_job *f, snug_error *err) {
+static snug_err check_target(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
     const arch *a = c->arch;
     if (f->p->target != SNUG_FOR_GGUF) return SNUG_OK;
     if (c->act != a->act && !a->sub_norms)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its activation is %s, and other readers of a GGUF of architecture '%s' take %s; without --for gguf it can be had", f->src->path,
                        activation_name(c->act), a->gguf_name, activation_name(a->act));
-    if (c->scaling == ROPE_YARN && c->yarn_exact)
+    if (c->scaling == ROPE_YARN && (c->beta_fast != 32 || c->beta_slow != 1)) /* keys that llama.cpp reads for two architectures alone */
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE's yarn has beta_fast %g and beta_slow %g, and other readers of a GGUF take 32 and 1; without --for gguf it can be had", f->src->path,
+                       c->beta_fast, c->beta_slow);
+    const bool unrounded = c->scaling == ROPE_YARN && c->yarn_exact;
+    if (unrounded && a->yarn_exact) { /* a folder's is another than its GGUF's by everybody: nobody would be helped by a refusal */
+        snug_err rc = meter_warn(&f->meter, "other readers of a GGUF of this architecture round the bounds of its RoPE's yarn, which the model does not: their texts differ a little", err);
+        if (rc != SNUG_OK) return rc;
+    }
+    if (unrounded && !a->yarn_exact)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE has yarn without truncation, which other readers of a GGUF do not have; without --for gguf it can be had", f->src->path);
     if (c->n_experts && c->norm_topk != a->experts->gguf_norm_topk)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",

@@ -257,7 +257,7 @@ static snug_err choose(fit_job *f, snug_error *err) {
         items_take(f, &items, choice);
         rc = lay_out(f, err);
         if (rc != SNUG_OK || taken(f) <= f->budget_bytes) goto done;
-        overhead += taken(f) - f->budget_bytes;
+        overhead = taken(f) - candidate_bytes(f, &items, choice); /* more than before, or it would have fitted */
     }
     if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, &items, choice, &overhead, err); /* known to fit */
 done:

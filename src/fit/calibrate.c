@@ -343,14 +343,14 @@ static snug_err take_energy(const fit_job *f, const weight *down, fit_expert *x,
     return SNUG_OK;
 }
 
-static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const expert_weights *ew, snug_error *err) {
+static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const layer_weights *lw, snug_error *err) {
     fit_expert *x = &f->expert[edges_expert_index(f, layer, expert)];
     moments m = {.full = f->feedback, .want[EDGE_FFN_IN] = true, .want[EDGE_FFN_MID] = true};
-    snug_err rc = experts_moments(s, expert, ew, &m, err);
+    snug_err rc = experts_moments(s, expert, lw, &m, err);
     x->tokens = (double)experts_tokens(s, expert);
     for (size_t j = 0; j < m.cols[EDGE_FFN_IN] && rc == SNUG_OK; j++) x->in.square[j] = moments_square(&m, EDGE_FFN_IN, j);
     for (size_t j = 0; j < m.cols[EDGE_FFN_MID] && rc == SNUG_OK; j++) x->mid.square[j] = moments_square(&m, EDGE_FFN_MID, j);
-    if (rc == SNUG_OK) rc = take_energy(f, &ew->w[2], x, err);
+    if (rc == SNUG_OK) rc = take_energy(f, &lw->experts[expert].w[2], x, err);
     if (rc == SNUG_OK && f->feedback) rc = take_expert_in(f, layer, expert, &m.sum[EDGE_FFN_IN], err);
     if (rc == SNUG_OK && f->feedback) rc = take_unexplained(f, layer, EDGE_FFN_MID, expert, &m.sum[EDGE_FFN_MID], err);
     moments_close(&m);
@@ -360,9 +360,9 @@ static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const 
 /* ffn_in: what the layer's router sees. */
 static snug_err all_experts(fit_job *f, forward *w, int layer, const layer_weights *lw, const float *ffn_in, snug_error *err) {
     experts s;
-    snug_err rc = experts_open(w, layer, lw->vec[ROLE_ROUTER], ffn_in, &s, err);
+    snug_err rc = experts_open(w, layer, lw, ffn_in, &s, err);
     for (int x = 0; x < (int)layer_experts(&f->src->cfg, layer) && rc == SNUG_OK; x++) {
-        rc = one_expert(f, &s, layer, x, &lw->experts[x], err);
+        rc = one_expert(f, &s, layer, x, lw, err);
         if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)layer, NULL, err);
     }
     experts_close(&s);

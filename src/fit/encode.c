@@ -218,13 +218,14 @@ static snug_err encode_whole(encoder *e, fit_tensor *t, const hessian *h, const 
 static snug_err copy_term(encoder *e, const store_term *t, uint64_t at, hash_state *h, snug_error *err) {
     const bool relay = t->layout != artifact_layout(e->f, t->codec);
     const uint64_t row_bytes = t->codec->caps & CODEC_WHOLE ? 0 : t->codec->bytes(t->params, 1, t->cols);
-    const uint64_t step = relay ? round_up(max_u64(1, COPY_CHUNK / row_bytes), KERN_PANEL_ROWS) * row_bytes : COPY_CHUNK;
+    const bool by_rows = relay || t->apart.step;
+    const uint64_t step = by_rows ? round_up(max_u64(1, COPY_CHUNK / row_bytes), KERN_PANEL_ROWS) * row_bytes : COPY_CHUNK;
     uint8_t *chunk = malloc(relay ? 2 * step : step);
     snug_err rc = chunk ? SNUG_OK : err_nomem(err, step);
     for (uint64_t done = 0; done < t->bytes && rc == SNUG_OK;) {
         uint64_t n = min_u64(step, t->bytes - done);
         uint8_t *from = chunk;
-        rc = io_pread(&e->f->src->files[t->file], t->offset + done, chunk, (size_t)n, err);
+        rc = by_rows ? store_read_payload(e->f->src, t, done / row_bytes, n / row_bytes, chunk, err) : io_pread(&e->f->src->files[t->file], t->offset + done, chunk, (size_t)n, err);
         if (rc == SNUG_OK && relay) {
             wt w;
             rc = store_open_rows(t, 0, n / row_bytes, chunk, n, &w, err);

@@ -217,7 +217,7 @@ static snug_err encode_expert_edge(prefix *p, int layer, graph_edge edge, int ex
     moments m = {.full = true};
     snug_err rc = SNUG_OK;
     m.want[edge] = open;
-    if (open) rc = experts_moments(s, expert, &lw->experts[expert], &m, err);
+    if (open) rc = experts_moments(s, expert, lw, &m, err);
     if (rc == SNUG_OK) rc = encode_edge(p, layer, edge, expert, open ? &m : NULL, err);
     moments_close(&m);
     return rc == SNUG_OK ? take_compressed(p, layer, edge, expert, mem, lw, err) : rc;
@@ -239,7 +239,7 @@ static snug_err encode_experts(prefix *p, int layer, arena *mem, layer_weights *
     if (rc == SNUG_OK && shared) rc = encode_edge(p, layer, EDGE_FFN_IN, EXPERT_NONE, m.want[EDGE_FFN_IN] ? &m : NULL, err);
     if (rc == SNUG_OK && shared) rc = take_compressed(p, layer, EDGE_FFN_IN, EXPERT_NONE, mem, lw, err);
     if (rc == SNUG_OK && shared) rc = encode_one_edge(p, layer, EDGE_FFN_MID, mem, lw, err);
-    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, layer, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
+    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, layer, lw, m.ffn_in, &s, err);
     for (int x = 0; x < n && rc == SNUG_OK; x++) {
         rc = encode_expert_edge(p, layer, EDGE_FFN_IN, x, open ? &s : NULL, mem, lw, err);
         if (rc == SNUG_OK) rc = encode_expert_edge(p, layer, EDGE_FFN_MID, x, open ? &s : NULL, mem, lw, err);

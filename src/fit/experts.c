@@ -20,7 +20,7 @@ static const size_t SLAB_FLOATS = 6u << 20; /* 24 MB of inputs and what they bec
 
 /* ---- who comes where ---- */
 
-snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err) {
+snug_err experts_open(forward *w, int layer, const layer_weights *lw, const float *x, experts *out, snug_error *err) {
     const config *c = &w->f->src->cfg;
     const size_t n = (size_t)w->n_seq * w->f->text.len, d = c->n_embd;
     *out = (experts){.w = w, .layer = layer, .x = x, .n_tokens = n};
@@ -30,7 +30,7 @@ snug_err experts_open(forward *w, int layer, const float *router, const float *x
     snug_err rc = out->first && out->queue && picks ? SNUG_OK : err_nomem(err, 2 * n * c->n_experts_used * sizeof *picks);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += ROUTE_STEP) {
         const size_t k = min_u64(ROUTE_STEP, n - t);
-        graph_route(c, router, x + t * d, k, d, w->f->threads, picks + t * c->n_experts_used);
+        graph_route(c, lw, x + t * d, k, d, w->f->threads, picks + t * c->n_experts_used);
         states_drop(w->f, x + t * d, k * d);
     }
     if (rc == SNUG_OK) graph_queue(c, picks, n, out->first, out->queue);
@@ -55,7 +55,8 @@ typedef struct slab {
     size_t n_rows;           /* in all */
     size_t at, n;            /* the slab's */
     size_t unit, first_unit; /* rows that go through the graph together */
-    const expert_weights *ew;
+    const layer_weights *lw;
+    uint32_t expert;
     float *in, *mid;         /* (n, n_embd), (n, n_ff) */
     snug_err *rc;            /* per unit */
 } slab;
@@ -86,7 +87,7 @@ static void run_units(void *user, size_t begin, size_t end, int worker) {
     const config *c = &b->s->w->f->src->cfg;
     for (size_t u = b->first_unit + begin; u < b->first_unit + end; u++) {
         const size_t row = u * b->unit, n = min_u64(b->unit, b->n - row);
-        b->rc[u] = graph_expert_mid(b->s->w->lane[worker].g, b->ew, b->in + row * c->n_embd, n, b->mid + row * c->n_ff, NULL);
+        b->rc[u] = graph_expert_mid(b->s->w->lane[worker].g, b->lw, b->expert, b->in + row * c->n_embd, n, b->mid + row * c->n_ff, NULL);
     }
 }
 
@@ -115,11 +116,11 @@ static snug_err add_slab(slab *b, moments *m, snug_error *err) {
     return rc;
 }
 
-snug_err experts_moments(experts *s, int expert, const expert_weights *ew, moments *m, snug_error *err) {
+snug_err experts_moments(experts *s, int expert, const layer_weights *lw, moments *m, snug_error *err) {
     const config *c = &s->w->f->src->cfg;
     const size_t came = experts_tokens(s, expert), mean = div_up(s->n_tokens * c->n_experts_used, c->n_experts);
     const bool known = came >= EXPERT_MIN_TOKENS;
-    slab b = {.s = s, .queue = known ? s->queue + s->first[expert] : NULL, .ew = ew, .unit = (size_t)s->w->n_pass * s->w->len};
+    slab b = {.s = s, .queue = known ? s->queue + s->first[expert] : NULL, .lw = lw, .expert = (uint32_t)expert, .unit = (size_t)s->w->n_pass * s->w->len};
     b.n_rows = known ? came : min_u64(s->n_tokens, max_u64(mean, EXPERT_MIN_TOKENS));
     const size_t floats = c->n_embd + (m->want[EDGE_FFN_MID] ? c->n_ff : 0), step = max_u64(1, SLAB_FLOATS / floats / b.unit) * b.unit;
     const size_t most = min_u64(step, b.n_rows);

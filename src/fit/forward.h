@@ -88,12 +88,12 @@ typedef struct experts {
     uint32_t *first;   /* (n_experts + 1): an expert's part of the queue */
     graph_pick *queue; /* token instead of expert, tokens rising, expert by expert */
 } experts;
-snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err);
+snug_err experts_open(forward *w, int layer, const layer_weights *lw, const float *x, experts *out, snug_error *err);
 void experts_close(experts *s);
 size_t experts_tokens(const experts *s, int expert); /* that came to it */
-/* Moments of one expert's inputs (m->want[EDGE_FFN_IN]) and of what its down multiplies (EDGE_FFN_MID; ew: its gate and up), each token weighted
+/* Moments of one expert's inputs (m->want[EDGE_FFN_IN]) and of what its down multiplies (EDGE_FFN_MID; of lw's gate and up), each token weighted
  * with its share. Where fewer than EXPERT_MIN_TOKENS came, a spread of all tokens stands in for them. Opens m; release with moments_close. */
-snug_err experts_moments(experts *s, int expert, const expert_weights *ew, moments *m, snug_error *err);
+snug_err experts_moments(experts *s, int expert, const layer_weights *lw, moments *m, snug_error *err);
 
 /* How a weight is disturbed: by noise with independent, uniformly distributed entries (what rounding leaves behind), or by
  * being stored in a codec. Rows are disturbed independently of each other, each from its own random stream. */

@@ -32,7 +32,7 @@ static bool of_stream(tensor_role r) {
     switch (r) {
     case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
-    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROUTER: case ROLE_SHARED_GATE: case ROLE_POSITIONS: return true;
+    case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_DOWN_EXPS_BIAS: case ROLE_ROUTER: case ROLE_SHARED_GATE: case ROLE_POSITIONS: return true;
     default: return false;
     }
 }

@@ -171,6 +171,7 @@ static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
     const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
     if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
+    if (f->src->cfg.swiglu_limit != 0 && e == EDGE_FFN_MID) return false; /* up is held within limits */
     if (f->src->cfg.arch->no_gate && e == EDGE_FFN_MID) return false; /* up goes through an activation */
     if (e == EDGE_FFN_IN && (is_f16_vector(store_find(f->src, ROLE_ROUTER, l)) || is_f16_vector(store_find(f->src, ROLE_SHARED_GATE, l)))) return false;
     if (is_f16_vector(from) || is_f16_vector(store_find(f->src, biases[e], l))) return false;

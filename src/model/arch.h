@@ -41,6 +41,10 @@ typedef struct arch {
     bool post_norms;           /* norms of what attention and feed-forward give, before it is added     */
     bool no_pre_norms;         /* and none of what they read                                            */
     bool gains_less_one;       /* a folder's norms hold gain - 1                                        */
+    bool ffn_norm_behind;      /* GGUF calls the norm before the feed-forward what it calls that behind attention elsewhere */
+    bool sinks;                /* a number for each head joins its softmax and takes no value with it */
+    bool expert_biases;        /* the router has biases, and so has every matrix of every expert */
+    bool in_turns;             /* a folder's experts are stacks of (experts, inputs, outputs), an even output of gate_up gate's, an odd one up's; or MXFP4 (store_turns.c) */
     bool layer_norm;           /* LayerNorm, with biases, for RMSNorm                                   */
     bool no_gate;              /* feed-forward: act(up x + bias), no gate                               */
     activation act;            /* where config.json has no hidden_act                                   */
@@ -49,6 +53,7 @@ typedef struct arch {
     bool learned_positions;    /* a table of them instead of RoPE                                       */
     uint32_t ff_times;         /* width of the feed-forward, in widths of the model, where config.json has none; 0: it must have one */
     bool rope_by_type;         /* rope_parameters may differ by layer type: from_hf reads them          */
+    bool yarn_exact;           /* a GGUF's yarn does not round its bounds where nothing is said, though other readers do */
     bool tied;                 /* where config.json does not say                                        */
     uint32_t head_dim;         /* likewise; 0: hidden_size / heads                                      */
     double rope_base;          /* likewise; 0: 10,000                                                   */

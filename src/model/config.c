@@ -29,6 +29,7 @@ static snug_err check_scales(const config *c, const char *where, snug_error *err
     const struct { const char *name; float value; bool zero; } fields[] = {
         {"embedding's scale", c->embd_scale, false}, {"residual scale", c->residual_scale, false},        {"logits' scale", c->logit_scale, false},
         {"scores' scale", c->attn_scale, true},      {"soft cap of scores", c->attn_softcap, true}, {"soft cap of logits", c->logit_softcap, true},
+        {"limit of gates", c->swiglu_limit, true},         {"gates' factor", c->swiglu_alpha, true},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!((fields[i].value > 1e-9f && fields[i].value < 1e9f) || (fields[i].zero && fields[i].value == 0)))
@@ -98,6 +99,10 @@ void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t 
     case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
     case ROLE_ATTN_SUB_NORM: n_cols = q; break;
     case ROLE_FFN_SUB_NORM: n_cols = ff; break;
+    case ROLE_SINKS: n_cols = c->n_heads; break;
+    case ROLE_ROUTER_BIAS: n_cols = c->n_experts; break;
+    case ROLE_GATE_EXPS_BIAS: case ROLE_UP_EXPS_BIAS: n_rows = c->n_experts, n_cols = c->n_ff; break;
+    case ROLE_DOWN_EXPS_BIAS: n_rows = c->n_experts, n_cols = c->n_embd; break;
     case ROLE_POSITIONS: n_rows = c->n_ctx_train, n_cols = c->n_embd; break;
     case ROLE_ROUTER: n_rows = c->n_experts, n_cols = c->n_embd; break;
     case ROLE_Q_BIAS: n_cols = q; break;

@@ -22,6 +22,8 @@ typedef enum tensor_role {
     ROLE_ATTN_POST_NORM, ROLE_FFN_POST_NORM, /* of what attention and feed-forward give */
     ROLE_ATTN_NORM_BIAS, ROLE_FFN_NORM_BIAS, ROLE_OUT_NORM_BIAS,
     ROLE_GATE_BIAS, ROLE_UP_BIAS, ROLE_DOWN_BIAS,
+    ROLE_SINKS,      /* (n_heads): what each head's softmax has in its sum beside the scores */
+    ROLE_ROUTER_BIAS, ROLE_GATE_EXPS_BIAS, ROLE_UP_EXPS_BIAS, ROLE_DOWN_EXPS_BIAS, /* of all experts, a row for each: as the router, like vectors */
     ROLE_POSITIONS,  /* learned positions: (n_ctx_train, n_embd), added to embeddings; kept exactly like a vector */
     ROLE_SHARED_GATE, /* w of sigmoid(w . x), what the shared expert's output is multiplied by */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
@@ -71,6 +73,7 @@ typedef struct config {
     uint32_t n_ff_dense;       /* with experts: the width in layers with LAYER_DENSE; without such it decides nothing */
     struct { bool present; uint32_t block[2]; } f8; /* a folder's matrices may be numbers of 8 bits (store_f8.c), with scales for such blocks; 0: none are said */
     ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
+    float swiglu_limit, swiglu_alpha; /* gates are held below the limit and ups within it: gate sigmoid(alpha gate) (up + 1); 0: neither */
     activation act;            /* of gates, or where there are none of what up gives                    */
     float embd_scale, residual_scale, logit_scale; /* what embeddings, what a half layer adds and logits are multiplied by: 1 */
     float attn_scale;          /* what q . k is multiplied by; 0: 1 / sqrt(head_dim)                    */
@@ -96,6 +99,8 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err);
 tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool *gate_up);
 /* Role, layer and expert -> canonical name. */
 void role_tensor_name(tensor_role r, int layer, int expert, char out[64]);
+/* The role whose name stands for this one in an architecture's files, and back. */
+tensor_role role_as_named(const arch *a, tensor_role r);
 /* Is the role a part of layers (else of the whole model), of each expert of this layer, always there, possible there? */
 bool role_in_layer(tensor_role r);
 bool role_in_expert(const config *c, tensor_role r, int layer);
@@ -113,7 +118,7 @@ bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buff
 uint32_t layer_experts(const config *c, int layer);
 uint32_t layer_width(const config *c, int layer, int expert);
 uint32_t config_widest(const config *c); /* of all feed-forwards */
-/* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router: n_experts; positions: n_ctx_train). */
+/* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router and experts' biases: n_experts; positions: n_ctx_train). */
 void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);

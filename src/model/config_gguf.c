@@ -173,7 +173,7 @@ static snug_err read_yarn(gguf_fields *r, config *c, snug_error *err) {
     snug_err rc = get_f64_or(r, "rope.scaling.yarn_beta_fast", 32, &c->beta_fast, err);
     if (!rc) rc = get_f64_or(r, "rope.scaling.yarn_beta_slow", 1, &c->beta_slow, err);
     if (!rc) rc = get_f64_or(r, "rope.scaling.attn_factor", 1, &factor, err);
-    c->yarn_exact = gguf_get_bool_or(r->g, "snug.rope.yarn_exact", false);
+    c->yarn_exact = gguf_get_bool_or(r->g, "snug.rope.yarn_exact", c->arch->yarn_exact);
     c->rope_magnitude = factor * rope_yarn_magnitude(c->scale_factor, 1);
     return rc;
 }
@@ -254,7 +254,7 @@ static bool put_scaling(const config *c, gguf_kvs *out) {
          arch_put_f32(c, out, "rope.scaling.attn_factor", c->rope_magnitude / (yarn ? rope_yarn_magnitude(c->scale_factor, 1) : 1));
     if (yarn)
         return ok && arch_put_f32(c, out, "rope.scaling.yarn_beta_fast", c->beta_fast) && arch_put_f32(c, out, "rope.scaling.yarn_beta_slow", c->beta_slow) &&
-               (!c->yarn_exact || gguf_put_bool(out, "snug.rope.yarn_exact", true));
+               (c->yarn_exact == c->arch->yarn_exact || gguf_put_bool(out, "snug.rope.yarn_exact", c->yarn_exact));
     return ok && gguf_put_array(out, "snug.rope.short", GGUF_F32, c->rope_short, c->rope_dims / 2) && gguf_put_array(out, "snug.rope.long", GGUF_F32, c->rope_long, c->rope_dims / 2);
 }
 

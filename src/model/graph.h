@@ -66,14 +66,14 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
 /* ---- experts (graph_moe.c) ---- */
 
 typedef struct graph_pick { uint32_t expert; float share; } graph_pick; /* what an expert's output counts for */
-/* The experts that each of n normed inputs x (n, ld) goes to: picks (n, n_experts_used), experts rising. router (n_experts, n_embd).
+/* The experts that each of n normed inputs x (n, ld) goes to, by the layer's router: picks (n, n_experts_used), experts rising.
  * Those of largest probability; of equal ones those that come first. */
-void graph_route(const config *c, const float *router, const float *x, size_t n, size_t ld, int threads, graph_pick *picks);
+void graph_route(const config *c, const layer_weights *lw, const float *x, size_t n, size_t ld, int threads, graph_pick *picks);
 /* Picks (n, used) to queues, expert by expert: expert e's is queue[first[e]] .. queue[first[e + 1] - 1], items rising, with the item in place of the
  * expert. first (n_experts + 1), queue (n * used); n * used < 2^32. */
 void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *first, graph_pick *queue);
 /* What an expert's down multiplies, mid (n, n_ff), for n <= max_batch normed inputs x (n, n_embd). */
-snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err);
+snug_err graph_expert_mid(graph *g, const layer_weights *lw, uint32_t expert, const float *x, size_t n, float *mid, snug_error *err);
 
 /* What stands behind the embedding: the row of one token, scaled; position: its learned position, or NULL. */
 void embd_finish(const config *c, const float *position, float *x);

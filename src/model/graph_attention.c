@@ -54,6 +54,7 @@ size_t graph_block_stride(const graph *g) {
 typedef struct attend_pass {
     graph *g;
     uint32_t kv_layer, window;
+    const float *sinks; /* (n_heads), or NULL */
     const graph_item *items;
     size_t n_tiles; /* g->tile[0 .. n_tiles]: their first items, and the end */
 } attend_pass;
@@ -145,8 +146,11 @@ static void attend_block(const tile *t, uint32_t b, const kern_partial *part) {
 
 /* ---------------------------------------------------------------- merging ---- */
 
-static void begin_state(const graph *g, const kern_partial *state, size_t n_q) {
-    for (size_t h = 0; h < n_q; h++) state->max[h] = -INFINITY, state->sum[h] = 0;
+/* Of n_q queries of a tile of KV head `head`, before any block: nothing, or the head's sink, a score to which no value belongs. */
+static void begin_state(const attend_pass *p, size_t head, const kern_partial *state, size_t n_q) {
+    const graph *g = p->g;
+    const size_t group = group_of(g);
+    for (size_t h = 0; h < n_q; h++) state->max[h] = p->sinks ? p->sinks[head * group + h % group] : -INFINITY, state->sum[h] = p->sinks ? 1 : 0;
     memset(state->out, 0, n_q * g->cfg.head_dim * sizeof *state->out);
 }
 
@@ -206,7 +210,7 @@ static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
         t.q = q;
         t.scores = scores;
         for (uint32_t k = 0; k < t.n_items; k++) memcpy(q + k * row, queries_at(g, first + k, head), row * sizeof *q);
-        begin_state(g, &state, t.n_items * group);
+        begin_state(p, head, &state, t.n_items * group);
         for (uint32_t b = t.sees[0].begin / KERN_BLOCK; b * KERN_BLOCK < t.sees[t.n_items - 1].end; b++) {
             attend_block(&t, b, &part);
             merge_block(&t, b, &part, &state);
@@ -258,7 +262,7 @@ static void merge_heads(void *ctx, size_t begin, size_t end, int worker) {
     const kern_partial state = partial_at(g, g->attend_scratch + (size_t)worker * g->attend_stride, group);
     for (size_t head = begin; head < end; head++) {
         tile t = tile_at(&s->p, 0, head);
-        begin_state(g, &state, group);
+        begin_state(&s->p, head, &state, group);
         for (uint32_t b = 0; b < s->n_blocks; b++) {
             kern_partial part = block_partial(g, head, b);
             merge_block(&t, s->first + b, &part, &state);
@@ -278,8 +282,8 @@ static void attend_split(const attend_pass *p, int threads) {
     thread_for(graph_threads(g, work), heads, 1, merge_heads, &s);
 }
 
-void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n) {
-    attend_pass p = {.g = g, .kv_layer = kv_layer, .window = window, .items = items};
+void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const float *sinks, const graph_item *items, size_t n) {
+    attend_pass p = {.g = g, .kv_layer = kv_layer, .window = window, .sinks = sinks, .items = items};
     const size_t heads = g->cfg.n_kv_heads, wanted = (size_t)TILES_PER_THREAD * (size_t)g->p.threads;
     double seen = items[n - 1].pos + 1.0; /* how far back the last one looks: typical for a chunk of one text */
     if (window && seen > window) seen = window;

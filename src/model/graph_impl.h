@@ -61,12 +61,13 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err);
 /* g->norm = norm(x) * gain + bias for n rows: by root mean square, or LayerNorm where the architecture has it; without a gain, x. */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
-/* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
-void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
+/* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. sinks (n_heads): a score of each head's
+ * softmax without a value; NULL: none. */
+void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const float *sinks, const graph_item *items, size_t n);
 /* g->delta += what the experts make of g->norm, n rows; or =, where nothing is there yet. */
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);
-/* g->gate = act(g->gate) * g->up, n rows of `width`; without gates act(g->gate), which up gave. lw: whose biases are added first, or NULL. */
-void graph_gate(graph *g, const layer_weights *lw, size_t n, size_t width);
+/* g->gate = act(g->gate) * g->up, n rows of `width`; without gates act(g->gate), which up gave. The biases (width) are added first; NULL: there are none. */
+void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n, size_t width);
 /* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);

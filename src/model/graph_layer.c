@@ -130,6 +130,16 @@ static void multiply(float *x, const float *y, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] *= y[i];
 }
 
+/* gate sigmoid(a gate) (up + 1), both held within limits first, is silu(a gate) * ((up + 1) / a). */
+static void hold(const config *c, float *gate, float *up, size_t n) {
+    const float limit = c->swiglu_limit, a = c->swiglu_alpha;
+    for (size_t i = 0; i < n; i++) {
+        const float g = gate[i] > limit ? limit : gate[i], u = up[i] > limit ? limit : up[i] < -limit ? -limit : up[i];
+        gate[i] = a * g;
+        up[i] = (u + 1) / a;
+    }
+}
+
 static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
     static void (*const acts[ACT_COUNT])(float *, size_t) = {[ACT_SILU] = act_silu, [ACT_RELU2] = act_relu2, [ACT_GELU] = act_gelu, [ACT_GELU_ERF] = act_gelu_erf};
     const gate_pass *p = ctx;
@@ -139,6 +149,7 @@ static void gate_rows(void *ctx, size_t begin, size_t end, int worker) {
         float *gate = g->gate + i * g->ff_ld, *up = p->gated ? g->up + i * n : NULL;
         if (p->gate_bias) kern()->add(gate, p->gate_bias, n);
         if (up && p->up_bias) kern()->add(up, p->up_bias, n);
+        if (up && g->cfg.swiglu_limit != 0) hold(&g->cfg, gate, up, n);
         if (up && g->cfg.act == ACT_SILU) kern()->silu_mul(gate, up, n);
         else {
             acts[g->cfg.act](gate, n);
@@ -161,9 +172,8 @@ static void norm_in_place(const graph *g, float *x, size_t n, size_t cols, size_
     if (gain) thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
 }
 
-void graph_gate(graph *g, const layer_weights *lw, size_t n, size_t width) {
-    gate_pass p = {.g = g, .width = width, .gated = !g->cfg.arch->no_gate};
-    if (lw) p.gate_bias = lw->vec[p.gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS], p.up_bias = lw->vec[ROLE_UP_BIAS];
+void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n, size_t width) {
+    gate_pass p = {.g = g, .width = width, .gated = !g->cfg.arch->no_gate, .gate_bias = gate_bias, .up_bias = up_bias};
     thread_for(graph_threads(g, 8.0 * (double)(n * width)), n, 8, gate_rows, &p);
 }
 
@@ -181,7 +191,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     rope_tables(g, p->items, n);
     thread_for(graph_threads(g, 4.0 * (double)(n * q)), n, 8, finish_qkv, p);
     append_all(p);
-    graph_attend(g, p->kv_layer, p->window, p->items, n);
+    graph_attend(g, p->kv_layer, p->window, p->lw->vec[ROLE_SINKS], p->items, n);
     norm_in_place(g, g->attn, n, q, g->attn_ld, p->lw->vec[ROLE_ATTN_SUB_NORM]);
     graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
@@ -201,7 +211,7 @@ static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
     graph_job jobs[] = {{&p->lw->w[gated ? ROLE_GATE : ROLE_UP], g->gate, g->ff_ld}, {&p->lw->w[ROLE_UP], g->up, width}};
     snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, jobs, gated ? 2 : 1, err);
     if (rc) return rc;
-    graph_gate(g, p->lw, n, width);
+    graph_gate(g, p->lw->vec[gated ? ROLE_GATE_BIAS : ROLE_UP_BIAS], p->lw->vec[ROLE_UP_BIAS], n, width);
     norm_in_place(g, g->gate, n, width, g->ff_ld, p->lw->vec[ROLE_FFN_SUB_NORM]);
     graph_tell(g, layer, EDGE_FFN_MID, g->gate, n, width, g->ff_ld);
     if (g->until == EDGE_FFN_MID) return SNUG_OK;

@@ -2,6 +2,7 @@
  *
  *     norm ─ router ─ softmax ─ the k largest ─ shares s_e        delta = Σ s_e down_e (silu(gate_e norm) * up_e norm),   e rising
  *
+ * where what the router, gate, up and down give may have biases added. (Shares made to sum to 1 are the softmax of the picked experts alone.)
  * Items are queued expert by expert, so that an expert's weights are read once for all items of a batch that want them. What an item gets
  * is summed in the order of experts, which is the order in which they are computed: it depends on no other item. The router is f32 and no
  * codec ever touches it: a wrong pick costs more than its few weights save. Source: transformers' modeling_qwen3_moe.py, modeling_mixtral.py. */
@@ -15,7 +16,7 @@
 
 typedef struct route_pass {
     const config *c;
-    const float *router, *x;
+    const float *router, *bias, *x;
     size_t ld;
     graph_pick *picks;
 } route_pass;
@@ -53,14 +54,15 @@ static void route_rows(void *ctx, size_t begin, size_t end, int worker) {
         graph_pick *out = r->picks + i * c->n_experts_used;
         memset(p, 0, c->n_experts * sizeof *p);
         kern()->dot_f32(c->n_experts, 1, c->n_embd, r->router, c->n_embd, r->x + i * r->ld, r->ld, p, c->n_experts);
+        if (r->bias) kern()->add(p, r->bias, c->n_experts);
         kern()->softmax(p, c->n_experts);
         pick_largest(c, p, out);
         sort_by_expert(out, c->n_experts_used);
     }
 }
 
-void graph_route(const config *c, const float *router, const float *x, size_t n, size_t ld, int threads, graph_pick *picks) {
-    route_pass r = {c, router, x, ld, picks};
+void graph_route(const config *c, const layer_weights *lw, const float *x, size_t n, size_t ld, int threads, graph_pick *picks) {
+    route_pass r = {c, lw->vec[ROLE_ROUTER], lw->vec[ROLE_ROUTER_BIAS], x, ld, picks};
     thread_for(threads, n, 8, route_rows, &r);
 }
 
@@ -76,7 +78,7 @@ void graph_queue(const config *c, const graph_pick *picks, size_t n, uint32_t *f
 
 /* ---- one expert ---- */
 
-typedef struct expert_pass { graph *g; const graph_pick *queue; } expert_pass;
+typedef struct expert_pass { graph *g; const graph_pick *queue; const float *bias; /* of down, or NULL */ } expert_pass;
 
 static void take_rows(void *ctx, size_t begin, size_t end, int worker) {
     const expert_pass *p = ctx;
@@ -90,28 +92,35 @@ static void give_rows(void *ctx, size_t begin, size_t end, int worker) {
     const graph *g = p->g;
     const size_t cols = g->cfg.n_embd;
     for (size_t i = begin; i < end; i++) {
-        const float *out = g->moe.out + i * cols, share = p->queue[i].share;
+        float *out = g->moe.out + i * cols;
+        const float share = p->queue[i].share;
+        if (p->bias) kern()->add(out, p->bias, cols);
         float *delta = g->delta + p->queue[i].expert * cols;
         for (size_t j = 0; j < cols; j++) delta[j] += share * out[j];
     }
 }
 
+/* An expert's row of a role's biases; NULL: there are none. */
+static const float *bias_of(const layer_weights *lw, tensor_role r, uint32_t expert, size_t cols) { return lw->vec[r] ? lw->vec[r] + expert * cols : NULL; }
+
 /* g->gate = silu(gate x) * up x, x (n, embd_ld) */
-static snug_err expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, snug_error *err) {
-    graph_job jobs[] = {{&e->w[0], g->gate, g->ff_ld}, {&e->w[1], g->up, g->cfg.n_ff}};
+static snug_err expert_mid(graph *g, const layer_weights *lw, uint32_t expert, const float *x, size_t n, snug_error *err) {
+    const expert_weights *e = &lw->experts[expert];
+    const size_t ff = g->cfg.n_ff;
+    graph_job jobs[] = {{&e->w[0], g->gate, g->ff_ld}, {&e->w[1], g->up, ff}};
     snug_err rc = graph_matmul(g, x, n, g->cfg.n_embd, g->embd_ld, jobs, 2, err);
-    if (!rc) graph_gate(g, NULL, n, g->cfg.n_ff);
+    if (!rc) graph_gate(g, bias_of(lw, ROLE_GATE_EXPS_BIAS, expert, ff), bias_of(lw, ROLE_UP_EXPS_BIAS, expert, ff), n, ff);
     return rc;
 }
 
-static snug_err run_expert(graph *g, const expert_weights *e, const graph_pick *queue, size_t n, size_t n_items, snug_error *err) {
+static snug_err run_expert(graph *g, const layer_weights *lw, uint32_t expert, const graph_pick *queue, size_t n, size_t n_items, snug_error *err) {
     const size_t cols = g->cfg.n_embd;
-    expert_pass p = {g, queue};
+    expert_pass p = {g, queue, bias_of(lw, ROLE_DOWN_EXPS_BIAS, expert, cols)};
     const bool all = n == n_items; /* then the queue is the items in their order */
     const int threads = graph_threads(g, (double)(n * cols));
     if (!all) thread_for(threads, n, 8, take_rows, &p);
-    snug_err rc = expert_mid(g, e, all ? g->norm : g->moe.in, n, err);
-    graph_job down = {&e->w[2], g->moe.out, cols};
+    snug_err rc = expert_mid(g, lw, expert, all ? g->norm : g->moe.in, n, err);
+    graph_job down = {&lw->experts[expert].w[2], g->moe.out, cols};
     if (!rc) rc = graph_matmul(g, g->gate, n, g->cfg.n_ff, g->ff_ld, &down, 1, err);
     if (!rc) thread_for(threads, n, 8, give_rows, &p);
     return rc;
@@ -120,20 +129,20 @@ static snug_err run_expert(graph *g, const expert_weights *e, const graph_pick *
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err) {
     const config *c = &g->cfg;
     snug_err rc = SNUG_OK;
-    graph_route(c, lw->vec[ROLE_ROUTER], g->norm, n, g->embd_ld, graph_threads(g, (double)(n * c->n_experts) * c->n_embd), g->moe.picks);
+    graph_route(c, lw, g->norm, n, g->embd_ld, graph_threads(g, (double)(n * c->n_experts) * c->n_embd), g->moe.picks);
     graph_queue(c, g->moe.picks, n, g->moe.first, g->moe.queue);
     if (!add) memset(g->delta, 0, n * c->n_embd * sizeof *g->delta);
     for (uint32_t e = 0; e < c->n_experts && !rc; e++) {
         const uint32_t first = g->moe.first[e], count = g->moe.first[e + 1] - first;
-        if (count) rc = run_expert(g, &lw->experts[e], g->moe.queue + first, count, n, err);
+        if (count) rc = run_expert(g, lw, e, g->moe.queue + first, count, n, err);
     }
     return rc;
 }
 
-snug_err graph_expert_mid(graph *g, const expert_weights *e, const float *x, size_t n, float *mid, snug_error *err) {
+snug_err graph_expert_mid(graph *g, const layer_weights *lw, uint32_t expert, const float *x, size_t n, float *mid, snug_error *err) {
     const size_t cols = g->cfg.n_embd, ff = g->cfg.n_ff;
     for (size_t i = 0; i < n; i++) memcpy(g->moe.in + i * g->embd_ld, x + i * cols, cols * sizeof *x);
-    snug_err rc = expert_mid(g, e, g->moe.in, n, err);
+    snug_err rc = expert_mid(g, lw, expert, g->moe.in, n, err);
     for (size_t i = 0; i < n && !rc; i++) memcpy(mid + i * ff, g->gate + i * g->ff_ld, ff * sizeof *mid);
     return rc;
 }

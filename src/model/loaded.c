@@ -24,12 +24,29 @@ static bool span_of(const store *s, uint32_t file, uint64_t *begin, uint64_t *en
     for (size_t i = 0; i < s->n_tensors; i++)
         for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) {
             const store_term *t = &s->tensors[i].term[k];
-            if (t->file != file) continue;
+            if (t->file != file || t->apart.step) continue;
             *begin = min_u64(*begin, t->offset / page_bytes() * page_bytes());
             *end = max_u64(*end, t->offset + t->bytes);
         }
     return *begin < *end;
 }
+
+/* What of a file's span can become resident: all of it, or, where payloads stand in it that are not mapped, its tensors with what the kernel brings in
+ * around each. */
+static uint64_t resident_of(const store *s, uint32_t file, uint64_t span) {
+    uint64_t own = 0;
+    bool apart = false;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        for (uint32_t k = 0; k < s->tensors[i].n_terms; k++) {
+            const store_term *t = &s->tensors[i].term[k];
+            if (t->file != file) continue;
+            apart |= t->apart.step != 0;
+            if (!t->apart.step) own += round_up(t->bytes, page_bytes()) + 2ull * FAULT_AROUND;
+        }
+    return apart ? min_u64(own, span) : span;
+}
+
+static uint64_t apart_of(const store_term *t) { return t->apart.step ? t->bytes : 0; }
 
 static uint64_t panels_of(const store_term *t) {
     wt w = {.codec = t->codec, .params = t->params, .rows = t->rows, .cols = t->cols, .bytes = t->bytes, .layout = t->layout};
@@ -49,6 +66,7 @@ static uint64_t sum_terms(const store *s, uint64_t (*of)(const store_term *t)) {
 }
 static uint64_t all_panels(const store *s) { return sum_terms(s, panels_of); }
 static uint64_t all_sources(const store *s) { return sum_terms(s, source_of); }
+static uint64_t all_apart(const store *s) { return sum_terms(s, apart_of); }
 
 /* Mapped pages are let go whenever so much of them became panels. */
 static uint64_t release_step(uint64_t bytes) { return min_u64(16u << 20, max_u64(bytes / 32, 64u << 10)); }
@@ -63,9 +81,9 @@ uint64_t loaded_bytes(const store *s) {
     for (size_t i = 0; i < s->n_tensors; i++)
         for (uint32_t k = 0; k < s->tensors[i].n_terms; k++)
             n_partial += panels_of(&s->tensors[i].term[k]) && s->tensors[i].term[k].rows % KERN_PANEL_ROWS;
-    total = all_panels(s) - all_sources(s) + loaded_slack(all_sources(s), n_partial);
+    total = all_apart(s) + all_panels(s) - all_sources(s) + loaded_slack(all_sources(s), n_partial);
     for (size_t i = 0; i < s->n_files; i++)
-        if (span_of(s, (uint32_t)i, &begin, &end)) total += round_up(end - begin, page_bytes());
+        if (span_of(s, (uint32_t)i, &begin, &end)) total += resident_of(s, (uint32_t)i, round_up(end - begin, page_bytes()));
     return total;
 }
 
@@ -144,6 +162,29 @@ static snug_err map_panels(const store *s, loaded *l, snug_error *err) {
     return SNUG_OK;
 }
 
+/* Room for all payloads that are brought together here. */
+static snug_err map_apart(const store *s, loaded *l, snug_error *err) {
+    const uint64_t bytes = all_apart(s);
+    if (!bytes) return SNUG_OK;
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return err_set(err, SNUG_ERR_NOMEM, "no memory for %llu bytes of weights: %s", (unsigned long long)bytes, strerror(errno));
+    l->apart = at;
+    l->apart_bytes = bytes;
+    return SNUG_OK;
+}
+
+/* Where a term's payload is; one whose parts stand apart is read now. */
+static snug_err payload_of(const store *s, loaded *l, const store_term *t, const uint8_t **out, snug_error *err) {
+    if (!t->apart.step) {
+        *out = l->maps[t->file].file0 + t->offset;
+        return SNUG_OK;
+    }
+    uint8_t *to = l->apart + l->apart_given;
+    *out = to;
+    l->apart_given += round_up(t->bytes, ALIGN);
+    return store_read_term(s, t, to, err);
+}
+
 static snug_err give_panels(loaded *l, const store_term *from, wt *w, snug_error *err) {
     uint64_t bytes = panels_of(from);
     if (!bytes) return SNUG_OK;
@@ -157,13 +198,15 @@ static snug_err give_panels(loaded *l, const store_term *from, wt *w, snug_error
 }
 
 /* The weight's terms, pointing into the maps. */
-static snug_err point(const store_tensor *t, loaded *l, weight *w, snug_error *err) {
+static snug_err point(const store *s, const store_tensor *t, loaded *l, weight *w, snug_error *err) {
     *w = (weight){.rows = t->rows, .cols = t->cols, .n_terms = t->n_terms};
     for (uint32_t k = 0; k < t->n_terms; k++) {
         const store_term *from = &t->term[k];
         w->term[k].row0 = from->row0;
         w->term[k].col0 = from->col0;
-        snug_err rc = store_open_rows(from, 0, from->rows, l->maps[from->file].file0 + from->offset, from->bytes, &w->term[k].wt, err);
+        const uint8_t *payload;
+        snug_err rc = payload_of(s, l, from, &payload, err);
+        if (!rc) rc = store_open_rows(from, 0, from->rows, payload, from->bytes, &w->term[k].wt, err);
         if (rc) return err_prefix(err, rc, "tensor '%s'", t->name);
         if ((rc = give_panels(l, from, &w->term[k].wt, err))) return rc;
     }
@@ -176,7 +219,7 @@ static snug_err place(const store *s, loaded *l, const store_tensor *t, snug_err
     layer_weights *to = t->layer < 0 ? &l->outer : &l->layers[t->layer];
     if (t->expert != EXPERT_NONE && !to->experts && !(to->experts = arena_calloc(&l->mem, s->cfg.n_experts, sizeof *to->experts)))
         return err_nomem(err, s->cfg.n_experts * sizeof *to->experts);
-    if ((int)t->role < (int)ROLE_MATRICES) return point(t, l, layer_weight(to, t), err);
+    if ((int)t->role < (int)ROLE_MATRICES) return point(s, t, l, layer_weight(to, t), err);
     snug_err rc = store_read_vector(s, t, &l->mem, &to->vec[t->role], err);
     if (t->role == ROLE_ROPE_FREQS) l->rope_freqs = to->vec[ROLE_ROPE_FREQS];
     return rc;
@@ -189,6 +232,7 @@ snug_err loaded_map(const store *s, loaded **out, snug_error *err) {
     snug_err rc = map_files(s, l, err);
     if (!rc) rc = find_sources(s, l, err);
     if (!rc) rc = map_panels(s, l, err);
+    if (!rc) rc = map_apart(s, l, err);
     if (!rc && !(l->layers = arena_calloc(&l->mem, s->cfg.n_layers, sizeof *l->layers)))
         rc = err_nomem(err, s->cfg.n_layers * sizeof *l->layers);
     for (size_t i = 0; !rc && i < s->n_tensors; i++) rc = place(s, l, &s->tensors[i], err);
@@ -211,6 +255,7 @@ static snug_err lock(const void *from, size_t bytes, int flags, snug_error *err)
 
 snug_err loaded_lock(loaded *l, snug_error *err) {
     snug_err rc = lock(l->panels, l->panel_bytes, MLOCK_ONFAULT, err);
+    if (!rc) rc = lock(l->apart, l->apart_bytes, 0, err);
     for (size_t f = 0; !rc && f < l->n_files; f++) {
         uint8_t *at = l->maps[f].at, *end = at + l->maps[f].bytes;
         if (!at) continue;
@@ -228,6 +273,7 @@ void loaded_unmap(loaded **l) {
     if (!*l) return;
     for (size_t i = 0; i < (*l)->n_files; i++)
         if ((*l)->maps[i].at) munmap((*l)->maps[i].at, (*l)->maps[i].bytes);
+    if ((*l)->apart) munmap((*l)->apart, (*l)->apart_bytes);
     if ((*l)->panel_map) munmap((*l)->panel_map, (*l)->panel_bytes + HUGE_PAGE);
     arena_fini(&(*l)->mem);
     free(*l);

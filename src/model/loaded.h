@@ -11,6 +11,8 @@ typedef struct loaded {
     struct { uint8_t *at; size_t bytes; const uint8_t *file0; } *maps; /* file0: where byte 0 of the file would be */
     size_t n_sources;
     struct { uint8_t *begin, *end; } *sources;                     /* mapped pages that panels are made from, apart and rising */
+    uint8_t *apart;                                                 /* anonymous; payloads whose parts stand apart in their file */
+    uint64_t apart_bytes, apart_given;
     void *panel_map;                                               /* anonymous; holds all wt_panels.data      */
     uint8_t *panels;
     uint64_t panel_bytes, panels_given, source_bytes;               /* source_bytes: that panels are made from  */
@@ -19,7 +21,7 @@ typedef struct loaded {
     const float *rope_freqs;                                        /* or NULL                                  */
 } loaded;
 
-/* The store must outlive it. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS.
+/* The store must outlive it. Payloads whose parts stand apart are read at once, into memory of ours. Pages become resident as they are used; a file that shrinks afterwards ends in SIGBUS.
  * Payloads that stand row by row are made panels in memory of ours over the first passes, and what was mapped of them is let go as this
  * proceeds: a model that was opened with them takes what it would without, and loaded_slack. So do entropy-coded payloads, whose panels take more. */
 snug_err loaded_map(const store *s, loaded **out, snug_error *err);

@@ -37,6 +37,11 @@ static const struct role_row {
     [ROLE_UP_BIAS] = {"bias", "ffn_up.bias", "mlp.up_proj.bias", true},
     [ROLE_DOWN_BIAS] = {"bias", "ffn_down.bias", "mlp.down_proj.bias", true},
     [ROLE_POSITIONS] = {"positions", "position_embd.weight", NULL, false},
+    [ROLE_SINKS] = {"sinks", "attn_sinks.weight", "self_attn.sinks", true},
+    [ROLE_ROUTER_BIAS] = {"bias", "ffn_gate_inp.bias", "mlp.gate.bias", true},
+    [ROLE_GATE_EXPS_BIAS] = {"bias", "ffn_gate_exps.bias", NULL, true},
+    [ROLE_UP_EXPS_BIAS] = {"bias", "ffn_up_exps.bias", NULL, true},
+    [ROLE_DOWN_EXPS_BIAS] = {"bias", "ffn_down_exps.bias", "mlp.experts.down_proj_bias", true},
     [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
     [ROLE_SHARED_GATE] = {"router", "ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", true},
     [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
@@ -75,6 +80,7 @@ static tensor_role bias_of(tensor_role r) {
     case ROLE_ATTN_NORM: return ROLE_ATTN_NORM_BIAS;
     case ROLE_FFN_NORM: return ROLE_FFN_NORM_BIAS;
     case ROLE_OUT_NORM: return ROLE_OUT_NORM_BIAS;
+    case ROLE_ROUTER: return ROLE_ROUTER_BIAS;
     default: return ROLE_NONE;
     }
 }
@@ -84,7 +90,8 @@ bool role_required(const config *c, tensor_role r, int layer) {
     switch (r) {
     case ROLE_HEAD: return !c->tied;
     case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return a->qkv_bias;
-    case ROLE_O_BIAS: case ROLE_GATE_BIAS: case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROPE_FREQS: return false;
+    case ROLE_O_BIAS: return a->expert_biases;
+    case ROLE_GATE_BIAS: case ROLE_UP_BIAS: case ROLE_DOWN_BIAS: case ROLE_ROPE_FREQS: return false;
     case ROLE_NONE: return false;
     default: return role_allowed(c, r, layer);
     }
@@ -100,6 +107,8 @@ bool role_allowed(const config *c, tensor_role r, int layer) {
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: return a->post_norms;
     case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS: return a->layer_norm;
     case ROLE_POSITIONS: return a->learned_positions;
+    case ROLE_SINKS: return a->sinks;
+    case ROLE_ROUTER_BIAS: case ROLE_GATE_EXPS_BIAS: case ROLE_UP_EXPS_BIAS: case ROLE_DOWN_EXPS_BIAS: return mixed && a->expert_biases;
     case ROLE_ROUTER: return mixed;
     case ROLE_SHARED_GATE: return mixed && c->n_ff_shared && a->experts->shared_gate;
     case ROLE_GATE: return !a->no_gate && (!mixed || c->n_ff_shared);
@@ -121,6 +130,10 @@ void role_tensor_name(tensor_role r, int layer, int expert, char out[64]) {
     }
     if (role_in_layer(r)) snprintf(out, 64, "blk.%d.%s", layer, stem);
     else snprintf(out, 64, "%s", stem);
+}
+
+tensor_role role_as_named(const arch *a, tensor_role r) {
+    return a->ffn_norm_behind && r == ROLE_FFN_NORM ? ROLE_ATTN_POST_NORM : a->ffn_norm_behind && r == ROLE_ATTN_POST_NORM ? ROLE_FFN_NORM : r;
 }
 
 /* "<prefix>N.rest" -> N and rest. Digits as printed (no sign, no leading zero), so that one tensor has one name. */
@@ -247,7 +260,7 @@ bool canonical_from_hf(const arch *a, const char *hf, char out[64]) {
     int layer = -1;
     if (split_number(hf, "model.layers.", &layer, &stem) && expert_from_hf(stem, layer, out)) return true;
     if (roles_from_hf(a, hf, &layer, roles) != 1) return false;
-    role_tensor_name(roles[0], layer, EXPERT_NONE, out);
+    role_tensor_name(role_as_named(a, roles[0]), layer, EXPERT_NONE, out);
     return true;
 }
 

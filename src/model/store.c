@@ -52,7 +52,7 @@ static snug_err check_term(const store *s, const found_term *f, snug_error *err)
                        f->index, f->shown, (unsigned long long)t->rows, (unsigned long long)t->cols,
                        (unsigned long long)t->row0, (unsigned long long)t->col0, (unsigned long long)f->rows,
                        (unsigned long long)f->cols);
-    if (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset)
+    if (!t->apart.step && (t->file >= s->n_files || t->offset > s->files[t->file].bytes || t->bytes > s->files[t->file].bytes - t->offset))
         return err_at(err, SNUG_ERR_FORMAT, t->offset, "%s: tensor '%s' does not lie inside its file", file_of(s, f),
                       f->shown);
     if (!transform_takes(t->params.in, f->cols))
@@ -101,6 +101,7 @@ static snug_err place(store *s, store_tensor **slots, const found_term *f, tenso
 snug_err store_place(store *s, store_tensor **slots, const found_term *f, snug_error *err) {
     int layer = -1, expert = EXPERT_NONE;
     tensor_role role = role_from_name(f->name, &layer, &expert, NULL);
+    role = role_as_named(s->cfg.arch, role);
     if (expert == EXPERT_ALL)
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is no stack of experts' matrices", s->path, f->shown);
     if (expert == EXPERT_SHARED || (expert == EXPERT_NONE && role >= ROLE_GATE && role <= ROLE_DOWN)) { /* one place, two names */
@@ -188,8 +189,9 @@ snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, 
 
 /* The role's place in reading order: embedding, then per layer as the computation goes. */
 static const tensor_role layer_order[] = {
-    ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_Q, ROLE_Q_BIAS, ROLE_K, ROLE_K_BIAS, ROLE_V, ROLE_V_BIAS, ROLE_Q_NORM, ROLE_K_NORM, ROLE_ATTN_SUB_NORM, ROLE_O, ROLE_O_BIAS,
-    ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_SHARED_GATE, ROLE_ROUTER};
+    ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_Q, ROLE_Q_BIAS, ROLE_K, ROLE_K_BIAS, ROLE_V, ROLE_V_BIAS, ROLE_Q_NORM, ROLE_K_NORM, ROLE_SINKS, ROLE_ATTN_SUB_NORM, ROLE_O, ROLE_O_BIAS,
+    ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_SHARED_GATE, ROLE_ROUTER,
+    ROLE_ROUTER_BIAS, ROLE_GATE_EXPS_BIAS, ROLE_UP_EXPS_BIAS, ROLE_DOWN_EXPS_BIAS};
 
 /* Moves one slot's tensor to the list; a missing one is an error when its role demands it, or when layer 0 has it. */
 static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer, int expert, snug_error *err) {
@@ -197,7 +199,7 @@ static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer
     const bool required = expert != EXPERT_NONE || role_required(&s->cfg, role, layer), first_has = layer > 0 && slots[slot_of(&s->cfg, role, 0, expert)];
     if (!t && expected(&s->cfg, role, layer, expert) && (required || first_has)) {
         char name[64];
-        role_tensor_name(role, layer, expert == EXPERT_NONE && role_in_expert(&s->cfg, role, layer) ? EXPERT_SHARED : expert, name);
+        role_tensor_name(role_as_named(s->cfg.arch, role), layer, expert == EXPERT_NONE && role_in_expert(&s->cfg, role, layer) ? EXPERT_SHARED : expert, name);
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' is missing", s->path, name);
     }
     if (!t) return SNUG_OK;
@@ -369,6 +371,8 @@ uint64_t store_fingerprint(const store *s) {
                               c->attn_softcap,
                               c->parallel,
                               c->logit_softcap,
+                              c->swiglu_limit,
+                              c->swiglu_alpha,
                               c->ternary};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = hash_number(h, numbers[i]);
     h = hash_bytes_seeded(c->layer, c->n_layers, h);

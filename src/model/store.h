@@ -11,6 +11,13 @@
 
 typedef enum store_kind { STORE_HF, STORE_GGUF, STORE_SNUG } store_kind;
 
+/* MXFP4 of which scales stand apart from codes (store_turns.c): row r has its codes `step` rows of codes behind those of row r - 1, and its scales likewise.
+ * step 0: the payload stands as its codec says. */
+typedef struct store_apart {
+    uint32_t step, file; /* file, offset: of the first row's scales */
+    uint64_t offset;
+} store_apart;
+
 typedef struct store_term {
     const snug_codec *codec;
     codec_params params;
@@ -19,6 +26,7 @@ typedef struct store_term {
     uint64_t offset, bytes;
     wt_layout layout;
     wt_scales scales;
+    store_apart apart;
     uint64_t checksum; /* xxh3; has_checksums of the store says whether it is there */
     uint64_t checked_bytes; /* that it covers, from offset: the payload's; of a stack all for the first matrix, 0 for the others */
 } store_term;
@@ -68,8 +76,9 @@ snug_err store_read_vector(const store *s, const store_tensor *t, arena *mem, co
 /* Opens rows of a term, from its row0-th on (a multiple of store_term_tile), whose payload is at data. */
 snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, const uint8_t *data, uint64_t bytes, wt *out, snug_error *err);
 uint64_t store_term_tile(const store_term *t);
-/* The raw payload of a term by pread: term.bytes bytes. */
+/* The payload of a term by pread, as its codec has it: term.bytes bytes; and that of rows alone, of a row-separable one. */
 snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug_error *err);
+snug_err store_read_payload(const store *s, const store_term *t, uint64_t row0, uint64_t n, uint8_t *dst, snug_error *err);
 /* Hash of everything that decides the weights: for caches and journals. Fast: headers, sizes, mtimes and samples. */
 uint64_t store_fingerprint(const store *s);
 snug_err store_verify(const store *s, int threads, snug_progress progress, snug_error *err);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/f16.h"
 #include "codec/codecs.h"
+#include "model/arch.h"
 #include "model/store_impl.h"
 
 #include <math.h>
@@ -63,6 +64,10 @@ snug_err config_quantization(const json_t *q, const char *where, config *c, snug
         return read_block(json_object_get(q, "weight_block_size"), where, "quantization_config: weight_block_size", c, err);
     }
     if (!strcmp(method, "compressed-tensors") && (!strcmp(format, "float-quantized") || !strcmp(format, "naive-quantized"))) return read_groups(q, where, c, err);
+    if (!strcmp(method, "mxfp4") && c->arch->in_turns) { /* store_turns.c: names tell which tensors */
+        c->f8.present = false;
+        return SNUG_OK;
+    }
     const bool packed = !strcmp(method, "compressed-tensors");
     return err_set(err, SNUG_ERR_UNSUPPORTED,
                    "%s: the weights are quantized already (quant_method '%s'%s%s%s), in a form that snug does not read; give the checkpoint that they were made from, or a GGUF",

@@ -1,4 +1,4 @@
-/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c and store_made.c make of them. */
+/* Tensors of a Hugging Face folder: one term each, codec f32, f16 or bf16; f8 with scales (store_f8.c); or what store_ternary.c, store_turns.c and store_made.c make of them. */
 #include "base/err.h"
 #include "model/arch.h"
 #include "model/store_impl.h"
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static snug_err codec_of(const store *s, const st_tensor *t, const snug_codec **codec, snug_error *err) {
+snug_err store_float_codec(const store *s, const st_tensor *t, const snug_codec **codec, snug_error *err) {
     const char *name = t->dtype == ST_F32 ? "f32" : t->dtype == ST_F16 ? "f16" : "bf16";
     codec_params p;
     if (t->dtype == ST_OTHER || !codec_parse(name, codec, &p))
@@ -49,7 +49,7 @@ static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t,
     f.cols = t->dims[t->n_dims - 1];
     f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
     const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)n.role[0] < (int)ROLE_MATRICES && role_in_layer(n.role[0]) && t->n_dims == 2;
-    snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : codec_of(s, t, &f.term.codec, err);
+    snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : store_float_codec(s, t, &f.term.codec, err);
     if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_gain(s, t, &f, err);
     if (!rc && s->cfg.arch->transposed && n.layer >= 0 && (int)n.role[0] < (int)ROLE_MATRICES && t->n_dims == 2) rc = store_make_transposed(s, t, &f, err);
     if (!rc && s->cfg.arch->qkv_by_head && n.n_roles > 1) rc = store_make_unwoven(s, t, &f, err);
@@ -62,7 +62,7 @@ snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
         if (hf_name_harmless(s->cfg.arch, t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
-        snug_err rc = place_tensor(s, slots, t, err);
+        snug_err rc = (store_turns_is(s, t) ? store_turns_place : place_tensor)(s, slots, t, err);
         if (rc) return rc;
     }
     return SNUG_OK;

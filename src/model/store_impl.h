@@ -38,6 +38,12 @@ snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_er
 bool store_f8_is(const store *s, const st_tensor *t);
 bool store_f8_beside(const store *s, const st_tensor *t);
 snug_err store_f8(store *s, const st_tensor *t, found_term *f, snug_error *err);
+/* Experts of which gate and up stand in turns, in float types or MXFP4 (store_turns.c): is t such a stack; its tensors; rows of a term whose parts stand apart. */
+bool store_turns_is(const store *s, const st_tensor *t);
+snug_err store_turns_place(store *s, store_tensor **slots, const st_tensor *t, snug_error *err);
+snug_err store_apart_read(const store *s, const store_term *t, uint64_t row0, uint64_t n, uint8_t *dst, snug_error *err);
+/* f32, f16 or bf16, as t is; an error where it is neither. */
+snug_err store_float_codec(const store *s, const st_tensor *t, const snug_codec **codec, snug_error *err);
 /* Reads snug.* keys that concern the whole file: version, compressed keys. Before config_from_gguf. */
 snug_err store_snug_header(store *s, snug_error *err);
 #endif

@@ -3,13 +3,13 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "model/graph.h"
-#include "model/store.h"
+#include "model/store_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 snug_err store_read_term(const store *s, const store_term *t, uint8_t *dst, snug_error *err) {
-    return io_pread(&s->files[t->file], t->offset, dst, (size_t)t->bytes, err);
+    return t->apart.step ? store_apart_read(s, t, 0, t->rows, dst, err) : io_pread(&s->files[t->file], t->offset, dst, (size_t)t->bytes, err);
 }
 
 uint64_t store_term_tile(const store_term *t) { return t->layout == WT_PANELS ? KERN_PANEL_ROWS : t->codec->tile_rows; }
@@ -25,6 +25,12 @@ snug_err store_open_rows(const store_term *t, uint64_t row0, uint64_t rows, cons
 /* Bytes of the first n rows of a row-separable payload. */
 static uint64_t prefix_bytes(const store_term *t, uint64_t n) { return n ? t->codec->bytes(t->params, n, t->cols) : 0; }
 
+snug_err store_read_payload(const store *s, const store_term *t, uint64_t row0, uint64_t n, uint8_t *dst, snug_error *err) {
+    if (t->apart.step) return store_apart_read(s, t, row0, n, dst, err);
+    const uint64_t at = prefix_bytes(t, row0);
+    return io_pread(&s->files[t->file], t->offset + at, dst, (size_t)(prefix_bytes(t, row0 + n) - at), err);
+}
+
 /* Reads what is needed of a term to decode the weight's rows [row0, row0 + n) (multiples of the tile), as a term whose
  * rows count from row0. A codec that is not row-separable is read whole. *payload is malloc'd. Rows outside the term:
  * *out has no rows. */
@@ -36,10 +42,9 @@ static snug_err read_panel(const store *s, const store_term *t, uint64_t row0, u
     if (begin >= end) return SNUG_OK;
     bool whole = t->codec->caps & CODEC_WHOLE;
     if (whole) begin = t->row0, end = t->row0 + t->rows;
-    uint64_t at = whole ? 0 : prefix_bytes(t, begin - t->row0),
-             bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - at;
+    uint64_t bytes = whole ? t->bytes : prefix_bytes(t, end - t->row0) - prefix_bytes(t, begin - t->row0);
     if (!(*payload = malloc(bytes))) return err_nomem(err, bytes);
-    snug_err rc = io_pread(&s->files[t->file], t->offset + at, *payload, (size_t)bytes, err);
+    snug_err rc = whole ? store_read_term(s, t, *payload, err) : store_read_payload(s, t, begin - t->row0, end - begin, *payload, err);
     if (!rc) rc = store_open_rows(t, begin - t->row0, end - begin, *payload, bytes, &out->wt, err);
     out->row0 = begin; /* still counted from the weight's first row */
     out->col0 = t->col0;

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/thread.h"
 #include "codec/transform.h"
+#include "model/arch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -110,8 +111,9 @@ snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_contex
                        "%u sequences of %u positions in batches of %u need more than the address space", p.max_seqs,
                        p.n_ctx, p.max_batch);
     uint64_t per_item = sizeof(graph_item) + sizeof(snug_item) + sizeof(int32_t) + 4ull * cfg->n_embd;
-    /* The router's row in f32, and the tables: a tensor stands in two of them while the file is opened. */
-    uint64_t per_expert = 4ull * cfg->n_embd + sizeof(expert_weights) + EXPERT_MATRICES * (2 * sizeof(store_tensor) + 128);
+    /* The router's row in f32, biases, and the tables: a tensor stands in two of them while the file is opened. */
+    const uint64_t biases = cfg->arch->expert_biases ? 4 * (2ull * cfg->n_ff + cfg->n_embd) : 0;
+    uint64_t per_expert = 4ull * cfg->n_embd + biases + sizeof(expert_weights) + EXPERT_MATRICES * (2 * sizeof(store_tensor) + 128);
     out->scratch_bytes =
         graph_size + p.max_batch * per_item + 4ull * cfg->n_vocab * run_logit_rows(&p) +
         p.max_seqs * (sizeof(snug_seq) + 4ull * p.n_ctx);

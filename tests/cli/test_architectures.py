@@ -6,7 +6,7 @@ from harness import FAILED, OK
 
 # What eight bits may cost: a function that did not survive reordering and balancing is far beyond.
 MOST_KL = 0.05
-NAMES = ("gemma3", "gpt2", "gptneox", "granite", "olmo2", "phi3_long", "qwen2moe_dense", "starcoder2")
+NAMES = ("gemma3", "gpt2", "gpt_oss", "gptneox", "granite", "olmo2", "phi3_long", "qwen2moe_dense", "starcoder2")
 
 
 def prose(t):
@@ -26,7 +26,7 @@ def test_calibrated_fits(t):
 
 
 def test_refused_for_others(t):
-    for name, words in (("gemma2", "query_pre_attn_scalar"), ("gemma3", "rope_local_base_freq")):
+    for name, words in (("gpt_oss", "beta_fast 8"), ("gemma2", "query_pre_attn_scalar"), ("gemma3", "rope_local_base_freq")):
         r = t.run("export", t.source / "tests" / "golden" / name, "-o", t.path("x.gguf"), expect=FAILED)
         assert words in r.stderr and "--for gguf" in r.stderr and not t.path("x.gguf").exists(), r
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What opens beside plain weights: numbers of eight bits with scales (fp8), and what is said when a source is quantized already; plans as llama-quantize's
+"""What opens beside plain weights: numbers of eight bits with scales (fp8), of four bits in blocks (MXFP4), and what is said when a source is quantized already; plans as llama-quantize's
 arguments; GGUFs in parts. Small models, standard library only."""
 import bisect
 import json
+import math
 import shutil
 import struct
 from pathlib import Path
@@ -159,6 +160,91 @@ def test_fp8_refusals(t):
     groups = {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": {"weights": {"type": "int", "num_bits": 8}}}}
     says = broken(t, eight, "int8", config=lambda c: c.update(quantization_config=groups))
     assert "group_0" in says and "'int' with 8 bits, expected 'float' with 8" in says, says
+
+
+FP4 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def widen_mxfp4(tensors):
+    """Stacks of blocks and scales, (experts, outputs, inputs), as stacks of bf16, (experts, inputs, outputs)."""
+    out = {}
+    for name, (dtype, shape, data) in tensors.items():
+        if not name.endswith("_blocks"):
+            if not name.endswith("_scales"):
+                out[name] = dtype, shape, data
+            continue
+        scales = tensors[name.replace("_blocks", "_scales")][2]
+        n, rows, cols = shape[0], shape[1], 32 * shape[2]
+        codes = [c for b in data for c in (b & 15, b >> 4)]
+        values = [(-1 if c & 8 else 1) * FP4[c & 7] * 2.0 ** (scales[i // 32] - 127) for i, c in enumerate(codes)]
+        turned = [values[(e * rows + r) * cols + c] for e in range(n) for c in range(cols) for r in range(rows)]
+        out[name.removesuffix("_blocks")] = safetensors.bf16(turned, [n, cols, rows])
+    return out
+
+
+def test_mxfp4_is_widened_exactly(t):
+    """A folder of gpt-oss's and one of what it means: the same f32 file and, as plain weights are balanced and those are not, the same run."""
+    four, wide = GOLDEN / "gpt_oss_mxfp4", t.path("wide") / "gpt_oss_mxfp4"
+    wide.mkdir(parents=True)
+    shutil.copy(four / "tokenizer.json", wide)
+    config = json.loads((four / "config.json").read_text())
+    config.pop("quantization_config")
+    (wide / "config.json").write_text(json.dumps(config))
+    safetensors.write(wide / "model.safetensors", widen_mxfp4(safetensors.read(four)))
+    files = [t.path(f"{i}.gguf") for i in range(3)]
+    for source, out in zip((four, wide), files):
+        r = t.run("convert", source, "-o", out, "--type", "f32", expect=OK)
+        assert ("quantized already (mxfp4" in r.stderr) == (source == four), r
+    assert files[0].read_bytes() == files[1].read_bytes(), "the weights are not what they mean"
+    r = t.run("eval", four, "--against", wide, "--text", t.short_text(2000), "--ctx", "64", "--act", "f32", "--kv", "f32", "--json", expect=OK).json()
+    assert r["kl_mean"] < 1e-9, r["kl_mean"]
+    t.run("verify", four, expect=OK)
+    t.run("export", four, "-o", files[2], expect=OK)    # experts as they are
+    for source in (four, files[2]):
+        r = t.run("inspect", source, "--json", expect=OK).json()
+        assert {x["codec"] for x in r["tensors"] if x.get("expert", -1) >= 0} == {"mxfp4"}, r
+    r = t.run("eval", files[2], "--against", four, "--text", t.short_text(2000), "--ctx", "64", "--json", expect=OK).json()
+    assert r["kl_mean"] == 0, r["kl_mean"]
+
+
+def test_mxfp4_is_a_source(t):
+    four, out = GOLDEN / "gpt_oss_mxfp4", t.path("small.snug")
+    r = t.run("fit", four, "-o", out, "--ratio", "60%", "--effort", "quick", expect=OK)
+    assert "quantized already (mxfp4" in r.stderr, r
+    t.run("run", out, "-p", "the", "-n", "4", expect=OK)
+    t.run("verify", out, expect=OK)
+    r = t.run("fit", four, "-o", t.path("kept.snug"), "--ratio", "99%", "--effort", "quick", "--json", expect=OK).json()
+    assert {x["codec"] for x in r["plan"] if ".ffn_up." in x["tensor"]} == {"mxfp4"}, r
+    assert "reads and does not write" in t.run("fit", GOLDEN / "gpt_oss", "-o", out, "--pin", "*=mxfp4", expect=USAGE).stderr
+
+
+def test_mxfp4_refusals(t):
+    four = GOLDEN / "gpt_oss_mxfp4"
+    up, down = (f"model.layers.1.mlp.experts.{x}_proj" for x in ("gate_up", "down"))
+    u8 = lambda *shape: ("U8", list(shape), bytes(math.prod(shape)))
+    cases = [
+        (lambda x: x.pop(up + "_scales"), f"'{up}_blocks' has no tensor of scales beside it"),
+        (lambda x: x.pop(up + "_blocks"), f"'{up}_scales' has no tensor of blocks beside it"),
+        (lambda x: (x.pop(up + "_blocks"), x.pop(up + "_scales")), "'blk.1.ffn_gate.0.weight' is missing"),
+        (lambda x: x.update({up + "_scales": u8(5, 128, 4)}), f"'{up}_scales' is 5 x 128 x 4, expected 5 x 128 x 3 by the configuration"),
+        (lambda x: x.update({up + "_blocks": u8(5, 3, 128, 16)}), f"'{up}_blocks' is 5 x 3 x 128 x 16, expected 5 x 128 x 3 x 16"),
+        (lambda x: x.update({down + "_blocks": u8(5, 96, 32)}), f"'{down}_blocks' is 5 x 96 x 32, expected 5 x 96 x 2 x 16"),
+        (lambda x: x.update({down + "_scales": safetensors.f32([1.0] * 960, [5, 96, 2])}), "expected U8"),
+        (lambda x: x.update({up: safetensors.bf16([1.0] * 61440, [5, 96, 128])}), "is term 0 of its weight, expected term 1"),
+        (lambda x: x.update({up + "_bias": safetensors.bf16([1.0] * 635, [5, 127])}), f"'{up}_bias' is 5 x 127, expected 5 x 128"),
+        (lambda x: x.pop(up + "_bias"), "'blk.1.ffn_gate_exps.bias' is missing"),
+        (lambda x: x.pop("model.layers.2.self_attn.sinks"), "'blk.2.attn_sinks.weight' is missing"),
+        (lambda x: x.pop("model.layers.0.post_attention_layernorm.weight"), "'blk.0.post_attention_norm.weight' is missing"),
+        (lambda x: x.update({"model.layers.9.mlp.experts.down_proj_blocks": x[down + "_blocks"]}), "model.layers.9.mlp.experts.down_proj_blocks"),
+        (lambda x: x.update({"model.layers.01.mlp.experts.down_proj_blocks": x[down + "_blocks"]}), "is no part of GptOssForCausalLM"),
+    ]
+    for i, (change, words) in enumerate(cases):
+        says = broken(t, four, f"four{i}", tensors=change)
+        assert words in says, (i, says)
+    for i, (change, words) in enumerate([({"num_local_experts": 4}, "expected 4 x"), ({"swiglu_limit": 0}, "swiglu_limit is 0"), ({"attention_bias": False}, "attention_bias is false"),
+                                         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"), ({"intermediate_size": 65}, "rows of 65 weights, expected a multiple of 32")]):
+        says = broken(t, four, f"config{i}", config=lambda c, change=change: c.update(change))
+        assert words in says, (change, says)
 
 
 def test_quantized_sources_are_named(t):

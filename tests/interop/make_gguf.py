@@ -7,7 +7,7 @@ mapping: names, the interleaving of q and k rows for the llama architecture, `ro
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
 qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
-phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm.
+gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm.
 """
 import argparse
 import json
@@ -21,11 +21,13 @@ import numpy as np
 import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
-       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2"}
-ARCH = {"mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
+       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
+       "gpt_oss": "llama-bpe"}
+ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
 INTERLEAVED = ("llama", "granite", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
-OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS}
+OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS,
+       "gpt_oss": {"post_attention_layernorm": "post_attention_norm", "mlp.router": "ffn_gate_inp"}}
 LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
          "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "self_attn.attn_sub_norm": "attn_sub_norm", "mlp.ffn_sub_norm": "ffn_sub_norm",
@@ -51,6 +53,7 @@ def read_tensors(folder):
                 continue
             raw = data[8 + n + info["data_offsets"][0]:8 + n + info["data_offsets"][1]]
             flat = {"F32": lambda: np.frombuffer(raw, "<f4"), "F16": lambda: np.frombuffer(raw, "<f2").astype("<f4"),
+                    "U8": lambda: np.frombuffer(raw, np.uint8),
                     "BF16": lambda: (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")}[info["dtype"]]()
             out[name] = flat.reshape(info["shape"])
     return out
@@ -73,7 +76,35 @@ def stack_experts(tensors):
     return {name: np.stack([part[e] for e in range(len(part))]) for name, part in parts.items()}
 
 
+def pack_mxfp4(blocks, scales):
+    """(..., blocks, 16), two codes a byte in their order, and (..., blocks) to ggml's: the scale, then codes i and i + 16 in byte i."""
+    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(*blocks.shape[:-1], 32)
+    packed = codes[..., :16] | codes[..., 16:] << 4
+    return np.concatenate([scales[..., None], packed], axis=-1).reshape(*scales.shape[:-1], -1)
+
+
+def gpt_oss_experts(tensors):
+    """{GGUF name: (experts, out, in), or biases (experts, out)} and {GGUF name: the same in MXFP4's bytes}, out of gpt-oss's stacks, which leave `tensors`."""
+    wide, raw, values = {}, {}, np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    values = np.concatenate([values, -values])
+    for name in [n for n in tensors if n.endswith(("_proj_blocks", "_proj_bias"))]:
+        layer, stem = name.split(".")[2], name.rpartition(".")[2]
+        kind = "weight" if stem.endswith("_blocks") else "bias"
+        t, s = tensors.pop(name), tensors.pop(name.replace("_blocks", "_scales")) if kind == "weight" else None
+        for part, rows in {"gate_up": (("gate", slice(0, None, 2)), ("up", slice(1, None, 2))), "down": (("down", slice(None)),)}[stem.rpartition("_proj")[0]]:
+            out = f"blk.{layer}.ffn_{part}_exps.{kind}"
+            if kind == "bias":
+                wide[out] = t[:, rows]
+                continue
+            codes = np.stack([t[:, rows] & 15, t[:, rows] >> 4], axis=-1).reshape(*t[:, rows].shape[:-1], 32)
+            wide[out] = np.ldexp(values[codes], s[:, rows, :, None].astype(int) - 127).reshape(*codes.shape[:2], -1)
+            raw[out] = pack_mxfp4(t[:, rows], s[:, rows])
+    return wide, raw
+
+
 def gguf_name(name, family=None):
+    if name.endswith(".sinks"):
+        return f"blk.{name.split('.')[2]}.attn_sinks.weight"
     stem, _, part = name.rpartition(".")
     if stem in TOP:
         return f"{TOP[stem]}.{part}"
@@ -188,7 +219,9 @@ def open_writer(out, name, config, tok, pre=None):
                      ("attention_multiplier", "add_attention_scale"), ("logits_scaling", "add_logit_scale")):
         if config.get(key) is not None:
             getattr(writer, add)(config[key])
-    if family in ("mistral", "gemma2", "gemma3_text", "phi3") and config.get("sliding_window"):
+    if family == "gpt_oss":
+        writer.add_expert_feed_forward_length(config["intermediate_size"])
+    if family in ("mistral", "gemma2", "gemma3_text", "phi3", "gpt_oss") and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
     if family == "bitnet" and config["hidden_act"] != "silu":
         writer.add_string(f"{writer.arch}.hidden_activation", config["hidden_act"])
@@ -197,6 +230,12 @@ def open_writer(out, name, config, tok, pre=None):
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(scaling["factor"])
+    elif kind == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(scaling["factor"])
+        writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(scaling.get("beta_fast", 32))
+        writer.add_rope_scaling_yarn_beta_slow(scaling.get("beta_slow", 1))
     elif kind == "longrope":
         original = config["original_max_position_embeddings"]
         writer.add_rope_scaling_orig_ctx_len(original)
@@ -231,6 +270,14 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
     writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre)
     arch, family = writer.arch, config["model_type"]
     tensors = read_tensors(folder)
+    wide, raw = gpt_oss_experts(tensors) if family == "gpt_oss" else ({}, {})
+    for name, w in wide.items():
+        if name.endswith(".bias"):
+            writer.add_tensor(name, np.ascontiguousarray(w, np.float32))
+        elif type_of(name) == "mxfp4":
+            writer.add_tensor(name, np.ascontiguousarray(raw[name]), raw_dtype=gguf.GGMLQuantizationType.MXFP4)
+        else:
+            add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
     for name, w in stack_experts(tensors).items():
         add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
     for name, w in tensors.items():

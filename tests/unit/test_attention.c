@@ -32,10 +32,10 @@ static config config_of(const shape *s) {
                     .rope_base = 10000};
 }
 
-/* Keys, values and queries of all positions; numbers that f16 holds. */
+/* Keys, values and queries of all positions; numbers that f16 holds. Every other text has sinks. */
 typedef struct text {
     shape s;
-    float *k, *v, *q;
+    float *k, *v, *q, *sinks; /* sinks (heads), or NULL */
     kv_pool *pool;
     kv_seq *kv;
 } text;
@@ -53,6 +53,7 @@ static text new_text(const shape *s, uint64_t seed) {
     rng_seed(&r, 11, seed);
     text t = {.s = *s, .k = numbers(&r, N_CTX * kv), .v = numbers(&r, N_CTX * kv)};
     t.q = numbers(&r, (size_t)N_CTX * s->heads * s->head_dim);
+    t.sinks = seed % 2 ? numbers(&r, s->heads) : NULL;
     assert_int_equal(kv_pool_create(&kp, &t.pool, NULL), SNUG_OK);
     assert_int_equal(kv_seq_create(t.pool, &t.kv, NULL), SNUG_OK);
     assert_int_equal(kv_reserve(t.kv, N_CTX, NULL), SNUG_OK);
@@ -62,7 +63,7 @@ static text new_text(const shape *s, uint64_t seed) {
 }
 
 static void free_text(text *t) {
-    free(t->k), free(t->v), free(t->q);
+    free(t->k), free(t->v), free(t->q), free(t->sinks);
     kv_pool_destroy(&t->pool);
 }
 
@@ -80,7 +81,7 @@ static void attend(const text *t, int threads, uint32_t batch, uint32_t begin, u
             items[i] = (graph_item){0, begin + done + i, t->kv};
             memcpy(g->attn + i * g->attn_ld, t->q + (begin + done + i) * row, row * sizeof *out);
         }
-        graph_attend(g, 0, t->s.window, items, now);
+        graph_attend(g, 0, t->s.window, t->sinks, items, now);
         for (uint32_t i = 0; i < now; i++) memcpy(out + (done + i) * row, g->attn + i * g->attn_ld, row * sizeof *out);
     }
     graph_destroy(&g);
@@ -99,6 +100,7 @@ static void expect(const text *t, uint32_t pos, uint32_t h, double *out) {
         max = fmax(max, w[i]);
     }
     for (uint32_t i = first; i <= pos; i++) sum += w[i] = exp(w[i] - max);
+    if (t->sinks) sum += exp((double)t->sinks[h] - max);
     for (size_t d = 0; d < hd; d++) {
         out[d] = 0;
         for (uint32_t i = first; i <= pos; i++) out[d] += w[i] / sum * (double)t->v[i * kv + at + d];

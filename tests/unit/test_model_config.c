@@ -82,6 +82,8 @@ static void test_defaults(void **state) {
     assert_true(c.scale_factor == 4);
 }
 
+#define GPT_OSS "\"architectures\": [\"GptOssForCausalLM\"], \"num_local_experts\": 8, \"num_experts_per_tok\": 2"
+
 static void test_refused(void **state) {
     static const struct { const char *without, *extra; snug_err code; const char *words;
     } cases[] = {
@@ -108,6 +110,11 @@ static void test_refused(void **state) {
         {"", "\"rope_parameters\": {\"full_attention\": {}}", SNUG_ERR_UNSUPPORTED, "full_attention"},
         {"", "\"rope_theta\": -1", SNUG_ERR_FORMAT, "RoPE base (rope_theta, rope.freq_base) is -1"},
         {"rms_norm_eps", "\"rms_norm_eps\": -1", SNUG_ERR_FORMAT, "norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is -1"},
+        {"architectures", GPT_OSS ", \"swiglu_limit\": 0", SNUG_ERR_FORMAT, "swiglu_limit is 0"},
+        {"architectures", GPT_OSS ", \"swiglu_alpha\": -1", SNUG_ERR_FORMAT, "swiglu_alpha -1"},
+        {"architectures", GPT_OSS ", \"swiglu_limit\": 1e30", SNUG_ERR_FORMAT, "limit of gates is 1e+30"},
+        {"architectures", GPT_OSS ", \"attention_bias\": false", SNUG_ERR_UNSUPPORTED, "attention_bias is false"},
+        {"architectures", GPT_OSS ", \"layer_types\": [\"full_attention\"], \"sliding_window\": 8", SNUG_ERR_FORMAT, "layer_types has 1 entries"},
         {"", "]", SNUG_ERR_FORMAT, "config.json"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -366,6 +373,12 @@ static void test_families_round_trip(void **state) {
     rope_inv_freq(&back, NULL, false, 16, near);
     rope_inv_freq(&back, NULL, false, 17, far);
     assert_true(near[0] == far[0] && fabs(near[1] / far[1] - 4 / 1.5) < 1e-9 && fabs(near[2] / far[2] - 4.5) < 1e-9);
+    round_trip(GPT_OSS ", \"sliding_window\": 16", "gpt-oss", &c, &back);
+    assert_true(c.scaling == ROPE_YARN && c.scale_factor == 32 && c.yarn_exact && back.yarn_exact && back.scale_orig_ctx == 4096 && fabs(back.rope_magnitude - (0.1 * log(32) + 1)) < 1e-6);
+    assert_true(back.swiglu_limit == 7 && back.swiglu_alpha == 1.702f && layer_window(&c, 0) == 16 && layer_window(&c, 1) == 0 && c.head_dim == 64);
+    round_trip(GPT_OSS ", \"swiglu_limit\": 1.5, \"swiglu_alpha\": 2, \"rope_scaling\": {\"rope_type\": \"yarn\", "
+               "\"factor\": 4, \"original_max_position_embeddings\": 32}", "gpt-oss", &c, &back);
+    assert_true(back.swiglu_limit == 1.5f && back.swiglu_alpha == 2 && !c.yarn_exact && !back.yarn_exact);
 }
 
 /* YaRN beside its definition, dimension by dimension; dynamic scaling beyond the trained context. */
