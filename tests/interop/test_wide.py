@@ -18,7 +18,7 @@ PERPLEXITY = 1e-3
 # (2.9 / 127)^2 / 12 = 4e-5 of a value's energy, of 32 half as much, together 6e-5; that of Q4_K's weights is 5e-3. So KL(llama.cpp || snug) should be 1.2 % of KL(f16 || Q4_K),
 # which is measured; the bar is twice that. In mixtures a router that is torn between two experts decides by the last bit.
 SHARE, SHARE_OF_EXPERTS = 0.025, 0.15
-EXPERTS = ("mixtral", "olmoe", "qwen3moe")
+EXPERTS = ("mixtral", "olmoe", "qwen2moe", "qwen3moe")
 # Logits that are d apart (mean square) make a KL of d / 2; the logarithm of perplexity is a mean over tokens, which random ones take with that scatter: 4 standard deviations.
 SIGMAS = 4
 # What llama.cpp decides by the architecture (test_architectures.py), and windows that it does not have.
@@ -26,8 +26,8 @@ OPTIONS = {"gemma3": {"rope_local_base_freq": 10000.0}, "phi3": {"sliding_window
            "bitnet": {"hidden_act": "silu"}}
 RENAMED = {"phi3": "short", "phi3_long": "long"}
 FEW = ("gemma3", "gpt2", "mixtral", "phi3", "qwen3")
-NAMES = ("bitnet", "gemma", "gemma2", "gemma3", "gpt2", "granite", "llama2", "llama3", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen3",
-         "qwen3moe", "smollm3", "starcoder2")
+NAMES = ("bitnet", "gemma", "gemma2", "gemma3", "gpt2", "gptneox", "gptneox_serial", "granite", "llama2", "llama3", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn",
+         "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "starcoder2")
 
 
 def requantize(source, out, type_name):
@@ -92,10 +92,10 @@ def main():
     good = True
     print("| model | encoder | type | perplexity, llama.cpp | snug | apart | KL(llama.cpp, snug) | KL(f16, Q4_K) | share |\n|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
-        for i, name in enumerate(NAMES):
+        for name in NAMES:
             if name not in (args.types or (NAMES if args.all else FEW)):
                 continue
-            rng = np.random.default_rng(i)
+            rng = np.random.default_rng(list(name.encode()))
             folder = pathlib.Path(scratch, RENAMED.get(name, name))
             f16, q4_k = folder.with_suffix(".f16.gguf"), folder.with_suffix(".q4_k.gguf")
             wide.write(common.ROOT / "tests" / "golden" / name, folder, OPTIONS.get(name, {}), rng)

@@ -13,7 +13,7 @@ import numpy as np
 import make_gguf
 
 WIDTH, FF = 256, 512
-FF_KEYS = ("intermediate_size", "moe_intermediate_size", "n_inner")
+FF_KEYS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner")
 
 
 def widen_config(config):
@@ -28,7 +28,7 @@ def widen_config(config):
     wide.update(zip(keys, (WIDTH, new_heads, new_kv)))
     if "head_dim" in config:
         wide["head_dim"] = new_d
-    ff = {config[k]: FF for k in FF_KEYS if k in config and not (k == "intermediate_size" and "moe_intermediate_size" in config)}
+    ff = {config[k]: FF for k in FF_KEYS if k in config}
     wide.update({k: FF for k in FF_KEYS if k in config})
     if "query_pre_attn_scalar" in config:
         wide["query_pre_attn_scalar"] = new_d
@@ -38,14 +38,8 @@ def widen_config(config):
         wide["rope_scaling"] = {**scaling, **{k: np.interp(np.linspace(0, 1, n), np.linspace(0, 1, len(scaling[k])), scaling[k]).tolist()
                                               for k in ("long_factor", "short_factor")}}
     q, k, new_k = heads * d, kv * d, new_kv * new_d
-    sizes = {q + 2 * k: WIDTH + 2 * new_k, d: new_d, k: new_k, q: WIDTH, width: WIDTH, **ff, **{2 * old: 2 * new for old, new in ff.items()}}
-    return wide, sizes
-
-
-def widen_shape(name, shape, config, sizes):
-    kept = {config["vocab_size"], config.get("n_positions"), config.get("num_experts"), config.get("num_local_experts")}
-    fused = 3 * config["n_embd"] if "n_embd" in config else None
-    return tuple(3 * WIDTH if n == fused else n if n in kept and n not in sizes else sizes[n] for n in shape)
+    kept = {n: n for n in (1, config["vocab_size"], config.get("n_positions"), config.get("num_experts"), config.get("num_local_experts"))}
+    return wide, {**kept, q + 2 * k: WIDTH + 2 * new_k, d: new_d, k: new_k, q: WIDTH, width: WIDTH, **ff, **{2 * old: 2 * new for old, new in ff.items()}}
 
 
 def draw(name, shape, family, rng):
@@ -55,9 +49,9 @@ def draw(name, shape, family, rng):
     if len(shape) == 1:
         return 0.1 * x + (0 if family.startswith("gemma") else 1)
     stem = name.removesuffix(".weight").split(".")[-1]
-    if stem in ("embed_tokens", "lm_head", "wte", "wpe"):
+    if stem in ("embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out"):
         return (0.05 if family.startswith(("gemma", "granite")) else 0.125) * x
-    gain = 3 if stem in ("o_proj", "down_proj", "c_proj", "w2") else 1
+    gain = 3 if stem in ("o_proj", "down_proj", "c_proj", "w2", "dense", "dense_4h_to_h") else 1
     return gain * x / np.float32(np.sqrt(shape[-2] if family == "gpt2" else shape[-1]))
 
 
@@ -67,7 +61,7 @@ def write(golden, folder, options, rng):
     wide, sizes = widen_config(config)
     header, data = {}, []
     for name, w in make_gguf.read_tensors(golden).items():
-        shape = widen_shape(name, w.shape, config, sizes)
+        shape = tuple(sizes[n] for n in w.shape)
         raw = (draw(name, shape, config["model_type"], rng).view(np.uint32) >> 16).astype(np.uint16).tobytes()
         at = sum(map(len, data))
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + len(raw)]}
