@@ -11,13 +11,13 @@ vocabulary is the 256 bytes, a few merges and filler up to the model's size.  Wr
 the shape.  The same seed gives the same bytes.
 
 With --headers-only the headers are real and the tensor data are a hole in the file: a 70 B checkpoint takes a few
-hundred kilobytes of disk and reads as zeros.
+hundred kilobytes of disk and reads as zeros; one of 10^12 weights 10 MB.
 
 A GGUF holds every matrix in one type (f16, bf16, or a block type as ggml encodes it; a matrix whose rows the block does not divide
 falls back to q8_0, then f16).  Encoding billions of weights would take hours, so blocks are drawn at random from a pool of a million
 encoded weights: what a kernel reads is as varied as it would be, for the price of writing it.  Its weights are not those of the folder.
 
-gemma-3-1b: the folder only; `snug convert` makes a GGUF of it.
+gemma-3-1b and mixtures of experts: the folder only; `snug convert` makes a GGUF of it.
 
 Needs: numpy; for --format gguf the packages of tests/interop/requirements.txt.
 """
@@ -43,6 +43,8 @@ QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_a
          "rope_theta": 1000000, "rope_scaling": None, "vocab_size": 151936, "bos_token_id": 151643, "eos_token_id": 151645,
          "head_dim": 128, "num_key_value_heads": 8, "tie_word_embeddings": True, "max_position_embeddings": 40960,
          "sliding_window": None, "use_sliding_window": False}
+QWEN3_MOE = {**QWEN3, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": False, "num_experts_per_tok": 8,
+             "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
 SHAPES = {
     "llama-50m": {**LLAMA, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10, "num_attention_heads": 8, "num_key_value_heads": 4,
                   "head_dim": 64, "rope_scaling": None, "max_position_embeddings": 2048, "vocab_size": 32000, "tie_word_embeddings": True,
@@ -57,6 +59,11 @@ SHAPES = {
                        "rope_scaling": LLAMA3_SCALING(8.0)},
     "qwen3-0.6b": {**QWEN3, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
     "qwen3-4b": {**QWEN3, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
+    "qwen3-235b-a22b": {**QWEN3_MOE, "hidden_size": 4096, "intermediate_size": 12288, "moe_intermediate_size": 1536, "num_hidden_layers": 94,
+                        "num_attention_heads": 64, "num_key_value_heads": 4, "num_experts": 128},
+    # Nobody's: the width, layers and experts of the largest mixtures that are published, as a Qwen3-MoE.
+    "moe-1t": {**QWEN3_MOE, "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+               "num_attention_heads": 64, "num_key_value_heads": 8, "num_experts": 384},
     "gemma-3-1b": {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912,
                    "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144,
                    "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-6, "attention_bias": False,
@@ -74,18 +81,25 @@ def tensors(c):
     for i in range(c["num_hidden_layers"]):
         p = f"model.layers.{i}."
         yield p + "input_layernorm.weight", (h,)
-        yield p + "mlp.down_proj.weight", (h, f)
-        yield p + "mlp.gate_proj.weight", (f, h)
-        yield p + "mlp.up_proj.weight", (f, h)
+        if c["model_type"] == "qwen3_moe":
+            for e in range(c["num_experts"]):
+                yield p + f"mlp.experts.{e}.down_proj.weight", (h, c["moe_intermediate_size"])
+                yield p + f"mlp.experts.{e}.gate_proj.weight", (c["moe_intermediate_size"], h)
+                yield p + f"mlp.experts.{e}.up_proj.weight", (c["moe_intermediate_size"], h)
+            yield p + "mlp.gate.weight", (c["num_experts"], h)
+        else:
+            yield p + "mlp.down_proj.weight", (h, f)
+            yield p + "mlp.gate_proj.weight", (f, h)
+            yield p + "mlp.up_proj.weight", (f, h)
         yield p + "post_attention_layernorm.weight", (h,)
         if c["model_type"] == "gemma3_text":
             yield p + "post_feedforward_layernorm.weight", (h,)
             yield p + "pre_feedforward_layernorm.weight", (h,)
-        if c["model_type"] in ("qwen3", "gemma3_text"):
+        if c["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text"):
             yield p + "self_attn.k_norm.weight", (d,)
         yield p + "self_attn.k_proj.weight", (kv, h)
         yield p + "self_attn.o_proj.weight", (h, q)
-        if c["model_type"] in ("qwen3", "gemma3_text"):
+        if c["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text"):
             yield p + "self_attn.q_norm.weight", (d,)
         yield p + "self_attn.q_proj.weight", (q, h)
         yield p + "self_attn.v_proj.weight", (kv, h)
@@ -272,8 +286,8 @@ def main():
             parser.error("--type is of a GGUF; folders are bf16")
         write_folder(args.out, config, args.shards, rng, args.headers_only)
         return
-    if config["model_type"] == "gemma3_text":
-        parser.error("gemma-3-1b is made as a folder only")
+    if config["model_type"] in ("gemma3_text", "qwen3_moe"):
+        parser.error(f"{args.shape} is made as a folder only")
     if args.shards > 1 or args.headers_only:
         parser.error("--shards and --headers-only are of folders")
     write_gguf(args.out, args.shape, config, args.type, rng)

@@ -110,6 +110,16 @@ static bool same_edge(const fit_job *f, const store_tensor *t, const store_tenso
     return e == g && t->layer == u->layer && t->expert == u->expert;
 }
 
+/* Is a matrix before tensor i, which reads the same, turned too? A layer's tensors stand together. */
+static bool turned_before(const fit_job *f, size_t i) {
+    const store_tensor *t = f->tensor[i].t;
+    for (size_t k = i; k-- > 0 && (t->layer < 0 || f->tensor[k].t->layer == t->layer);) {
+        const fit_tensor *u = &f->tensor[k];
+        if (u->matrix && same_edge(f, u->t, t) && comp_reads(&u->menu.cand[u->choice].comp, TRANSFORM_HADAMARD)) return true;
+    }
+    return false;
+}
+
 /* A row of an embedding that is transformed comes back as it goes. A token reads some of a layer's experts. */
 snug_work budget_run_work(const fit_job *f) {
     const config *c = &f->src->cfg;
@@ -120,11 +130,7 @@ snug_work budget_run_work(const fit_job *f) {
         const bool turned = comp_reads(&t->menu.cand[t->choice].comp, TRANSFORM_HADAMARD), looked_up = t->t->role == ROLE_EMBD;
         const bool multiplied = looked_up ? c->tied : t->t->role != ROLE_HEAD || !c->tied;
         const double share = t->t->expert == EXPERT_NONE ? 1 : (double)c->n_experts_used / c->n_experts;
-        bool first = turned && multiplied; /* of its edge */
-        for (size_t k = 0; k < i && first; k++) {
-            const fit_tensor *u = &f->tensor[k];
-            first = !(u->matrix && same_edge(f, u->t, t->t) && comp_reads(&u->menu.cand[u->choice].comp, TRANSFORM_HADAMARD));
-        }
+        const bool first = turned && multiplied && !turned_before(f, i); /* of its edge */
         multiply += share * (multiplied ? (double)t->t->rows * (double)t->t->cols : 0);
         turn += share * (double)((first + (turned && looked_up)) * transform_adds(TRANSFORM_HADAMARD, t->t->cols));
     }
@@ -221,17 +227,19 @@ double budget_priced_loss(const fit_job *f, const fit_tensor *t, const cand *c) 
     return c->loss * (1 + price + TIME_PRICE * time);
 }
 
-/* The items' menus with priced losses; their candidates are in one piece: free (*out)[0].cand, then *out. */
-static snug_err price_menus(const fit_job *f, const fit_items *items, menu **out, snug_error *err) {
-    size_t n = 0;
-    for (size_t i = 0; i < items->n; i++) n += items->menu[i].n;
-    menu *menus = *out = calloc(items->n, sizeof *menus);
-    cand *at = calloc(n, sizeof *at);
-    if (menus) menus[0].cand = at;
-    if (!at || !menus) return err_nomem(err, n * sizeof *at);
+/* The items' menus with priced losses, in the arena; what shares a menu, in shape and in what it reads, pays the same. */
+static snug_err price_menus(const fit_job *f, const fit_items *items, arena *mem, menu **out, snug_error *err) {
+    size_t n = 0, *first = arena_calloc(mem, items->n, sizeof *first);
+    menu *menus = *out = arena_calloc(mem, items->n, sizeof *menus);
+    snug_err rc = first && menus ? menus_alike(items->menu, items->n, first, err) : err_nomem(err, items->n * sizeof *menus);
+    if (rc != SNUG_OK) return rc;
+    for (size_t i = 0; i < items->n; i++) n += first[i] == i ? items->menu[i].n : 0;
+    cand *at = arena_calloc(mem, n, sizeof *at);
+    if (!at) return err_nomem(err, n * sizeof *at);
     for (size_t i = 0; i < items->n; i++) {
         menus[i] = items->menu[i];
-        menus[i].cand = at;
+        menus[i].cand = first[i] < i ? menus[first[i]].cand : at;
+        if (first[i] < i) continue;
         for (size_t k = 0; k < menus[i].n; k++, at++) {
             *at = items->menu[i].cand[k];
             at->bytes = taken_by(f, &menus[i], at);
@@ -245,10 +253,11 @@ static snug_err choose(fit_job *f, snug_error *err) {
     uint32_t *choice = calloc(f->n, sizeof *choice);
     uint64_t overhead, least;
     fit_items items;
+    arena mem = {0};
     menu *priced = NULL;
     snug_err rc = items_open(f, &items, err);
     if (rc == SNUG_OK) rc = choice ? take_least(f, &items, choice, &overhead, err) : err_nomem(err, f->n * sizeof *choice);
-    if (rc == SNUG_OK) rc = price_menus(f, &items, &priced, err);
+    if (rc == SNUG_OK) rc = price_menus(f, &items, &mem, &priced, err);
     for (int round = 0; round < MAX_ROUNDS && rc == SNUG_OK && overhead <= f->budget_bytes; round++) {
         uint64_t room = min_u64(f->budget_bytes - overhead, UINT64_MAX / 2);
         uint64_t unspent = (uint64_t)(f->p->target == SNUG_FOR_GGUF ? MAX_UNSPENT_GGUF : MAX_UNSPENT) * (f->budget_bytes / 1000);
@@ -262,8 +271,7 @@ static snug_err choose(fit_job *f, snug_error *err) {
     if (rc == SNUG_OK || rc == SNUG_ERR_BUDGET) rc = take_least(f, &items, choice, &overhead, err); /* known to fit */
 done:
     free(choice);
-    if (priced) free(priced[0].cand);
-    free(priced);
+    arena_fini(&mem);
     items_close(f, &items);
     return rc;
 }

@@ -113,7 +113,7 @@ snug_err calibrate_prepare(fit_job *f, snug_error *err) {
     uint64_t weights = 0, matrices = 0;
     for (size_t i = 0; i < f->n; i++) {
         weights += f->tensor[i].t->rows * f->tensor[i].t->cols;
-        matrices += f->tensor[i].matrix;
+        matrices += menu_is_measured(f, i);
     }
     f->run_model = !(quick && none);
     f->sensitivities = f->run_model && !quick && !f->p->plan_in;

@@ -27,7 +27,8 @@ struct snug_fit_report {
 static void add_rope_tensor(fit_job *f, size_t i, const char *name, float *values) {
     f->rope_values[i] = values;
     f->rope_tensor[i] = (store_tensor){.name = name, .role = ROLE_ROPE_FREQS, .layer = -1, .expert = EXPERT_NONE, .rows = 1, .cols = f->src->cfg.rope_dims / 2, .predicted_loss = 0};
-    f->tensor[f->n++].t = &f->rope_tensor[i];
+    f->tensor[f->n] = (fit_tensor){.t = &f->rope_tensor[i], .twin = f->n};
+    f->n++;
 }
 
 static snug_err add_rope(fit_job *f, snug_error *err) {
@@ -52,6 +53,7 @@ snug_err job_list(fit_job *f, snug_error *err) {
         if (strchr(t->name, '@')) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: a tensor's name must not hold '@'", t->name);
         fit_tensor *ft = &f->tensor[f->n++];
         ft->t = t;
+        ft->twin = i;
         ft->matrix = (int)t->role < (int)ROLE_MATRICES;
         ft->pin = -1;
         ft->measured = -1;

@@ -20,7 +20,7 @@
 #include "plan/plan.h"
 #include "solve/hessian.h"
 
-enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 12 };
+enum { FIT_MAX_POINTS = 8, FIT_PROBES = 6, FIT_STATS_VERSION = 13 };
 #define FIT_DAMPING 0.01       /* share of the second moments' mean diagonal that is added to the diagonal */
 #define FIT_DAMPING_COARSE 0.5 /* the same for the coarsest codes (encode_layers.c) */
 #define MEASURE_UNIT 1e6 /* multiply-adds in a unit of the sensitivity stage's progress */
@@ -69,6 +69,7 @@ enum { FIT_ROPE_TENSORS = 2 };
 
 typedef struct fit_tensor {
     const store_tensor *t;
+    size_t twin;              /* the first tensor that nothing tells from this one, often itself: they share a menu (menu.c) */
     const char *item;         /* the name of what the plan chooses for: the tensor's, or of what it is a part of (items.c) */
     bool matrix;
     const float *importance;  /* (cols), finite, > 0; NULL: all equal */
@@ -215,6 +216,7 @@ snug_err menu_replay(fit_job *f, const plan *p, snug_error *err); /* menus of on
 snug_err menu_vector(fit_job *f, size_t i, snug_error *err);
 /* Makes tensor i's menu the one candidate c. */
 snug_err menu_single(fit_job *f, size_t i, const comp *c, double rel_error, const char *note, snug_error *err);
+bool menu_is_measured(const fit_job *f, size_t i);      /* is it a matrix whose menu is no twin's? */
 size_t menu_sample_weights(const fit_job *f); /* how many weights of a tensor are encoded to measure a candidate */
 /* Predicted loss of a weight for a relative error: its measured curve, or alpha * error. */
 double menu_loss(const fit_tensor *t, double error);

@@ -66,6 +66,33 @@ double menu_loss(const fit_tensor *t, double error) {
     return exp((1 - x) * log(p[i - 1].kl) + x * log(p[i].kl));
 }
 
+/* ---- what shares a menu ---- */
+
+/* The largest mixtures have tens of thousands of matrices, each of whose menus takes 60 ms, and where no input is looked at (quick, without
+ * calibration) nothing is known of an expert but its weights, whose errors hardly differ from one expert of a layer to the next (bench/RESULTS.md).
+ * So where there are many a layer's of one role are measured together, on rows of them all, and have one menu; the plan still chooses for each. */
+enum { MEASURED_APART = 2048 /* experts' matrices: two minutes */ };
+
+static size_t index_of(const fit_job *f, const store_tensor *t) { return (size_t)(t - f->src->tensors); }
+static const store_tensor *expert_of(const fit_job *f, const store_tensor *like, int expert) { return store_expert(f->src, like->role, like->layer, expert); }
+
+/* As the source has them, and pinned, alike? Of sums of terms a candidate's bytes depend on the tensor's name. */
+static bool alike(const fit_job *f, const fit_tensor *a, const fit_tensor *b) {
+    const comp ca = menu_source_comp(a->t), cb = menu_source_comp(b->t);
+    if (ca.n_terms != 1 || !comp_equal(&ca, &cb) || menu_is_copy(f, a->t, &ca) != menu_is_copy(f, b->t, &cb)) return false;
+    return a->pin == b->pin && (a->pin < 0 || (a->pinned.n_terms == 1 && comp_equal(&a->pinned, &b->pinned)));
+}
+
+/* The tensor whose menu tensor i shares: that of the expert before it, or its own. */
+static size_t find_twin(const fit_job *f, size_t i) {
+    const fit_tensor *t = &f->tensor[i];
+    const config *c = &f->src->cfg;
+    const bool known = f->p->effort != SNUG_EFFORT_QUICK || !f->calib.none || f->imatrix;
+    if (known || t->t->expert <= 0 || (uint64_t)c->n_layers * c->n_experts * EXPERT_MATRICES <= MEASURED_APART) return i;
+    const fit_tensor *before = &f->tensor[index_of(f, expert_of(f, t->t, t->t->expert - 1))];
+    return alike(f, before, t) ? before->twin : i;
+}
+
 /* ---- which candidates there are ---- */
 
 static bool wanted(const fit_job *f, const store_tensor *t, const comp *c, uint64_t exact_bytes) {
@@ -188,27 +215,48 @@ size_t menu_sample_weights(const fit_job *f) {
     }
 }
 
-/* Reads the sampled rows: all, or n evenly spread ones (one from each n-th part of the matrix, at its middle). */
-static snug_err read_sample(const fit_job *f, const store_tensor *t, size_t n, float *w, snug_error *err) {
-    if (n == t->rows) return source_rows(f, t, 0, n, w, err);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t row = (uint64_t)(((double)i + 0.5) * (double)t->rows / (double)n);
-        snug_err rc = source_rows(f, t, row, 1, w + i * t->cols, err);
-        if (rc != SNUG_OK) return rc;
-    }
-    return SNUG_OK;
-}
-
 static snug_err check_finite(const char *name, const float *w, size_t n, snug_error *err) {
     for (size_t i = 0; i < n; i++)
         if (!isfinite(w[i])) return err_set(err, SNUG_ERR_NUMERIC, "%s: holds a weight that is not a finite number", name);
     return SNUG_OK;
 }
 
+/* How many tensors share tensor i's menu, whose first it is. */
+static size_t n_twins(const fit_job *f, size_t i) {
+    const store_tensor *t = f->tensor[i].t;
+    size_t n = 1;
+    for (int e = t->expert + 1; t->expert >= 0 && e < (int)f->src->cfg.n_experts; e++) n += f->tensor[index_of(f, expert_of(f, t, e))].twin == i;
+    return n;
+}
+
+/* Reads the sampled rows of a tensor and its twins, as if they stood one below the other: all, or n evenly spread ones (one from each n-th part, at
+ * its middle). */
+static snug_err read_sample(const fit_job *f, size_t first, size_t n_shared, size_t n, float *w, snug_error *err) {
+    const store_tensor *t = f->tensor[first].t;
+    const uint64_t all = t->rows * n_shared;
+    snug_err rc = SNUG_OK;
+    if (n == t->rows && n_shared == 1) {
+        rc = source_rows(f, t, 0, n, w, err);
+        return rc == SNUG_OK ? check_finite(t->name, w, n * t->cols, err) : rc;
+    }
+    uint64_t passed = 0; /* rows of the twins before t */
+    for (size_t i = 0; i < n && rc == SNUG_OK; i++) {
+        const uint64_t row = (uint64_t)(((double)i + 0.5) * (double)all / (double)n);
+        for (; row >= passed + t->rows; passed += t->rows) {
+            do t = expert_of(f, t, t->expert + 1);
+            while (f->tensor[index_of(f, t)].twin != first);
+        }
+        rc = source_rows(f, t, row - passed, 1, w + i * t->cols, err);
+        if (rc == SNUG_OK) rc = check_finite(t->name, w + i * t->cols, t->cols, err);
+    }
+    return rc;
+}
+
 /* Fills rel_error of all candidates, in the order of the list. The trials are shared by processes. */
 static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, snug_error *err) {
     const store_tensor *s = t->t;
-    uint64_t rows = min_u64(s->rows, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
+    const size_t first = (size_t)(t - f->tensor), n_shared = n_twins(f, first);
+    uint64_t rows = min_u64(s->rows * n_shared, max_u64(1, div_up(menu_sample_weights(f), s->cols)));
     trial m = {.f = f, .t = t, .n_rows = rows, .cols = s->cols, .cand = list,
                .effort = f->p->effort, .panel_rows = max_u64(KERN_PANEL_ROWS, PANEL_WEIGHTS / s->cols), .n_cand = n};
     const size_t tasks = n * div_up(rows, m.panel_rows);
@@ -217,8 +265,7 @@ static snug_err measure_errors(fit_job *f, fit_tensor *t, cand *list, size_t n, 
     m.w = w;
     m.score = calloc(tasks, sizeof *m.score);
     snug_err rc = w && m.score ? SNUG_OK : err_nomem(err, rows * s->cols * sizeof *w);
-    if (rc == SNUG_OK) rc = read_sample(f, s, rows, w, err);
-    if (rc == SNUG_OK) rc = check_finite(s->name, w, rows * s->cols, err);
+    if (rc == SNUG_OK) rc = read_sample(f, first, n_shared, rows, w, err);
     cluster_share(tasks, &m.first, &end);
     if (rc == SNUG_OK) thread_for(f->threads, end - m.first, 1, measure_panels, &m);
     if (rc == SNUG_OK) rc = cluster_gather(m.score, tasks, sizeof *m.score, tasks * sizeof *m.score, err);
@@ -294,13 +341,28 @@ static snug_err list_matrix(fit_job *f, size_t i, snug_error *err) {
     return SNUG_OK;
 }
 
+/* Tensor i's menu is that of its twin. */
+static void take_menu(fit_job *f, size_t i) {
+    fit_tensor *t = &f->tensor[i];
+    const char *note = t->pin >= 0 ? t->menu.note : NULL; /* its pin's */
+    t->menu = f->tensor[t->twin].menu;
+    t->menu.tensor = t->t->name;
+    if (note) t->menu.note = note;
+}
+
 snug_err menu_list(fit_job *f, snug_error *err) {
     for (size_t i = 0; i < f->n; i++) {
-        snug_err rc = f->tensor[i].matrix ? list_matrix(f, i, err) : menu_vector(f, i, err);
+        snug_err rc = SNUG_OK;
+        f->tensor[i].twin = find_twin(f, i);
+        if (!f->tensor[i].matrix) rc = menu_vector(f, i, err);
+        else if (f->tensor[i].twin == i) rc = list_matrix(f, i, err);
+        else take_menu(f, i);
         if (rc != SNUG_OK) return rc;
     }
     return SNUG_OK;
 }
+
+bool menu_is_measured(const fit_job *f, size_t i) { return f->tensor[i].matrix && f->tensor[i].twin == i; }
 
 /* Measures a listed menu and predicts its losses. What this tensor's values cannot be stored in is dropped. */
 static snug_err measure_matrix(fit_job *f, size_t i, snug_error *err) {
@@ -335,8 +397,9 @@ snug_err menu_measure(fit_job *f, snug_error *err) {
     meter_begin(&f->meter, f->stage_menu);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++) {
         rc = meter_update(&f->meter, done, f->tensor[i].t->name, err);
-        if (rc == SNUG_OK && f->tensor[i].matrix) rc = measure_matrix(f, i, err);
-        done += f->tensor[i].matrix;
+        if (rc == SNUG_OK && menu_is_measured(f, i)) rc = measure_matrix(f, i, err);
+        if (rc == SNUG_OK && f->tensor[i].twin < i) take_menu(f, i);
+        done += menu_is_measured(f, i);
     }
     return rc == SNUG_OK ? meter_update(&f->meter, done, NULL, err) : rc;
 }

@@ -97,11 +97,21 @@ snug_err menu_pins(fit_job *f, snug_error *err) {
     return SNUG_OK;
 }
 
+/* The first tensor of an item; f->n: there is none of that name. Searched from `from` on and around, for plans are mostly in the source's order. */
+static size_t find_item(const fit_job *f, const char *name, size_t from) {
+    for (size_t k = 0; k < f->n; k++) {
+        const size_t i = from + k < f->n ? from + k : from + k - f->n;
+        if (item_size(f, i) && strcmp(f->tensor[i].item, name) == 0) return i;
+    }
+    return f->n;
+}
+
 snug_err menu_replay(fit_job *f, const plan *p, snug_error *err) {
-    for (size_t k = 0; k < p->n; k++) {
+    for (size_t i = 0; i < f->n; i++) f->tensor[i].menu.n = 0; /* what has no entry shows below */
+    for (size_t k = 0, i = 0; k < p->n; k++) {
         const plan_entry *e = &p->entry[k];
-        size_t i = 0, n;
-        while (i < f->n && (!item_size(f, i) || strcmp(f->tensor[i].item, e->tensor) != 0)) i++;
+        size_t n;
+        i = find_item(f, e->tensor, i);
         if (i == f->n) return err_set(err, SNUG_ERR_MISMATCH, "%s: the tensor \"%.100s\" is not in %s", f->p->plan_in, e->tensor, f->src->path);
         fit_tensor *t = &f->tensor[i];
         n = item_size(f, i);

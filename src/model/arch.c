@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,25 +50,50 @@ const arch *arch_by_gguf_name(const char *name, bool experts) {
     return other;
 }
 
-static void append(char *text, size_t cap, const char *name) {
+/* ---- names for messages ---- */
+
+enum { MAX_NEAR = 3, LEAST_PREFIX = 3 };
+
+/* Letters that two names begin with alike, in either case. */
+static size_t common_prefix(const char *a, const char *b) {
+    size_t n = 0;
+    while (a[n] && tolower((unsigned char)a[n]) == tolower((unsigned char)b[n])) n++;
+    return n;
+}
+
+/* Is this row the first to have its GGUF name? Several may: "llama" is Llama's, Mistral's and Mixtral's. */
+static bool is_first_of_gguf(const arch *row) {
+    const arch *a;
+    for (size_t f = 0, r = 0; (a = next(&f, &r)) && a != row;)
+        if (!strcmp(a->gguf_name, row->gguf_name)) return false;
+    return true;
+}
+
+/* "near it: A, B; docs/models.md lists all 27": there are too many to name them all. Versions of a family begin alike. */
+static const char *known(const char *name, bool gguf, char text[ARCH_KNOWN_MAX]) {
+    const char *near[MAX_NEAR];
+    size_t n_near = 0, n = 0;
+    const arch *a;
+    for (size_t f = 0, r = 0; (a = next(&f, &r));) {
+        if (gguf && !is_first_of_gguf(a)) continue;
+        const char *own = gguf ? a->gguf_name : a->hf_class;
+        size_t at = n_near;
+        n++;
+        while (at > 0 && common_prefix(near[at - 1], name) < common_prefix(own, name)) at--;
+        if (common_prefix(own, name) < LEAST_PREFIX || at == MAX_NEAR) continue;
+        n_near += n_near < MAX_NEAR;
+        memmove(&near[at + 1], &near[at], (n_near - 1 - at) * sizeof *near);
+        near[at] = own;
+    }
+    text[0] = 0;
+    for (size_t i = 0, len = 0; i < n_near; i++, len = strlen(text)) snprintf(text + len, ARCH_KNOWN_MAX - len, "%s%s%s", i ? ", " : "near it: ", near[i], i + 1 < n_near ? "" : "; ");
     const size_t len = strlen(text);
-    snprintf(text + len, cap - len, "%s%s", len ? ", " : "", name);
-}
-
-const char *arch_known_hf(char *text, size_t cap) {
-    const arch *a;
-    text[0] = 0;
-    for (size_t f = 0, r = 0; (a = next(&f, &r));) append(text, cap, a->hf_class);
+    snprintf(text + len, ARCH_KNOWN_MAX - len, "docs/models.md lists all %zu", n);
     return text;
 }
 
-const char *arch_known_gguf(char *text, size_t cap) {
-    const arch *a;
-    text[0] = 0;
-    for (size_t f = 0, r = 0; (a = next(&f, &r));)
-        if (arch_by_gguf_name(a->gguf_name, a->experts != NULL) == a && (!a->experts || arch_by_gguf_name(a->gguf_name, false) == a)) append(text, cap, a->gguf_name);
-    return text;
-}
+const char *arch_known_hf(const char *name, char text[ARCH_KNOWN_MAX]) { return known(name, false, text); }
+const char *arch_known_gguf(const char *name, char text[ARCH_KNOWN_MAX]) { return known(name, true, text); }
 
 void config_defaults(config *c) {
     const arch *a = c->arch;

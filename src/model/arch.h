@@ -73,9 +73,10 @@ typedef struct arch {
 
 const arch *arch_by_hf_class(const char *name); /* NULL: not known */
 const arch *arch_by_gguf_name(const char *name, bool experts); /* "llama" is two: with experts and without */
-/* "LlamaForCausalLM, MistralForCausalLM ...": for messages; what does not fit is cut */
-const char *arch_known_hf(char *text, size_t cap);
-const char *arch_known_gguf(char *text, size_t cap);
+/* For messages about a name that is none of them: those that are near it, if any, and where all are listed. */
+enum { ARCH_KNOWN_MAX = 256 };
+const char *arch_known_hf(const char *name, char text[ARCH_KNOWN_MAX]);
+const char *arch_known_gguf(const char *name, char text[ARCH_KNOWN_MAX]);
 
 /* ---- reading config.json ---- */
 

@@ -210,12 +210,11 @@ static const char *norm_key(const config *c) { return c->arch->layer_norm ? "att
 snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
     memset(c, 0, sizeof *c);
     const char *path = g->file.path, *name = gguf_get_str_or(g, "general.architecture", NULL);
-    char known[256];
+    char known[ARCH_KNOWN_MAX];
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: key 'general.architecture' is missing or no string", path);
     c->arch = arch_by_gguf_name(name, strlen(name) < 64 && has_experts(g, name));
     if (!c->arch)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%s' is not supported; known: %s", path, name,
-                       arch_known_gguf(known, sizeof known));
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%.80s' is not supported; %s", path, name, arch_known_gguf(name, known));
     gguf_fields r = {.g = g, .arch = c->arch->gguf_name};
     snug_err rc;
     config_defaults(c);

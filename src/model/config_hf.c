@@ -95,15 +95,13 @@ snug_err hf_windows(const hf_fields *f, config *c, uint32_t window, uint32_t fro
 
 static snug_err read_arch(const json_t *o, const char *where, config *c, snug_error *err) {
     const json_t *list = json_object_get(o, "architectures");
-    char known[512];
+    char known[ARCH_KNOWN_MAX];
     const json_t *first = json_is_array(list) ? json_array_get(list, 0) : NULL;
     if (!json_is_string(first))
-        return err_set(err, SNUG_ERR_FORMAT, "%s: field 'architectures' is no list of names, expected one of %s", where,
-                       arch_known_hf(known, sizeof known));
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field 'architectures' is no list of names, expected one such as [\"LlamaForCausalLM\"]; %s", where, arch_known_hf("", known));
     c->arch = arch_by_hf_class(json_string_value(first));
     if (!c->arch)
-        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%s' is not supported; known: %s", where,
-                       json_string_value(first), arch_known_hf(known, sizeof known));
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%.80s' is not supported; %s", where, json_string_value(first), arch_known_hf(json_string_value(first), known));
     return SNUG_OK;
 }
 

@@ -220,6 +220,7 @@ static snug_err take(store *s, store_tensor **slots, tensor_role role, int layer
 
 static snug_err take_layer(store *s, store_tensor **slots, int layer, snug_error *err) {
     snug_err rc = SNUG_OK;
+    s->layers_at[layer] = s->n_tensors;
     for (size_t i = 0; !rc && i < sizeof layer_order / sizeof *layer_order; i++)
         rc = take(s, slots, layer_order[i], layer, EXPERT_NONE, err);
     if (!rc && s->experts_at) s->experts_at[layer] = s->n_tensors;
@@ -233,11 +234,13 @@ static snug_err collect(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < n_slots(&s->cfg); i++) n += slots[i] != NULL;
     s->tensors = arena_calloc(&s->mem, n + 1, sizeof *s->tensors);
     s->experts_at = s->cfg.n_experts ? arena_calloc(&s->mem, s->cfg.n_layers, sizeof *s->experts_at) : NULL;
-    if (!s->tensors || (s->cfg.n_experts && !s->experts_at)) return err_nomem(err, n * sizeof *s->tensors);
+    s->layers_at = arena_calloc(&s->mem, (size_t)s->cfg.n_layers + 1, sizeof *s->layers_at);
+    if (!s->tensors || !s->layers_at || (s->cfg.n_experts && !s->experts_at)) return err_nomem(err, n * sizeof *s->tensors);
     snug_err rc = take(s, slots, ROLE_EMBD, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_POSITIONS, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_ROPE_FREQS, -1, EXPERT_NONE, err);
     for (int layer = 0; !rc && layer < (int)s->cfg.n_layers; layer++) rc = take_layer(s, slots, layer, err);
+    s->layers_at[s->cfg.n_layers] = s->n_tensors;
     if (!rc) rc = take(s, slots, ROLE_OUT_NORM, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_OUT_NORM_BIAS, -1, EXPERT_NONE, err);
     if (!rc) rc = take(s, slots, ROLE_HEAD, -1, EXPERT_NONE, err);
@@ -313,10 +316,19 @@ void store_close(store **s) {
     *s = NULL;
 }
 
-const store_tensor *store_find(const store *s, tensor_role role, int layer) {
-    for (size_t i = 0; i < s->n_tensors; i++)
-        if (s->tensors[i].role == role && s->tensors[i].layer == layer && s->tensors[i].expert == EXPERT_NONE) return &s->tensors[i];
+static const store_tensor *find_in(const store *s, size_t begin, size_t end, tensor_role role) {
+    for (size_t i = begin; i < end && s->tensors[i].expert == EXPERT_NONE; i++)
+        if (s->tensors[i].role == role) return &s->tensors[i];
     return NULL;
+}
+
+/* A layer's own tensors stand before its experts', of which there may be thousands. */
+const store_tensor *store_find(const store *s, tensor_role role, int layer) {
+    const uint32_t n_layers = s->cfg.n_layers;
+    if (layer >= (int)n_layers) return NULL;
+    if (layer >= 0) return find_in(s, s->layers_at[layer], s->layers_at[layer + 1], role);
+    const store_tensor *t = find_in(s, 0, s->layers_at[0], role);
+    return t ? t : find_in(s, s->layers_at[n_layers], s->n_tensors, role);
 }
 
 const store_tensor *store_expert(const store *s, tensor_role role, int layer, int expert) {

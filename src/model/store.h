@@ -56,6 +56,7 @@ typedef struct store {
     io_file made;          /* weights that opening wrote (store_ternary.c); path NULL: none */
     size_t n_tensors;
     store_tensor *tensors; /* canonical order: embd, layers (their experts last, one after the other), out norm, head */
+    size_t *layers_at;     /* (n_layers + 1): a layer's first tensor in tensors; the first behind the layers */
     size_t *experts_at;    /* (n_layers): the first expert's gate in tensors, if the layer has any; NULL: there are no experts */
     bool has_checksums;
     double predicted_kl;   /* < 0 */

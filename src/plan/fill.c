@@ -24,21 +24,22 @@ static double loss_of(const menu *menus, size_t n, const uint32_t *choice) {
     return sum;
 }
 
-/* Copies of the menus, whose losses are to be overwritten. */
-static menu *copy_menus(const menu *menus, size_t n, arena *mem) {
+/* Copies of the menus, whose losses are to be overwritten; those that were alike still are. */
+static menu *copy_menus(const menu *menus, const size_t *first, size_t n, arena *mem) {
     menu *out = arena_calloc(mem, n, sizeof *out);
     for (size_t i = 0; out && i < n; i++) {
         out[i] = menus[i];
-        out[i].cand = arena_calloc(mem, menus[i].n, sizeof *out[i].cand);
+        out[i].cand = first[i] < i ? out[first[i]].cand : arena_calloc(mem, menus[i].n, sizeof *out[i].cand);
         if (!out[i].cand) return NULL;
-        memcpy(out[i].cand, menus[i].cand, menus[i].n * sizeof *out[i].cand);
+        if (first[i] == i) memcpy(out[i].cand, menus[i].cand, menus[i].n * sizeof *out[i].cand);
     }
     return out;
 }
 
-static void set_price(menu *priced, const menu *menus, size_t n, double price) {
+static void set_price(menu *priced, const menu *menus, const size_t *first, size_t n, double price) {
     for (size_t i = 0; i < n; i++) {
         uint64_t most = 0;
+        if (first[i] < i) continue;
         for (size_t k = 0; k < menus[i].n; k++)
             if (menus[i].cand[k].bytes > most) most = menus[i].cand[k].bytes;
         for (size_t k = 0; k < menus[i].n; k++)
@@ -52,11 +53,13 @@ snug_err knapsack_fill(const menu *menus, size_t n, uint64_t budget, uint64_t wa
     double loss = loss_of(menus, n, choice), price = FIRST_PRICE * loss / (double)budget;
     if (loss <= 0) return SNUG_OK; /* nothing is lost: more bytes would buy nothing */
     arena mem = {0};
-    menu *priced = copy_menus(menus, n, &mem);
+    menu *priced = NULL;
     uint32_t *filled = arena_calloc(&mem, n, sizeof *filled);
-    if (!priced || !filled) rc = err_nomem(err, n * sizeof *priced);
+    size_t *first = arena_calloc(&mem, n, sizeof *first);
+    rc = filled && first ? menus_alike(menus, n, first, err) : err_nomem(err, n * sizeof *first);
+    if (rc == SNUG_OK && !(priced = copy_menus(menus, first, n, &mem))) rc = err_nomem(err, n * sizeof *priced);
     for (int i = 0; i < MAX_PRICES && rc == SNUG_OK; i++, price *= PRICE_STEP) {
-        set_price(priced, menus, n, price);
+        set_price(priced, menus, first, n, price);
         rc = knapsack_solve(priced, n, budget, filled, least, err);
         if (rc == SNUG_OK && bytes_of(menus, n, filled) >= wanted) {
             memcpy(choice, filled, n * sizeof *choice);

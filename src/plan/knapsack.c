@@ -73,6 +73,27 @@ static double saved_per_byte(const item *cheap, const item *dear) {
     return (cheap->loss - dear->loss) / (double)(dear->bytes - cheap->bytes);
 }
 
+typedef struct shared { const cand *cand; size_t index; } shared;
+
+static int by_cand(const void *pa, const void *pb) {
+    const shared *a = pa, *b = pb;
+    if (a->cand != b->cand) return (uintptr_t)a->cand < (uintptr_t)b->cand ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+snug_err menus_alike(const menu *menus, size_t n, size_t *first, snug_error *err) {
+    shared *s = malloc((n + 1) * sizeof *s);
+    if (!s) return err_nomem(err, n * sizeof *s);
+    for (size_t i = 0; i < n; i++) s[i] = (shared){menus[i].cand, i};
+    qsort(s, n, sizeof *s, by_cand);
+    for (size_t i = 0, head = 0; i < n; i++) {
+        if (s[i].cand != s[head].cand || menus[s[i].index].n != menus[s[head].index].n) head = i;
+        first[s[i].index] = s[head].index;
+    }
+    free(s);
+    return SNUG_OK;
+}
+
 /* Undominated candidates and their lower convex hull. */
 static snug_err prepare_class(solver *s, class *c, const menu *m, snug_error *err) {
     c->item = arena_calloc(&s->mem, m->n, sizeof *c->item);
@@ -264,15 +285,30 @@ static snug_err trim(solver *s, state *states, size_t *n_states, double up, doub
     return SNUG_OK;
 }
 
-/* The class to add next: alternately the one with the steepest way up and the one with the flattest way down. */
-static size_t next_class(const solver *s, bool upward) {
-    size_t best = s->n;
-    for (size_t i = 0; i < s->n; i++) {
-        const class *c = &s->class[i];
-        if (c->added || c->n < 2) continue;
-        if (best == s->n || (upward ? c->up > s->class[best].up : c->down < s->class[best].down)) best = i;
-    }
-    return best;
+/* The classes that have something to choose, in the order in which they are added. */
+typedef struct rate { double rate; size_t class; } rate;
+typedef struct queue { rate *rate; size_t n, at; } queue;
+
+static int by_rate(const void *pa, const void *pb) {
+    const rate *a = pa, *b = pb;
+    if (a->rate != b->rate) return a->rate < b->rate ? -1 : 1;
+    return a->class < b->class ? -1 : a->class > b->class;
+}
+
+/* Steepest way up first, or flattest way down. */
+static snug_err queue_classes(solver *s, bool upward, queue *q, snug_error *err) {
+    q->rate = arena_calloc(&s->mem, s->n, sizeof *q->rate);
+    if (!q->rate) return err_nomem(err, s->n * sizeof *q->rate);
+    for (size_t i = 0; i < s->n; i++)
+        if (s->class[i].n > 1) q->rate[q->n++] = (rate){upward ? -s->class[i].up : s->class[i].down, i};
+    qsort(q->rate, q->n, sizeof *q->rate, by_rate);
+    return SNUG_OK;
+}
+
+/* The first that is not added yet; NULL: all are. */
+static class *first_in(const solver *s, queue *q) {
+    while (q->at < q->n && s->class[q->rate[q->at].class].added) q->at++;
+    return q->at < q->n ? &s->class[q->rate[q->at].class] : NULL;
 }
 
 static snug_err core_search(solver *s, size_t brk, uint64_t used, snug_error *err) {
@@ -287,31 +323,32 @@ static snug_err core_search(solver *s, size_t brk, uint64_t used, snug_error *er
     double loss = 0;
     for (size_t i = 0; i < s->n; i++) loss += s->class[i].item[s->class[i].at].loss;
     states[0] = (state){used, loss, root};
-    bool upward = true;
-    for (size_t next = brk; next < s->n && n_states > 0 && rc == SNUG_OK; upward = !upward) {
-        s->class[next].added = true;
-        double up = 0, down = INFINITY;
-        for (size_t i = 0; i < s->n; i++)
-            if (!s->class[i].added && s->class[i].n > 1) {
-                up = fmax(up, s->class[i].up);
-                down = fmin(down, s->class[i].down);
-            }
-        rc = expand(s, (uint32_t)next, &states, &n_states, up, down, err);
+    queue ups = {0}, downs = {0};
+    rc = queue_classes(s, true, &ups, err);
+    if (rc == SNUG_OK) rc = queue_classes(s, false, &downs, err);
+    class *next = &s->class[brk];
+    for (bool upward = true; next && n_states > 0 && rc == SNUG_OK; upward = !upward) { /* alternately the steepest up and the flattest down */
+        next->added = true;
+        class *steepest = first_in(s, &ups), *flattest = first_in(s, &downs);
+        const double up = steepest ? steepest->up : 0, down = flattest ? flattest->down : INFINITY;
+        rc = expand(s, (uint32_t)(next - s->class), &states, &n_states, up, down, err);
         if (rc == SNUG_OK) rc = trim(s, states, &n_states, up, down, err);
-        next = next_class(s, upward);
+        next = upward ? steepest : flattest;
     }
     free(states);
     return rc;
 }
 
 static snug_err solve(solver *s, const menu *menus, uint32_t *choice, uint64_t *least, snug_error *err) {
-    size_t n_steps = 0;
+    size_t n_steps = 0, *first = arena_calloc(&s->mem, s->n, sizeof *first);
     s->class = arena_calloc(&s->mem, s->n, sizeof *s->class);
-    if (!s->class) return err_nomem(err, s->n * sizeof *s->class);
+    if (!s->class || !first) return err_nomem(err, s->n * sizeof *s->class);
+    snug_err rc = menus_alike(menus, s->n, first, err);
+    if (rc != SNUG_OK) return rc;
     for (size_t i = 0; i < s->n; i++) {
         if (menus[i].n == 0) return err_set(err, SNUG_ERR_ARG, "%s: its menu is empty", menus[i].tensor);
-        snug_err rc = prepare_class(s, &s->class[i], &menus[i], err);
-        if (rc != SNUG_OK) return rc;
+        if (first[i] < i) s->class[i] = s->class[first[i]];
+        else if ((rc = prepare_class(s, &s->class[i], &menus[i], err)) != SNUG_OK) return rc;
         n_steps += s->class[i].n_hull - 1;
         if (__builtin_add_overflow(*least, s->class[i].item[0].bytes, least)) return err_set(err, SNUG_ERR_ARG, "sizes overflow");
     }
@@ -335,8 +372,7 @@ static snug_err solve(solver *s, const menu *menus, uint32_t *choice, uint64_t *
     }
     s->incumbent_node = UINT32_MAX;
     if (brk < s->n) {
-        snug_err rc = core_search(s, brk, used, err);
-        if (rc != SNUG_OK) return rc;
+        if ((rc = core_search(s, brk, used, err)) != SNUG_OK) return rc;
     }
     if (s->incumbent_node != UINT32_MAX) {
         for (size_t i = 0; i < s->n; i++) greedy[i] = s->class[i].at;

@@ -18,9 +18,12 @@ typedef struct menu {
     uint64_t rows, cols;
     double sensitivity;
     size_t n;
-    cand *cand;
+    cand *cand;         /* several menus may have the same ones: tensors that nothing tells apart (fit/menu.c) */
     const char *note;   /* "pinned", "falls back ...", or "" */
 } menu;
+
+/* For each of n menus the first that has the very same candidates, mostly itself: what is made of these is made once. first: n numbers. */
+snug_err menus_alike(const menu *menus, size_t n, size_t *first, snug_error *err);
 
 /* The exact multiple-choice knapsack: one candidate of each menu, sum of bytes <= budget, least sum of loss (up to a relative
  * 1e-12); among equal losses a candidate with fewer bytes. Deterministic, exact for any sizes (dominance, LP bound, core

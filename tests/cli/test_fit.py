@@ -136,6 +136,12 @@ def test_plan_only_and_replay(t):
     plan.write_text(head + "blk.0.attn_v.weight" + tail.replace(f'"{codec}"', '"q8_0"', 1))
     _, edited = t.fit("edited.snug", "--plan", plan)
     assert next(x["codec"] for x in edited["plan"] if x["tensor"] == "blk.0.attn_v.weight") == "q8_0"
+    # One that says nothing of a matrix is not a plan.
+    less = json.loads(text)
+    less["tensors"] = [x for x in less["tensors"] if x["tensor"] != "blk.0.attn_v.weight"]
+    plan.write_text(json.dumps(less))
+    r = t.run("fit", t.demo, "-o", t.path("less.snug"), *QUICK, "--plan", plan, expect=FAILED)
+    assert 'no entry for the tensor "blk.0.attn_v.weight"' in r.stderr, r
 
 
 def test_pins(t):

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Mixtures of experts as the program's user meets them: reports, tables, and files that do not say the truth about their experts."""
 import json
+import random
 import shutil
 import struct
 
 import harness
+import safetensors
 from harness import FAILED, OK
 
 QUICK = ["--effort", "quick", "--calib", "none"]
@@ -104,6 +106,51 @@ def test_memory(t):
     assert r["run_memory"]["total_bytes"] <= 16 << 20
     r = t.run("fit", golden(t, "olmoe"), "-o", out, "--ram", "9M", "--ctx", "64", *QUICK)
     assert r.code == harness.TOO_BIG and "the least that works" in r.stderr, r
+
+
+N_MANY, MANY_LAYERS = 384, 9
+
+
+def many_experts(t):
+    """A Qwen3-MoE of 10,368 experts' matrices, 64 x 32 and 32 x 64; those of a role are pieces of one row of noise."""
+    out = golden(t, "qwen3moe", "many", hidden_size=64, moe_intermediate_size=32, num_experts=N_MANY, num_hidden_layers=MANY_LAYERS, num_experts_per_tok=8)
+    for file in out.glob("model*"):
+        file.unlink()
+    rng = random.Random(5)
+    noise = safetensors.bf16([rng.gauss(0, 0.02) for _ in range(1 << 16)], [1 << 16])[2]
+    matrix = lambda rows, cols: ("BF16", [rows, cols], noise[(at := 2 * rng.randrange(len(noise) // 2 - rows * cols)):at + 2 * rows * cols])
+    vector = lambda n: safetensors.f32([1.0] * n, [n])
+    tensors = {"model.embed_tokens.weight": matrix(512, 64), "model.norm.weight": vector(64), "lm_head.weight": matrix(512, 64)}
+    for layer in range(MANY_LAYERS):
+        p = f"model.layers.{layer}."
+        tensors.update({p + "input_layernorm.weight": vector(64), p + "post_attention_layernorm.weight": vector(64), p + "mlp.gate.weight": matrix(N_MANY, 64),
+                        p + "self_attn.q_norm.weight": vector(16), p + "self_attn.k_norm.weight": vector(16), p + "self_attn.q_proj.weight": matrix(64, 64),
+                        p + "self_attn.k_proj.weight": matrix(32, 64), p + "self_attn.v_proj.weight": matrix(32, 64), p + "self_attn.o_proj.weight": matrix(64, 64)})
+        for e in range(N_MANY):
+            tensors.update({p + f"mlp.experts.{e}.{part}_proj.weight": matrix(*shape) for part, shape in (("gate", (32, 64)), ("up", (32, 64)), ("down", (64, 32)))})
+    safetensors.write(out / "model.safetensors", tensors)
+    return out
+
+
+def test_many_experts(t):
+    """So many are not measured one by one: those of a layer and role have one menu. The plan has an entry for each, uses the budget up, and its bytes are those of a replay."""
+    model, plan = many_experts(t), t.path("plan.json")
+    first = t.run("fit", model, "--size", "12M", *QUICK, "--plan-only", "--save-plan", plan, "--json", expect=OK).json()
+    assert 0.995 * (12 << 20) < first["bytes"] <= 12 << 20, first["bytes"]
+    errors, rows = {}, {}
+    for x in json.loads(plan.read_text())["tensors"]:
+        stem, kind, expert, *_ = x["tensor"].removeprefix("blk.").split(".") + [""]
+        if kind.startswith("ffn_") and expert.isdigit():
+            rows.setdefault((stem, kind), []).append(int(expert))
+            errors.setdefault((stem, kind, x["codec"]), set()).add((x["rel_error"], x["bytes"]))
+    assert len(rows) == 3 * MANY_LAYERS and all(sorted(r) == list(range(N_MANY)) for r in rows.values()), {k: len(r) for k, r in rows.items()}
+    assert all(len(e) == 1 and next(iter(e))[0] > 0 for e in errors.values()), errors
+    again = t.run("fit", model, "--plan", plan, *QUICK, "--plan-only", "--json", expect=OK).json()
+    assert again["bytes"] == first["bytes"] and [x["codec"] for x in again["plan"]] == [x["codec"] for x in first["plan"]]
+    # A pin tells one expert from the others; the rest of its layer still share.
+    pinned = t.run("fit", model, "--size", "12M", *QUICK, "--pin", "blk.4.ffn_down.7.weight=q8_0", "--plan-only", "--json", expect=OK).json()
+    codec = {x["tensor"]: x["codec"] for x in pinned["plan"]}
+    assert codec["blk.4.ffn_down.7.weight"] == "q8_0" and len(codec) == len(first["plan"]) and pinned["bytes"] <= 12 << 20
 
 
 if __name__ == "__main__":

@@ -84,11 +84,23 @@ static void test_defaults(void **state) {
 
 #define GPT_OSS "\"architectures\": [\"GptOssForCausalLM\"], \"num_local_experts\": 8, \"num_experts_per_tok\": 2"
 
+/* However many architectures there are, a message names a few and where the rest is. */
+static void test_near_names(void **state) {
+    char text[ARCH_KNOWN_MAX];
+    assert_true(strncmp(arch_known_gguf("llama9", text), "near it: llama; docs/models.md lists all ", 41) == 0);
+    assert_true(strncmp(arch_known_gguf("OLMO", text), "near it: olmo", 13) == 0);
+    assert_true(strncmp(arch_known_hf("", text), "docs/models.md lists all ", 25) == 0);
+    assert_true(strncmp(arch_known_hf("zzz", text), "docs/models.md lists all ", 25) == 0);
+    assert_non_null(strstr(arch_known_hf("LlamaForSequenceClassification", text), "LlamaForCausalLM"));
+}
+
 static void test_refused(void **state) {
     static const struct { const char *without, *extra; snug_err code; const char *words;
     } cases[] = {
         {"architectures", "\"architectures\": [\"UnheardOfForCausalLM\"]", SNUG_ERR_UNSUPPORTED,
-         "'UnheardOfForCausalLM' is not supported; known: BitNet"},
+         "'UnheardOfForCausalLM' is not supported; docs/models.md lists all "},
+        {"architectures", "\"architectures\": [\"Qwen3MoreForCausalLM\"]", SNUG_ERR_UNSUPPORTED,
+         "'Qwen3MoreForCausalLM' is not supported; near it: Qwen3MoeForCausalLM, Qwen3ForCausalLM, Qwen2"},
         {"architectures", "", SNUG_ERR_FORMAT, "architectures"},
         {"architectures", "\"architectures\": []", SNUG_ERR_FORMAT, "architectures"},
         {"hidden_size", "", SNUG_ERR_FORMAT, "'hidden_size' is missing"},
@@ -402,7 +414,7 @@ static void test_rope_beyond(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_near_names), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip), cmocka_unit_test(test_families_round_trip), cmocka_unit_test(test_rope_beyond),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

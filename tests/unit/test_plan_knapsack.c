@@ -98,6 +98,33 @@ static void against_plain_dp(void **state) {
     }
 }
 
+/* Menus that share their candidates, as experts of a layer do: choices are as good as among as many of their own, and filling spends as much. */
+static void shared(void **state) {
+    rng r;
+    rng_seed(&r, 4, 0);
+    for (int k = 0; k < 500; k++) {
+        const size_t n = 3 + rng_below(&r, 20);
+        uint64_t least, bytes, apart_bytes;
+        uint32_t budget = rng_below(&r, (uint32_t)(40 * n));
+        random_small(&r, n, 8, 60);
+        for (size_t i = 1; i < n; i++) {
+            const size_t like = rng_below(&r, (uint32_t)i + 1);
+            menus[i].n = menus[like].n;
+            memcpy(cands[i], menus[like].cand, sizeof cands[i]);
+            menus[i].cand = menus[like].cand;
+        }
+        size_t first[32];
+        assert_int_equal(menus_alike(menus, n, first, NULL), SNUG_OK);
+        for (size_t i = 0; i < n; i++) assert_true(first[i] <= i && menus[first[i]].cand == menus[i].cand && first[first[i]] == first[i]);
+        check(n, budget, plain_dp(n, budget));
+        if (knapsack_fill(menus, n, budget, budget, choice, &least, NULL) != SNUG_OK) continue;
+        const double loss = total(n, &bytes);
+        for (size_t i = 0; i < n; i++) menus[i].cand = cands[i];
+        assert_int_equal(knapsack_fill(menus, n, budget, budget, choice, &least, NULL), SNUG_OK);
+        assert_true(total(n, &apart_bytes) == loss && apart_bytes == bytes);
+    }
+}
+
 /* What a model gives: few shapes, rates of real codecs, loss = alpha * 2^(-2 rate), a little scattered. */
 static void like_a_model(rng *r, size_t n, uint32_t n_cands, uint64_t weights) {
     for (size_t i = 0; i < n; i++) {
@@ -178,7 +205,7 @@ static void fill(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(against_brute_force), cmocka_unit_test(against_plain_dp), cmocka_unit_test(large),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(against_brute_force), cmocka_unit_test(against_plain_dp), cmocka_unit_test(shared), cmocka_unit_test(large),
                                        cmocka_unit_test(edges), cmocka_unit_test(fill)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
