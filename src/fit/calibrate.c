@@ -360,7 +360,7 @@ static snug_err one_expert(fit_job *f, experts *s, int layer, int expert, const 
 /* ffn_in: what the layer's router sees. */
 static snug_err all_experts(fit_job *f, forward *w, int layer, const layer_weights *lw, const float *ffn_in, snug_error *err) {
     experts s;
-    snug_err rc = experts_open(w, layer, lw->vec[ROLE_ROUTER], ffn_in, &s, err);
+    snug_err rc = experts_open(w, layer, lw, ffn_in, &s, err);
     for (int x = 0; x < (int)layer_experts(&f->src->cfg, layer) && rc == SNUG_OK; x++) {
         rc = one_expert(f, &s, layer, x, &lw->experts[x], err);
         if (rc == SNUG_OK) rc = meter_update(&f->meter, (uint64_t)layer, NULL, err);

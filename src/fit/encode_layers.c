@@ -239,7 +239,7 @@ static snug_err encode_experts(prefix *p, int layer, arena *mem, layer_weights *
     if (rc == SNUG_OK && shared) rc = encode_edge(p, layer, EDGE_FFN_IN, EXPERT_NONE, m.want[EDGE_FFN_IN] ? &m : NULL, err);
     if (rc == SNUG_OK && shared) rc = take_compressed(p, layer, EDGE_FFN_IN, EXPERT_NONE, mem, lw, err);
     if (rc == SNUG_OK && shared) rc = encode_one_edge(p, layer, EDGE_FFN_MID, mem, lw, err);
-    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, layer, lw->vec[ROLE_ROUTER], m.ffn_in, &s, err);
+    if (rc == SNUG_OK && open) rc = experts_open(&p->fwd, layer, lw, m.ffn_in, &s, err);
     for (int x = 0; x < n && rc == SNUG_OK; x++) {
         rc = encode_expert_edge(p, layer, EDGE_FFN_IN, x, open ? &s : NULL, mem, lw, err);
         if (rc == SNUG_OK) rc = encode_expert_edge(p, layer, EDGE_FFN_MID, x, open ? &s : NULL, mem, lw, err);
@@ -380,7 +380,7 @@ static snug_err run_layers(prefix *p, snug_error *err) {
 snug_err encode_layers(encoder *e, snug_error *err) {
     const fit_job *f = e->f;
     prefix p = {.e = e, .cfg = f->src->cfg};
-    p.cfg.rope_interleaved = p.cfg.arch->gguf_permutes_qk;
+    p.cfg.rope_interleaved = config_gguf_interleaved(&p.cfg);
     bool any = false;
     for (size_t i = 0; i < f->n; i++) any |= f->tensor[i].matrix && has_error(f, &f->tensor[i]);
     snug_err rc = encode_outer(e, false, err);

@@ -20,7 +20,7 @@ static const size_t SLAB_FLOATS = 6u << 20; /* 24 MB of inputs and what they bec
 
 /* ---- who comes where ---- */
 
-snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err) {
+snug_err experts_open(forward *w, int layer, const layer_weights *lw, const float *x, experts *out, snug_error *err) {
     const config *c = &w->f->src->cfg;
     const size_t n = (size_t)w->n_seq * w->f->text.len, d = c->n_embd;
     *out = (experts){.w = w, .layer = layer, .x = x, .n_tokens = n};
@@ -30,7 +30,7 @@ snug_err experts_open(forward *w, int layer, const float *router, const float *x
     snug_err rc = out->first && out->queue && picks ? SNUG_OK : err_nomem(err, 2 * n * c->n_experts_used * sizeof *picks);
     for (size_t t = 0; t < n && rc == SNUG_OK; t += ROUTE_STEP) {
         const size_t k = min_u64(ROUTE_STEP, n - t);
-        graph_route(c, router, x + t * d, k, d, w->f->threads, picks + t * c->n_experts_used);
+        graph_route(c, lw, x + t * d, k, d, w->f->threads, picks + t * c->n_experts_used);
         states_drop(w->f, x + t * d, k * d);
     }
     if (rc == SNUG_OK) graph_queue(c, picks, n, out->first, out->queue);

@@ -88,7 +88,7 @@ typedef struct experts {
     uint32_t *first;   /* (n_experts + 1): an expert's part of the queue */
     graph_pick *queue; /* token instead of expert, tokens rising, expert by expert */
 } experts;
-snug_err experts_open(forward *w, int layer, const float *router, const float *x, experts *out, snug_error *err);
+snug_err experts_open(forward *w, int layer, const layer_weights *lw, const float *x, experts *out, snug_error *err);
 void experts_close(experts *s);
 size_t experts_tokens(const experts *s, int expert); /* that came to it */
 /* Moments of one expert's inputs (m->want[EDGE_FFN_IN]) and of what its down multiplies (EDGE_FFN_MID; ew: its gate and up), each token weighted

@@ -22,6 +22,7 @@ enum {
 
 /* ---------------------------------------------------------------- scratch ---- */
 
+static size_t value_dim(const graph *g) { return config_value_dim(&g->cfg); }
 static size_t group_of(const graph *g) { return g->cfg.n_heads / g->cfg.n_kv_heads; }
 
 static size_t tile_items(const graph *g) {
@@ -31,7 +32,7 @@ static size_t tile_items(const graph *g) {
 
 /* Floats of a kern_partial, lines of 16 apart. */
 static size_t partial_floats(const graph *g, size_t n_q) {
-    return 2 * round_up(n_q, 16) + round_up(n_q * g->cfg.head_dim, 16);
+    return 2 * round_up(n_q, 16) + round_up(n_q * value_dim(g), 16);
 }
 
 static kern_partial partial_at(const graph *g, float *at, size_t n_q) {
@@ -101,14 +102,15 @@ static void score(const tile *t, span block, span slots) {
  * meanwhile. */
 static void accumulate(const tile *t, span block, span slots, uint32_t item, uint32_t n, float *out) {
     const graph *g = t->p->g;
-    const uint32_t hd = g->cfg.head_dim, group = (uint32_t)group_of(g);
+    const uint32_t group = (uint32_t)group_of(g);
+    const size_t dim = value_dim(g);
     const uint32_t pages = kv_n_pages(t->kv, t->p->kv_layer, t->head);
     const float *w = t->scores + (size_t)item * group * SCORE_LD;
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
-        kv_accumulate(page_of(t, page), begin - page0, end - begin, hd, w + (begin - block.begin), SCORE_LD, n * group,
-                      out + (size_t)item * group * hd, page + PAGES < pages ? page_of(t, page + PAGES) : NULL);
+        kv_accumulate(page_of(t, page), begin - page0, end - begin, w + (begin - block.begin), SCORE_LD, n * group,
+                      out + item * group * dim, page + PAGES < pages ? page_of(t, page + PAGES) : NULL);
     }
 }
 
@@ -139,7 +141,7 @@ static void attend_block(const tile *t, uint32_t b, const kern_partial *part) {
         kern()->weigh(t->scores + (size_t)i * group * SCORE_LD, SCORE_LD, group, s.begin - block.begin,
                       s.end - block.begin, part->max + i * group, part->sum + i * group);
     }
-    memset(part->out, 0, (size_t)t->n_items * group * g->cfg.head_dim * sizeof *part->out);
+    memset(part->out, 0, t->n_items * group * value_dim(g) * sizeof *part->out);
     accumulate_all(t, block, part->out);
 }
 
@@ -147,12 +149,12 @@ static void attend_block(const tile *t, uint32_t b, const kern_partial *part) {
 
 static void begin_state(const graph *g, const kern_partial *state, size_t n_q) {
     for (size_t h = 0; h < n_q; h++) state->max[h] = -INFINITY, state->sum[h] = 0;
-    memset(state->out, 0, n_q * g->cfg.head_dim * sizeof *state->out);
+    memset(state->out, 0, n_q * value_dim(g) * sizeof *state->out);
 }
 
 /* From query h on */
 static kern_partial partial_from(const graph *g, const kern_partial *p, size_t h) {
-    return (kern_partial){p->max + h, p->sum + h, p->out + h * g->cfg.head_dim};
+    return (kern_partial){p->max + h, p->sum + h, p->out + h * value_dim(g)};
 }
 
 static void merge_block(const tile *t, uint32_t b, const kern_partial *part, const kern_partial *state) {
@@ -162,23 +164,25 @@ static void merge_block(const tile *t, uint32_t b, const kern_partial *part, con
         span s = intersection(block_span(b), t->sees[i]);
         if (s.begin == s.end) continue;
         kern_partial from = partial_from(g, part, i * group), to = partial_from(g, state, i * group);
-        kern()->merge(&from, group, g->cfg.head_dim, &to);
+        kern()->merge(&from, group, value_dim(g), &to);
     }
 }
 
 static void finish(const graph *g, const kern_partial *state, size_t n_q, float *out) {
-    const size_t hd = g->cfg.head_dim;
+    const size_t dim = value_dim(g);
     for (size_t h = 0; h < n_q; h++) {
         const float k = 1 / state->sum[h];
-        for (size_t d = 0; d < hd; d++) out[h * hd + d] = state->out[h * hd + d] * k;
+        for (size_t d = 0; d < dim; d++) out[h * dim + d] = state->out[h * dim + d] * k;
     }
 }
 
 /* ------------------------------------------------------------------ tiles ---- */
 
 static float *queries_at(const graph *g, size_t item, size_t head) {
-    return g->attn + item * g->attn_ld + head * group_of(g) * g->cfg.head_dim;
+    return g->q + item * g->q_ld + head * group_of(g) * g->cfg.head_dim;
 }
+
+static float *outputs_at(const graph *g, size_t item, size_t head) { return g->attn + item * g->attn_ld + head * group_of(g) * value_dim(g); }
 
 static tile tile_at(const attend_pass *p, size_t i, size_t head) {
     const uint32_t first = p->g->tile[i];
@@ -213,7 +217,7 @@ static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
         }
         for (uint32_t k = 0; k < t.n_items; k++) {
             kern_partial of_item = partial_from(g, &state, k * group);
-            finish(g, &of_item, group, queries_at(g, first + k, head));
+            finish(g, &of_item, group, outputs_at(g, first + k, head));
         }
     }
 }
@@ -263,7 +267,7 @@ static void merge_heads(void *ctx, size_t begin, size_t end, int worker) {
             kern_partial part = block_partial(g, head, b);
             merge_block(&t, s->first + b, &part, &state);
         }
-        finish(g, &state, group, queries_at(g, 0, head));
+        finish(g, &state, group, outputs_at(g, 0, head));
     }
 }
 
@@ -274,7 +278,7 @@ static void attend_split(const attend_pass *p, int threads) {
     split_pass s = {.p = *p, .first = t.sees[0].begin / KERN_BLOCK};
     s.n_blocks = (uint32_t)div_up(t.sees[0].end, KERN_BLOCK) - s.first;
     thread_for(threads, heads * s.n_blocks, 1, attend_blocks, &s);
-    double work = 2.0 * (double)(heads * s.n_blocks * group_of(g)) * g->cfg.head_dim;
+    double work = 2.0 * (double)(heads * s.n_blocks * group_of(g) * value_dim(g));
     thread_for(graph_threads(g, work), heads, 1, merge_heads, &s);
 }
 

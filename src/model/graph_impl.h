@@ -20,10 +20,19 @@ struct graph {
     uint64_t map_bytes;
     bool own_scratch;
     size_t ff_widest;               /* of all feed-forwards                                               */
-    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and ff_widest, padded                     */
+    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * value_dim and ff_widest, padded                    */
     float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
-    float *attn;                    /* (n, attn_ld)  queries, then in the same place attention's output   */
-    float *k, *v;                   /* (n, kv heads * head_dim)                                           */
+    float *attn;                    /* (n, attn_ld)  attention's output                                   */
+    float *q;                       /* (n, q_ld)     queries; where values have their size, in the same place */
+    size_t q_ld;
+    float *k, *v;                   /* (n, kv heads * head_dim), (n, kv heads * value_dim)                */
+    struct {                        /* with latent attention only */
+        float *q;                   /* (n, q_ld)     what queries are made from; NULL: g->norm            */
+        float *kv;                  /* (n, kv_ld)    what keys and values are made from, normed           */
+        size_t q_ld, kv_ld;
+        float *raw;                 /* (n, kv_rank + rope_dims)  the same before, and what of keys all heads share */
+        float *heads;               /* (n, heads * (head_dim - rope_dims + value_dim))  of each head: the rest of its key, its value */
+    } latent;
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
     float *up;                      /* (n, width of the feed-forward)                                     */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
@@ -61,7 +70,11 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err);
 /* g->norm = norm(x) * gain + bias for n rows: by root mean square, or LayerNorm where the architecture has it; without a gain, x. */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
-/* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. */
+/* Latent attention (graph_latent.c): g->q, g->k and g->v of n items from g->norm; cs: the items' rows of g->cs. It ends after what g->until has been told of. */
+snug_err graph_latent(graph *g, int layer, const layer_weights *lw, size_t n, snug_error *err);
+/* x (n, ld) in place: RMSNorm of its first `cols` columns. */
+void graph_norm_rows(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain, float eps);
+/* g->attn = attention of the queries in g->q over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
 /* g->delta += what the experts make of g->norm, n rows; or =, where nothing is there yet. */
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);

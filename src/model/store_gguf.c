@@ -191,7 +191,7 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
         const gguf_tensor *t = &g->tensors[i];
         char name[64];
         found_term f = {.name = name, .shown = t->name, .loss = -1};
-        if (harmless(t->name)) continue;
+        if (harmless(t->name) || name_of_further_layer(&s->cfg, t->name)) continue;
         if (!split_term(t->name, name, &f.index) || (f.index && s->kind != STORE_SNUG))
             return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model", s->path, t->name,
                            s->cfg.arch->gguf_name);

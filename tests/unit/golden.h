@@ -82,20 +82,20 @@ typedef struct golden_run {
     kv_seq *kv;
     graph_item *items;
     float *x, *logits;   /* (n_tokens, n_embd), (n_tokens, n_vocab) */
-    const float *router; /* of the layer that runs */
+    const layer_weights *lw; /* of the layer that runs, if it has experts */
     graph_pick *picks;   /* (n_tokens, used) of that layer */
 } golden_run;
 
 static inline void golden_watch(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld) {
     const golden_run *r = user;
-    assert_false(r->router && edge == EDGE_FFN_MID && !r->c->n_ff_shared); /* other experts have inputs of their own */
-    if (edge == EDGE_FFN_IN && r->router) graph_route(r->c, r->router, x, n, ld, 2, r->picks);
+    assert_false(r->lw && edge == EDGE_FFN_MID && !r->c->n_ff_shared); /* other experts have inputs of their own */
+    if (edge == EDGE_FFN_IN && r->lw) graph_route(r->c, r->lw, x, n, ld, 2, r->picks);
 }
 
 static inline void golden_run_open(const golden *of, const config *c, golden_run *r) {
     const uint32_t n = of->n_tokens;
     const graph_params gp = {.max_batch = n, .n_ctx = n, .threads = 2};
-    const kv_params kp = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = n, .max_seqs = 1, .type = SNUG_KV_F32};
+    const kv_params kp = graph_kv(c, 1, n, 1, SNUG_KV_F32);
     snug_error err;
     *r = (golden_run){.of = of, .c = c};
     r->items = malloc(n * sizeof *r->items);
@@ -120,12 +120,12 @@ static inline void golden_run_close(golden_run *r) {
 static inline void golden_run_layer(golden_run *r, uint32_t layer, const layer_weights *lw) {
     const uint32_t n = r->of->n_tokens, used = r->of->used;
     snug_error err;
-    r->router = lw->vec[ROLE_ROUTER];
+    r->lw = lw->vec[ROLE_ROUTER] ? lw : NULL;
     must(kv_truncate(r->kv, 0, &err), &err);
     must(kv_reserve(r->kv, n, &err), &err);
     must(graph_layer(r->g, (int)layer, 0, lw, r->items, n, r->x, &err), &err);
     uint32_t at = 0; /* of the layers that have experts */
     for (uint32_t l = 0; l < layer; l++) at += layer_experts(r->c, (int)l) > 0;
-    for (uint32_t i = 0; r->router && i < n * used; i++) assert_int_equal(r->picks[i].expert, r->of->picks[(size_t)at * n * used + i]);
+    for (uint32_t i = 0; r->lw && i < n * used; i++) assert_int_equal(r->picks[i].expert, r->of->picks[(size_t)at * n * used + i]);
 }
 #endif

@@ -48,7 +48,7 @@ static float *numbers(rng *r, size_t n) {
 
 static text new_text(const shape *s, uint64_t seed) {
     const size_t kv = (size_t)s->kv_heads * s->head_dim;
-    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type};
+    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type, 0};
     rng r;
     rng_seed(&r, 11, seed);
     text t = {.s = *s, .k = numbers(&r, N_CTX * kv), .v = numbers(&r, N_CTX * kv)};
@@ -56,7 +56,7 @@ static text new_text(const shape *s, uint64_t seed) {
     assert_int_equal(kv_pool_create(&kp, &t.pool, NULL), SNUG_OK);
     assert_int_equal(kv_seq_create(t.pool, &t.kv, NULL), SNUG_OK);
     assert_int_equal(kv_reserve(t.kv, N_CTX, NULL), SNUG_OK);
-    kv_append(t.kv, 0, 0, N_CTX, t.k, t.v, kv);
+    kv_append(t.kv, 0, 0, N_CTX, t.k, t.v);
     kv_commit(t.kv, N_CTX);
     return t;
 }
@@ -158,7 +158,7 @@ static void test_the_future_is_hidden(void **state) {
     attend(&t, 1, (uint32_t)from, 0, (uint32_t)from, want);
     for (size_t i = 0; i < kv; i++) t.k[from * kv + i] = NAN, t.v[from * kv + i] = INFINITY;
     for (uint32_t pos = (uint32_t)from; pos < BATCH; pos++)
-        kv_append(t.kv, 0, pos, 1, t.k + from * kv, t.v + from * kv, kv);
+        kv_append(t.kv, 0, pos, 1, t.k + from * kv, t.v + from * kv);
     for (uint32_t batch = 1; batch <= from; batch += 13) {
         attend(&t, 2, batch, 0, (uint32_t)from, out);
         assert_memory_equal(want, out, from * row * sizeof *out);
