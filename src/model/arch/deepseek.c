@@ -58,8 +58,11 @@ static snug_err yarn_from_hf(const hf_fields *f, config *c, snug_error *err) {
     if (c->scaling == ROPE_NONE) return SNUG_OK;
     if (c->scaling != ROPE_YARN) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_scaling of this architecture is 'yarn' or none, others are not supported", f->where);
     snug_err rc = json_get_double_or(o ? o : hf_get(f, "rope_parameters"), f->where, "mscale_all_dim", 0, &all, err);
-    if (all != 0) c->attn_scale = score_scale(c, rope_yarn_magnitude(c->scale_factor, all));
-    return rc;
+    if (rc || all == 0) return rc;
+    const double m = rope_yarn_magnitude(c->scale_factor, all);
+    if (!(m > 0)) return err_set(err, SNUG_ERR_FORMAT, "%s: field 'mscale_all_dim' is %g, expected a positive number", f->where, all);
+    c->attn_scale = score_scale(c, m);
+    return SNUG_OK;
 }
 
 static snug_err groups_from_hf(const hf_fields *f, config *c, snug_error *err) {
@@ -87,6 +90,7 @@ static snug_err common_from_hf(const hf_fields *f, config *c, snug_error *err) {
     if (!rc) rc = heads_from_hf(f, c, err);
     if (!rc) rc = yarn_from_hf(f, c, err);
     if (!rc) rc = hf_f32_or(f, "routed_scaling_factor", is_v3(c) ? 2.5 : 1, &scale, err);
+    if (!rc && !(scale > 0)) rc = err_set(err, SNUG_ERR_FORMAT, "%s: field 'routed_scaling_factor' is %g, expected a positive number", f->where, (double)scale);
     c->share_scale = scale == 1 ? 0 : scale;
     if (!rc) rc = hf_u32_or(f, "first_k_dense_replace", is_v3(c) ? 3 : 0, &n_dense, err);
     if (!rc) rc = hf_u32_or(f, "n_shared_experts", is_v3(c) ? 1 : 2, &n_shared, err);
@@ -161,8 +165,8 @@ static snug_err from_gguf(gguf_fields *f, config *c, snug_error *err) {
 }
 
 static bool yarn_to_gguf(const config *c, gguf_kvs *out) {
-    const double m = c->attn_scale == 0 ? 1 : sqrt((double)c->attn_scale * sqrt(c->head_dim)); /* back to what `mscale_all_dim` made */
-    return c->scaling != ROPE_YARN || (arch_put_f32(c, out, "rope.scaling.yarn_log_multiplier", (m - 1) / log(c->scale_factor)) && arch_put_f32(c, out, "attention.scale", c->attn_scale));
+    const double m = sqrt((double)c->attn_scale * sqrt(c->head_dim)), log_multiplier = c->attn_scale == 0 ? 0 : (m - 1) / log(c->scale_factor); /* back from score_scale */
+    return c->scaling != ROPE_YARN || (arch_put_f32(c, out, "rope.scaling.yarn_log_multiplier", log_multiplier) && arch_put_f32(c, out, "attention.scale", c->attn_scale));
 }
 
 static bool to_gguf(const config *c, gguf_kvs *out) {
