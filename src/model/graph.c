@@ -50,20 +50,20 @@ static void *carve(carver *c, uint64_t n, uint64_t bytes_each) {
 /* Returns the widest of what weights multiply. */
 static uint64_t carve_attention(graph *g, carver *c) {
     const config *f = &g->cfg;
-    const uint64_t n = g->p.max_batch, value = config_value_dim(f);
-    g->attn_ld = round_up((uint64_t)f->n_heads * value, ACT_PAD);
+    const uint64_t n = g->p.max_batch;
+    g->kv = graph_kv(f, 1, 1, 1, SNUG_KV_F32);
+    g->attn_ld = round_up((uint64_t)f->n_heads * config_value_dim(f), ACT_PAD);
     g->attn = carve(c, n, 4 * g->attn_ld);
-    g->q_ld = value == f->head_dim ? g->attn_ld : (uint64_t)f->n_heads * f->head_dim;
-    g->q = value == f->head_dim ? g->attn : carve(c, n, 4 * g->q_ld);
-    g->k = carve(c, n, 4 * (uint64_t)f->n_kv_heads * f->head_dim);
-    g->v = carve(c, n, 4 * (uint64_t)f->n_kv_heads * value);
+    g->q_ld = f->kv_rank ? (uint64_t)f->n_heads * g->kv.head_dim : g->attn_ld;
+    g->q = f->kv_rank ? carve(c, n, 4 * g->q_ld) : g->attn;
+    g->k = carve(c, n, 4 * (uint64_t)g->kv.n_kv_heads * g->kv.head_dim);
+    g->v = carve(c, n, 4 * (uint64_t)g->kv.n_kv_heads * g->kv.value_dim);
     if (!f->kv_rank) return g->attn_ld;
     g->latent.q_ld = round_up(f->q_rank, ACT_PAD);
     g->latent.kv_ld = round_up(f->kv_rank, ACT_PAD);
     g->latent.q = f->q_rank ? carve(c, n, 4 * g->latent.q_ld) : NULL;
     g->latent.kv = carve(c, n, 4 * g->latent.kv_ld);
-    g->latent.raw = carve(c, n, 4 * ((uint64_t)f->kv_rank + f->rope_dims));
-    g->latent.heads = carve(c, n, 4 * (uint64_t)f->n_heads * (f->head_dim - f->rope_dims + value));
+    g->latent.heads = carve(c, n, 4 * (uint64_t)f->n_heads * f->head_dim);
     return max_u64(g->attn_ld, max_u64(g->latent.q_ld, g->latent.kv_ld));
 }
 
@@ -100,7 +100,7 @@ static void carve_all(graph *g, carver *c) {
     g->attend_stride = graph_attend_stride(g);
     g->attend_scratch = carve(c, threads, 4 * g->attend_stride);
     g->block_stride = graph_block_stride(g);
-    g->blocks = carve(c, g->block_stride ? f->n_kv_heads * graph_max_blocks(g) : 0, 4 * g->block_stride);
+    g->blocks = carve(c, g->block_stride ? graph_groups(g) * graph_max_blocks(g) : 0, 4 * g->block_stride);
     g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
     if (f->rope_base_local != 0) {
         g->cs_local = carve(c, n, 4ull * f->rope_dims);
@@ -119,7 +119,9 @@ static graph_params normal(const graph_params *p) {
 }
 
 kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t max_seqs, snug_kv type) {
-    return (kv_params){.n_layers = n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .value_dim = c->value_dim, .n_ctx = n_ctx, .max_seqs = max_seqs, .type = type};
+    kv_params kv = {.n_layers = n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .value_dim = config_value_dim(c), .n_ctx = n_ctx, .max_seqs = max_seqs, .type = type};
+    if (c->kv_rank) kv.n_kv_heads = 1, kv.head_dim = c->kv_rank + c->rope_dims, kv.value_dim = c->kv_rank; /* latents; graph_latent.c */
+    return kv;
 }
 
 uint64_t graph_bytes(const config *cfg, const graph_params *p) {

@@ -22,8 +22,21 @@ enum {
 
 /* ---------------------------------------------------------------- scratch ---- */
 
-static size_t value_dim(const graph *g) { return config_value_dim(&g->cfg); }
-static size_t group_of(const graph *g) { return g->cfg.n_heads / g->cfg.n_kv_heads; }
+static size_t key_dim(const graph *g) { return g->kv.head_dim; }
+static size_t value_dim(const graph *g) { return g->kv.value_dim; }
+
+/* Queries that share a pass: those of a head of the cache. Where these are more than a tile is made for, as many as divide them. */
+static size_t group_of(const graph *g) {
+    const size_t all = g->cfg.n_heads / g->kv.n_kv_heads;
+    size_t n = g->cfg.kv_rank && all > TILE_QUERIES ? TILE_QUERIES : all;
+    while (all % n) n--;
+    return n;
+}
+
+size_t graph_groups(const graph *g) { return g->cfg.n_heads / group_of(g); }
+
+/* The head of the cache that a group reads. */
+static uint32_t head_of(const graph *g, size_t group) { return (uint32_t)(group / (graph_groups(g) / g->kv.n_kv_heads)); }
 
 static size_t tile_items(const graph *g) {
     size_t most = TILE_QUERIES / group_of(g);
@@ -42,13 +55,13 @@ static kern_partial partial_at(const graph *g, float *at, size_t n_q) {
 
 size_t graph_attend_stride(const graph *g) {
     size_t n_q = tile_items(g) * group_of(g);
-    return n_q * SCORE_LD + round_up(n_q * g->cfg.head_dim, 16) + 2 * partial_floats(g, n_q);
+    return max_u64(n_q * SCORE_LD + round_up(n_q * key_dim(g), 16) + 2 * partial_floats(g, n_q), graph_latent_scratch(&g->cfg));
 }
 
 size_t graph_max_blocks(const graph *g) { return div_up(g->p.n_ctx, KERN_BLOCK); }
 
 size_t graph_block_stride(const graph *g) {
-    bool splits = g->p.threads > 1 && g->cfg.n_kv_heads < (uint64_t)TILES_PER_THREAD * (uint64_t)g->p.threads;
+    bool splits = g->p.threads > 1 && graph_groups(g) < (uint64_t)TILES_PER_THREAD * (uint64_t)g->p.threads;
     return splits && graph_max_blocks(g) > 1 ? partial_floats(g, group_of(g)) : 0;
 }
 
@@ -84,8 +97,8 @@ static const kv_page *page_of(const tile *t, uint32_t i) { return kv_get_page(t-
 
 static void score(const tile *t, span block, span slots) {
     const graph *g = t->p->g;
-    const uint32_t hd = g->cfg.head_dim, n_q = t->n_items * (uint32_t)group_of(g);
-    const float scale = g->cfg.attn_scale != 0 ? g->cfg.attn_scale : 1 / sqrtf((float)hd), cap = g->cfg.attn_softcap;
+    const uint32_t hd = (uint32_t)key_dim(g), n_q = t->n_items * (uint32_t)group_of(g);
+    const float scale = g->cfg.attn_scale != 0 ? g->cfg.attn_scale : 1 / sqrtf((float)g->cfg.head_dim), cap = g->cfg.attn_softcap;
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
@@ -178,15 +191,14 @@ static void finish(const graph *g, const kern_partial *state, size_t n_q, float 
 
 /* ------------------------------------------------------------------ tiles ---- */
 
-static float *queries_at(const graph *g, size_t item, size_t head) {
-    return g->q + item * g->q_ld + head * group_of(g) * g->cfg.head_dim;
+/* What attention gives a group goes to the same place, one head's values behind the other's. */
+static float *queries_at(const graph *g, size_t item, size_t group) {
+    return g->q + item * g->q_ld + group * group_of(g) * key_dim(g);
 }
 
-static float *outputs_at(const graph *g, size_t item, size_t head) { return g->attn + item * g->attn_ld + head * group_of(g) * value_dim(g); }
-
-static tile tile_at(const attend_pass *p, size_t i, size_t head) {
+static tile tile_at(const attend_pass *p, size_t i, size_t group) {
     const uint32_t first = p->g->tile[i];
-    tile t = {.p = p, .kv = p->items[first].kv, .head = (uint32_t)head, .n_items = p->g->tile[i + 1] - first};
+    tile t = {.p = p, .kv = p->items[first].kv, .head = head_of(p->g, group), .n_items = p->g->tile[i + 1] - first};
     for (uint32_t k = 0; k < t.n_items; k++) {
         span *s = &t.sees[k];
         s->end = kv_visible(t.kv, p->kv_layer, t.head, p->items[first + k].pos, p->window, &s->begin);
@@ -195,21 +207,21 @@ static tile tile_at(const attend_pass *p, size_t i, size_t head) {
     return t;
 }
 
-/* Indices are head * n_tiles + tile: threads work on neighbouring tiles, which read the same keys and values. */
+/* Indices are group * n_tiles + tile: threads work on neighbouring tiles, which read the same keys and values. */
 static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
     const attend_pass *p = ctx;
     const graph *g = p->g;
-    const size_t group = group_of(g), row = group * g->cfg.head_dim, most = tile_items(g) * group;
+    const size_t group = group_of(g), row = group * key_dim(g), most = tile_items(g) * group;
     float *q = g->attend_scratch + (size_t)worker * g->attend_stride;
-    float *scores = q + round_up(most * g->cfg.head_dim, 16);
+    float *scores = q + round_up(most * key_dim(g), 16);
     const kern_partial part = partial_at(g, scores + most * SCORE_LD, most),
                        state = partial_at(g, scores + most * SCORE_LD + partial_floats(g, most), most);
     for (size_t i = begin; i < end; i++) {
-        const size_t head = i / p->n_tiles, first = g->tile[i % p->n_tiles];
-        tile t = tile_at(p, i % p->n_tiles, head);
+        const size_t of = i / p->n_tiles, first = g->tile[i % p->n_tiles];
+        tile t = tile_at(p, i % p->n_tiles, of);
         t.q = q;
         t.scores = scores;
-        for (uint32_t k = 0; k < t.n_items; k++) memcpy(q + k * row, queries_at(g, first + k, head), row * sizeof *q);
+        for (uint32_t k = 0; k < t.n_items; k++) memcpy(q + k * row, queries_at(g, first + k, of), row * sizeof *q);
         begin_state(g, &state, t.n_items * group);
         for (uint32_t b = t.sees[0].begin / KERN_BLOCK; b * KERN_BLOCK < t.sees[t.n_items - 1].end; b++) {
             attend_block(&t, b, &part);
@@ -217,7 +229,7 @@ static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
         }
         for (uint32_t k = 0; k < t.n_items; k++) {
             kern_partial of_item = partial_from(g, &state, k * group);
-            finish(g, &of_item, group, outputs_at(g, first + k, head));
+            finish(g, &of_item, group, queries_at(g, first + k, of));
         }
     }
 }
@@ -267,13 +279,13 @@ static void merge_heads(void *ctx, size_t begin, size_t end, int worker) {
             kern_partial part = block_partial(g, head, b);
             merge_block(&t, s->first + b, &part, &state);
         }
-        finish(g, &state, group, outputs_at(g, 0, head));
+        finish(g, &state, group, queries_at(g, 0, head));
     }
 }
 
 static void attend_split(const attend_pass *p, int threads) {
     const graph *g = p->g;
-    const size_t heads = g->cfg.n_kv_heads;
+    const size_t heads = graph_groups(g);
     const tile t = tile_at(p, 0, 0); /* a sequence's lists are alike */
     split_pass s = {.p = *p, .first = t.sees[0].begin / KERN_BLOCK};
     s.n_blocks = (uint32_t)div_up(t.sees[0].end, KERN_BLOCK) - s.first;
@@ -284,10 +296,10 @@ static void attend_split(const attend_pass *p, int threads) {
 
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n) {
     attend_pass p = {.g = g, .kv_layer = kv_layer, .window = window, .items = items};
-    const size_t heads = g->cfg.n_kv_heads, wanted = (size_t)TILES_PER_THREAD * (size_t)g->p.threads;
+    const size_t heads = graph_groups(g), wanted = (size_t)TILES_PER_THREAD * (size_t)g->p.threads;
     double seen = items[n - 1].pos + 1.0; /* how far back the last one looks: typical for a chunk of one text */
     if (window && seen > window) seen = window;
-    int threads = graph_threads(g, 2 * seen * (double)n * g->cfg.n_heads * g->cfg.head_dim);
+    int threads = graph_threads(g, seen * (double)n * g->cfg.n_heads * (double)(key_dim(g) + value_dim(g)));
     cut_tiles(&p, n, threads > 1 ? max_u64(1, min_u64(tile_items(g), n * heads / wanted)) : tile_items(g));
     if (n == 1 && threads > 1 && g->block_stride) attend_split(&p, threads);
     else thread_for(threads, heads * p.n_tiles, 1, attend_tiles, &p);

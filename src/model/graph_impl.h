@@ -23,15 +23,15 @@ struct graph {
     size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * value_dim and ff_widest, padded                    */
     float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
     float *attn;                    /* (n, attn_ld)  attention's output                                   */
-    float *q;                       /* (n, q_ld)     queries; where values have their size, in the same place */
+    kv_params kv;                   /* what the cache has of a layer: its heads and their sizes           */
+    float *q;                       /* (n, q_ld)     queries, then in the same place what attention gives; attn but with latent attention */
     size_t q_ld;
-    float *k, *v;                   /* (n, kv heads * head_dim), (n, kv heads * value_dim)                */
+    float *k, *v;                   /* (n, kv heads * key's size), (n, kv heads * value's)                */
     struct {                        /* with latent attention only */
         float *q;                   /* (n, q_ld)     what queries are made from; NULL: g->norm            */
         float *kv;                  /* (n, kv_ld)    what keys and values are made from, normed           */
         size_t q_ld, kv_ld;
-        float *raw;                 /* (n, kv_rank + rope_dims)  the same before, and what of keys all heads share */
-        float *heads;               /* (n, heads * (head_dim - rope_dims + value_dim))  of each head: the rest of its key, its value */
+        float *heads;               /* (n, heads * head_dim)  queries of heads, whose keys are not made   */
     } latent;
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
     float *up;                      /* (n, width of the feed-forward)                                     */
@@ -70,11 +70,13 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err);
 /* g->norm = norm(x) * gain + bias for n rows: by root mean square, or LayerNorm where the architecture has it; without a gain, x. */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
-/* Latent attention (graph_latent.c): g->q, g->k and g->v of n items from g->norm; cs: the items' rows of g->cs. It ends after what g->until has been told of. */
+/* Latent attention (graph_latent.c): g->q, g->k and g->v of n items from g->norm, unless g->until ends it before; and g->attn of what attention gave. */
 snug_err graph_latent(graph *g, int layer, const layer_weights *lw, size_t n, snug_error *err);
+void graph_latent_values(graph *g, const layer_weights *lw, size_t n);
+size_t graph_latent_scratch(const config *c); /* floats of a worker's that it needs */
 /* x (n, ld) in place: RMSNorm of its first `cols` columns. */
 void graph_norm_rows(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain, float eps);
-/* g->attn = attention of the queries in g->q over the cached positions that each item sees, its own included. */
+/* Attention of the queries in g->q, in their place, over the cached positions that each item sees, its own included. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const graph_item *items, size_t n);
 /* g->delta += what the experts make of g->norm, n rows; or =, where nothing is there yet. */
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);
@@ -84,6 +86,7 @@ void graph_gate(graph *g, const layer_weights *lw, size_t n, size_t width);
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);
 size_t graph_max_blocks(const graph *g);
+size_t graph_groups(const graph *g); /* of an item's queries that go through the cache together */
 void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
 /* Threads that are worth waking for this much work, in multiply-adds. Results do not depend on it. */
 int graph_threads(const graph *g, double work);

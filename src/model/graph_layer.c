@@ -76,7 +76,7 @@ static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
 /* Stores the items' keys and values, runs of consecutive positions at once. */
 static void append_all(const layer_pass *p) {
     graph *g = p->g;
-    const size_t k = (size_t)g->cfg.n_kv_heads * g->cfg.head_dim, v = (size_t)g->cfg.n_kv_heads * config_value_dim(&g->cfg);
+    const size_t k = (size_t)g->kv.n_kv_heads * g->kv.head_dim, v = (size_t)g->kv.n_kv_heads * g->kv.value_dim;
     for (size_t i = 0, run; i < p->n; i += run) {
         const graph_item *first = &p->items[i];
         for (run = 1; i + run < p->n && first[run].kv == first->kv && first[run].pos == first->pos + run; run++) {}
@@ -195,6 +195,7 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     if (rc || g->until < EDGE_ATTN_OUT) return rc;
     append_all(p);
     graph_attend(g, p->kv_layer, p->window, p->items, n);
+    if (c->kv_rank) graph_latent_values(g, p->lw, n);
     norm_in_place(g, g->attn, n, out, g->attn_ld, p->lw->vec[ROLE_ATTN_SUB_NORM]);
     graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, out, g->attn_ld);
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
