@@ -88,8 +88,7 @@ static uint64_t weight_bytes_of_pass(const snug_model *model, uint32_t n) {
  * cache holds p + 1. An upper bound where an architecture looks through a window. */
 static uint64_t kv_bytes_per_token(const snug_model_info *info, uint32_t depth, uint32_t n) {
     enum { F16_BYTES = 2 };
-    uint64_t per_position = 2ull * info->n_layers * info->n_kv_heads * info->head_dim * F16_BYTES;
-    return per_position * (2ull * depth + n + 1) / 2;
+    return info->cached_numbers * F16_BYTES * (2ull * depth + n + 1) / 2;
 }
 
 /* ------------------------------------------------------------ measuring ---- */

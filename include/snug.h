@@ -98,6 +98,7 @@ typedef struct snug_model_info {
     uint64_t tensor_bytes;    /* tensor data alone                                                          */
     double bpw;               /* 8 * file_bytes / n_weights                                                 */
     double predicted_kl;      /* what fit predicted, nats per token; < 0 when not known                     */
+    uint64_t cached_numbers;  /* that the cache holds of a token: of all layers, f16 or f32                 */
 } snug_model_info;
 
 typedef struct snug_tensor_info {

@@ -4,6 +4,7 @@
     tools/make_checkpoint.py --shape llama-3.2-1b OUT
     tools/make_checkpoint.py --shape llama-3-8b --layers 4 --shards 3 OUT
     tools/make_checkpoint.py --shape llama-3.1-405b --shards 191 --headers-only OUT     # sparse files, real headers
+    tools/make_checkpoint.py --shape deepseek-v3 --shards 163 --headers-only OUT
     tools/make_checkpoint.py --shape llama-3-8b --format gguf --type q4_k OUT.gguf
 
 bf16 matrices, N(0, 0.02) cut at a table's ends, norm gains 1; config.json in the published form; a byte-level tokenizer.json whose
@@ -17,7 +18,8 @@ A GGUF holds every matrix in one type (f16, bf16, or a block type as ggml encode
 falls back to q8_0, then f16).  Encoding billions of weights would take hours, so blocks are drawn at random from a pool of a million
 encoded weights: what a kernel reads is as varied as it would be, for the price of writing it.  Its weights are not those of the folder.
 
-gemma-3-1b and mixtures of experts: the folder only; `snug convert` makes a GGUF of it.
+gemma-3-1b and mixtures of experts: the folder only; `snug convert` makes a GGUF of it. (DeepSeek-V3 is published in 8 bits; its layer that predicts a
+further token is left out.)
 
 Needs: numpy; for --format gguf the packages of tests/interop/requirements.txt.
 """
@@ -45,7 +47,22 @@ QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_a
          "sliding_window": None, "use_sliding_window": False}
 QWEN3_MOE = {**QWEN3, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "tie_word_embeddings": False, "num_experts_per_tok": 8,
              "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
+DEEPSEEK = {"hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6, "rope_theta": 10000, "bos_token_id": 0, "eos_token_id": 1, "head_dim": 192,
+            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "moe_layer_freq": 1, "max_position_embeddings": 163840,
+            "tie_word_embeddings": False}
+DEEPSEEK_YARN = lambda mscale: {"type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": mscale, "mscale_all_dim": mscale,
+                                "original_max_position_embeddings": 4096}
 SHAPES = {
+    "deepseek-v2-lite": {**DEEPSEEK, "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "hidden_size": 2048, "intermediate_size": 10944,
+                         "moe_intermediate_size": 1408, "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "q_lora_rank": None,
+                         "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "topk_method": "greedy",
+                         "n_group": 1, "topk_group": 1, "scoring_func": "softmax", "norm_topk_prob": False, "routed_scaling_factor": 1.0,
+                         "vocab_size": 102400, "rope_scaling": DEEPSEEK_YARN(0.707)},
+    "deepseek-v3": {**DEEPSEEK, "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size": 18432,
+                    "moe_intermediate_size": 2048, "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536,
+                    "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3, "topk_method": "noaux_tc",
+                    "n_group": 8, "topk_group": 4, "scoring_func": "sigmoid", "norm_topk_prob": True, "routed_scaling_factor": 2.5,
+                    "vocab_size": 129280, "rope_scaling": DEEPSEEK_YARN(1.0)},
     "llama-50m": {**LLAMA, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10, "num_attention_heads": 8, "num_key_value_heads": 4,
                   "head_dim": 64, "rope_scaling": None, "max_position_embeddings": 2048, "vocab_size": 32000, "tie_word_embeddings": True,
                   "bos_token_id": 31998, "eos_token_id": 31999},
@@ -73,6 +90,34 @@ SHAPES = {
 }
 
 
+def deepseek_layer(c, i):
+    """(name, shape) of every tensor of a DeepSeek model's layer."""
+    p, h, heads, rank = f"model.layers.{i}.", c["hidden_size"], c["num_attention_heads"], c["kv_lora_rank"]
+    nope, rope, value = c["qk_nope_head_dim"], c["qk_rope_head_dim"], c["v_head_dim"]
+    ffn = lambda name, width: [(f"{p}mlp.{name}down_proj.weight", (h, width)), (f"{p}mlp.{name}gate_proj.weight", (width, h)), (f"{p}mlp.{name}up_proj.weight", (width, h))]
+    yield p + "input_layernorm.weight", (h,)
+    if i < c["first_k_dense_replace"]:
+        yield from ffn("", c["intermediate_size"])
+    else:
+        for e in range(c["n_routed_experts"]):
+            yield from ffn(f"experts.{e}.", c["moe_intermediate_size"])
+        yield p + "mlp.gate.weight", (c["n_routed_experts"], h)
+        if c["scoring_func"] == "sigmoid":
+            yield p + "mlp.gate.e_score_correction_bias", (c["n_routed_experts"],)
+        yield from ffn("shared_experts.", c["moe_intermediate_size"] * c["n_shared_experts"])
+    yield p + "post_attention_layernorm.weight", (h,)
+    yield p + "self_attn.kv_a_layernorm.weight", (rank,)
+    yield p + "self_attn.kv_a_proj_with_mqa.weight", (rank + rope, h)
+    yield p + "self_attn.kv_b_proj.weight", (heads * (nope + value), rank)
+    yield p + "self_attn.o_proj.weight", (h, heads * value)
+    if c["q_lora_rank"]:
+        yield p + "self_attn.q_a_layernorm.weight", (c["q_lora_rank"],)
+        yield p + "self_attn.q_a_proj.weight", (c["q_lora_rank"], h)
+        yield p + "self_attn.q_b_proj.weight", (heads * (nope + rope), c["q_lora_rank"])
+    else:
+        yield p + "self_attn.q_proj.weight", (heads * (nope + rope), h)
+
+
 def tensors(c):
     """(name, shape) of every tensor, in the order of the published files: embedding, blocks, final norm, head."""
     h, f, d = c["hidden_size"], c["intermediate_size"], c["head_dim"]
@@ -80,6 +125,9 @@ def tensors(c):
     yield "model.embed_tokens.weight", (c["vocab_size"], h)
     for i in range(c["num_hidden_layers"]):
         p = f"model.layers.{i}."
+        if "kv_lora_rank" in c:
+            yield from deepseek_layer(c, i)
+            continue
         yield p + "input_layernorm.weight", (h,)
         if c["model_type"] == "qwen3_moe":
             for e in range(c["num_experts"]):
@@ -286,7 +334,7 @@ def main():
             parser.error("--type is of a GGUF; folders are bf16")
         write_folder(args.out, config, args.shards, rng, args.headers_only)
         return
-    if config["model_type"] in ("gemma3_text", "qwen3_moe"):
+    if config["model_type"] in ("gemma3_text", "qwen3_moe") or "kv_lora_rank" in config:
         parser.error(f"{args.shape} is made as a folder only")
     if args.shards > 1 or args.headers_only:
         parser.error("--shards and --headers-only are of folders")

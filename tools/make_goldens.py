@@ -168,6 +168,24 @@ MODELS["mistral3"] = ("bf16", 1, "mistral", None, {
     "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "spatial_merge_size": 2, "image_token_index": 10, "tie_word_embeddings": False,
     "text_config": {k: v for k, v in {**MODELS["mistral"][4], "vocab_size": 512, "num_hidden_layers": 3, "sliding_window": None, "hidden_act": "silu"}.items() if k != "architectures"},
     "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "image_size": 28, "patch_size": 14}})
+DEEPSEEK = {"hidden_size": 64, "intermediate_size": 100, "moe_intermediate_size": 28, "num_attention_heads": 4, "num_key_value_heads": 4, "kv_lora_rank": 36,
+            "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 14, "first_k_dense_replace": 1, "moe_layer_freq": 1, "hidden_act": "silu",
+            "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "tie_word_embeddings": False}
+DEEPSEEK_YARN = {"type": "yarn", "factor": 8, "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 32}
+MODELS |= {
+    "deepseek2_lite": ("bf16", 1, "llama3", {"rope_scaling": None}, {
+        **DEEPSEEK, "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "q_lora_rank": None, "n_routed_experts": 6, "n_shared_experts": 2,
+        "num_experts_per_tok": 2, "topk_method": "greedy", "n_group": 1, "topk_group": 1, "scoring_func": "softmax", "norm_topk_prob": False,
+        "routed_scaling_factor": 1.0, "rope_scaling": {**DEEPSEEK_YARN, "mscale": 0.707, "mscale_all_dim": 0.707}}),
+    "deepseek2": ("bf16", 1, "llama3", {"routed_scaling_factor": 1.0}, {
+        **DEEPSEEK, "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "q_lora_rank": 28, "n_routed_experts": 8, "n_shared_experts": 1,
+        "num_experts_per_tok": 3, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2, "scoring_func": "softmax", "norm_topk_prob": False,
+        "routed_scaling_factor": 4.0, "rope_scaling": None}),
+    "deepseek3": ("bf16", 2, "llama3", "choice_bias", {
+        **DEEPSEEK, "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "q_lora_rank": 28, "n_routed_experts": 12, "n_shared_experts": 1,
+        "num_experts_per_tok": 4, "topk_method": "noaux_tc", "n_group": 4, "topk_group": 2, "scoring_func": "sigmoid", "norm_topk_prob": True,
+        "routed_scaling_factor": 2.5, "num_nextn_predict_layers": 1, "rope_scaling": {**DEEPSEEK_YARN, "mscale": 1.0, "mscale_all_dim": 1.0}}),
+}
 LESS_ONE = ("gemma3_vision", "gemma", "gemma2", "gemma3")    # their norms hold gain - 1
 BITNET = MODELS["bitnet"][4]
 QUANTIZED = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
@@ -187,7 +205,7 @@ MODELS["gpt_oss_mxfp4"] = ("bf16", 1, "llama3", None, {
 # Which of them keep a layer's experts fused in two tensors, as transformers holds them; the others have one tensor for each matrix of each.
 FUSED = ("olmoe", "gpt_oss", "gpt_oss_mxfp4")
 PARTS = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2")}
-ROUTER_MARGIN = 2e-3    # the least lead of the last picked expert's logit over the first that is not
+ROUTER_MARGIN = 2e-3    # the least lead of the last picked expert's logit over the first that is not; of DeepSeek-V3's probabilities and of sums of two a quarter
 
 
 def draw_weights(model, seed, dtype, less_one=False, scaled=False):
@@ -212,13 +230,17 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
         elif "shared_expert_gate" in name:
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "experts" in name:    # (experts, out, in); of gpt-oss (experts, in, out)
-            w = normal(p.shape, 1.5 / p.shape[1 if model.config.model_type == "gpt_oss" else 2] ** 0.5)
+            w = normal(p.shape, 1.5 / p.shape[1 if model.config.model_type == "gpt_oss" else -1] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
             gain = (3.0 if "c_attn" in name else 2.0 if "query_key" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name or "embed_out" in name
                     else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
             w = normal(p.shape, gain / p.shape[0 if ".c_" in name and "gpt2" in model.config.model_type else 1] ** 0.5)
         stored[name] = w.to(dtype)
         p.data.copy_(stored[name].float())
+    for name, b in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):    # f32 in every checkpoint
+            stored[name] = normal(b.shape, 0.2)
+            b.copy_(stored[name])
     return stored
 
 
@@ -287,13 +309,31 @@ def greedy(model, prompt):
     return tokens[len(prompt):], lead
 
 
+def grouped(router, logits):
+    """What DeepSeek's router chooses by, -inf outside of the groups that it takes, and the least lead of the last group over the next."""
+    scores = logits.sigmoid() + router.e_score_correction_bias if hasattr(router, "e_score_correction_bias") else logits
+    if router.topk_group is None or router.topk_group == router.num_group:
+        return scores, float("inf")
+    each = scores.view(len(scores), router.num_group, -1)
+    of_group = each.topk(2, dim=-1).values.sum(dim=-1) if hasattr(router, "e_score_correction_bias") else each.max(dim=-1).values
+    best = of_group.topk(router.topk_group + 1, dim=-1)
+    taken = torch.zeros_like(of_group).scatter_(1, best.indices[:, :-1], 1)
+    return each.masked_fill(~taken.bool().unsqueeze(-1), float("-inf")).flatten(1), (best.values[:, -2] - best.values[:, -1]).min().item()
+
+
 class Routing:
-    """While it is open, the router logits of a forward pass, layer by layer: (n_tokens, n_experts) each."""
+    """While it is open, what the routers of a forward pass choose by, layer by layer: (n_tokens, n_experts) each, their logits or what `grouped` says."""
 
     def __init__(self, model):
-        self.logits, self.hooks = [], [
-            m.register_forward_hook(lambda _, __, out: self.logits.append(out[0].float()))
-            for name, m in model.named_modules() if name.endswith(("mlp.gate", "mlp.router"))]
+        self.logits, self.lead, self.hooks = [], float("inf"), [m.register_forward_hook(self.take) for name, m in model.named_modules() if name.endswith(("mlp.gate", "mlp.router"))]
+
+    def take(self, router, _, out):
+        logits = out[0].float()
+        if hasattr(router, "topk_group"):
+            logits, lead = grouped(router, logits)
+            self.lead = min(self.lead, lead)
+            assert torch.equal(logits.topk(router.top_k).indices.sort(dim=-1).values, out[2].sort(dim=-1).values)
+        self.logits.append(logits)
 
     def __enter__(self):
         return self
@@ -305,7 +345,7 @@ class Routing:
     def picks(self, k):
         """(n_layers, n_tokens, k) expert numbers, rising, and the least lead of the last picked over the next."""
         best = [l.topk(k + 1, dim=-1) for l in self.logits]
-        lead = min((b.values[:, k - 1] - b.values[:, k]).min().item() for b in best)
+        lead = min(self.lead, *((b.values[:, k - 1] - b.values[:, k]).min().item() for b in best))
         return np.stack([b.indices[:, :k].sort(dim=-1).values.numpy() for b in best]), lead
 
 
@@ -320,6 +360,9 @@ def published(name, stored):
         return stored
     module, *parts = PARTS.get(name, ("mlp", "gate_proj", "up_proj", "down_proj"))
     out = {}
+    if name == "deepseek3":    # its layer that predicts a further token, which decides nothing
+        out |= {f"model.layers.3.{k}.weight": stored["model.norm.weight"].clone() for k in ("enorm", "hnorm", "shared_head.norm", "input_layernorm")}
+        out["model.layers.3.self_attn.o_proj.weight"] = stored["model.layers.0.self_attn.o_proj.weight"].clone()
     for key, t in stored.items():
         if ".experts." not in key:
             out[key.replace(".mlp.gate.", f".{module}.gate.")] = t
@@ -352,7 +395,7 @@ def check(model, config, feature, tokens, ref):
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
         part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight",
-                "shared_gate": "shared_expert_gate.weight", "sinks": "sinks", "expert_bias": "proj_bias"}[feature]
+                "shared_gate": "shared_expert_gate.weight", "sinks": "sinks", "expert_bias": "proj_bias", "choice_bias": "e_score_correction_bias"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}
     other = build(config)
@@ -417,7 +460,7 @@ def make(name):
         tokens = torch.randint(3, config["vocab_size"], (N_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
         with Routing(model) as routing:
             logits_of(model, tokens)
-        if routing.logits and routing.picks(config["num_experts_per_tok"])[1] < ROUTER_MARGIN:
+        if routing.logits and routing.picks(config["num_experts_per_tok"])[1] < (ROUTER_MARGIN / 4 if name == "deepseek3" else ROUTER_MARGIN):
             continue
         continuation, lead = greedy(model, tokens[:N_PROMPT])
         if lead >= MARGIN and len(set(continuation)) > DISTINCT.get(name, 12):

@@ -60,7 +60,7 @@ static snug_err check_target(fit_job *f, snug_error *err) {
     }
     if (unrounded && !a->yarn_exact)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its RoPE has yarn without truncation, which other readers of a GGUF do not have; without --for gguf it can be had", f->src->path);
-    if (c->n_experts && c->norm_topk != a->experts->gguf_norm_topk)
+    if (c->n_experts && !a->expert_scores && c->norm_topk != a->experts->gguf_norm_topk)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: its experts' shares are %s to sum to 1, and other readers of a GGUF of architecture '%s' expect that they are%s; without --for gguf it can be had",
                        f->src->path, c->norm_topk ? "made" : "not made", a->gguf_name, c->norm_topk ? " not" : "");
     return a->for_others ? a->for_others(c, f->src->path, err) : SNUG_OK;

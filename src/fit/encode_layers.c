@@ -380,7 +380,7 @@ static snug_err run_layers(prefix *p, snug_error *err) {
 snug_err encode_layers(encoder *e, snug_error *err) {
     const fit_job *f = e->f;
     prefix p = {.e = e, .cfg = f->src->cfg};
-    p.cfg.rope_interleaved = p.cfg.arch->gguf_permutes_qk;
+    p.cfg.rope_interleaved = config_gguf_interleaved(&p.cfg);
     bool any = false;
     for (size_t i = 0; i < f->n; i++) any |= f->tensor[i].matrix && has_error(f, &f->tensor[i]);
     snug_err rc = encode_outer(e, false, err);

@@ -92,7 +92,7 @@ typedef struct fit_tensor {
 /* The order of the fitted model's channels (order.c): channel j is the source's order[j]. */
 typedef struct fit_order {
     const uint32_t *stream;    /* (n_embd) of the residual stream; NULL: as it is */
-    uint32_t *const *value;    /* [layer] (n_kv_heads * head_dim): v's rows; NULL: as they are */
+    uint32_t *const *value;    /* [layer] (n_kv_heads * head_dim): v's rows, or kv_b's; NULL: as they are */
     uint32_t *const *mixed;    /* [layer] (n_heads * head_dim): the same for o's columns */
 } fit_order;
 

@@ -28,7 +28,7 @@ static uint64_t largest_matrix(const fit_job *f) {
 static snug_err open_lane(forward *w, const config *c, snug_act form, forward_lane *lane, const float *rope, snug_error *err) {
     graph_params g = {.max_batch = w->n_pass * w->len, .n_ctx = w->len, .threads = w->by_pass ? 1 : w->f->threads,
                       .transforms = true, .allow_q8 = form == SNUG_ACT_Q8};
-    kv_params kv = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = w->len, .max_seqs = w->n_pass, .type = SNUG_KV_F32};
+    const kv_params kv = graph_kv(c, 1, w->len, w->n_pass, SNUG_KV_F32);
     snug_err rc = graph_create(c, &g, rope, &lane->g, err);
     if (rc == SNUG_OK) rc = kv_pool_create(&kv, &lane->pool, err);
     lane->seq = arena_calloc(&w->mem, w->n_pass, sizeof *lane->seq);

@@ -98,6 +98,7 @@ static size_t find_twin(const fit_job *f, size_t i) {
 static bool wanted(const fit_job *f, const store_tensor *t, const comp *c, uint64_t exact_bytes) {
     const snug_codec *codec = c->term[0].codec;
     if (codec->caps & CODEC_WHOLE || (codec->caps & CODEC_SLOW && !f->feedback)) return false;
+    if (codec->caps & CODEC_SLOW && t->role == ROLE_KV_B) return false; /* it is decoded whenever it is read (graph_latent.c), and a small part of any model */
     if (codec->caps & CODEC_GROWS && !(f->p->ram_bytes && (f->p->size_bytes || f->p->bpw > 0 || f->p->ratio > 0))) return false;
     if (f->p->target == SNUG_FOR_GGUF && !artifact_is_native(c, t->cols)) return false;
     comp src = menu_source_comp(t);

@@ -30,7 +30,7 @@ static const uint32_t *of_layer(uint32_t *const *list, int layer) { return list 
 /* Is it of the residual stream's width, by its columns? */
 static bool of_stream(tensor_role r) {
     switch (r) {
-    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_GATE: case ROLE_UP:
+    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: case ROLE_GATE: case ROLE_UP:
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_DOWN_EXPS_BIAS: case ROLE_ROUTER: case ROLE_SHARED_GATE: case ROLE_POSITIONS: return true;
     default: return false;
@@ -50,7 +50,7 @@ static const uint32_t *col_order(const fit_job *f, const store_tensor *t) {
 static const uint32_t *row_order(const fit_job *f, const store_tensor *t) {
     switch (t->role) {
     case ROLE_O: case ROLE_DOWN: return f->order.stream;
-    case ROLE_V: return of_layer(f->order.value, t->layer);
+    case ROLE_V: case ROLE_KV_B: return of_layer(f->order.value, t->layer);
     default: return NULL;
     }
 }
@@ -191,7 +191,7 @@ static snug_err add_norm(const fit_job *f, int layer, tensor_role norm, const te
 }
 
 static snug_err choose_stream(fit_job *f, snug_error *err) {
-    static const tensor_role attention[] = {ROLE_Q, ROLE_K, ROLE_V}, ffn[] = {ROLE_GATE, ROLE_UP}, head[] = {ROLE_HEAD};
+    static const tensor_role attention[] = {ROLE_Q, ROLE_K, ROLE_V, ROLE_Q_A, ROLE_KV_A}, ffn[] = {ROLE_GATE, ROLE_UP}, head[] = {ROLE_HEAD};
     const config *c = &f->src->cfg;
     const double share = 1.0 / (2.0 * c->n_layers + !c->tied);
     uint32_t *order = arena_alloc(&f->mem, c->n_embd * sizeof *order);
@@ -199,7 +199,7 @@ static snug_err choose_stream(fit_job *f, snug_error *err) {
     snug_err rc = order && loud ? add_energy(f, store_find(f->src, ROLE_EMBD, -1), loud, NULL, err) : err_nomem(err, c->n_embd * sizeof *loud);
     for (size_t j = 0; j < c->n_embd && rc == SNUG_OK; j++) loud[j] = log(loud[j]);
     for (int l = 0; l < (int)c->n_layers && rc == SNUG_OK; l++) {
-        rc = add_norm(f, l, ROLE_ATTN_NORM, attention, 3, share, loud, err);
+        rc = add_norm(f, l, ROLE_ATTN_NORM, attention, sizeof attention / sizeof *attention, share, loud, err);
         if (rc == SNUG_OK) rc = add_norm(f, l, ROLE_FFN_NORM, ffn, 2, share, loud, err);
     }
     if (rc == SNUG_OK && !c->tied) rc = add_norm(f, -1, ROLE_OUT_NORM, head, 1, share, loud, err);
@@ -209,25 +209,31 @@ static snug_err choose_stream(fit_job *f, snug_error *err) {
     return rc;
 }
 
-/* The layer's value (n_kv_heads * head_dim) and mixed (n_heads * head_dim). */
+/* With latent attention a head's values stand in one matrix behind its keys, which stay. */
+static size_t keys_before(const config *c) { return c->kv_rank ? c->head_dim - c->rope_dims : 0; }
+static size_t value_rows(const config *c) { return c->n_kv_heads * (keys_before(c) + config_value_dim(c)); }
+
+/* The layer's value (value_rows) and mixed (n_heads * value_dim). */
 static snug_err choose_values(const fit_job *f, int layer, uint32_t *value, uint32_t *mixed, snug_error *err) {
     const config *c = &f->src->cfg;
-    const size_t d = c->head_dim, share = c->n_heads / c->n_kv_heads, n_values = (size_t)c->n_kv_heads * d, n_mixed = share * n_values;
-    double *row = calloc(2 * n_values + n_mixed, sizeof *row), *loud = row + n_values, *col = loud + n_values;
-    snug_err rc = row ? SNUG_OK : err_nomem(err, (2 * n_values + n_mixed) * sizeof *row);
-    if (rc == SNUG_OK) rc = add_energy(f, store_find(f->src, ROLE_V, layer), NULL, row, err);
+    const size_t d = config_value_dim(c), keys = keys_before(c), share = c->n_heads / c->n_kv_heads, n_rows = value_rows(c), n_mixed = c->n_heads * d;
+    double *row = calloc(n_rows + d + n_mixed, sizeof *row), *loud = row + n_rows, *col = loud + d;
+    snug_err rc = row ? SNUG_OK : err_nomem(err, (n_rows + d + n_mixed) * sizeof *row);
+    if (rc == SNUG_OK) rc = add_energy(f, store_find(f->src, c->kv_rank ? ROLE_KV_B : ROLE_V, layer), NULL, row, err);
     if (rc == SNUG_OK) rc = add_energy(f, store_find(f->src, ROLE_O, layer), col, NULL, err);
     for (size_t h = 0; h < c->n_kv_heads && rc == SNUG_OK; h++) {
+        const size_t first = h * (keys + d) + keys; /* the head's first value */
         for (size_t j = 0; j < d; j++) {
             double read = 0;
             for (size_t q = 0; q < share; q++) read += col[(h * share + q) * d + j];
-            loud[h * d + j] = row[h * d + j] * read;
+            loud[j] = row[first + j] * read;
         }
-        rc = sort_channels(loud + h * d, d, value + h * d, err);
+        rc = sort_channels(loud, d, value + first, err);
         for (size_t j = 0; j < d && rc == SNUG_OK; j++) {
-            for (size_t q = h * share; q < (h + 1) * share; q++) mixed[q * d + j] = (uint32_t)(q * d) + value[h * d + j];
-            value[h * d + j] += (uint32_t)(h * d);
+            for (size_t q = h * share; q < (h + 1) * share; q++) mixed[q * d + j] = (uint32_t)(q * d) + value[first + j];
+            value[first + j] += (uint32_t)first;
         }
+        for (size_t j = first - keys; j < first; j++) value[j] = (uint32_t)j;
     }
     free(row);
     return rc;
@@ -237,7 +243,7 @@ static snug_err choose_values(const fit_job *f, int layer, uint32_t *value, uint
 static bool all_float(const fit_job *f, bool values) {
     for (size_t i = 0; i < f->src->n_tensors; i++) {
         const store_tensor *t = &f->src->tensors[i];
-        const bool concerned = values ? t->role == ROLE_V || t->role == ROLE_O || t->role == ROLE_V_BIAS
+        const bool concerned = values ? t->role == ROLE_V || t->role == ROLE_KV_B || t->role == ROLE_O || t->role == ROLE_V_BIAS
                                       : of_stream(t->role) || t->role == ROLE_O || t->role == ROLE_DOWN;
         if (concerned && !source_is_float(t)) return false;
     }
@@ -256,7 +262,7 @@ static bool any_lossy(const fit_job *f) {
 
 snug_err order_choose(fit_job *f, snug_error *err) {
     const config *c = &f->src->cfg;
-    const size_t n_values = (size_t)c->n_kv_heads * c->head_dim, n_mixed = (size_t)c->n_heads * c->head_dim;
+    const size_t n_values = value_rows(c), n_mixed = (size_t)c->n_heads * config_value_dim(c);
     if (!f->feedback || !any_lossy(f) || c->arch->sub_norms) return SNUG_OK; /* BitNet: see can_balance */
     snug_err rc = all_float(f, false) ? choose_stream(f, err) : SNUG_OK;
     if (rc != SNUG_OK || !all_float(f, true)) return rc;

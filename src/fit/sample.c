@@ -169,7 +169,7 @@ static snug_err open_lane(sampler *s, lane *l, const float *rope, snug_error *er
     const config *c = &s->f->src->cfg;
     uint32_t len = s->f->text.len;
     graph_params g = {.max_batch = GROUP, .n_ctx = len, .threads = s->packed ? s->f->threads : 1, .allow_q8 = s->packed};
-    kv_params kv = {.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = len, .max_seqs = GROUP, .type = SNUG_KV_F16};
+    const kv_params kv = graph_kv(c, c->n_layers, len, GROUP, SNUG_KV_F16);
     snug_err rc = graph_create(c, &g, rope, &l->g, err);
     if (rc == SNUG_OK) rc = kv_pool_create(&kv, &l->pool, err);
     for (int i = 0; i < GROUP && rc == SNUG_OK; i++) rc = kv_seq_create(l->pool, &l->seq[i], err);

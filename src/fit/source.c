@@ -7,6 +7,7 @@
  * is their optimum for a common step.)
  *
  *     norm gain / s   ->  columns of q k v;  gate up, of all experts, and their router;  an untied head
+ *     latent's gain / s ->  columns of what keys and values, or queries, are made with
  *     rows of v / s   ->  columns of o, the same for all query heads of a group
  *     rows of up / s  ->  columns of down
  *
@@ -38,32 +39,35 @@ static const int8_t *grows(const fit_job *f, const store_tensor *t) {
     return reads ? balance_of(f, t->layer, role_edge(t->role), t->expert) : NULL;
 }
 
-/* Exponents that a tensor's rows (a vector's columns) shrink by; *per_group: they are counted per query head, of which several share a row. */
-static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *per_group) {
-    *per_group = t->role == ROLE_V || t->role == ROLE_V_BIAS;
+/* Exponents that a tensor's rows (a vector's columns) shrink by; *values: they are those of values. */
+static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *values) {
+    *values = t->role == ROLE_V || t->role == ROLE_V_BIAS || t->role == ROLE_KV_B;
     switch (t->role) {
     case ROLE_ATTN_NORM: case ROLE_ATTN_NORM_BIAS: return balance_of(f, t->layer, EDGE_ATTN_IN, EXPERT_NONE);
     case ROLE_FFN_NORM: case ROLE_FFN_NORM_BIAS: return balance_of(f, t->layer, EDGE_FFN_IN, EXPERT_NONE);
     case ROLE_OUT_NORM: case ROLE_OUT_NORM_BIAS: return balance_of(f, -1, EDGE_HEAD_IN, EXPERT_NONE);
     case ROLE_UP: case ROLE_UP_BIAS: return balance_of(f, t->layer, EDGE_FFN_MID, t->expert);
-    case ROLE_V: case ROLE_V_BIAS: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
+    case ROLE_V: case ROLE_V_BIAS: case ROLE_KV_B: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
+    case ROLE_Q_A_NORM: return balance_of(f, t->layer, EDGE_Q_LATENT, EXPERT_NONE);
+    case ROLE_KV_A_NORM: return balance_of(f, t->layer, EDGE_KV_LATENT, EXPERT_NONE);
     default: return NULL;
     }
 }
 
-/* Row i of v is what the first query head of its group multiplies. */
-static size_t first_of_group(const config *c, size_t i) {
-    size_t heads = c->n_heads / c->n_kv_heads;
-    return i / c->head_dim * heads * c->head_dim + i % c->head_dim;
+/* What row i of v, or of keys and values in one, is among what o multiplies: the first query head's of its group; -1: it is a key's. */
+static int64_t mixed_of(const config *c, size_t i) {
+    const size_t dim = config_value_dim(c), heads = c->n_heads / c->n_kv_heads, key = c->kv_rank ? c->head_dim - c->rope_dims : 0, head = i / (key + dim), at = i % (key + dim);
+    return at < key ? -1 : (int64_t)(head * heads * dim + at - key);
 }
 
-static int row_exponent(const fit_job *f, const int8_t *shrink, bool per_group, size_t row) {
-    return shrink ? -shrink[per_group ? first_of_group(&f->src->cfg, row) : row] : 0;
+static int row_exponent(const fit_job *f, const int8_t *shrink, bool values, size_t row) {
+    const int64_t i = values ? mixed_of(&f->src->cfg, row) : (int64_t)row;
+    return shrink && i >= 0 ? -shrink[i] : 0;
 }
 
 static bool is_balanced(const fit_job *f, const store_tensor *t) {
-    bool per_group;
-    return grows(f, t) || shrinks(f, t, &per_group);
+    bool values;
+    return grows(f, t) || shrinks(f, t, &values);
 }
 
 bool source_is_changed(const fit_job *f, const store_tensor *t) { return is_balanced(f, t) || order_moves(f, t); }
@@ -71,12 +75,12 @@ bool source_is_changed(const fit_job *f, const store_tensor *t) { return is_bala
 /* ---- reading ---- */
 
 static void balance_rows(const fit_job *f, const store_tensor *t, uint64_t row0, size_t n, float *w) {
-    bool per_group, vector = (int)t->role >= (int)ROLE_MATRICES;
-    const int8_t *grow = grows(f, t), *shrink = shrinks(f, t, &per_group);
+    bool values, vector = (int)t->role >= (int)ROLE_MATRICES;
+    const int8_t *grow = grows(f, t), *shrink = shrinks(f, t, &values);
     if (!grow && !shrink) return;
     for (size_t r = 0; r < n; r++)
         for (size_t c = 0; c < t->cols; c++) {
-            int e = (grow ? grow[c] : 0) + row_exponent(f, shrink, per_group, vector ? c : row0 + r);
+            int e = (grow ? grow[c] : 0) + row_exponent(f, shrink, values, vector ? c : row0 + r);
             w[r * t->cols + c] *= f32_from_bits((uint32_t)(127 + e) << 23); /* 2^e, |e| <= 2 MAX_EXPONENT */
         }
 }
@@ -166,15 +170,17 @@ static bool reads_of(const fit_job *f, size_t i, int layer, graph_edge e, int ex
 /* Is there a tensor whose rows can shrink, and are it and all that reads the edge of float types? BitNet's weights share one magnitude, which columns
  * that grow would not; and what stands between its matrices is normed. */
 static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
-    static const tensor_role feeds[EDGE_COUNT] = {ROLE_ATTN_NORM, ROLE_V, ROLE_FFN_NORM, ROLE_UP, ROLE_OUT_NORM},
-                             biases[EDGE_COUNT] = {ROLE_ATTN_NORM_BIAS, ROLE_V_BIAS, ROLE_FFN_NORM_BIAS, ROLE_UP_BIAS, ROLE_OUT_NORM_BIAS};
+    static const struct { tensor_role feed, bias; } of[EDGE_COUNT] = {
+        [EDGE_ATTN_IN] = {ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS}, [EDGE_Q_LATENT] = {ROLE_Q_A_NORM, ROLE_NONE}, [EDGE_KV_LATENT] = {ROLE_KV_A_NORM, ROLE_NONE}, [EDGE_ATTN_OUT] = {ROLE_V, ROLE_V_BIAS},
+        [EDGE_FFN_IN] = {ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS},    [EDGE_FFN_MID] = {ROLE_UP, ROLE_UP_BIAS},     [EDGE_HEAD_IN] = {ROLE_OUT_NORM, ROLE_OUT_NORM_BIAS}};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
-    const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feeds[e], l) : store_expert(f->src, feeds[e], l, expert);
+    const tensor_role feed = e == EDGE_ATTN_OUT && f->src->cfg.kv_rank ? ROLE_KV_B : of[e].feed;
+    const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feed, l) : store_expert(f->src, feed, l, expert);
     if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
     if (f->src->cfg.swiglu_limit != 0 && e == EDGE_FFN_MID) return false; /* up is held within limits */
     if (f->src->cfg.arch->no_gate && e == EDGE_FFN_MID) return false; /* up goes through an activation */
     if (e == EDGE_FFN_IN && (is_f16_vector(store_find(f->src, ROLE_ROUTER, l)) || is_f16_vector(store_find(f->src, ROLE_SHARED_GATE, l)))) return false;
-    if (is_f16_vector(from) || is_f16_vector(store_find(f->src, biases[e], l))) return false;
+    if (is_f16_vector(from) || is_f16_vector(store_find(f->src, of[e].bias, l))) return false;
     if (!from || !source_is_float(from) || (e == EDGE_HEAD_IN && f->src->cfg.tied)) return false;
     for (size_t i = 0; i < f->n; i++) {
         if (reads_of(f, i, l, e, expert) && !source_is_float(f->tensor[i].t)) return false;
@@ -211,16 +217,16 @@ static int compare(const void *a, const void *b) {
 /* log2 of the best scales beside their median, in whole steps: channels within a factor of two of it stay, so do those without weights or
  * activations. (Moving the others by the nearest power makes 2 and 3 bits worse on models without outliers.) */
 static snug_err choose_exponents(const config *c, const fit_edge *edge, const double *squares, graph_edge e, size_t cols, int8_t *out, snug_error *err) {
-    const size_t share = e == EDGE_ATTN_OUT ? c->n_heads / c->n_kv_heads : 1; /* query heads that one row of v feeds */
+    const size_t share = e == EDGE_ATTN_OUT ? c->n_heads / c->n_kv_heads : 1, dim = config_value_dim(c); /* query heads that one row of v feeds */
     double *want = calloc(2 * cols, sizeof *want), *sorted = want + cols;
     if (!want) return err_nomem(err, 2 * cols * sizeof *want);
     size_t n = 0;
     for (size_t j = 0; j < cols; j++) {
         double d = 0, m = 0;
-        size_t first = share > 1 ? j / c->head_dim / share * share * c->head_dim + j % c->head_dim : j;
+        size_t first = share > 1 ? j / dim / share * share * dim + j % dim : j;
         for (size_t k = 0; k < share; k++) {
-            d += edge->left[first + k * c->head_dim];
-            m += squares[first + k * c->head_dim];
+            d += edge->left[first + k * dim];
+            m += squares[first + k * dim];
         }
         want[j] = d > 0 && m > 0 ? log2(d / m) / 4 : NAN;
         if (!isnan(want[j])) sorted[n++] = want[j];

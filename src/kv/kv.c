@@ -5,7 +5,7 @@
  * exact.
  *
  *     | kv_pool | kv_seq x max_seqs | tables: u32 x max_seqs x lists x pages per list | page 0 | page 1 | ...
- *     page:  | kv_page, to a multiple of 64 | k: 4 tiles (head_dim, 16) | v (64, head_dim) |
+ *     page:  | kv_page, to a multiple of 64 | k: 4 tiles (head_dim, 16) | v (64, value_dim) |
  *     table: for list = layer * n_kv_heads + head, the numbers of its pages in order
  *
  * The pool cannot run out: a sequence has at most `pages per list` entries per list, and there are as many pages as
@@ -32,7 +32,7 @@ struct kv_seq {
 
 struct kv_pool {
     kv_params p;
-    uint64_t map_bytes, page_bytes, page_header, kv_half; /* kv_half: bytes of k, and of v, in a page */
+    uint64_t map_bytes, page_bytes, page_header, k_bytes; /* k_bytes: of a page's keys, behind which its values stand */
     uint32_t lists, pages_per_list;
     uint32_t n_fresh, free_head; /* pages [n_fresh, capacity) were never used; free ones are linked through pos[0] */
     kv_seq *seqs;
@@ -40,16 +40,18 @@ struct kv_pool {
 };
 
 typedef struct kv_layout {
-    uint64_t seqs, tables, pages, total, page_bytes, page_header, kv_half, capacity, lists, per_list;
+    uint64_t seqs, tables, pages, total, page_bytes, page_header, k_bytes, capacity, lists, per_list;
 } kv_layout;
+
+static uint32_t value_dim(const kv_params *p) { return p->value_dim ? p->value_dim : p->head_dim; }
 
 static bool layout_of(const kv_params *p, kv_layout *l) {
     uint64_t elem = p->type == SNUG_KV_F32 ? 4 : 2, table_entries, pages_bytes;
     l->lists = (uint64_t)p->n_layers * p->n_kv_heads;
     l->per_list = div_up(p->n_ctx, KV_PAGE);
     l->page_header = round_up(sizeof(kv_page), 64);
-    l->kv_half = round_up(elem * KV_PAGE * p->head_dim, 64);
-    l->page_bytes = l->page_header + 2 * l->kv_half;
+    l->k_bytes = round_up(elem * KV_PAGE * p->head_dim, 64);
+    l->page_bytes = l->page_header + l->k_bytes + round_up(elem * KV_PAGE * value_dim(p), 64);
     if (!checked_mul(l->lists, l->per_list, &l->capacity) || !checked_mul(l->capacity, p->max_seqs, &l->capacity) ||
         l->capacity >= NO_PAGE || l->lists > UINT32_MAX || !checked_mul(l->capacity, l->page_bytes, &pages_bytes))
         return false;
@@ -86,7 +88,7 @@ snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
                       .map_bytes = l.total,
                       .page_bytes = l.page_bytes,
                       .page_header = l.page_header,
-                      .kv_half = l.kv_half,
+                      .k_bytes = l.k_bytes,
                       .lists = (uint32_t)l.lists,
                       .pages_per_list = (uint32_t)l.per_list,
                       .free_head = NO_PAGE};
@@ -122,8 +124,9 @@ static uint32_t page_take(kv_pool *pool) {
         i = pool->n_fresh++;
         p = page_at(pool, i);
         p->k = (uint8_t *)p + pool->page_header;
-        p->v = p->k + pool->kv_half;
+        p->v = p->k + pool->k_bytes;
         p->type = pool->p.type;
+        p->value_dim = value_dim(&pool->p);
     }
     p->refs = 1;
     p->len = 0;
@@ -143,10 +146,10 @@ static void page_own(kv_pool *pool, uint32_t *slot, uint32_t len) {
     if (from->refs > 1) {
         uint32_t i = page_take(pool);
         kv_page *to = page_at(pool, i);
-        size_t row = pool->p.head_dim * (pool->p.type == SNUG_KV_F32 ? 4u : 2u);
+        const size_t elem = pool->p.type == SNUG_KV_F32 ? 4 : 2;
         memcpy(to->pos, from->pos, len * sizeof *to->pos);
-        memcpy(to->k, from->k, round_up(len, KERN_TILE) * row);
-        memcpy(to->v, from->v, len * row);
+        memcpy(to->k, from->k, round_up(len, KERN_TILE) * pool->p.head_dim * elem);
+        memcpy(to->v, from->v, (size_t)len * from->value_dim * elem);
         from->refs--;
         *slot = i;
         from = to;
@@ -257,12 +260,13 @@ uint32_t kv_visible(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos
     return slots_upto(s, layer, head, pos) - *slot0;
 }
 
-void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v, size_t ld) {
+void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v) {
+    const kv_params *p = &s->pool->p;
     for (uint32_t t = 0; t < n; t++)
-        for (uint32_t head = 0; head < s->pool->p.n_kv_heads; head++) {
-            uint32_t list = layer * s->pool->p.n_kv_heads + head;
+        for (uint32_t head = 0; head < p->n_kv_heads; head++) {
+            uint32_t list = layer * p->n_kv_heads + head;
             kv_page *page = page_at(s->pool, list_at(s, list)[(pos + t) / KV_PAGE]);
-            size_t at = t * ld + (size_t)head * s->pool->p.head_dim;
-            kv_page_set(page, (pos + t) % KV_PAGE, pos + t, s->pool->p.head_dim, k + at, v + at);
+            const size_t at = (size_t)t * p->n_kv_heads + head;
+            kv_page_set(page, (pos + t) % KV_PAGE, pos + t, p->head_dim, k + at * p->head_dim, v + at * page->value_dim);
         }
 }

@@ -12,14 +12,19 @@ enum { KV_PAGE = 64 };
 typedef struct kv_page {
     uint32_t refs, len;
     snug_kv type;
-    uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, values (KV_PAGE, head_dim) */
+    uint32_t value_dim;
+    uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, values (KV_PAGE, value_dim) */
     uint32_t pos[KV_PAGE];
 } kv_page;
 
 typedef struct kv_pool kv_pool; /* all pages of a context: bounded, allocated as needed */
 typedef struct kv_seq kv_seq;   /* one text: (layer, head) -> list of pages */
 
-typedef struct kv_params { uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs; snug_kv type; } kv_params;
+typedef struct kv_params {
+    uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs;
+    snug_kv type;
+    uint32_t value_dim; /* where values have another size than keys; 0: head_dim */
+} kv_params;
 
 /* All sequences at n_ctx, page headers and tables included: exactly what the pool maps. 0: more than the machine can
  * address. Memory becomes resident as pages are first used. */
@@ -34,8 +39,8 @@ uint32_t kv_seq_length(const kv_seq *s);            /* positions appended (see k
 /* Makes room for n more positions in every layer and head (so that nothing allocates later); SNUG_ERR_BUDGET past
  * n_ctx. */
 snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err);
-/* Stores n tokens' keys and values of one layer: k, v (n, ld) with head h at h * head_dim; positions pos..pos+n-1. */
-void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v, size_t ld);
+/* Stores n tokens' keys and values of one layer: k (n, n_kv_heads, head_dim), v (n, n_kv_heads, value_dim); positions pos..pos+n-1. */
+void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v);
 /* The step is done: the length grows by n (or, after an error, kv_truncate takes it back). */
 void kv_commit(kv_seq *s, uint32_t n);
 /* Forgets positions >= n, appended ones that were never committed too. Cannot fail (the error is for the contract's
@@ -44,7 +49,7 @@ snug_err kv_truncate(kv_seq *s, uint32_t n, snug_error *err);
 
 uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head);
 const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i);
-/* Stores one position in a slot and makes it the page's last; k, v (head_dim). */
+/* Stores one position in a slot and makes it the page's last; k (head_dim), v (value_dim). */
 void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, const float *k, const float *v);
 /* How many slots of the list a query at `pos` sees through a window (0: none), and the first of them, in *slot0: stored
  * positions <= pos and > pos - window. */
@@ -53,8 +58,8 @@ uint32_t kv_visible(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t pos
  * their tiles (n_q heads share the page); q (n_q, head_dim). */
 void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q,
                float scale, float *scores, size_t ld);
-/* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, head_dim).
+/* out_h += sum_i weights[h * ld + i] * v_(slot0 + i), i < n, in order; out (n_q, value_dim).
  * next: a page whose keys will be wanted soon, or NULL. */
-void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld,
+void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, const float *weights, size_t ld,
                    uint32_t n_q, float *out, const kv_page *next);
 #endif

@@ -21,13 +21,13 @@ static void store_key_f32(float *tile, const float *k, uint32_t head_dim) {
 }
 
 void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, const float *k, const float *v) {
-    size_t key = (size_t)(slot / KERN_TILE) * KERN_TILE * head_dim + slot % KERN_TILE, value = (size_t)slot * head_dim;
+    size_t key = (size_t)(slot / KERN_TILE) * KERN_TILE * head_dim + slot % KERN_TILE, value = (size_t)slot * p->value_dim;
     if (p->type == SNUG_KV_F16) {
         store_key_f16((uint16_t *)p->k + key, k, head_dim);
-        kern()->f32_to_f16(v, head_dim, (uint16_t *)p->v + value);
+        kern()->f32_to_f16(v, p->value_dim, (uint16_t *)p->v + value);
     } else {
         store_key_f32((float *)p->k + key, k, head_dim);
-        memcpy((float *)p->v + value, v, head_dim * sizeof *v);
+        memcpy((float *)p->v + value, v, p->value_dim * sizeof *v);
     }
     p->pos[slot] = pos;
     p->len = slot + 1;
@@ -37,7 +37,7 @@ void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, 
                float scale, float *scores, size_t ld) {
     uint32_t tile = slot0 / KERN_TILE, n_tiles = (uint32_t)div_up(slot0 + n, KERN_TILE) - tile;
     size_t at = (size_t)tile * KERN_TILE * head_dim;
-    const uint8_t *next = p->v + at * (p->type == SNUG_KV_F16 ? 2 : 4);
+    const uint8_t *next = p->v + (size_t)tile * KERN_TILE * p->value_dim * (p->type == SNUG_KV_F16 ? 2 : 4);
     scores += (size_t)tile * KERN_TILE;
     if (p->type == SNUG_KV_F16)
         kern()->scores_f16((const uint16_t *)p->k + at, n_tiles, head_dim, q, n_q, scale, scores, ld, next);
@@ -45,11 +45,11 @@ void kv_scores(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, 
         kern()->scores_f32((const float *)p->k + at, n_tiles, head_dim, q, n_q, scale, scores, ld, next);
 }
 
-void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *weights, size_t ld,
+void kv_accumulate(const kv_page *p, uint32_t slot0, uint32_t n, const float *weights, size_t ld,
                    uint32_t n_q, float *out, const kv_page *next) {
-    size_t at = (size_t)slot0 * head_dim;
+    const size_t dim = p->value_dim, at = (size_t)slot0 * dim;
     if (p->type == SNUG_KV_F16)
-        kern()->accumulate_f16((const uint16_t *)p->v + at, n, head_dim, weights, ld, n_q, out, next ? next->k : NULL);
+        kern()->accumulate_f16((const uint16_t *)p->v + at, n, dim, weights, ld, n_q, out, next ? next->k : NULL);
     else
-        kern()->accumulate_f32((const float *)p->v + at, n, head_dim, weights, ld, n_q, out, next ? next->k : NULL);
+        kern()->accumulate_f32((const float *)p->v + at, n, dim, weights, ld, n_q, out, next ? next->k : NULL);
 }

@@ -36,6 +36,8 @@ typedef struct arch {
     const char *hf_class;      /* architectures[0]: "LlamaForCausalLM" ...  (several rows may share a gguf_name) */
     bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
     bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
+    bool latent;               /* latent attention (graph_latent.c): folder and GGUF have heads' rows for interleaved RoPE */
+    bool expert_scores;        /* GGUF says how experts are scored, what shares are multiplied by, which groups experts are picked from */
     bool qk_norm_whole;        /* q/k norms are over all heads together, not over each                  */
     bool sub_norms;            /* BitNet: norms before o and down too; gates may be squared ReLUs; weights trained to be ternary */
     bool post_norms;           /* norms of what attention and feed-forward give, before it is added     */

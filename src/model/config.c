@@ -25,6 +25,34 @@ static snug_err check_experts(const config *c, const char *where, snug_error *er
     return SNUG_OK;
 }
 
+static snug_err check_groups(const config *c, const char *where, snug_error *err) {
+    const uint32_t n = c->n_groups, each = n ? c->n_experts / n : 0;
+    if (c->share_scale != 0 && !(c->share_scale > 1e-9f && c->share_scale < 1e9f))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: experts' scale (routed_scaling_factor, expert_weights_scale) is %g, expected a positive number", where, (double)c->share_scale);
+    if (n == 0) return SNUG_OK;
+    if (c->n_experts % n || each < (c->sigmoid ? 2 : 1) || c->n_groups_used == 0 || c->n_groups_used > n || (uint64_t)each * c->n_groups_used < c->n_experts_used)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u experts a token cannot come from %u of %u groups (n_group, topk_group, expert_group_count, expert_group_used_count) of %u experts", where,
+                       c->n_experts_used, c->n_groups_used, n, c->n_experts);
+    return SNUG_OK;
+}
+
+/* Latent attention: sizes of latents, and of values, which may be others than those of keys. */
+static snug_err check_latent(const config *c, const char *where, snug_error *err) {
+    const uint32_t v = config_value_dim(c);
+    if (c->arch->latent != (c->kv_rank > 0) || c->kv_rank > MAX_WIDTH || c->q_rank > MAX_WIDTH)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: ranks of queries and of keys with values (q_lora_rank, kv_lora_rank) are %u and %u, expected at most %d, and the latter at least 1", where,
+                       c->q_rank, c->kv_rank, MAX_WIDTH);
+    if (v % 2 || v > MAX_HEAD_DIM || (uint64_t)c->n_heads * v > MAX_WIDTH)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: size of a head's values (v_head_dim, value_length) is %u, expected an even number up to %d, and at most %d columns in all", where, v, MAX_HEAD_DIM, MAX_WIDTH);
+    if (!c->kv_rank) return SNUG_OK;
+    if (c->rope_dims >= c->head_dim)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: RoPE turns %u of a head's %u dimensions (qk_rope_head_dim, rope.dimension_count), expected fewer", where, c->rope_dims, c->head_dim);
+    if (c->n_kv_heads != c->n_heads)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads for keys (num_key_value_heads, head_count_kv), expected %u, as many as for queries", where, c->n_kv_heads, c->n_heads);
+    if (!(c->latent_eps >= 0 && c->latent_eps < 1)) return err_set(err, SNUG_ERR_FORMAT, "%s: epsilon of latents' norms is %g, expected 0 to 1", where, (double)c->latent_eps);
+    return SNUG_OK;
+}
+
 static snug_err check_scales(const config *c, const char *where, snug_error *err) {
     const struct { const char *name; float value; bool zero; } fields[] = {
         {"embedding's scale", c->embd_scale, false}, {"residual scale", c->residual_scale, false},        {"logits' scale", c->logit_scale, false},
@@ -63,7 +91,8 @@ snug_err config_check(const config *c, const char *where, snug_error *err) {
     if ((rc = check_scales(c, where, err)) || (rc = rope_check(c, where, err))) return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is %g, expected 0 to 1", where, (double)c->norm_eps);
-    return check_experts(c, where, err);
+    if ((rc = check_latent(c, where, err)) || (rc = check_experts(c, where, err))) return rc;
+    return check_groups(c, where, err);
 }
 
 uint32_t layer_experts(const config *c, int layer) {
@@ -83,13 +112,20 @@ uint32_t config_widest(const config *c) {
 
 void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols) {
     const uint64_t ff = layer_width(c, layer, expert);
-    uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    const uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim, out = (uint64_t)c->n_heads * config_value_dim(c);
     uint64_t n_rows = 1, n_cols = 0;
     switch (r) {
     case ROLE_EMBD: case ROLE_HEAD: n_rows = c->n_vocab, n_cols = c->n_embd; break;
     case ROLE_Q: n_rows = q, n_cols = c->n_embd; break;
     case ROLE_K: case ROLE_V: n_rows = kv, n_cols = c->n_embd; break;
-    case ROLE_O: n_rows = c->n_embd, n_cols = q; break;
+    case ROLE_O: n_rows = c->n_embd, n_cols = out; break;
+    case ROLE_Q_A: n_rows = c->q_rank, n_cols = c->n_embd; break;
+    case ROLE_Q_B: n_rows = q, n_cols = c->q_rank; break;
+    case ROLE_KV_A: n_rows = (uint64_t)c->kv_rank + c->rope_dims, n_cols = c->n_embd; break;
+    case ROLE_KV_B: n_rows = q - (uint64_t)c->n_heads * c->rope_dims + out, n_cols = c->kv_rank; break;
+    case ROLE_Q_A_NORM: n_cols = c->q_rank; break;
+    case ROLE_KV_A_NORM: n_cols = c->kv_rank; break;
+    case ROLE_CHOICE_BIAS: n_cols = c->n_experts; break;
     case ROLE_GATE: case ROLE_UP: n_rows = ff, n_cols = c->n_embd; break;
     case ROLE_DOWN: n_rows = c->n_embd, n_cols = ff; break;
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
@@ -97,7 +133,7 @@ void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t 
     case ROLE_GATE_BIAS: case ROLE_UP_BIAS: n_cols = ff; break;
     case ROLE_Q_NORM: n_cols = c->arch->qk_norm_whole ? q : c->head_dim; break;
     case ROLE_K_NORM: n_cols = c->arch->qk_norm_whole ? kv : c->head_dim; break;
-    case ROLE_ATTN_SUB_NORM: n_cols = q; break;
+    case ROLE_ATTN_SUB_NORM: n_cols = out; break;
     case ROLE_FFN_SUB_NORM: n_cols = ff; break;
     case ROLE_SINKS: n_cols = c->n_heads; break;
     case ROLE_ROUTER_BIAS: n_cols = c->n_experts; break;
@@ -113,6 +149,10 @@ void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t 
     *rows = n_rows;
     *cols = n_cols;
 }
+
+bool config_gguf_interleaved(const config *c) { return c->arch->gguf_permutes_qk || c->arch->latent; }
+
+uint32_t config_value_dim(const config *c) { return c->value_dim ? c->value_dim : c->head_dim; }
 
 uint32_t layer_window(const config *c, uint32_t layer) {
     return c->layer[layer] & LAYER_WINDOW ? c->sliding_window : 0;

@@ -13,7 +13,7 @@ enum { CONFIG_MAX_LONG = 256 /* pairs of a head with ROPE_LONG */ };
 typedef enum ternary_form { TERNARY_PLAIN, TERNARY_TRAINED, TERNARY_TIMES, TERNARY_OVER } ternary_form;
 
 typedef enum tensor_role {
-    ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
+    ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A, ROLE_KV_B, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
     ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
     ROLE_ROUTER,     /* what chooses experts: (n_experts, n_embd), small and decisive, so kept exactly like a vector */
@@ -26,6 +26,8 @@ typedef enum tensor_role {
     ROLE_ROUTER_BIAS, ROLE_GATE_EXPS_BIAS, ROLE_UP_EXPS_BIAS, ROLE_DOWN_EXPS_BIAS, /* of all experts, a row for each: as the router, like vectors */
     ROLE_POSITIONS,  /* learned positions: (n_ctx_train, n_embd), added to embeddings; kept exactly like a vector */
     ROLE_SHARED_GATE, /* w of sigmoid(w . x), what the shared expert's output is multiplied by */
+    ROLE_Q_A_NORM, ROLE_KV_A_NORM, /* of latents */
+    ROLE_CHOICE_BIAS, /* (n_experts): what the choice of experts adds to their scores, and their shares do not see */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
 enum { ROLE_MATRICES = ROLE_DOWN + 1 };
@@ -53,7 +55,9 @@ enum { CONFIG_MAX_LAYERS = 1024 };
 typedef struct config {
     const arch *arch;
     uint32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
-    float norm_eps;
+    uint32_t q_rank, kv_rank;  /* latent attention (graph_latent.c): widths of what q, and k and v together, are made from; 0: q is made at once; there is no such attention */
+    uint32_t value_dim;        /* of a head; 0: head_dim                                                */
+    float norm_eps, latent_eps; /* the latter of the norms of latents                                   */
     double rope_base;
     rope_scaling scaling;
     double scale_factor, low_freq_factor, high_freq_factor;
@@ -80,6 +84,11 @@ typedef struct config {
     float attn_softcap, logit_softcap; /* c: x becomes c tanh(x / c); 0: none                           */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     bool parallel;             /* attention and feed-forward read the same x                            */
+    bool sigmoid;              /* experts are scored by it, each for itself, instead of a softmax of all */
+    bool choice_bias;          /* ROLE_CHOICE_BIAS is there                                             */
+    uint32_t n_groups, n_groups_used; /* experts are picked from so many groups, of which there are so many; 0: from all */
+    float share_scale;         /* what shares are multiplied by in the end; 0: they are not             */
+    uint32_t n_further;        /* layers behind the last one, which predict tokens further on: passed over */
     char name[128];
 } config;
 
@@ -113,6 +122,7 @@ size_t roles_from_hf(const arch *a, const char *hf, int *layer, tensor_role role
 size_t roles_fused(const arch *a, tensor_role r, tensor_role roles[ARCH_MAX_ROLES], const char **stem);
 /* HF name of one role, or of experts -> canonical name; false when it is unknown. */
 bool canonical_from_hf(const arch *a, const char *hf, char out[64]);
+bool name_of_further_layer(const config *c, const char *name); /* in a folder or a GGUF */
 bool hf_name_harmless(const arch *a, const char *hf); /* decides nothing: a buffer that old checkpoints carry; what is for pictures */
 /* The experts of a layer (0: it has none), and the width of one's feed-forward, or of that which all tokens go through (EXPERT_NONE; 0: there is none). */
 uint32_t layer_experts(const config *c, int layer);
@@ -120,6 +130,8 @@ uint32_t layer_width(const config *c, int layer, int expert);
 uint32_t config_widest(const config *c); /* of all feed-forwards */
 /* Expected shape of a role, in one expert: rows, cols (vectors: rows = 1; the router and experts' biases: n_experts; positions: n_ctx_train). */
 void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols);
+uint32_t config_value_dim(const config *c);
+bool config_gguf_interleaved(const config *c); /* the order of q's and k's rows in a GGUF */
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);
 /* Checks ranges and that the sizes agree; `where` names the file for the message. */

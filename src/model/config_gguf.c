@@ -107,6 +107,13 @@ static snug_err read_experts(gguf_fields *r, config *c, snug_error *err) {
     c->norm_topk = gguf_get_bool_or(r->g, gguf_key(r, "expert_weights_norm"), a->gguf_norm_topk);
     if (!rc) rc = gguf_u32(r, "expert_gating_func", false, 1, &gating, err);
     if (!rc) rc = get_f64_or(r, "expert_weights_scale", 1, &scale, err);
+    if (c->arch->expert_scores) {
+        c->sigmoid = gating == 2, c->share_scale = scale == 1 ? 0 : (float)scale;
+        if (!rc) rc = gguf_u32(r, "expert_group_count", false, 0, &c->n_groups, err);
+        if (!rc) rc = gguf_u32(r, "expert_group_used_count", false, 0, &c->n_groups_used, err);
+        if (c->n_groups == c->n_groups_used || c->n_groups == 1) c->n_groups = c->n_groups_used = 0;
+        gating -= c->sigmoid, scale = 1;
+    }
     if (!rc && gating > 1)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: key '%s' is %u, which is not supported, expected 1 (softmax)", r->g->file.path,
                        gguf_key(r, "expert_gating_func"), gating);
@@ -232,11 +239,11 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
         return rc;
     uint32_t v_length = 0;
     if ((rc = gguf_u32(&r, "attention.value_length", false, c->head_dim, &v_length, err))) return rc;
-    if (v_length != c->head_dim)
+    if (!c->arch->latent && v_length != c->head_dim)
         return err_set(err, SNUG_ERR_UNSUPPORTED,
                        "%s: attention.value_length %u differs from key_length %u, which is not supported", path,
                        v_length, c->head_dim);
-    c->rope_interleaved = c->arch->gguf_permutes_qk;
+    c->rope_interleaved = config_gguf_interleaved(c);
     c->tied = !gguf_find_tensor(g, "output.weight");
     snprintf(c->name, sizeof c->name, "%s", gguf_get_str_or(g, "general.name", ""));
     return config_check(c, path, err);
@@ -247,10 +254,11 @@ static bool put_scaling(const config *c, gguf_kvs *out) {
     if (c->scaling == ROPE_DYNAMIC) return gguf_put_f32(out, "snug.rope.dynamic", (float)c->scale_factor);
     if (c->scaling == ROPE_NONE || c->scaling == ROPE_LLAMA3) return true;
     const bool yarn = c->scaling == ROPE_YARN, is_long = c->scaling == ROPE_LONG;
+    const double usual = yarn && !(c->arch->latent && c->attn_scale != 0) ? rope_yarn_magnitude(c->scale_factor, 1) : 1; /* what readers multiply by unasked */
     bool ok = arch_put_str(c, out, "rope.scaling.type", yarn ? "yarn" : is_long ? "longrope" : "linear") && (is_long || arch_put_f32(c, out, "rope.scaling.factor", c->scale_factor));
     if (!yarn && !is_long) return ok;
     ok = ok && arch_put_u32(c, out, "rope.scaling.original_context_length", c->scale_orig_ctx) &&
-         arch_put_f32(c, out, "rope.scaling.attn_factor", c->rope_magnitude / (yarn ? rope_yarn_magnitude(c->scale_factor, 1) : 1));
+         arch_put_f32(c, out, "rope.scaling.attn_factor", c->rope_magnitude / usual);
     if (yarn)
         return ok && arch_put_f32(c, out, "rope.scaling.yarn_beta_fast", c->beta_fast) && arch_put_f32(c, out, "rope.scaling.yarn_beta_slow", c->beta_slow) &&
                (c->yarn_exact == c->arch->yarn_exact || gguf_put_bool(out, "snug.rope.yarn_exact", c->yarn_exact));
@@ -278,7 +286,7 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
         {"attention.head_count", c->n_heads},
         {"attention.head_count_kv", c->n_kv_heads},
         {"attention.key_length", c->head_dim},
-        {"attention.value_length", c->head_dim},
+        {"attention.value_length", config_value_dim(c)},
     };
     char key[128];
     bool ok = gguf_put_str(out, "general.architecture", prefix, strlen(prefix)) &&

@@ -24,7 +24,9 @@ static const double MIN_PARALLEL_WORK =
 
 graph_edge role_edge(tensor_role r) {
     switch (r) {
-    case ROLE_Q: case ROLE_K: case ROLE_V: return EDGE_ATTN_IN;
+    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: return EDGE_ATTN_IN;
+    case ROLE_Q_B: return EDGE_Q_LATENT;
+    case ROLE_KV_B: return EDGE_KV_LATENT;
     case ROLE_O: return EDGE_ATTN_OUT;
     case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: case ROLE_SHARED_GATE: return EDGE_FFN_IN;
     case ROLE_DOWN: return EDGE_FFN_MID;
@@ -45,18 +47,34 @@ static void *carve(carver *c, uint64_t n, uint64_t bytes_each) {
     return c->base ? c->base + at : NULL;
 }
 
+/* Returns the widest of what weights multiply. */
+static uint64_t carve_attention(graph *g, carver *c) {
+    const config *f = &g->cfg;
+    const uint64_t n = g->p.max_batch;
+    g->kv = graph_kv(f, 1, 1, 1, SNUG_KV_F32);
+    g->attn_ld = round_up((uint64_t)f->n_heads * config_value_dim(f), ACT_PAD);
+    g->attn = carve(c, n, 4 * g->attn_ld);
+    g->q_ld = f->kv_rank ? (uint64_t)f->n_heads * g->kv.head_dim : g->attn_ld;
+    g->q = f->kv_rank ? carve(c, n, 4 * g->q_ld) : g->attn;
+    g->k = carve(c, n, 4 * (uint64_t)g->kv.n_kv_heads * g->kv.head_dim);
+    g->v = carve(c, n, 4 * (uint64_t)g->kv.n_kv_heads * g->kv.value_dim);
+    if (!f->kv_rank) return g->attn_ld;
+    g->latent.q_ld = round_up(f->q_rank, ACT_PAD);
+    g->latent.kv_ld = round_up(f->kv_rank, ACT_PAD);
+    g->latent.q = f->q_rank ? carve(c, n, 4 * g->latent.q_ld) : NULL;
+    g->latent.kv = carve(c, n, 4 * g->latent.kv_ld);
+    g->latent.heads = carve(c, n, 4 * (uint64_t)f->n_heads * f->head_dim);
+    return max_u64(g->attn_ld, max_u64(g->latent.q_ld, g->latent.kv_ld));
+}
+
 static void carve_all(graph *g, carver *c) {
     const config *f = &g->cfg;
-    uint64_t n = g->p.max_batch, threads = (uint64_t)g->p.threads, kv = (uint64_t)f->n_kv_heads * f->head_dim;
+    uint64_t n = g->p.max_batch, threads = (uint64_t)g->p.threads;
     g->embd_ld = round_up(f->n_embd, ACT_PAD);
-    g->attn_ld = round_up((uint64_t)f->n_heads * f->head_dim, ACT_PAD);
     g->ff_widest = config_widest(f);
     g->ff_ld = round_up(g->ff_widest, ACT_PAD);
-    uint64_t widest = max_u64(max_u64(g->embd_ld, g->attn_ld), g->ff_ld);
+    uint64_t widest = max_u64(max_u64(g->embd_ld, carve_attention(g, c)), g->ff_ld);
     g->norm = carve(c, n, 4 * g->embd_ld);
-    g->attn = carve(c, n, 4 * g->attn_ld);
-    g->k = carve(c, n, 4 * kv);
-    g->v = carve(c, n, 4 * kv);
     g->gate = carve(c, n, 4 * g->ff_ld);
     g->up = carve(c, n, 4ull * g->ff_widest);
     g->delta = carve(c, n, 4ull * f->n_embd);
@@ -82,7 +100,7 @@ static void carve_all(graph *g, carver *c) {
     g->attend_stride = graph_attend_stride(g);
     g->attend_scratch = carve(c, threads, 4 * g->attend_stride);
     g->block_stride = graph_block_stride(g);
-    g->blocks = carve(c, g->block_stride ? f->n_kv_heads * graph_max_blocks(g) : 0, 4 * g->block_stride);
+    g->blocks = carve(c, g->block_stride ? graph_groups(g) * graph_max_blocks(g) : 0, 4 * g->block_stride);
     g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
     if (f->rope_base_local != 0) {
         g->cs_local = carve(c, n, 4ull * f->rope_dims);
@@ -98,6 +116,12 @@ static graph_params normal(const graph_params *p) {
     if (out.max_batch < 1) out.max_batch = 1;
     if (out.n_ctx < 1) out.n_ctx = 1;
     return out;
+}
+
+kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t max_seqs, snug_kv type) {
+    kv_params kv = {.n_layers = n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .value_dim = config_value_dim(c), .n_ctx = n_ctx, .max_seqs = max_seqs, .type = type};
+    if (c->kv_rank) kv.n_kv_heads = 1, kv.head_dim = c->kv_rank + c->rope_dims, kv.value_dim = c->kv_rank; /* latents; graph_latent.c */
+    return kv;
 }
 
 uint64_t graph_bytes(const config *cfg, const graph_params *p) {

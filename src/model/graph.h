@@ -30,7 +30,7 @@ snug_err layer_read_expert(const store *s, int layer, int expert, arena *mem, ex
 typedef struct graph_item { int32_t token; uint32_t pos; kv_seq *kv; } graph_item;
 
 /* The input edges that calibration watches. */
-typedef enum graph_edge { EDGE_ATTN_IN, EDGE_ATTN_OUT, EDGE_FFN_IN, EDGE_FFN_MID, EDGE_HEAD_IN, EDGE_COUNT } graph_edge;
+typedef enum graph_edge { EDGE_ATTN_IN, EDGE_Q_LATENT, EDGE_KV_LATENT, EDGE_ATTN_OUT, EDGE_FFN_IN, EDGE_FFN_MID, EDGE_HEAD_IN, EDGE_COUNT } graph_edge;
 graph_edge role_edge(tensor_role r); /* the edge whose activations this matrix multiplies (embd: EDGE_COUNT = none) */
 
 /* Called with the f32 input of an edge: x (n, ld), cols columns; the items are those of the call. From the calling
@@ -55,6 +55,9 @@ void graph_watch(graph *g, graph_watch_fn fn, void *user);
  * created): they run to their end. */
 void graph_between(graph *g, graph_edge first, graph_edge last);
 
+/* A cache for n_layers of this model's layers. */
+kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t max_seqs, snug_kv type);
+
 /* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
  * result never depends on the other items, on n or on threads. */
 snug_err graph_embed(graph *g, const layer_weights *outer, const graph_item *items, size_t n, float *x, snug_error *err);
@@ -66,7 +69,7 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
 /* ---- experts (graph_moe.c) ---- */
 
 typedef struct graph_pick { uint32_t expert; float share; } graph_pick; /* what an expert's output counts for */
-/* The experts that each of n normed inputs x (n, ld) goes to, by the layer's router: picks (n, n_experts_used), experts rising.
+/* The experts that each of n normed inputs x (n, ld) goes to, by the layer's router (and its biases): picks (n, n_experts_used), experts rising.
  * Those of largest probability; of equal ones those that come first. */
 void graph_route(const config *c, const layer_weights *lw, const float *x, size_t n, size_t ld, int threads, graph_pick *picks);
 /* Picks (n, used) to queues, expert by expert: expert e's is queue[first[e]] .. queue[first[e + 1] - 1], items rising, with the item in place of the

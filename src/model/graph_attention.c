@@ -22,7 +22,21 @@ enum {
 
 /* ---------------------------------------------------------------- scratch ---- */
 
-static size_t group_of(const graph *g) { return g->cfg.n_heads / g->cfg.n_kv_heads; }
+static size_t key_dim(const graph *g) { return g->kv.head_dim; }
+static size_t value_dim(const graph *g) { return g->kv.value_dim; }
+
+/* Queries that share a pass: those of a head of the cache. Where these are more than a tile is made for, as many as divide them. */
+static size_t group_of(const graph *g) {
+    const size_t all = g->cfg.n_heads / g->kv.n_kv_heads;
+    size_t n = g->cfg.kv_rank && all > TILE_QUERIES ? TILE_QUERIES : all;
+    while (all % n) n--;
+    return n;
+}
+
+size_t graph_groups(const graph *g) { return g->cfg.n_heads / group_of(g); }
+
+/* The head of the cache that a group reads. */
+static uint32_t head_of(const graph *g, size_t group) { return (uint32_t)(group / (graph_groups(g) / g->kv.n_kv_heads)); }
 
 static size_t tile_items(const graph *g) {
     size_t most = TILE_QUERIES / group_of(g);
@@ -31,7 +45,7 @@ static size_t tile_items(const graph *g) {
 
 /* Floats of a kern_partial, lines of 16 apart. */
 static size_t partial_floats(const graph *g, size_t n_q) {
-    return 2 * round_up(n_q, 16) + round_up(n_q * g->cfg.head_dim, 16);
+    return 2 * round_up(n_q, 16) + round_up(n_q * value_dim(g), 16);
 }
 
 static kern_partial partial_at(const graph *g, float *at, size_t n_q) {
@@ -41,13 +55,13 @@ static kern_partial partial_at(const graph *g, float *at, size_t n_q) {
 
 size_t graph_attend_stride(const graph *g) {
     size_t n_q = tile_items(g) * group_of(g);
-    return n_q * SCORE_LD + round_up(n_q * g->cfg.head_dim, 16) + 2 * partial_floats(g, n_q);
+    return max_u64(n_q * SCORE_LD + round_up(n_q * key_dim(g), 16) + 2 * partial_floats(g, n_q), graph_latent_scratch(&g->cfg));
 }
 
 size_t graph_max_blocks(const graph *g) { return div_up(g->p.n_ctx, KERN_BLOCK); }
 
 size_t graph_block_stride(const graph *g) {
-    bool splits = g->p.threads > 1 && g->cfg.n_kv_heads < (uint64_t)TILES_PER_THREAD * (uint64_t)g->p.threads;
+    bool splits = g->p.threads > 1 && graph_groups(g) < (uint64_t)TILES_PER_THREAD * (uint64_t)g->p.threads;
     return splits && graph_max_blocks(g) > 1 ? partial_floats(g, group_of(g)) : 0;
 }
 
@@ -84,8 +98,8 @@ static const kv_page *page_of(const tile *t, uint32_t i) { return kv_get_page(t-
 
 static void score(const tile *t, span block, span slots) {
     const graph *g = t->p->g;
-    const uint32_t hd = g->cfg.head_dim, n_q = t->n_items * (uint32_t)group_of(g);
-    const float scale = g->cfg.attn_scale != 0 ? g->cfg.attn_scale : 1 / sqrtf((float)hd), cap = g->cfg.attn_softcap;
+    const uint32_t hd = (uint32_t)key_dim(g), n_q = t->n_items * (uint32_t)group_of(g);
+    const float scale = g->cfg.attn_scale != 0 ? g->cfg.attn_scale : 1 / sqrtf((float)g->cfg.head_dim), cap = g->cfg.attn_softcap;
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
@@ -102,14 +116,15 @@ static void score(const tile *t, span block, span slots) {
  * meanwhile. */
 static void accumulate(const tile *t, span block, span slots, uint32_t item, uint32_t n, float *out) {
     const graph *g = t->p->g;
-    const uint32_t hd = g->cfg.head_dim, group = (uint32_t)group_of(g);
+    const uint32_t group = (uint32_t)group_of(g);
+    const size_t dim = value_dim(g);
     const uint32_t pages = kv_n_pages(t->kv, t->p->kv_layer, t->head);
     const float *w = t->scores + (size_t)item * group * SCORE_LD;
     for (uint32_t begin = slots.begin, end; begin < slots.end; begin = end) {
         uint32_t page = begin / KV_PAGE, page0 = page * KV_PAGE;
         end = (uint32_t)min_u64(slots.end, page0 + KV_PAGE);
-        kv_accumulate(page_of(t, page), begin - page0, end - begin, hd, w + (begin - block.begin), SCORE_LD, n * group,
-                      out + (size_t)item * group * hd, page + PAGES < pages ? page_of(t, page + PAGES) : NULL);
+        kv_accumulate(page_of(t, page), begin - page0, end - begin, w + (begin - block.begin), SCORE_LD, n * group,
+                      out + item * group * dim, page + PAGES < pages ? page_of(t, page + PAGES) : NULL);
     }
 }
 
@@ -140,7 +155,7 @@ static void attend_block(const tile *t, uint32_t b, const kern_partial *part) {
         kern()->weigh(t->scores + (size_t)i * group * SCORE_LD, SCORE_LD, group, s.begin - block.begin,
                       s.end - block.begin, part->max + i * group, part->sum + i * group);
     }
-    memset(part->out, 0, (size_t)t->n_items * group * g->cfg.head_dim * sizeof *part->out);
+    memset(part->out, 0, t->n_items * group * value_dim(g) * sizeof *part->out);
     accumulate_all(t, block, part->out);
 }
 
@@ -151,12 +166,12 @@ static void begin_state(const attend_pass *p, size_t head, const kern_partial *s
     const graph *g = p->g;
     const size_t group = group_of(g);
     for (size_t h = 0; h < n_q; h++) state->max[h] = p->sinks ? p->sinks[head * group + h % group] : -INFINITY, state->sum[h] = p->sinks ? 1 : 0;
-    memset(state->out, 0, n_q * g->cfg.head_dim * sizeof *state->out);
+    memset(state->out, 0, n_q * value_dim(g) * sizeof *state->out);
 }
 
 /* From query h on */
 static kern_partial partial_from(const graph *g, const kern_partial *p, size_t h) {
-    return (kern_partial){p->max + h, p->sum + h, p->out + h * g->cfg.head_dim};
+    return (kern_partial){p->max + h, p->sum + h, p->out + h * value_dim(g)};
 }
 
 static void merge_block(const tile *t, uint32_t b, const kern_partial *part, const kern_partial *state) {
@@ -166,27 +181,28 @@ static void merge_block(const tile *t, uint32_t b, const kern_partial *part, con
         span s = intersection(block_span(b), t->sees[i]);
         if (s.begin == s.end) continue;
         kern_partial from = partial_from(g, part, i * group), to = partial_from(g, state, i * group);
-        kern()->merge(&from, group, g->cfg.head_dim, &to);
+        kern()->merge(&from, group, value_dim(g), &to);
     }
 }
 
 static void finish(const graph *g, const kern_partial *state, size_t n_q, float *out) {
-    const size_t hd = g->cfg.head_dim;
+    const size_t dim = value_dim(g);
     for (size_t h = 0; h < n_q; h++) {
         const float k = 1 / state->sum[h];
-        for (size_t d = 0; d < hd; d++) out[h * hd + d] = state->out[h * hd + d] * k;
+        for (size_t d = 0; d < dim; d++) out[h * dim + d] = state->out[h * dim + d] * k;
     }
 }
 
 /* ------------------------------------------------------------------ tiles ---- */
 
-static float *queries_at(const graph *g, size_t item, size_t head) {
-    return g->attn + item * g->attn_ld + head * group_of(g) * g->cfg.head_dim;
+/* What attention gives a group goes to the same place, one head's values behind the other's. */
+static float *queries_at(const graph *g, size_t item, size_t group) {
+    return g->q + item * g->q_ld + group * group_of(g) * key_dim(g);
 }
 
-static tile tile_at(const attend_pass *p, size_t i, size_t head) {
+static tile tile_at(const attend_pass *p, size_t i, size_t group) {
     const uint32_t first = p->g->tile[i];
-    tile t = {.p = p, .kv = p->items[first].kv, .head = (uint32_t)head, .n_items = p->g->tile[i + 1] - first};
+    tile t = {.p = p, .kv = p->items[first].kv, .head = head_of(p->g, group), .n_items = p->g->tile[i + 1] - first};
     for (uint32_t k = 0; k < t.n_items; k++) {
         span *s = &t.sees[k];
         s->end = kv_visible(t.kv, p->kv_layer, t.head, p->items[first + k].pos, p->window, &s->begin);
@@ -195,29 +211,29 @@ static tile tile_at(const attend_pass *p, size_t i, size_t head) {
     return t;
 }
 
-/* Indices are head * n_tiles + tile: threads work on neighbouring tiles, which read the same keys and values. */
+/* Indices are group * n_tiles + tile: threads work on neighbouring tiles, which read the same keys and values. */
 static void attend_tiles(void *ctx, size_t begin, size_t end, int worker) {
     const attend_pass *p = ctx;
     const graph *g = p->g;
-    const size_t group = group_of(g), row = group * g->cfg.head_dim, most = tile_items(g) * group;
+    const size_t group = group_of(g), row = group * key_dim(g), most = tile_items(g) * group;
     float *q = g->attend_scratch + (size_t)worker * g->attend_stride;
-    float *scores = q + round_up(most * g->cfg.head_dim, 16);
+    float *scores = q + round_up(most * key_dim(g), 16);
     const kern_partial part = partial_at(g, scores + most * SCORE_LD, most),
                        state = partial_at(g, scores + most * SCORE_LD + partial_floats(g, most), most);
     for (size_t i = begin; i < end; i++) {
-        const size_t head = i / p->n_tiles, first = g->tile[i % p->n_tiles];
-        tile t = tile_at(p, i % p->n_tiles, head);
+        const size_t of = i / p->n_tiles, first = g->tile[i % p->n_tiles];
+        tile t = tile_at(p, i % p->n_tiles, of);
         t.q = q;
         t.scores = scores;
-        for (uint32_t k = 0; k < t.n_items; k++) memcpy(q + k * row, queries_at(g, first + k, head), row * sizeof *q);
-        begin_state(p, head, &state, t.n_items * group);
+        for (uint32_t k = 0; k < t.n_items; k++) memcpy(q + k * row, queries_at(g, first + k, of), row * sizeof *q);
+        begin_state(p, of, &state, t.n_items * group);
         for (uint32_t b = t.sees[0].begin / KERN_BLOCK; b * KERN_BLOCK < t.sees[t.n_items - 1].end; b++) {
             attend_block(&t, b, &part);
             merge_block(&t, b, &part, &state);
         }
         for (uint32_t k = 0; k < t.n_items; k++) {
             kern_partial of_item = partial_from(g, &state, k * group);
-            finish(g, &of_item, group, queries_at(g, first + k, head));
+            finish(g, &of_item, group, queries_at(g, first + k, of));
         }
     }
 }
@@ -273,21 +289,21 @@ static void merge_heads(void *ctx, size_t begin, size_t end, int worker) {
 
 static void attend_split(const attend_pass *p, int threads) {
     const graph *g = p->g;
-    const size_t heads = g->cfg.n_kv_heads;
+    const size_t heads = graph_groups(g);
     const tile t = tile_at(p, 0, 0); /* a sequence's lists are alike */
     split_pass s = {.p = *p, .first = t.sees[0].begin / KERN_BLOCK};
     s.n_blocks = (uint32_t)div_up(t.sees[0].end, KERN_BLOCK) - s.first;
     thread_for(threads, heads * s.n_blocks, 1, attend_blocks, &s);
-    double work = 2.0 * (double)(heads * s.n_blocks * group_of(g)) * g->cfg.head_dim;
+    double work = 2.0 * (double)(heads * s.n_blocks * group_of(g) * value_dim(g));
     thread_for(graph_threads(g, work), heads, 1, merge_heads, &s);
 }
 
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const float *sinks, const graph_item *items, size_t n) {
     attend_pass p = {.g = g, .kv_layer = kv_layer, .window = window, .sinks = sinks, .items = items};
-    const size_t heads = g->cfg.n_kv_heads, wanted = (size_t)TILES_PER_THREAD * (size_t)g->p.threads;
+    const size_t heads = graph_groups(g), wanted = (size_t)TILES_PER_THREAD * (size_t)g->p.threads;
     double seen = items[n - 1].pos + 1.0; /* how far back the last one looks: typical for a chunk of one text */
     if (window && seen > window) seen = window;
-    int threads = graph_threads(g, 2 * seen * (double)n * g->cfg.n_heads * g->cfg.head_dim);
+    int threads = graph_threads(g, seen * (double)n * g->cfg.n_heads * (double)(key_dim(g) + value_dim(g)));
     cut_tiles(&p, n, threads > 1 ? max_u64(1, min_u64(tile_items(g), n * heads / wanted)) : tile_items(g));
     if (n == 1 && threads > 1 && g->block_stride) attend_split(&p, threads);
     else thread_for(threads, heads * p.n_tiles, 1, attend_tiles, &p);

@@ -20,10 +20,19 @@ struct graph {
     uint64_t map_bytes;
     bool own_scratch;
     size_t ff_widest;               /* of all feed-forwards                                               */
-    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * head_dim and ff_widest, padded                     */
+    size_t embd_ld, attn_ld, ff_ld; /* n_embd, heads * value_dim and ff_widest, padded                    */
     float *norm;                    /* (n, embd_ld)  normed x: input of q k v, gate up, head              */
-    float *attn;                    /* (n, attn_ld)  queries, then in the same place attention's output   */
-    float *k, *v;                   /* (n, kv heads * head_dim)                                           */
+    float *attn;                    /* (n, attn_ld)  attention's output                                   */
+    kv_params kv;                   /* what the cache has of a layer: its heads and their sizes           */
+    float *q;                       /* (n, q_ld)     queries, then in the same place what attention gives; attn but with latent attention */
+    size_t q_ld;
+    float *k, *v;                   /* (n, kv heads * key's size), (n, kv heads * value's)                */
+    struct {                        /* with latent attention only */
+        float *q;                   /* (n, q_ld)     what queries are made from; NULL: g->norm            */
+        float *kv;                  /* (n, kv_ld)    what keys and values are made from, normed           */
+        size_t q_ld, kv_ld;
+        float *heads;               /* (n, heads * head_dim)  queries of heads, whose keys are not made   */
+    } latent;
     float *gate;                    /* (n, ff_ld)    gate, then silu(gate) * up                           */
     float *up;                      /* (n, width of the feed-forward)                                     */
     float *delta;                   /* (n, n_embd)   what a half layer adds to x                          */
@@ -61,8 +70,14 @@ snug_err graph_matmul(graph *g, const float *x, size_t n, size_t cols, size_t ld
                       snug_error *err);
 /* g->norm = norm(x) * gain + bias for n rows: by root mean square, or LayerNorm where the architecture has it; without a gain, x. */
 void graph_norm(graph *g, const float *x, size_t n, const float *gain, const float *bias);
-/* g->attn = attention of the queries in g->attn over the cached positions that each item sees, its own included. sinks (n_heads): a score of each head's
- * softmax without a value; NULL: none. */
+/* Latent attention (graph_latent.c): g->q, g->k and g->v of n items from g->norm, unless g->until ends it before; and g->attn of what attention gave. */
+snug_err graph_latent(graph *g, int layer, const layer_weights *lw, size_t n, snug_error *err);
+void graph_latent_values(graph *g, const layer_weights *lw, size_t n);
+size_t graph_latent_scratch(const config *c); /* floats of a worker's that it needs */
+/* x (n, ld) in place: RMSNorm of its first `cols` columns. */
+void graph_norm_rows(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain, float eps);
+/* Attention of the queries in g->q, in their place, over the cached positions that each item sees, its own included. sinks (n_heads): a score of each
+ * head's softmax without a value; NULL: none. */
 void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const float *sinks, const graph_item *items, size_t n);
 /* g->delta += what the experts make of g->norm, n rows; or =, where nothing is there yet. */
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);
@@ -72,6 +87,7 @@ void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);
 size_t graph_max_blocks(const graph *g);
+size_t graph_groups(const graph *g); /* of an item's queries that go through the cache together */
 void graph_tell(graph *g, int layer, graph_edge edge, const float *x, size_t n, size_t cols, size_t ld);
 /* Threads that are worth waking for this much work, in multiply-adds. Results do not depend on it. */
 int graph_threads(const graph *g, double work);

@@ -67,7 +67,7 @@ static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
     const float *tables = p->kind & LAYER_NO_ROPE ? NULL : p->kind & LAYER_LOCAL_ROPE ? g->cs_local : g->cs;
     for (size_t i = begin; i < end; i++) {
         const float *cs = tables ? tables + i * g->cfg.rope_dims : NULL, *v_bias = p->lw->vec[ROLE_V_BIAS];
-        finish_heads(g, g->attn + i * g->attn_ld, g->cfg.n_heads, p->lw->vec[ROLE_Q_BIAS], p->lw->vec[ROLE_Q_NORM], cs);
+        finish_heads(g, g->q + i * g->q_ld, g->cfg.n_heads, p->lw->vec[ROLE_Q_BIAS], p->lw->vec[ROLE_Q_NORM], cs);
         finish_heads(g, g->k + i * kv, g->cfg.n_kv_heads, p->lw->vec[ROLE_K_BIAS], p->lw->vec[ROLE_K_NORM], cs);
         if (v_bias) kern()->add(g->v + i * kv, v_bias, kv);
     }
@@ -76,11 +76,11 @@ static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
 /* Stores the items' keys and values, runs of consecutive positions at once. */
 static void append_all(const layer_pass *p) {
     graph *g = p->g;
-    size_t kv = (size_t)g->cfg.n_kv_heads * g->cfg.head_dim;
+    const size_t k = (size_t)g->kv.n_kv_heads * g->kv.head_dim, v = (size_t)g->kv.n_kv_heads * g->kv.value_dim;
     for (size_t i = 0, run; i < p->n; i += run) {
         const graph_item *first = &p->items[i];
         for (run = 1; i + run < p->n && first[run].kv == first->kv && first[run].pos == first->pos + run; run++) {}
-        kv_append(first->kv, p->kv_layer, first->pos, (uint32_t)run, g->k + i * kv, g->v + i * kv, kv);
+        kv_append(first->kv, p->kv_layer, first->pos, (uint32_t)run, g->k + i * k, g->v + i * v);
     }
 }
 
@@ -166,10 +166,14 @@ static void norm_rows(void *ctx, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) kern()->rmsnorm(s->x + i * s->ld, s->gain, s->eps, s->cols, s->x + i * s->ld);
 }
 
-/* x (n, ld) in place, if there is a gain. */
+void graph_norm_rows(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain, float eps) {
+    sub_norm s = {x, cols, ld, gain, eps};
+    thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
+}
+
+/* If there is a gain. */
 static void norm_in_place(const graph *g, float *x, size_t n, size_t cols, size_t ld, const float *gain) {
-    sub_norm s = {x, cols, ld, gain, g->cfg.norm_eps};
-    if (gain) thread_for(graph_threads(g, 2.0 * (double)(n * cols)), n, 8, norm_rows, &s);
+    if (gain) graph_norm_rows(g, x, n, cols, ld, gain, g->cfg.norm_eps);
 }
 
 void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n, size_t width) {
@@ -177,26 +181,36 @@ void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n
     thread_for(graph_threads(g, 8.0 * (double)(n * width)), n, 8, gate_rows, &p);
 }
 
+/* g->q, g->k, g->v of g->norm, as attention wants them. */
+static snug_err make_qkv(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const config *c = &g->cfg;
+    const size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim;
+    rope_tables(g, p->items, n);
+    if (c->kv_rank) return graph_latent(g, layer, p->lw, n, err);
+    graph_job qkv[] = {{&p->lw->w[ROLE_Q], g->q, g->q_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, qkv, 3, err);
+    if (!rc) thread_for(graph_threads(g, 4.0 * (double)(n * c->n_heads) * c->head_dim), n, 8, finish_qkv, p);
+    return rc;
+}
+
 static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
     const config *c = &g->cfg;
-    size_t n = p->n, kv = (size_t)c->n_kv_heads * c->head_dim, q = (size_t)c->n_heads * c->head_dim;
+    const size_t n = p->n, out = (size_t)c->n_heads * config_value_dim(c);
     graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM], p->lw->vec[ROLE_ATTN_NORM_BIAS]);
     graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
     if (g->until == EDGE_ATTN_IN) return SNUG_OK;
-    graph_job qkv[] = {
-        {&p->lw->w[ROLE_Q], g->attn, g->attn_ld}, {&p->lw->w[ROLE_K], g->k, kv}, {&p->lw->w[ROLE_V], g->v, kv}};
-    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, qkv, 3, err);
-    if (rc) return rc;
-    rope_tables(g, p->items, n);
-    thread_for(graph_threads(g, 4.0 * (double)(n * q)), n, 8, finish_qkv, p);
+    snug_err rc = make_qkv(p, layer, err);
+    if (rc || g->until < EDGE_ATTN_OUT) return rc;
     append_all(p);
     graph_attend(g, p->kv_layer, p->window, p->lw->vec[ROLE_SINKS], p->items, n);
-    norm_in_place(g, g->attn, n, q, g->attn_ld, p->lw->vec[ROLE_ATTN_SUB_NORM]);
-    graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, q, g->attn_ld);
+    if (c->kv_rank) graph_latent_values(g, p->lw, n);
+    norm_in_place(g, g->attn, n, out, g->attn_ld, p->lw->vec[ROLE_ATTN_SUB_NORM]);
+    graph_tell(g, layer, EDGE_ATTN_OUT, g->attn, n, out, g->attn_ld);
     if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
     graph_job o = {&p->lw->w[ROLE_O], g->delta, c->n_embd};
-    if ((rc = graph_matmul(g, g->attn, n, q, g->attn_ld, &o, 1, err))) return rc;
+    if ((rc = graph_matmul(g, g->attn, n, out, g->attn_ld, &o, 1, err))) return rc;
     if (c->parallel) graph_norm(g, p->x, n, p->lw->vec[ROLE_FFN_NORM], p->lw->vec[ROLE_FFN_NORM_BIAS]); /* of the x that attention read */
     add_to_x(p, ROLE_O_BIAS, ROLE_ATTN_POST_NORM);
     return SNUG_OK;

@@ -3,38 +3,73 @@
  *     norm ─ router ─ softmax ─ the k largest ─ shares s_e        delta = Σ s_e down_e (silu(gate_e norm) * up_e norm),   e rising
  *
  * where what the router, gate, up and down give may have biases added. (Shares made to sum to 1 are the softmax of the picked experts alone.)
+ * DeepSeek's experts may be scored by sigmoids, be chosen with a bias that their shares do not see, and come from a few groups, which are chosen first: by
+ * their best expert or, of sigmoids, by the sum of their two best.
+ *
  * Items are queued expert by expert, so that an expert's weights are read once for all items of a batch that want them. What an item gets
  * is summed in the order of experts, which is the order in which they are computed: it depends on no other item. The router is f32 and no
- * codec ever touches it: a wrong pick costs more than its few weights save. Source: transformers' modeling_qwen3_moe.py, modeling_mixtral.py. */
+ * codec ever touches it: a wrong pick costs more than its few weights save. Sources: transformers' modeling_qwen3_moe.py,
+ * modeling_mixtral.py, modeling_deepseek_{v2,v3}.py. */
 #include "base/thread.h"
 #include "kern/kern.h"
 #include "model/graph_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- who goes where ---- */
 
 typedef struct route_pass {
     const config *c;
-    const float *router, *bias, *x;
+    const layer_weights *lw;
+    const float *x;
     size_t ld;
     graph_pick *picks;
 } route_pass;
 
-/* Of equal probabilities the first wins, as in a stable descending sort. NaNs are picked in order, once nothing is larger. */
-static void pick_largest(const config *c, float *p, graph_pick *out) {
-    static const float TAKEN = -1;
-    float sum = 0;
+/* The largest that is not taken, of which there must be one, taken now. Of equal ones the first wins, as in a stable descending sort; NaNs are picked in
+ * order, once nothing is larger. */
+static uint32_t take_largest(const float *v, bool *taken, uint32_t n) {
+    uint32_t best = 0;
+    while (taken[best]) best++;
+    for (uint32_t e = best + 1; e < n; e++)
+        if (!taken[e] && v[e] > v[best]) best = e;
+    taken[best] = true;
+    return best;
+}
+
+/* Takes all experts that stand outside of the groups that they may come from. v: what experts are chosen by. */
+static void leave_groups(const config *c, const float *v, bool *taken) {
+    const uint32_t each = c->n_experts / c->n_groups;
+    float group[CONFIG_MAX_EXPERTS];
+    bool kept[CONFIG_MAX_EXPERTS] = {false};
+    for (uint32_t g = 0; g < c->n_groups; g++) {
+        const float *of = v + (size_t)g * each;
+        float best = of[0], next = -INFINITY;
+        for (uint32_t e = 1; e < each; e++) {
+            if (of[e] > best) next = best, best = of[e];
+            else if (of[e] > next) next = of[e];
+        }
+        group[g] = c->sigmoid ? best + next : best;
+    }
+    for (uint32_t k = 0; k < c->n_groups_used; k++) take_largest(group, kept, c->n_groups);
+    for (uint32_t e = 0; e < c->n_experts; e++) taken[e] = !kept[e / each];
+}
+
+/* score (n_experts): what shares are made of; v: what the choice is made by, the same or with a bias. */
+static void pick_largest(const config *c, const float *score, const float *v, graph_pick *out) {
+    static const float LEAST_SUM = 1e-20f;
+    bool taken[CONFIG_MAX_EXPERTS];
+    float sum = LEAST_SUM;
+    memset(taken, 0, c->n_experts * sizeof *taken);
+    if (c->n_groups) leave_groups(c, v, taken);
     for (uint32_t k = 0; k < c->n_experts_used; k++) {
-        uint32_t best = 0;
-        while (p[best] == TAKEN) best++;
-        for (uint32_t e = best + 1; e < c->n_experts; e++)
-            if (p[e] > p[best]) best = e;
-        out[k] = (graph_pick){best, p[best]};
-        sum += p[best];
-        p[best] = TAKEN;
+        const uint32_t best = take_largest(v, taken, c->n_experts);
+        out[k] = (graph_pick){best, score[best]};
+        sum += score[best];
     }
     for (uint32_t k = 0; k < c->n_experts_used && c->norm_topk; k++) out[k].share /= sum;
+    for (uint32_t k = 0; k < c->n_experts_used && c->share_scale != 0; k++) out[k].share *= c->share_scale;
 }
 
 static void sort_by_expert(graph_pick *p, uint32_t n) {
@@ -49,20 +84,23 @@ static void sort_by_expert(graph_pick *p, uint32_t n) {
 static void route_rows(void *ctx, size_t begin, size_t end, int worker) {
     const route_pass *r = ctx;
     const config *c = r->c;
-    float p[CONFIG_MAX_EXPERTS];
+    const float *router = r->lw->vec[ROLE_ROUTER], *added = r->lw->vec[ROLE_ROUTER_BIAS], *bias = r->lw->vec[ROLE_CHOICE_BIAS];
+    float p[CONFIG_MAX_EXPERTS], biased[CONFIG_MAX_EXPERTS];
     for (size_t i = begin; i < end; i++) {
         graph_pick *out = r->picks + i * c->n_experts_used;
         memset(p, 0, c->n_experts * sizeof *p);
-        kern()->dot_f32(c->n_experts, 1, c->n_embd, r->router, c->n_embd, r->x + i * r->ld, r->ld, p, c->n_experts);
-        if (r->bias) kern()->add(p, r->bias, c->n_experts);
-        kern()->softmax(p, c->n_experts);
-        pick_largest(c, p, out);
+        kern()->dot_f32(c->n_experts, 1, c->n_embd, router, c->n_embd, r->x + i * r->ld, r->ld, p, c->n_experts);
+        if (added) kern()->add(p, added, c->n_experts);
+        if (!c->sigmoid) kern()->softmax(p, c->n_experts);
+        for (uint32_t e = 0; e < c->n_experts && c->sigmoid; e++) p[e] = 1 / (1 + expf(-p[e]));
+        for (uint32_t e = 0; e < c->n_experts && bias; e++) biased[e] = p[e] + bias[e];
+        pick_largest(c, p, bias ? biased : p, out);
         sort_by_expert(out, c->n_experts_used);
     }
 }
 
 void graph_route(const config *c, const layer_weights *lw, const float *x, size_t n, size_t ld, int threads, graph_pick *picks) {
-    route_pass r = {c, lw->vec[ROLE_ROUTER], lw->vec[ROLE_ROUTER_BIAS], x, ld, picks};
+    route_pass r = {c, lw, x, ld, picks};
     thread_for(threads, n, 8, route_rows, &r);
 }
 

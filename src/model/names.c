@@ -20,6 +20,13 @@ static const struct role_row {
     [ROLE_K] = {"k", "attn_k.weight", "self_attn.k_proj.weight", true},
     [ROLE_V] = {"v", "attn_v.weight", "self_attn.v_proj.weight", true},
     [ROLE_O] = {"o", "attn_output.weight", "self_attn.o_proj.weight", true},
+    [ROLE_Q_A] = {"q_a", "attn_q_a.weight", "self_attn.q_a_proj.weight", true},
+    [ROLE_Q_B] = {"q_b", "attn_q_b.weight", "self_attn.q_b_proj.weight", true},
+    [ROLE_KV_A] = {"kv_a", "attn_kv_a_mqa.weight", "self_attn.kv_a_proj_with_mqa.weight", true},
+    [ROLE_KV_B] = {"kv_b", "attn_kv_b.weight", "self_attn.kv_b_proj.weight", true},
+    [ROLE_Q_A_NORM] = {"norm", "attn_q_a_norm.weight", "self_attn.q_a_layernorm.weight", true},
+    [ROLE_KV_A_NORM] = {"norm", "attn_kv_a_norm.weight", "self_attn.kv_a_layernorm.weight", true},
+    [ROLE_CHOICE_BIAS] = {"bias", "exp_probs_b.bias", "mlp.gate.e_score_correction_bias", true},
     [ROLE_Q_BIAS] = {"bias", "attn_q.bias", "self_attn.q_proj.bias", true},
     [ROLE_K_BIAS] = {"bias", "attn_k.bias", "self_attn.k_proj.bias", true},
     [ROLE_V_BIAS] = {"bias", "attn_v.bias", "self_attn.v_proj.bias", true},
@@ -101,6 +108,12 @@ bool role_allowed(const config *c, tensor_role r, int layer) {
     const arch *a = c->arch;
     const bool mixed = layer_experts(c, layer) > 0;
     switch (r) {
+    case ROLE_Q: return !c->q_rank;
+    case ROLE_K: case ROLE_V: return !c->kv_rank;
+    case ROLE_Q_A: case ROLE_Q_A_NORM: case ROLE_Q_B: return c->q_rank > 0;
+    case ROLE_KV_A: case ROLE_KV_A_NORM: case ROLE_KV_B: return c->kv_rank > 0;
+    case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: return !c->kv_rank;
+    case ROLE_CHOICE_BIAS: return mixed && c->choice_bias;
     case ROLE_Q_NORM: case ROLE_K_NORM: return a->qk_norm;
     case ROLE_ATTN_SUB_NORM: case ROLE_FFN_SUB_NORM: return a->sub_norms;
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: return !a->no_pre_norms;
@@ -262,6 +275,13 @@ bool canonical_from_hf(const arch *a, const char *hf, char out[64]) {
     if (roles_from_hf(a, hf, &layer, roles) != 1) return false;
     role_tensor_name(role_as_named(a, roles[0]), layer, EXPERT_NONE, out);
     return true;
+}
+
+bool name_of_further_layer(const config *c, const char *name) {
+    const char *rest;
+    int layer = -1;
+    if (!split_number(name, "model.layers.", &layer, &rest) && !split_number(name, "blk.", &layer, &rest)) return false;
+    return layer >= (int)c->n_layers && (uint32_t)layer - c->n_layers < c->n_further;
 }
 
 bool hf_name_harmless(const arch *a, const char *hf) {

@@ -182,6 +182,22 @@ static bool harmless(const char *name) {
     return n >= m && !strcmp(name + n - m, suffix);
 }
 
+/* Latent attention's keys and values as two stacks: *layer whose; false: t is no such stack. */
+static bool is_split_kv(const store *s, const gguf_tensor *t, int *layer, bool *keys) {
+    int end = 0;
+    if (s->kind != STORE_GGUF || !s->cfg.kv_rank || sscanf(t->name, "blk.%d.%n", layer, &end) != 1 || !end || *layer < 0) return false;
+    *keys = !strcmp(t->name + end, "attn_k_b.weight");
+    return *keys || !strcmp(t->name + end, "attn_v_b.weight");
+}
+
+static snug_err place_split_kv(store *s, store_tensor **slots, const gguf_tensor *k, int layer, snug_error *err) {
+    char name[64];
+    found_term f = {.name = name, .shown = k->name, .loss = -1};
+    role_tensor_name(ROLE_KV_B, layer, EXPERT_NONE, name);
+    snug_err rc = store_make_kv_b(s, k, layer, &f, err);
+    return rc ? rc : store_place(s, slots, &f, err);
+}
+
 snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
     const gguf_file *g = s->gguf;
     payloads p = {0};
@@ -191,7 +207,13 @@ snug_err store_place_gguf(store *s, store_tensor **slots, snug_error *err) {
         const gguf_tensor *t = &g->tensors[i];
         char name[64];
         found_term f = {.name = name, .shown = t->name, .loss = -1};
-        if (harmless(t->name)) continue;
+        if (harmless(t->name) || name_of_further_layer(&s->cfg, t->name)) continue;
+        int split_layer = -1;
+        bool keys = false;
+        if (is_split_kv(s, t, &split_layer, &keys)) {
+            if (keys) rc = place_split_kv(s, slots, t, split_layer, err); /* the values come with them */
+            continue;
+        }
         if (!split_term(t->name, name, &f.index) || (f.index && s->kind != STORE_SNUG))
             return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of a %s model", s->path, t->name,
                            s->cfg.arch->gguf_name);

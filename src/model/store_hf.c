@@ -61,7 +61,7 @@ static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t,
 snug_err store_place_hf(store *s, store_tensor **slots, snug_error *err) {
     for (size_t i = 0; i < s->st->n_tensors; i++) {
         const st_tensor *t = &s->st->tensors[i];
-        if (hf_name_harmless(s->cfg.arch, t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
+        if (hf_name_harmless(s->cfg.arch, t->name) || name_of_further_layer(&s->cfg, t->name) || is_scale(s, t->name) || store_f8_beside(s, t)) continue;
         snug_err rc = (store_turns_is(s, t) ? store_turns_place : place_tensor)(s, slots, t, err);
         if (rc) return rc;
     }

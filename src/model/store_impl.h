@@ -32,6 +32,8 @@ snug_err store_make_transposed(store *s, const st_tensor *t, found_term *f, snug
 snug_err store_make_unwoven(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Gains of a norm of which the folder holds gain - 1. */
 snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err);
+/* kv_b of a layer, out of the stack k of its heads' keys and that of their values (store_latent.c). */
+snug_err store_make_kv_b(store *s, const gguf_tensor *k, int layer, found_term *f, snug_error *err);
 /* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */
 snug_err store_make_ternary(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* Numbers of 8 bits with scales apart (store_f8.c): is t such a matrix; is it a scale, which belongs to another tensor or to nobody; codec and scales of a matrix. */

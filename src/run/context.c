@@ -149,12 +149,7 @@ snug_err snug_context_create(const snug_model *model, const snug_context_params 
     if (!c) return err_nomem(err, sizeof *c);
     c->model = model;
     c->p = p;
-    kv_params kv = {.n_layers = cfg->n_layers,
-                    .n_kv_heads = cfg->n_kv_heads,
-                    .head_dim = cfg->head_dim,
-                    .n_ctx = p.n_ctx,
-                    .max_seqs = p.max_seqs,
-                    .type = p.kv};
+    const kv_params kv = graph_kv(cfg, cfg->n_layers, p.n_ctx, p.max_seqs, p.kv);
     graph_params gp = {.max_batch = p.max_batch,
                        .n_ctx = p.n_ctx,
                        .threads = p.threads,

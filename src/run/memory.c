@@ -87,15 +87,10 @@ run_sizes run_sizes_of(const store *s, uint32_t max_batch, snug_act form) {
     return out;
 }
 
-static kv_params kv_of(const config *c, const snug_context_params *p) {
-    return (kv_params){.n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = p->n_ctx,
-                       .max_seqs = p->max_seqs, .type = p->kv};
-}
-
 snug_err run_memory(const config *cfg, const run_sizes *sizes, const snug_context_params *params, snug_memory *out,
                     snug_error *err) {
     snug_context_params p = run_params(cfg, params);
-    kv_params kv = kv_of(cfg, &p);
+    const kv_params kv = graph_kv(cfg, cfg->n_layers, p.n_ctx, p.max_seqs, p.kv);
     graph_params gp = {.max_batch = p.max_batch,
                        .n_ctx = p.n_ctx,
                        .threads = p.threads,

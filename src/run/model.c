@@ -19,6 +19,7 @@ static uint32_t expert_layers(const config *c) {
 static void fill_info(snug_model *m) {
     const store *s = m->store;
     const config *c = &s->cfg;
+    const kv_params kv = graph_kv(c, c->n_layers, 1, 1, SNUG_KV_F16);
     m->info = (snug_model_info){
         .path = s->path,
         .format = format_names[s->kind],
@@ -41,6 +42,7 @@ static void fill_info(snug_model *m) {
         .tensor_bytes = s->tensor_bytes,
         .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0,
         .predicted_kl = s->predicted_kl,
+        .cached_numbers = (uint64_t)kv.n_layers * kv.n_kv_heads * ((uint64_t)kv.head_dim + kv.value_dim),
     };
 }
 

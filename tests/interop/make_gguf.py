@@ -7,7 +7,8 @@ mapping: names, the interleaving of q and k rows for the llama architecture, `ro
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
 qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
-gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm.
+gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm,
+deepseek_v2 and deepseek_v3 (kv_b of all heads as it is, or as two stacks, of keys transposed and of values, as converters have written it since 2025).
 """
 import argparse
 import json
@@ -22,8 +23,9 @@ import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
        "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
-       "gpt_oss": "llama-bpe"}
-ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3"}
+       "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe"}
+ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3",
+        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2"}
 INTERLEAVED = ("llama", "granite", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS,
@@ -35,6 +37,9 @@ LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
          "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output", "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down",
          "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp", "mlp.shared_expert.down_proj": "ffn_down_shexp",
+         "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+         "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+         "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm", "self_attn.kv_b_proj": "attn_kv_b",
          "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
@@ -106,6 +111,8 @@ def gguf_name(name, family=None):
     if name.endswith(".sinks"):
         return f"blk.{name.split('.')[2]}.attn_sinks.weight"
     stem, _, part = name.rpartition(".")
+    if part == "e_score_correction_bias":
+        return f"blk.{name.split('.')[2]}.exp_probs_b.bias"
     if stem in TOP:
         return f"{TOP[stem]}.{part}"
     _, _, layer, rest = stem.split(".", 3)
@@ -182,9 +189,51 @@ def head_dim(config):
     return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
 
 
-def open_writer(out, name, config, tok, pre=None):
+def add_deepseek(writer, config, split):
+    """Latent attention and experts of DeepSeek; split: keys and values of all heads count as one latent."""
+    rank, rope, value = config["kv_lora_rank"], config["qk_rope_head_dim"], config["v_head_dim"]
+    key = config["qk_nope_head_dim"] + rope
+    scaling = config["rope_scaling"]
+    writer.add_head_count_kv(1 if split else config["num_attention_heads"])
+    writer.add_key_length(rank + rope if split else key)
+    writer.add_value_length(rank if split else value)
+    if split:
+        writer.add_key_length_mla(key)
+        writer.add_value_length_mla(value)
+    writer.add_kv_lora_rank(rank)
+    if config["q_lora_rank"]:
+        writer.add_q_lora_rank(config["q_lora_rank"])
+    writer.add_rope_dimension_count(rope)
+    writer.add_leading_dense_block_count(config["first_k_dense_replace"])
+    writer.add_expert_count(config["n_routed_experts"])
+    writer.add_expert_shared_count(config["n_shared_experts"])
+    writer.add_expert_weights_scale(config["routed_scaling_factor"])
+    writer.add_expert_weights_norm(config["norm_topk_prob"])
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if config["scoring_func"] == "sigmoid" else gguf.ExpertGatingFuncType.SOFTMAX)
+    if config["n_group"] > 1 and config["topk_method"] != "greedy":
+        writer.add_expert_group_count(config["n_group"])
+        writer.add_expert_group_used_count(config["topk_group"])
+    if scaling:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(scaling["factor"])
+        writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_log_mul(0.1 * scaling["mscale_all_dim"])
+
+
+def split_kv(tensors, config):
+    """{GGUF name: stack} of keys, transposed, and values of each head, out of kv_b, which leaves `tensors`."""
+    heads, nope, out = config["num_attention_heads"], config["qk_nope_head_dim"], {}
+    for name in [n for n in tensors if n.endswith("kv_b_proj.weight")]:
+        layer, w = name.split(".")[2], tensors.pop(name)
+        k, v = np.split(w.reshape(heads, -1, w.shape[1]), [nope], axis=1)
+        out[f"blk.{layer}.attn_k_b.weight"], out[f"blk.{layer}.attn_v_b.weight"] = np.ascontiguousarray(k.swapaxes(1, 2)), np.ascontiguousarray(v)
+    return out
+
+
+def open_writer(out, name, config, tok, pre=None, split=False):
     """A GGUFWriter with everything but the weights: what config.json and tokenizer.json say, and llama3's RoPE factors."""
     family = config["model_type"]
+    latent = "kv_lora_rank" in config
     d = head_dim(config)
     theta, scaling = rope_of(config)
     writer = gguf.GGUFWriter(str(out), ARCH.get(family, family))
@@ -195,18 +244,21 @@ def open_writer(out, name, config, tok, pre=None):
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
-    writer.add_key_length(d)
-    writer.add_value_length(d)
-    rotated = int(d * config.get("partial_rotary_factor", config.get("rotary_pct", 1)))
-    writer.add_rope_dimension_count(rotated)
+    if latent:
+        add_deepseek(writer, config, split)
+    else:
+        writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
+        writer.add_key_length(d)
+        writer.add_value_length(d)
+        writer.add_rope_dimension_count(int(d * config.get("partial_rotary_factor", config.get("rotary_pct", 1))))
     writer.add_rope_freq_base(theta)
     if "norm_epsilon" in config or "layer_norm_eps" in config:
         writer.add_layer_norm_eps(config.get("norm_epsilon") or config["layer_norm_eps"])
     else:
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("num_experts_per_tok"):
-        writer.add_expert_count(config.get("num_experts") or config["num_local_experts"])
+        if not latent:
+            writer.add_expert_count(config.get("num_experts") or config["num_local_experts"])
         writer.add_expert_used_count(config["num_experts_per_tok"])
         if "moe_intermediate_size" in config:
             writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
@@ -242,7 +294,7 @@ def open_writer(out, name, config, tok, pre=None):
         writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(config["max_position_embeddings"] / original) / math.log(original)))
         for length in ("long", "short"):
             writer.add_tensor(f"rope_factors_{length}.weight", np.array(scaling[f"{length}_factor"], np.float32))
-    elif scaling:
+    elif scaling and not latent:
         if kind != "llama3":
             raise ValueError(f"rope_type {kind}")
         writer.add_tensor("rope_freqs.weight", rope_factors(scaling, theta, d))
@@ -260,16 +312,16 @@ def add_matrix(writer, name, w, kind, importance=None):
     writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind.upper()])
 
 
-def write(folder, out, type_name="f16", pre=None, importance=None):
-    """importance: {Hugging Face module name: float32 (n_cols,)} or None. type_name: or a function of a matrix' GGUF name."""
+def write(folder, out, type_name="f16", pre=None, importance=None, split=False):
+    """importance: {Hugging Face module name: float32 (n_cols,)} or None. type_name: or a function of a matrix' GGUF name. split: of latent attention's kv_b."""
     folder = pathlib.Path(folder)
     type_of = type_name if callable(type_name) else lambda name: type_name
     config = json.loads((folder / "config.json").read_text())
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
-    writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre)
+    writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre, split)
     arch, family = writer.arch, config["model_type"]
-    tensors = read_tensors(folder)
+    tensors = {name: w for name, w in read_tensors(folder).items() if not name.startswith(f"model.layers.{config.get('num_hidden_layers')}.")}
     wide, raw = gpt_oss_experts(tensors) if family == "gpt_oss" else ({}, {})
     for name, w in wide.items():
         if name.endswith(".bias"):
@@ -278,7 +330,7 @@ def write(folder, out, type_name="f16", pre=None, importance=None):
             writer.add_tensor(name, np.ascontiguousarray(raw[name]), raw_dtype=gguf.GGMLQuantizationType.MXFP4)
         else:
             add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
-    for name, w in stack_experts(tensors).items():
+    for name, w in {**stack_experts(tensors), **(split_kv(tensors, config) if split else {})}.items():
         add_matrix(writer, name, w, fitting_type(type_of(name), w.shape[2]))
     for name, w in tensors.items():
         if family.startswith("gemma") and "norm" in name:

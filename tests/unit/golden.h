@@ -95,7 +95,7 @@ static inline void golden_watch(void *user, int layer, graph_edge edge, const fl
 static inline void golden_run_open(const golden *of, const config *c, golden_run *r) {
     const uint32_t n = of->n_tokens;
     const graph_params gp = {.max_batch = n, .n_ctx = n, .threads = 2};
-    const kv_params kp = {.n_layers = 1, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .n_ctx = n, .max_seqs = 1, .type = SNUG_KV_F32};
+    const kv_params kp = graph_kv(c, 1, n, 1, SNUG_KV_F32);
     snug_error err;
     *r = (golden_run){.of = of, .c = c};
     r->items = malloc(n * sizeof *r->items);

@@ -288,29 +288,39 @@ static void test_names(void **state) {
     }
 }
 
-/* To GGUF keys and back through a file with no tensors: what the keys can say must survive. */
-static void round_trip(const char *extra, const char *gguf_name, config *out_c, config *out_back) {
-    config c, back;
+/* To GGUF keys and back through a file with no tensors. */
+static void through_gguf(const config *c, config *back) {
     snug_error err;
     gguf_kvs kvs = {0};
     buf header = {0};
     uint64_t bytes;
     char path[128];
     gguf_file *g = NULL;
-    assert_int_equal(read_config("architectures", extra, &c, &err), SNUG_OK);
-    assert_int_equal(config_to_gguf(&c, &kvs, &err), SNUG_OK);
+    assert_int_equal(config_to_gguf(c, &kvs, &err), SNUG_OK);
     assert_int_equal(gguf_layout(&kvs, NULL, 0, 32, &header, &bytes, &err), SNUG_OK);
     snprintf(path, sizeof path, "%s/x.gguf", dir);
     FILE *f = fopen(path, "wb");
     assert_int_equal(fwrite(header.data, 1, header.len, f), header.len);
     fclose(f);
     assert_int_equal(gguf_open(path, &g, &err), SNUG_OK);
-    if (config_from_gguf(g, &back, &err)) fail_msg("%s", err.message);
+    if (config_from_gguf(g, back, &err)) fail_msg("%s", err.message);
+    assert_string_equal(back->name, c->name);
+    assert_int_equal(back->rope_interleaved, config_gguf_interleaved(c));
+    assert_true(back->tied); /* no output.weight in this file */
+    gguf_close(&g);
+    gguf_kvs_fini(&kvs);
+    buf_fini(&header);
+    remove(path);
+}
+
+/* What the keys can say must survive. */
+static void round_trip(const char *extra, const char *gguf_name, config *out_c, config *out_back) {
+    config c, back;
+    snug_error err;
+    assert_int_equal(read_config("architectures", extra, &c, &err), SNUG_OK);
+    through_gguf(&c, &back);
     assert_string_equal(back.arch->gguf_name, gguf_name);
     assert_ptr_equal(back.arch->experts, c.arch->experts);
-    assert_string_equal(back.name, c.name);
-    assert_int_equal(back.rope_interleaved, c.arch->gguf_permutes_qk);
-    assert_true(back.tied); /* no output.weight in this file */
     back.arch = c.arch, back.rope_interleaved = false, back.tied = c.tied;
     assert_int_equal(back.n_layers, c.n_layers);
     assert_int_equal(back.n_embd, c.n_embd);
@@ -334,10 +344,6 @@ static void round_trip(const char *extra, const char *gguf_name, config *out_c, 
     assert_true(back.rope_base_local == c.rope_base_local);
     *out_c = c;
     *out_back = back;
-    gguf_close(&g);
-    gguf_kvs_fini(&kvs);
-    buf_fini(&header);
-    remove(path);
 }
 
 static void test_gguf_round_trip(void **state) {
@@ -393,6 +399,73 @@ static void test_families_round_trip(void **state) {
     assert_true(back.swiglu_limit == 1.5f && back.swiglu_alpha == 2 && !c.yarn_exact && !back.yarn_exact);
 }
 
+/* DeepSeek's config.json with `what` instead of `was`. */
+static snug_err read_deepseek(int version, const char *was, const char *what, config *out, snug_error *err) {
+    static const char *const text[] = {
+        "{\"architectures\": [\"DeepseekV2ForCausalLM\"], \"num_hidden_layers\": 4, \"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 4, \"intermediate_size\": 100, "
+        "\"vocab_size\": 512, \"max_position_embeddings\": 256, \"q_lora_rank\": null, \"kv_lora_rank\": 36, \"qk_nope_head_dim\": 12, \"qk_rope_head_dim\": 8, \"v_head_dim\": 14, "
+        "\"n_routed_experts\": 6, \"n_shared_experts\": 2, \"moe_intermediate_size\": 28, \"num_experts_per_tok\": 2, \"first_k_dense_replace\": 1, \"topk_method\": \"greedy\", \"n_group\": 3, "
+        "\"topk_group\": 2, \"rms_norm_eps\": 1e-6, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 0.707, \"mscale_all_dim\": 0.707, \"original_max_position_embeddings\": 32}}",
+        "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"num_hidden_layers\": 4, \"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 4, \"intermediate_size\": 100, "
+        "\"vocab_size\": 512, \"max_position_embeddings\": 256, \"q_lora_rank\": 28, \"kv_lora_rank\": 36, \"qk_nope_head_dim\": 12, \"qk_rope_head_dim\": 8, \"v_head_dim\": 14, "
+        "\"n_routed_experts\": 12, \"n_shared_experts\": 1, \"moe_intermediate_size\": 28, \"num_experts_per_tok\": 4, \"first_k_dense_replace\": 3, \"n_group\": 4, \"topk_group\": 2, "
+        "\"rms_norm_eps\": 1e-5, \"routed_scaling_factor\": 2.5, \"num_nextn_predict_layers\": 1, \"rope_scaling\": null}"};
+    char json[2048];
+    const char *from = text[version - 2], *at = strstr(from, was);
+    json_t *o = NULL;
+    assert_non_null(at);
+    snprintf(json, sizeof json, "%.*s%s%s", (int)(at - from), from, what, at + strlen(was));
+    assert_int_equal(json_read_buffer("config.json", json, strlen(json), &o, err), SNUG_OK);
+    const snug_err rc = config_from_json(o, "config.json", out, err);
+    json_decref(o);
+    return rc;
+}
+
+static void test_deepseek(void **state) {
+    config c, back;
+    snug_error err;
+    if (read_deepseek(2, "\"q_lora_rank\": null, ", "", &c, &err)) fail_msg("%s", err.message);
+    const double m = 0.0707 * log(40) + 1;
+    assert_true(c.head_dim == 20 && c.rope_dims == 8 && c.value_dim == 14 && !c.q_rank && c.kv_rank == 36 && c.rope_interleaved);
+    assert_true(c.n_ff_shared == 56 && c.n_ff_dense == 100 && c.layer[0] == LAYER_DENSE && c.layer[1] == 0 && !c.n_groups && !c.norm_topk && !c.sigmoid);
+    assert_true(fabs(c.attn_scale - m * m / sqrt(20)) < 1e-7 && c.rope_magnitude == 1 && c.latent_eps == 1e-6f);
+    for (int version = 2; version <= 3; version++) {
+        if (read_deepseek(version, "\"topk_group\": 2", "\"topk_group\": 2, \"moe_layer_freq\": 1", &c, &err)) fail_msg("%s", err.message);
+        through_gguf(&c, &back);
+        assert_true(back.head_dim == 20 && back.rope_dims == 8 && back.value_dim == 14 && back.q_rank == c.q_rank && back.kv_rank == 36 && back.n_kv_heads == 4);
+        assert_true(back.n_ff_shared == c.n_ff_shared && back.n_ff_dense == 100 && back.n_ff == 28 && back.n_experts == c.n_experts && back.n_groups == c.n_groups);
+        assert_true(back.sigmoid == c.sigmoid && back.norm_topk == c.norm_topk && back.share_scale == c.share_scale && back.latent_eps == c.latent_eps);
+        assert_true(back.attn_scale == c.attn_scale && fabs(back.rope_magnitude - c.rope_magnitude) < 1e-6 && back.n_layers == 4);
+        assert_memory_equal(back.layer, c.layer, sizeof c.layer);
+    }
+    assert_true(c.sigmoid && c.choice_bias && c.norm_topk && c.n_groups == 4 && c.n_groups_used == 2 && c.share_scale == 2.5f && c.layer[2] == LAYER_DENSE && c.n_further == 1);
+    assert_true(name_of_further_layer(&c, "model.layers.4.enorm.weight") && name_of_further_layer(&c, "blk.4.nextn.eh_proj.weight") && !name_of_further_layer(&c, "model.layers.5.enorm.weight") &&
+                !name_of_further_layer(&c, "model.layers.3.mlp.gate.weight") && !name_of_further_layer(&c, "lm_head.weight"));
+    static const struct { int version; const char *was, *what, *message; snug_err rc; } bad[] = {
+        {2, "\"topk_method\": \"greedy\"", "\"topk_method\": \"random\"", "topk_method", SNUG_ERR_UNSUPPORTED},
+        {2, "\"n_group\": 3", "\"norm_topk_prob\": true, \"n_group\": 3", "norm_topk_prob", SNUG_ERR_UNSUPPORTED},
+        {2, "\"yarn\"", "\"linear\"", "rope_scaling", SNUG_ERR_UNSUPPORTED},
+        {2, "0.707, \"original", "-3, \"original", "mscale_all_dim", SNUG_ERR_FORMAT},
+        {2, "\"kv_lora_rank\": 36", "\"kv_lora_rank\": 0", "kv_lora_rank", SNUG_ERR_FORMAT},
+        {2, "\"num_key_value_heads\": 4", "\"num_key_value_heads\": 2", "num_key_value_heads", SNUG_ERR_FORMAT},
+        {2, "\"v_head_dim\": 14", "\"v_head_dim\": 13", "v_head_dim", SNUG_ERR_FORMAT},
+        {2, "\"qk_nope_head_dim\": 12", "\"qk_nope_head_dim\": 0", "qk_nope_head_dim", SNUG_ERR_FORMAT},
+        {2, "\"n_shared_experts\": 2", "\"n_shared_experts\": 4000000000", "n_shared_experts", SNUG_ERR_FORMAT},
+        {3, "\"n_group\": 4", "\"attention_bias\": true, \"n_group\": 4", "attention_bias", SNUG_ERR_UNSUPPORTED},
+        {3, "\"n_group\": 4", "\"scoring_func\": \"softmax\", \"n_group\": 4", "scoring_func", SNUG_ERR_UNSUPPORTED},
+        {3, "\"n_group\": 4", "\"rope_interleave\": false, \"n_group\": 4", "rope_interleave", SNUG_ERR_UNSUPPORTED},
+        {3, "\"n_group\": 4", "\"moe_layer_freq\": 2, \"n_group\": 4", "moe_layer_freq", SNUG_ERR_UNSUPPORTED},
+        {3, "\"n_group\": 4", "\"n_group\": 5", "n_group", SNUG_ERR_FORMAT},
+        {3, "\"n_group\": 4", "\"n_group\": 12", "n_group", SNUG_ERR_FORMAT}, /* groups of one have no two best */
+        {3, "\"topk_group\": 2", "\"topk_group\": 1", "n_group", SNUG_ERR_FORMAT},
+        {3, "\"routed_scaling_factor\": 2.5", "\"routed_scaling_factor\": 0", "routed_scaling_factor", SNUG_ERR_FORMAT},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const snug_err rc = read_deepseek(bad[i].version, bad[i].was, bad[i].what, &c, &err);
+        if (rc != bad[i].rc || !strstr(err.message, bad[i].message)) fail_msg("%s: %s %s", bad[i].what, snug_err_name(rc), rc ? err.message : "");
+    }
+}
+
 /* YaRN beside its definition, dimension by dimension; dynamic scaling beyond the trained context. */
 static void test_rope_beyond(void **state) {
     config c;
@@ -415,7 +488,7 @@ static void test_rope_beyond(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_near_names), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip), cmocka_unit_test(test_families_round_trip), cmocka_unit_test(test_rope_beyond),
+        cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip), cmocka_unit_test(test_families_round_trip), cmocka_unit_test(test_deepseek), cmocka_unit_test(test_rope_beyond),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

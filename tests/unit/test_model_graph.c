@@ -57,7 +57,7 @@ static void layer_by_layer(const char *name) {
     must(graph_head(r.g, &outer, r.x, N, r.logits, &err), &err);
     assert_true(golden_error(&expected, r.logits) <= 1e-4);
 
-    for (int e = 0; e < EDGE_HEAD_IN; e++) assert_int_equal(hooks.calls[e], c->n_layers);
+    for (int e = 0; e < EDGE_HEAD_IN; e++) assert_int_equal(hooks.calls[e], e == EDGE_Q_LATENT || e == EDGE_KV_LATENT ? 0 : c->n_layers);
     assert_int_equal(hooks.calls[EDGE_HEAD_IN], 1);
     assert_int_equal(hooks.cols[EDGE_ATTN_IN], c->n_embd);
     assert_int_equal(hooks.cols[EDGE_ATTN_OUT], c->n_heads * c->head_dim);

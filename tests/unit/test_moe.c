@@ -40,6 +40,7 @@ static void picks_of(const char *name) {
         for (uint32_t i = 0; lw.experts && i < expected.n_tokens; i++) {
             float sum = 0;
             for (uint32_t k = 0; k < expected.used; k++) sum += r.picks[i * expected.used + k].share;
+            if (c->share_scale != 0) sum /= c->share_scale;
             assert_true(c->norm_topk ? fabsf(sum - 1) < 1e-6f : sum < 1);
         }
         arena_fini(&mem);
@@ -51,7 +52,7 @@ static void picks_of(const char *name) {
 }
 
 static void test_picks(void **state) {
-    static const char *const names[] = {"qwen3moe", "mixtral", "olmoe", "qwen2moe", "qwen2moe_dense", "gpt_oss", "gpt_oss_mxfp4"};
+    static const char *const names[] = {"qwen3moe", "mixtral", "olmoe", "qwen2moe", "qwen2moe_dense", "gpt_oss", "gpt_oss_mxfp4", "deepseek2", "deepseek2_lite", "deepseek3"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) picks_of(names[i]);
 }
 
@@ -59,13 +60,12 @@ static void test_picks(void **state) {
 static void test_ties(void **state) {
     const float same[4 * 2] = {1, 0, 1, 0, 2, 0, 1, 0}, bad[4 * 2] = {1, 0, NAN, 0, 2, 0, INFINITY, 0}, x[2 * 3] = {1, 1, 0, -1, 0, 0};
     const config c = {.n_embd = 2, .n_experts = 4, .n_experts_used = 3, .norm_topk = true};
+    const layer_weights equal = {.vec[ROLE_ROUTER] = same}, broken = {.vec[ROLE_ROUTER] = bad};
     graph_pick p[6];
-    layer_weights lw = {.vec[ROLE_ROUTER] = same};
-    graph_route(&c, &lw, x, 2, 3, 1, p);
+    graph_route(&c, &equal, x, 2, 3, 1, p);
     const uint32_t first[6] = {0, 1, 2, 0, 1, 3}; /* 2 leads, then 0 and 1; negative: 2 comes last */
     for (int i = 0; i < 6; i++) assert_int_equal(p[i].expert, first[i]);
-    lw.vec[ROLE_ROUTER] = bad;
-    graph_route(&c, &lw, x, 2, 3, 1, p);
+    graph_route(&c, &broken, x, 2, 3, 1, p);
     for (int i = 0; i < 6; i += 3) assert_true(p[i].expert < p[i + 1].expert && p[i + 1].expert < p[i + 2].expert && p[i + 2].expert < 4);
 }
 

@@ -13,7 +13,7 @@
 #include "golden.h"
 #include "tempfile.h"
 
-static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gpt_oss", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2", "gpt2", "gptneox", "qwen2moe"};
+static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gpt_oss", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2", "gpt2", "gptneox", "qwen2moe", "deepseek3"};
 
 /* A job on a model whose only candidate is this codec. */
 static void open_model(const char *path, const char *codec, fit_job *f, cand *c) {
@@ -57,15 +57,17 @@ static void orders_are_permutations(void **state) {
         cand c;
         open_job(names[i], "int4g64", &f, &c);
         const config *k = &f.src->cfg;
-        const size_t d = k->head_dim, share = k->n_heads / k->n_kv_heads;
+        const size_t d = config_value_dim(k), share = k->n_heads / k->n_kv_heads, keys = k->kv_rank ? k->head_dim - k->rope_dims : 0; /* in front of a head's values */
         bool moved = false, moved_values = false;
         assert_int_equal(order_kinds(&f), ORDER_STREAM | ORDER_VALUES);
         assert_true(is_permutation(f.order.stream, 0, k->n_embd, &moved));
         for (uint32_t l = 0; l < k->n_layers; l++)
             for (size_t h = 0; h < k->n_heads; h++) {
-                const uint32_t *value = f.order.value[l] + h / share * d, *mixed = f.order.mixed[l] + h * d;
-                assert_true(is_permutation(value, h / share * d, d, &moved_values)); /* no value leaves its head */
-                for (size_t j = 0; j < d; j++) assert_int_equal(mixed[j] - h * d, value[j] - h / share * d);
+                const size_t first = h / share * (keys + d) + keys;
+                const uint32_t *value = f.order.value[l] + first, *mixed = f.order.mixed[l] + h * d;
+                assert_true(is_permutation(value, first, d, &moved_values)); /* no value leaves its head */
+                for (size_t j = 0; j < d; j++) assert_int_equal(mixed[j] - h * d, value[j] - first);
+                for (size_t j = first - keys; j < first; j++) assert_int_equal(f.order.value[l][j], j);
             }
         assert_true(moved && moved_values);
         close_job(&f);

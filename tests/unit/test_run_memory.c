@@ -104,6 +104,7 @@ static void test_bound(void **state) {
     check("tests/golden/olmoe", (snug_context_params){.n_ctx = 1000, .max_batch = 512, .max_seqs = 1, .threads = 2});
     check("tests/golden/qwen3moe", (snug_context_params){.n_ctx = 256, .max_batch = 16, .max_seqs = 2, .threads = 1, .act = SNUG_ACT_F32});
     check("tests/golden/gpt_oss_mxfp4", (snug_context_params){.n_ctx = 1000, .max_batch = 64, .max_seqs = 2, .threads = 2});
+    check("tests/golden/deepseek3", (snug_context_params){.n_ctx = 2000, .max_batch = 128, .max_seqs = 2, .threads = 2});
 }
 
 /* What matrices are multiplied from beside what is stored. */
