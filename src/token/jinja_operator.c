@@ -107,7 +107,7 @@ static bool arithmetic_float(jinja *j, jop op, double a, double b, jvalue *out) 
     default:
         r = a / b;
     }
-    if (op == OP_POW && isinf(r) && !isinf(a) && !isinf(b)) return jinja_fail(j, SNUG_ERR_FORMAT, "a power that is no finite number");
+    if (op == OP_POW && !isfinite(r) && isfinite(a) && isfinite(b)) return jinja_fail(j, SNUG_ERR_FORMAT, "a power that is no finite real number");
     *out = jv_float(r);
     return true;
 }

@@ -13,7 +13,6 @@ except ImportError as e:
     skip(f"{e}: pip install -r tests/interop/requirements.txt")
 
 SNUG_ERR_ARG = -5  # include/snug.h
-SNUG_ERR_UNSUPPORTED = -4
 
 
 class Generation(jinja2.ext.Extension):
