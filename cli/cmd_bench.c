@@ -85,10 +85,10 @@ static uint64_t weight_bytes_of_pass(const snug_model *model, uint32_t n) {
 }
 
 /* Bytes of cached keys and values that one of `n` tokens written from `depth` on reads, on average: at position p the
- * cache holds p + 1. An upper bound where an architecture looks through a window. */
+ * cache holds p + 1; and of states. An upper bound where an architecture looks through a window. */
 static uint64_t kv_bytes_per_token(const snug_model_info *info, uint32_t depth, uint32_t n) {
     enum { F16_BYTES = 2 };
-    return info->cached_numbers * F16_BYTES * (2ull * depth + n + 1) / 2;
+    return info->cached_numbers * F16_BYTES * (2ull * depth + n + 1) / 2 + info->state_bytes;
 }
 
 /* ------------------------------------------------------------ measuring ---- */
@@ -141,12 +141,10 @@ static snug_item item_at(const bench_run *b, uint32_t seq, uint32_t at, bool las
     return (snug_item){.seq = b->seqs[seq], .token = some_token(b, seq + at), .pos = at, .wants_logits = last};
 }
 
-/* One sequence reads n tokens behind its first `depth`, as many at a time as a pass takes. */
-static snug_err time_reading(bench_run *b, uint32_t seq, uint32_t depth, uint32_t n, const char *stage, double *seconds,
-                             snug_error *err) {
-    snug_err code = snug_seq_truncate(b->seqs[seq], depth, err);
-    *seconds = 0;
-    for (uint32_t at = depth, end = depth + n; !code && at < end;) {
+/* A sequence reads its tokens [at, end), as many at a time as a pass takes. */
+static snug_err read_on(bench_run *b, uint32_t seq, uint32_t at, uint32_t end, const char *stage, double *seconds, snug_error *err) {
+    snug_err code = SNUG_OK;
+    while (!code && at < end) {
         uint32_t count = end - at < b->batch ? end - at : b->batch;
         for (uint32_t i = 0; i < count; i++) b->items[i] = item_at(b, seq, at + i, i + 1 == count);
         code = time_pass(b, count, stage, seconds, err);
@@ -155,11 +153,28 @@ static snug_err time_reading(bench_run *b, uint32_t seq, uint32_t depth, uint32_
     return code;
 }
 
+/* A sequence back to its first `depth` tokens; what a model with recurrent layers forgets below that is read again. */
+static snug_err go_back(bench_run *b, uint32_t seq, uint32_t depth, snug_error *err) {
+    const uint32_t reach = snug_seq_reach(b->seqs[seq], depth);
+    double seconds = 0;
+    b->total += depth - reach;
+    snug_err code = snug_seq_truncate(b->seqs[seq], reach, err);
+    return code ? code : read_on(b, seq, reach, depth, "fill", &seconds, err);
+}
+
+/* One sequence reads n tokens behind its first `depth`. */
+static snug_err time_reading(bench_run *b, uint32_t seq, uint32_t depth, uint32_t n, const char *stage, double *seconds,
+                             snug_error *err) {
+    snug_err code = go_back(b, seq, depth, err);
+    *seconds = 0;
+    return code ? code : read_on(b, seq, depth, depth + n, stage, seconds, err);
+}
+
 /* Every sequence writes n tokens behind its first `depth`: one each in a pass. */
 static snug_err time_writing(bench_run *b, uint32_t depth, uint32_t n, double *seconds, snug_error *err) {
     snug_err code = SNUG_OK;
     *seconds = 0;
-    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_truncate(b->seqs[s], depth, err);
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = go_back(b, s, depth, err);
     for (uint32_t at = depth; !code && at < depth + n; at++) {
         for (uint32_t s = 0; s < b->n_seqs; s++) b->items[s] = item_at(b, s, at, true);
         code = time_pass(b, b->n_seqs, "decode", seconds, err);
@@ -185,7 +200,7 @@ static snug_err bench_depth(bench_run *b, speed *out, snug_error *err) {
         if (!code) code = time_writing(b, out->depth, b->generate, &seconds, err);
         if (!code) put_sample(&out->decode, (uint64_t)b->generate * b->n_seqs, seconds);
     }
-    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = snug_seq_truncate(b->seqs[s], out->depth, err);
+    for (uint32_t s = 0; !code && s < b->n_seqs; s++) code = go_back(b, s, out->depth, err);
     qsort(out->prefill.tps, out->prefill.n, sizeof *out->prefill.tps, compare_reals);
     qsort(out->decode.tps, out->decode.n, sizeof *out->decode.tps, compare_reals);
     return code;

@@ -68,8 +68,13 @@ static void print_head(const snug_model_info *m) {
     printf("%s\n", m->path);
     if (*m->name) printf("  name        %s\n", m->name);
     printf("  format      %s, architecture %s\n", m->format, m->architecture);
-    printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers,
-           m->n_embd, m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
+    if (m->n_heads)
+        printf("  shape       %u layers, width %u, %u heads of %u (%u for keys and values), feed-forward %u\n", m->n_layers,
+               m->n_embd, m->n_heads, m->head_dim, m->n_kv_heads, m->n_ff);
+    else
+        printf("  shape       %u layers, width %u\n", m->n_layers, m->n_embd);
+    if (m->n_recurrent)
+        printf("  recurrent   %u layers without attention, whose states take %s bytes (%s) for each text\n", m->n_recurrent, count_text(a, m->state_bytes), size_text(b, m->state_bytes));
     if (m->n_experts) {
         printf("  experts     %u in ", m->n_experts);
         if (m->n_expert_layers < m->n_layers) printf("%u of %u layers", m->n_expert_layers, m->n_layers);
@@ -123,6 +128,8 @@ static json_t *inspect_json(const snug_model *model, const totals *codecs, const
     if (m->n_experts) json_put_int(o, "n_experts_used", m->n_experts_used);
     if (m->n_experts) json_put_int(o, "n_expert_layers", m->n_expert_layers);
     if (m->n_ff_shared) json_put_int(o, "n_ff_shared", m->n_ff_shared);
+    if (m->n_recurrent) json_put_int(o, "n_recurrent", m->n_recurrent);
+    if (m->n_recurrent) json_put_int(o, "state_bytes", m->state_bytes);
     json_put_int(o, "n_vocab", m->n_vocab);
     json_put_int(o, "n_ctx_train", m->n_ctx_train);
     json_put_int(o, "n_weights", m->n_weights);

@@ -93,6 +93,8 @@ typedef struct snug_model_info {
     uint32_t n_experts_used;  /* of these, for each token                                                        */
     uint32_t n_expert_layers; /* how many layers have experts                                                    */
     uint32_t n_ff_shared;     /* width of the one that all tokens go through beside them; 0: there is none       */
+    uint32_t n_recurrent;     /* layers that have a state of fixed size in place of attention (Mamba); all: n_heads and n_ff are 0  */
+    uint64_t state_bytes;     /* of these layers together, for one sequence                                 */
     uint64_t n_weights;       /* distinct weights (tied tensors counted once)                               */
     uint64_t file_bytes;      /* all files together                                                         */
     uint64_t tensor_bytes;    /* tensor data alone                                                          */
@@ -109,7 +111,7 @@ typedef struct snug_tensor_info {
     uint64_t run_bytes;      /* what multiplying with it reads: of entropy codes more than is stored */
     int layer;               /* -1: not in a layer                    */
     int expert;              /* -1: not an expert's                       */
-    const char *role;        /* "embd", "head", "q", "k", "v", "o", "gate", "up", "down", "router", "norm", "bias" */
+    const char *role;        /* "embd", "head", "q", "k", "v", "o", "gate", "up", "down", "ssm_in", "ssm_out", "router", "norm", "bias" ... */
     double predicted_loss;   /* < 0 when not known */
 } snug_tensor_info;
 
@@ -190,10 +192,13 @@ SNUG_API void snug_context_destroy(snug_context **ctx);
 SNUG_API snug_err snug_context_memory(const snug_model *model, const snug_context_params *params, snug_memory *out,
                                       snug_error *err);
 
-/* The state of one text. Fork shares what was already computed; truncate forgets positions >= n. */
+/* The state of one text. Fork shares what was already computed; truncate forgets positions >= n. A model with recurrent layers (Mamba) cannot
+ * forget at will: snug_seq_reach gives the last position <= n that a sequence can be truncated to (n itself for other models; here its length,
+ * where its last pass began, or 0), and others are SNUG_ERR_UNSUPPORTED. Texts find their way themselves: they read again what they must. */
 SNUG_API snug_err snug_seq_create(snug_context *ctx, snug_seq **out, snug_error *err);
 SNUG_API snug_err snug_seq_fork(const snug_seq *seq, snug_seq **out, snug_error *err);
 SNUG_API snug_err snug_seq_truncate(snug_seq *seq, uint32_t n, snug_error *err);
+SNUG_API uint32_t snug_seq_reach(const snug_seq *seq, uint32_t n);
 SNUG_API uint32_t snug_seq_length(const snug_seq *seq);
 SNUG_API void snug_seq_destroy(snug_seq **seq);
 
@@ -235,7 +240,8 @@ SNUG_API const float *snug_logits(const snug_context *ctx, size_t i);
  * vanish with how often they come true. */
 typedef struct snug_text snug_text;
 /* Takes one sequence of the context (and of its draft model's); the context must outlive the text. Belongs to the
- * context's thread. Fork copies the tokens, shares what was computed, and has the logits that the text has. */
+ * context's thread. Fork copies the tokens, shares what was computed, and has the logits that the text has (but, of a model with recurrent layers,
+ * those behind drafted tokens: it reads them again). */
 SNUG_API snug_err snug_text_create(snug_context *ctx, snug_text **out, snug_error *err);
 SNUG_API snug_err snug_text_fork(const snug_text *text, snug_text **out, snug_error *err);
 SNUG_API void snug_text_destroy(snug_text **text);

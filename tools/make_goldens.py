@@ -132,7 +132,23 @@ MODELS |= {
         "num_key_value_heads": 2, "max_position_embeddings": 256, "original_max_position_embeddings": 256, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "rope_scaling": None, "sliding_window": 16, "attention_bias": False, "pad_token_id": 0, "tie_word_embeddings": False}),
 }
-SCALED = ("gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite")    # their embeddings are multiplied; GPT-2 has positions beside them
+MODELS |= {
+    "mamba2": ("bf16", 2, "qwen2", {"time_step_limit": [0.0, float("inf")]}, {
+        "architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "hidden_size": 72, "num_heads": 6, "head_dim": 24, "expand": 2, "n_groups": 2,
+        "state_size": 20, "conv_kernel": 3, "chunk_size": 16, "layer_norm_epsilon": 1e-5, "use_bias": False, "use_conv_bias": True,
+        "residual_in_fp32": True, "rms_norm": True, "rescale_prenorm_residual": False, "time_step_rank": 5, "time_step_min": 0.001,
+        "time_step_max": 0.1, "time_step_floor": 0.0001, "time_step_limit": [0.1, 1.0], "pad_token_id": 0, "tie_word_embeddings": False}),
+    "granitehybrid": ("bf16", 1, "gpt2", "ssm_norm", {
+        "architectures": ["GraniteMoeHybridForCausalLM"], "model_type": "granitemoehybrid", "hidden_size": 64, "intermediate_size": 84,
+        "shared_intermediate_size": 100, "num_hidden_layers": 5, "layer_types": ["mamba", "mamba", "attention", "mamba", "attention"],
+        "num_attention_heads": 4, "num_key_value_heads": 2, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_expand": 2, "mamba_n_groups": 1,
+        "mamba_d_state": 24, "mamba_d_conv": 4, "mamba_chunk_size": 16, "mamba_conv_bias": True, "mamba_proj_bias": False,
+        "time_step_limit": [0.0, float("inf")], "num_local_experts": 0, "num_experts_per_tok": 0, "position_embedding_type": "nope",
+        "normalization_function": "rmsnorm", "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "rope_scaling": None,
+        "embedding_multiplier": 6.0, "attention_multiplier": 0.125, "residual_multiplier": 0.6, "logits_scaling": 0.5, "attention_bias": False,
+        "pad_token_id": 0, "tie_word_embeddings": True}),
+}
+SCALED = ("gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite", "granitehybrid")    # their embeddings are multiplied; GPT-2 has positions beside them
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
 PHI3 = MODELS["phi3"][4]
 MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
@@ -215,13 +231,19 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     tied = model.config.get_text_config().tie_word_embeddings
     stored = {}
     for name, p in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith(("A_log", "dt_bias")):    # states that fade within some tokens, each head its own way
+            w = normal(p.shape, 1.0) - 1
+        elif name.endswith(".D"):
+            w = normal(p.shape, 0.5) + 1
+        elif "conv1d.weight" in name:    # (channels, 1, kernel)
+            w = normal(p.shape, 1.5 / p.shape[2] ** 0.5)
+        elif name.endswith("bias"):
             w = normal(p.shape, 0.7 if re.search("[qkv]_proj|c_attn|query_key", name) else 0.3)
         elif "norm" in name or "ln_" in name:
             w = normal(p.shape, 0.3) + (0 if less_one else 1)
         elif "wpe" in name:
             w = normal(p.shape, 0.4)
-        elif "embed_tokens" in name or "wte" in name or "embed_in" in name:
+        elif "embed_tokens" in name or "embeddings" in name or "wte" in name or "embed_in" in name:
             w = normal(p.shape, 0.12 if scaled and "wte" not in name else 0.25 if tied else 1.0)
         elif "sinks" in name:
             w = normal(p.shape, 1.5)
@@ -233,7 +255,7 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
             w = normal(p.shape, 1.5 / p.shape[1 if model.config.model_type == "gpt_oss" else -1] ** 0.5)
         else:      # with a tied head the blocks must outweigh the embedding, or every token predicts itself
             gain = (3.0 if "c_attn" in name else 2.0 if "query_key" in name else 1.8 if "q_proj" in name or "k_proj" in name else 2.5 if "lm_head" in name or "embed_out" in name
-                    else (4.0 if scaled else 1.5) if tied and ("o_proj" in name or "down_proj" in name or "c_proj" in name) else 1.0)
+                    else (4.0 if scaled else 1.5) if tied and re.search("o_proj|down_proj|c_proj|out_proj|output_linear", name) else 1.0)
             w = normal(p.shape, gain / p.shape[0 if ".c_" in name and "gpt2" in model.config.model_type else 1] ** 0.5)
         stored[name] = w.to(dtype)
         p.data.copy_(stored[name].float())
@@ -394,7 +416,7 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "positions": "wpe.weight",
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "ssm_norm": "mamba.norm.weight", "positions": "wpe.weight",
                 "shared_gate": "shared_expert_gate.weight", "sinks": "sinks", "expert_bias": "proj_bias", "choice_bias": "e_score_correction_bias"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}

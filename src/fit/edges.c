@@ -12,6 +12,7 @@ static fit_edge *edge_at(const fit_job *f, int layer, int e) { return fit_edge_a
 bool edges_has(const config *c, int layer, graph_edge e) {
     if (layer == (int)c->n_layers || e == EDGE_HEAD_IN) return layer == (int)c->n_layers && e == EDGE_HEAD_IN;
     if (e == EDGE_Q_LATENT || e == EDGE_KV_LATENT) return edge_cols(c, layer, e, EXPERT_NONE) > 0;
+    if (e == EDGE_FFN_IN) return c->n_ff > 0;
     return e != EDGE_FFN_MID || layer_width(c, layer, EXPERT_NONE) > 0;
 }
 

@@ -258,8 +258,8 @@ static snug_err encode_layer(prefix *p, int layer, snug_error *err) {
     snug_err rc = read_layer(p, layer, &mem, &lw, err);
     for (size_t i = 0; i < f->n && rc == SNUG_OK; i++)
         if (!f->tensor[i].matrix && f->tensor[i].t->layer == layer) rc = encode_one(p->e, i, NULL, err);
-    const bool split = layer_experts(&f->src->cfg, layer) > 0;
-    for (int edge = EDGE_ATTN_IN; edge <= (split ? EDGE_ATTN_OUT : EDGE_FFN_MID) && rc == SNUG_OK; edge++)
+    const bool split = layer_experts(&f->src->cfg, layer) > 0, half = split || !edges_has(&f->src->cfg, layer, EDGE_FFN_IN);
+    for (int edge = EDGE_ATTN_IN; edge <= (half ? EDGE_ATTN_OUT : EDGE_FFN_MID) && rc == SNUG_OK; edge++)
         rc = encode_one_edge(p, layer, (graph_edge)edge, &mem, &lw, err);
     if (rc == SNUG_OK && split) rc = encode_experts(p, layer, &mem, &lw, err);
     if (rc == SNUG_OK) rc = forward_layer(&p->fwd, layer, &lw, f->text.n_seq, f->text.len, &p->x, 1, NULL, NULL, err);

@@ -17,7 +17,7 @@ static const size_t SLAB_FLOATS = 12u << 20; /* 48 MB of activations at a time *
 
 size_t edge_cols(const config *c, int layer, graph_edge edge, int expert) {
     switch (edge) {
-    case EDGE_ATTN_OUT: return (size_t)c->n_heads * config_value_dim(c);
+    case EDGE_ATTN_OUT: return layer_is_ssm(c, layer) ? c->ssm.inner : (size_t)c->n_heads * config_value_dim(c);
     case EDGE_Q_LATENT: return c->q_rank;
     case EDGE_KV_LATENT: return c->kv_rank;
     case EDGE_FFN_MID: return layer_width(c, layer, expert);

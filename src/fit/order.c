@@ -2,8 +2,8 @@
  * weights, rows of the first and columns of the second may change places together: the function stays the same up to the rounding of its
  * sums, nothing is stored and nothing is applied when the model runs.
  *
- *     stream   columns of the embedding, of q k v, gate up (of all experts), router and head; gains of the norms before them; rows of o and
- *              down: one order for all
+ *     stream   columns of the embedding, of q k v, ssm_in, gate up (of all experts), router and head; gains of the norms before them; rows of o,
+ *              ssm_out and down: one order for all
  *     values   rows of v within each of its heads; columns of o alike in all query heads that read it: an order for each layer
  *
  * Codecs share scales among neighbours, and error feedback goes from left to right. So the loudest come first, and like stands by like. How loud
@@ -30,7 +30,7 @@ static const uint32_t *of_layer(uint32_t *const *list, int layer) { return list 
 /* Is it of the residual stream's width, by its columns? */
 static bool of_stream(tensor_role r) {
     switch (r) {
-    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: case ROLE_GATE: case ROLE_UP:
+    case ROLE_EMBD: case ROLE_HEAD: case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: case ROLE_SSM_IN: case ROLE_GATE: case ROLE_UP:
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: case ROLE_OUT_NORM: case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS:
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: case ROLE_O_BIAS: case ROLE_DOWN_BIAS: case ROLE_DOWN_EXPS_BIAS: case ROLE_ROUTER: case ROLE_SHARED_GATE: case ROLE_POSITIONS: return true;
     default: return false;
@@ -49,7 +49,7 @@ static const uint32_t *col_order(const fit_job *f, const store_tensor *t) {
 
 static const uint32_t *row_order(const fit_job *f, const store_tensor *t) {
     switch (t->role) {
-    case ROLE_O: case ROLE_DOWN: return f->order.stream;
+    case ROLE_O: case ROLE_SSM_OUT: case ROLE_DOWN: return f->order.stream;
     case ROLE_V: case ROLE_KV_B: return of_layer(f->order.value, t->layer);
     default: return NULL;
     }
@@ -191,16 +191,17 @@ static snug_err add_norm(const fit_job *f, int layer, tensor_role norm, const te
 }
 
 static snug_err choose_stream(fit_job *f, snug_error *err) {
-    static const tensor_role attention[] = {ROLE_Q, ROLE_K, ROLE_V, ROLE_Q_A, ROLE_KV_A}, ffn[] = {ROLE_GATE, ROLE_UP}, head[] = {ROLE_HEAD};
+    static const tensor_role attention[] = {ROLE_Q, ROLE_K, ROLE_V, ROLE_Q_A, ROLE_KV_A, ROLE_SSM_IN}, ffn[] = {ROLE_GATE, ROLE_UP}, head[] = {ROLE_HEAD};
     const config *c = &f->src->cfg;
-    const double share = 1.0 / (2.0 * c->n_layers + !c->tied);
+    const bool forward = !c->arch->no_attention; /* feed-forwards stand behind it */
+    const double share = 1.0 / ((1.0 + forward) * c->n_layers + !c->tied);
     uint32_t *order = arena_alloc(&f->mem, c->n_embd * sizeof *order);
     double *loud = calloc(c->n_embd, sizeof *loud);
     snug_err rc = order && loud ? add_energy(f, store_find(f->src, ROLE_EMBD, -1), loud, NULL, err) : err_nomem(err, c->n_embd * sizeof *loud);
     for (size_t j = 0; j < c->n_embd && rc == SNUG_OK; j++) loud[j] = log(loud[j]);
     for (int l = 0; l < (int)c->n_layers && rc == SNUG_OK; l++) {
         rc = add_norm(f, l, ROLE_ATTN_NORM, attention, sizeof attention / sizeof *attention, share, loud, err);
-        if (rc == SNUG_OK) rc = add_norm(f, l, ROLE_FFN_NORM, ffn, 2, share, loud, err);
+        if (rc == SNUG_OK && forward) rc = add_norm(f, l, ROLE_FFN_NORM, ffn, 2, share, loud, err);
     }
     if (rc == SNUG_OK && !c->tied) rc = add_norm(f, -1, ROLE_OUT_NORM, head, 1, share, loud, err);
     if (rc == SNUG_OK) rc = sort_channels(loud, c->n_embd, order, err);
@@ -244,7 +245,7 @@ static bool all_float(const fit_job *f, bool values) {
     for (size_t i = 0; i < f->src->n_tensors; i++) {
         const store_tensor *t = &f->src->tensors[i];
         const bool concerned = values ? t->role == ROLE_V || t->role == ROLE_KV_B || t->role == ROLE_O || t->role == ROLE_V_BIAS
-                                      : of_stream(t->role) || t->role == ROLE_O || t->role == ROLE_DOWN;
+                                      : of_stream(t->role) || t->role == ROLE_O || t->role == ROLE_SSM_OUT || t->role == ROLE_DOWN;
         if (concerned && !source_is_float(t)) return false;
     }
     return true;
@@ -265,10 +266,11 @@ snug_err order_choose(fit_job *f, snug_error *err) {
     const size_t n_values = value_rows(c), n_mixed = (size_t)c->n_heads * config_value_dim(c);
     if (!f->feedback || !any_lossy(f) || c->arch->sub_norms) return SNUG_OK; /* BitNet: see can_balance */
     snug_err rc = all_float(f, false) ? choose_stream(f, err) : SNUG_OK;
-    if (rc != SNUG_OK || !all_float(f, true)) return rc;
+    if (rc != SNUG_OK || !all_float(f, true) || c->arch->no_attention) return rc;
     uint32_t **value = arena_calloc(&f->mem, c->n_layers, sizeof *value), **mixed = arena_calloc(&f->mem, c->n_layers, sizeof *mixed);
     if (!value || !mixed) return err_nomem(err, c->n_layers * sizeof *value);
     for (int l = 0; l < (int)c->n_layers && rc == SNUG_OK; l++) {
+        if (layer_is_ssm(c, l)) continue; /* its channels stay */
         value[l] = arena_alloc(&f->mem, n_values * sizeof **value);
         mixed[l] = arena_alloc(&f->mem, n_mixed * sizeof **mixed);
         rc = value[l] && mixed[l] ? choose_values(f, l, value[l], mixed[l], err) : err_nomem(err, n_mixed * sizeof **mixed);

@@ -245,7 +245,7 @@ static snug_err step(const sampler *s, lane *l, const int32_t *token, uint32_t p
         rc = kv_reserve(l->seq[i], 1, err);
     }
     if (rc == SNUG_OK) rc = graph_embed(l->g, &s->outer, item, n, l->x, err);
-    for (uint32_t k = 0; k < c->n_layers && rc == SNUG_OK; k++) rc = graph_layer(l->g, (int)k, k, &s->layer[k], item, n, l->x, err);
+    for (uint32_t k = 0; k < c->n_layers && rc == SNUG_OK; k++) rc = graph_layer(l->g, (int)k, graph_kv_layer(c, k), &s->layer[k], item, n, l->x, err);
     if (rc == SNUG_OK) rc = graph_head(l->g, &s->outer, l->x, n, l->logits, err);
     for (uint32_t i = 0; i < n && rc == SNUG_OK; i++) kv_commit(l->seq[i], 1);
     return rc;

@@ -8,7 +8,7 @@
  *
  *     norm gain / s   ->  columns of q k v;  gate up, of all experts, and their router;  an untied head
  *     latent's gain / s ->  columns of what keys and values, or queries, are made with
- *     rows of v / s   ->  columns of o, the same for all query heads of a group
+ *     rows of v / s   ->  columns of o, the same for all query heads of a group;  of a state space its norm's gain / s  ->  columns of ssm_out
  *     rows of up / s  ->  columns of down
  *
  * Nothing of it shows in the artifact: the scales are folded. Only float sources are balanced; encoded ones are copied as they are. */
@@ -39,13 +39,14 @@ static const int8_t *grows(const fit_job *f, const store_tensor *t) {
     return reads ? balance_of(f, t->layer, role_edge(t->role), t->expert) : NULL;
 }
 
-/* Exponents that a tensor's rows (a vector's columns) shrink by; *values: they are those of values. */
+/* Exponents that a tensor's rows (a vector's numbers) shrink by; *values: they are those of values. */
 static const int8_t *shrinks(const fit_job *f, const store_tensor *t, bool *values) {
     *values = t->role == ROLE_V || t->role == ROLE_V_BIAS || t->role == ROLE_KV_B;
     switch (t->role) {
     case ROLE_ATTN_NORM: case ROLE_ATTN_NORM_BIAS: return balance_of(f, t->layer, EDGE_ATTN_IN, EXPERT_NONE);
     case ROLE_FFN_NORM: case ROLE_FFN_NORM_BIAS: return balance_of(f, t->layer, EDGE_FFN_IN, EXPERT_NONE);
     case ROLE_OUT_NORM: case ROLE_OUT_NORM_BIAS: return balance_of(f, -1, EDGE_HEAD_IN, EXPERT_NONE);
+    case ROLE_SSM_NORM: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
     case ROLE_UP: case ROLE_UP_BIAS: return balance_of(f, t->layer, EDGE_FFN_MID, t->expert);
     case ROLE_V: case ROLE_V_BIAS: case ROLE_KV_B: return balance_of(f, t->layer, EDGE_ATTN_OUT, EXPERT_NONE);
     case ROLE_Q_A_NORM: return balance_of(f, t->layer, EDGE_Q_LATENT, EXPERT_NONE);
@@ -80,7 +81,7 @@ static void balance_rows(const fit_job *f, const store_tensor *t, uint64_t row0,
     if (!grow && !shrink) return;
     for (size_t r = 0; r < n; r++)
         for (size_t c = 0; c < t->cols; c++) {
-            int e = (grow ? grow[c] : 0) + row_exponent(f, shrink, values, vector ? c : row0 + r);
+            int e = (grow ? grow[c] : 0) + row_exponent(f, shrink, values, vector ? (row0 + r) * t->cols + c : row0 + r);
             w[r * t->cols + c] *= f32_from_bits((uint32_t)(127 + e) << 23); /* 2^e, |e| <= 2 MAX_EXPONENT */
         }
 }
@@ -174,7 +175,8 @@ static bool can_balance(const fit_job *f, int layer, graph_edge e, int expert) {
         [EDGE_ATTN_IN] = {ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS}, [EDGE_Q_LATENT] = {ROLE_Q_A_NORM, ROLE_NONE}, [EDGE_KV_LATENT] = {ROLE_KV_A_NORM, ROLE_NONE}, [EDGE_ATTN_OUT] = {ROLE_V, ROLE_V_BIAS},
         [EDGE_FFN_IN] = {ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS},    [EDGE_FFN_MID] = {ROLE_UP, ROLE_UP_BIAS},     [EDGE_HEAD_IN] = {ROLE_OUT_NORM, ROLE_OUT_NORM_BIAS}};
     const int l = e == EDGE_HEAD_IN ? -1 : layer;
-    const tensor_role feed = e == EDGE_ATTN_OUT && f->src->cfg.kv_rank ? ROLE_KV_B : of[e].feed;
+    const bool ssm = e == EDGE_ATTN_OUT && layer_is_ssm(&f->src->cfg, layer);
+    const tensor_role feed = ssm ? ROLE_SSM_NORM : e == EDGE_ATTN_OUT && f->src->cfg.kv_rank ? ROLE_KV_B : of[e].feed;
     const store_tensor *from = expert == EXPERT_NONE ? store_find(f->src, feed, l) : store_expert(f->src, feed, l, expert);
     if (f->src->cfg.arch->sub_norms && e != EDGE_HEAD_IN) return false;
     if (f->src->cfg.swiglu_limit != 0 && e == EDGE_FFN_MID) return false; /* up is held within limits */
@@ -216,8 +218,8 @@ static int compare(const void *a, const void *b) {
 
 /* log2 of the best scales beside their median, in whole steps: channels within a factor of two of it stay, so do those without weights or
  * activations. (Moving the others by the nearest power makes 2 and 3 bits worse on models without outliers.) */
-static snug_err choose_exponents(const config *c, const fit_edge *edge, const double *squares, graph_edge e, size_t cols, int8_t *out, snug_error *err) {
-    const size_t share = e == EDGE_ATTN_OUT ? c->n_heads / c->n_kv_heads : 1, dim = config_value_dim(c); /* query heads that one row of v feeds */
+static snug_err choose_exponents(const config *c, const fit_edge *edge, const double *squares, int layer, graph_edge e, size_t cols, int8_t *out, snug_error *err) {
+    const size_t share = e == EDGE_ATTN_OUT && !layer_is_ssm(c, layer) ? c->n_heads / c->n_kv_heads : 1, dim = config_value_dim(c); /* query heads that one row of v feeds */
     double *want = calloc(2 * cols, sizeof *want), *sorted = want + cols;
     if (!want) return err_nomem(err, 2 * cols * sizeof *want);
     size_t n = 0;
@@ -248,7 +250,7 @@ snug_err source_exponents(const fit_job *f, int layer, graph_edge e, int expert,
     if (!edge->square || !edge->left || !can_balance(f, layer, e, expert)) return SNUG_OK;
     double *squares = calloc(cols, sizeof *squares);
     snug_err rc = squares ? column_squares(f, layer, e, expert, squares, err) : err_nomem(err, cols * sizeof *squares);
-    if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, e, cols, out, err);
+    if (rc == SNUG_OK) rc = choose_exponents(c, edge, squares, layer, e, cols, out, err);
     free(squares);
     return rc;
 }

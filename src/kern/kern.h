@@ -21,6 +21,7 @@
  *   gelu       x / (1 + exp(-x (a + b x^2)))
  *   softcap    cap - 2 cap / (1 + exp(2 x / cap))
  *   silu_mul   gate = (gate / (1 + exp(-gate))) * up
+ *   recur      to[k] = fma(from[k], decay, y * b[k]);  lane[k mod 16] = fma(to[k], c[k], lane[k mod 16]);  y = tree16
  *   rope       a' = fma(a, cos, -(b * sin)),  b' = fma(a, sin, b * cos)
  *   attention  the positions of a sequence are cut into blocks at the multiples of KERN_BLOCK, whatever the query sees of
  *              them. In a block, over the positions i (counted from its start) that the query sees, in order:
@@ -177,6 +178,9 @@ typedef struct kern_table {
     void (*gelu)(float *x, size_t n);                              /* in place; by tanh */
     void (*softcap)(float *x, size_t n, float cap);                /* x = cap tanh(x / cap) */
     void (*hadamard)(float *x, size_t n, size_t block);            /* block: 16, 32, 64 or 128, a divisor of n */
+    /* A step of n_rows recurrences: each one's state (n) decays, takes up y_r b, and y_r becomes its product with c. from, to (n_rows, n): before and
+     * after; they may be the same. */
+    void (*recur)(const float *from, float *to, size_t n_rows, size_t n, float decay, const float *b, const float *c, float *y);
     float (*softmax)(float *x, size_t n);                          /* in place; returns log-sum-exp of the input */
     /* Rotates one head in place. half: number of pairs; cs: cos[half] then sin[half]. interleaved: pairs (2i, 2i+1), else
      * (i, i+half). */

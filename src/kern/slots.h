@@ -72,6 +72,7 @@ void KERN_ISA(kern_layer_silu_mul)(float *gate, const float *up, size_t n);
 void KERN_ISA(kern_layer_gelu)(float *x, size_t n);
 void KERN_ISA(kern_layer_softcap)(float *x, size_t n, float cap);
 void KERN_ISA(kern_layer_hadamard)(float *x, size_t n, size_t block);
+void KERN_ISA(kern_layer_recur)(const float *from, float *to, size_t n_rows, size_t n, float decay, const float *b, const float *c, float *y);
 float KERN_ISA(kern_layer_softmax)(float *x, size_t n);
 void KERN_ISA(kern_layer_rope)(float *x, size_t half, const float *cs, bool interleaved);
 
@@ -124,6 +125,7 @@ static inline void slots_fill_but_unpack(kern_table *t) {
     t->silu_mul = KERN_ISA(kern_layer_silu_mul);
     t->gelu = KERN_ISA(kern_layer_gelu);
     t->softcap = KERN_ISA(kern_layer_softcap);
+    t->recur = KERN_ISA(kern_layer_recur);
     t->hadamard = KERN_ISA(kern_layer_hadamard);
     t->softmax = KERN_ISA(kern_layer_softmax);
     t->rope = KERN_ISA(kern_layer_rope);

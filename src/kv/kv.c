@@ -4,9 +4,11 @@
  * and becomes resident as pages are first touched, so a long context that is not used costs nothing, and kv_bytes is
  * exact.
  *
- *     | kv_pool | kv_seq x max_seqs | tables: u32 x max_seqs x lists x pages per list | page 0 | page 1 | ...
+ *     | kv_pool | kv_seq x max_seqs | tables: u32 x max_seqs x lists x pages per list | page 0 | page 1 | ... | states
  *     page:  | kv_page, to a multiple of 64 | k: 4 tiles (head_dim, 16) | v (64, value_dim) |
  *     table: for list = layer * n_kv_heads + head, the numbers of its pages in order
+ *     states: for each sequence two of each layer's, (2, n_states, state_floats): behind the last committed position, and where the pass
+ *             under way writes, which until it began is what the last one began with
  *
  * The pool cannot run out: a sequence has at most `pages per list` entries per list, and there are as many pages as
  * entries. A shared page has at least two entries, so copying it on write always finds a free one. */
@@ -20,13 +22,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { NO_PAGE = UINT32_MAX };
+enum { NO_PAGE = UINT32_MAX, NO_STATE = UINT32_MAX };
 
 struct kv_seq {
     kv_pool *pool;
     uint32_t *table;   /* (lists, pages per list) */
     uint32_t length;   /* committed positions     */
     uint32_t n_pages;  /* per list, the same in all */
+    float *state[2];   /* (n_states, state stride); NULL: there are none            */
+    uint32_t now;      /* which of them is behind `length` positions                 */
+    uint32_t other_at; /* how many positions the other is behind; NO_STATE: no matter */
     bool used;
 };
 
@@ -34,19 +39,21 @@ struct kv_pool {
     kv_params p;
     uint64_t map_bytes, page_bytes, page_header, k_bytes; /* k_bytes: of a page's keys, behind which its values stand */
     uint32_t lists, pages_per_list;
+    size_t state_stride; /* floats from one layer's state to the next */
     uint32_t n_fresh, free_head; /* pages [n_fresh, capacity) were never used; free ones are linked through pos[0] */
     kv_seq *seqs;
     uint8_t *pages;
 };
 
 typedef struct kv_layout {
-    uint64_t seqs, tables, pages, total, page_bytes, page_header, k_bytes, capacity, lists, per_list;
+    uint64_t seqs, tables, pages, states, total, page_bytes, page_header, k_bytes, capacity, lists, per_list;
+    uint64_t state_stride, seq_states; /* floats: of a layer's state; of one set of a sequence's */
 } kv_layout;
 
 static uint32_t value_dim(const kv_params *p) { return p->value_dim ? p->value_dim : p->head_dim; }
 
 static bool layout_of(const kv_params *p, kv_layout *l) {
-    uint64_t elem = p->type == SNUG_KV_F32 ? 4 : 2, table_entries, pages_bytes;
+    uint64_t elem = p->type == SNUG_KV_F32 ? 4 : 2, table_entries, pages_bytes, states_bytes;
     l->lists = (uint64_t)p->n_layers * p->n_kv_heads;
     l->per_list = div_up(p->n_ctx, KV_PAGE);
     l->page_header = round_up(sizeof(kv_page), 64);
@@ -55,11 +62,15 @@ static bool layout_of(const kv_params *p, kv_layout *l) {
     if (!checked_mul(l->lists, l->per_list, &l->capacity) || !checked_mul(l->capacity, p->max_seqs, &l->capacity) ||
         l->capacity >= NO_PAGE || l->lists > UINT32_MAX || !checked_mul(l->capacity, l->page_bytes, &pages_bytes))
         return false;
+    l->state_stride = round_up(p->state_floats, 16);
+    if (p->state_floats >= (uint64_t)1 << 45 || !checked_mul(l->state_stride, p->n_states, &l->seq_states) ||
+        !checked_mul(l->seq_states, 2 * sizeof(float) * p->max_seqs, &states_bytes))
+        return false;
     table_entries = l->capacity;
     l->seqs = round_up(sizeof(kv_pool), 64);
     l->tables = l->seqs + round_up(sizeof(kv_seq) * p->max_seqs, 64);
     l->pages = l->tables + round_up(4 * table_entries, 64);
-    return checked_add(l->pages, pages_bytes + 4095, &l->total) &&
+    return checked_add(l->pages, pages_bytes, &l->states) && checked_add(l->states, states_bytes + 4095, &l->total) && l->total >= l->states &&
            (l->total = l->total / 4096 * 4096, l->total < (uint64_t)1 << 47);
 }
 
@@ -71,7 +82,7 @@ uint64_t kv_bytes(const kv_params *p) {
 snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
     *out = NULL;
     kv_layout l;
-    if (p->n_layers == 0 || p->n_kv_heads == 0 || p->head_dim == 0 || p->n_ctx == 0 || p->max_seqs == 0)
+    if ((p->n_layers == 0 && p->n_states == 0) || (p->n_layers && (p->n_kv_heads == 0 || p->head_dim == 0)) || p->n_ctx == 0 || p->max_seqs == 0)
         return err_set(err, SNUG_ERR_ARG,
                        "a KV cache needs at least one layer, head, dimension, position and sequence");
     if (!layout_of(p, &l))
@@ -91,6 +102,7 @@ snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
                       .k_bytes = l.k_bytes,
                       .lists = (uint32_t)l.lists,
                       .pages_per_list = (uint32_t)l.per_list,
+                      .state_stride = (size_t)l.state_stride,
                       .free_head = NO_PAGE};
     pool->seqs = (kv_seq *)((uint8_t *)map + l.seqs);
     pool->pages = (uint8_t *)map + l.pages;
@@ -98,6 +110,8 @@ snug_err kv_pool_create(const kv_params *p, kv_pool **out, snug_error *err) {
     for (uint32_t i = 0; i < p->max_seqs; i++) {
         pool->seqs[i].pool = pool;
         pool->seqs[i].table = tables + (size_t)i * l.lists * l.per_list;
+        for (uint32_t k = 0; k < 2 && p->n_states; k++)
+            pool->seqs[i].state[k] = (float *)((uint8_t *)map + l.states) + (2 * (size_t)i + k) * l.seq_states;
     }
     *out = pool;
     return SNUG_OK;
@@ -168,6 +182,7 @@ snug_err kv_seq_create(kv_pool *pool, kv_seq **out, snug_error *err) {
         if (s->used) continue;
         s->used = true;
         s->length = s->n_pages = 0;
+        s->other_at = NO_STATE;
         *out = s;
         return SNUG_OK;
     }
@@ -182,6 +197,11 @@ snug_err kv_seq_fork(const kv_seq *s, kv_seq **out, snug_error *err) {
     f->n_pages = (uint32_t)div_up(s->length, KV_PAGE);
     for (uint32_t list = 0; list < s->pool->lists; list++)
         for (uint32_t i = 0; i < f->n_pages; i++) page_at(s->pool, list_at(f, list)[i] = list_at(s, list)[i])->refs++;
+    f->now = s->now;
+    f->other_at = s->other_at;
+    for (uint32_t k = 0; k < 2; k++) /* a state behind no positions is zeros, which nobody reads */
+        if (s->state[k] && (k == s->now ? s->length : s->other_at != NO_STATE && s->other_at))
+            memcpy(f->state[k], s->state[k], s->pool->state_stride * s->pool->p.n_states * sizeof(float));
     return SNUG_OK;
 }
 
@@ -211,14 +231,38 @@ snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err) {
         for (uint32_t i = s->n_pages; i < want; i++) pages[i] = page_take(pool);
     }
     if (want > s->n_pages) s->n_pages = want;
+    if (n) s->other_at = NO_STATE; /* the pass that this is for writes there */
     return SNUG_OK;
 }
 
-void kv_commit(kv_seq *s, uint32_t n) { s->length += n; }
+void kv_commit(kv_seq *s, uint32_t n) {
+    if (n) s->now ^= 1, s->other_at = s->length;
+    s->length += n;
+}
+
+uint32_t kv_reach(const kv_seq *s, uint32_t n) {
+    if (n >= s->length) return s->length;
+    if (!s->state[0]) return n;
+    return s->other_at != NO_STATE && s->other_at <= n ? s->other_at : 0;
+}
+
+const float *kv_state_before(const kv_seq *s, uint32_t state, uint32_t pos) {
+    if (pos == 0) return NULL;
+    return s->state[pos == s->length ? s->now : s->now ^ 1] + state * s->pool->state_stride;
+}
+
+float *kv_state_after(kv_seq *s, uint32_t state) { return s->state[s->now ^ 1] + state * s->pool->state_stride; }
 
 snug_err kv_truncate(kv_seq *s, uint32_t n, snug_error *err) {
-    (void)err;
+    const uint32_t reach = kv_reach(s, n);
     if (n > s->length) n = s->length;
+    if (reach != n)
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "cannot truncate a sequence of %u positions to %u: its layers without attention remember no other than %u below that", s->length,
+                       n, reach);
+    if (n < s->length) { /* back to where the last pass began; or to nothing */
+        if (n == s->other_at) s->now ^= 1;
+        s->other_at = NO_STATE;
+    }
     uint32_t keep = (uint32_t)div_up(n, KV_PAGE), in_last = n % KV_PAGE;
     for (uint32_t list = 0; list < s->pool->lists; list++) {
         uint32_t *pages = list_at(s, list);

@@ -2,7 +2,10 @@
  * up to KV_PAGE positions of one layer and KV head, with its own length, type and the stored positions (slot !=
  * position in general). All pages of a list but the last are full, so a list is one row of slots, its positions rising.
  * Attention knows only these operations. Pages are reference-counted: a fork shares them, an append to a shared page
- * copies it first. */
+ * copies it first.
+ *
+ * Layers without attention remember a state of fixed size instead (a recurrence's). A pass writes it beside the one that it began with: an
+ * error takes nothing away, and a sequence can go back to where its last pass began, but not to any position. */
 #ifndef KV_KV_H
 #define KV_KV_H
 #include <snug.h>
@@ -21,9 +24,11 @@ typedef struct kv_pool kv_pool; /* all pages of a context: bounded, allocated as
 typedef struct kv_seq kv_seq;   /* one text: (layer, head) -> list of pages */
 
 typedef struct kv_params {
-    uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs;
+    uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs; /* n_layers: those with attention */
     snug_kv type;
-    uint32_t value_dim; /* where values have another size than keys; 0: head_dim */
+    uint32_t value_dim;    /* where values have another size than keys; 0: head_dim */
+    uint32_t n_states;     /* layers that have a state */
+    uint64_t state_floats; /* of each */
 } kv_params;
 
 /* All sequences at n_ctx, page headers and tables included: exactly what the pool maps. 0: more than the machine can
@@ -43,9 +48,16 @@ snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err);
 void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v);
 /* The step is done: the length grows by n (or, after an error, kv_truncate takes it back). */
 void kv_commit(kv_seq *s, uint32_t n);
-/* Forgets positions >= n, appended ones that were never committed too. Cannot fail (the error is for the contract's
- * sake). */
+/* Forgets positions >= n, appended ones that were never committed too. Fails (and changes nothing) only where there are states and
+ * n is not kv_reach of itself. */
 snug_err kv_truncate(kv_seq *s, uint32_t n, snug_error *err);
+/* The last position <= n that the sequence can be truncated to: without states n; else its length, where its last pass began, or 0. */
+uint32_t kv_reach(const kv_seq *s, uint32_t n);
+
+/* The state (state_floats) that the token at `pos` of the pass begins with, NULL: all zeros; and where it leaves its own. A pass goes through
+ * the positions of a sequence one after the other; behind the first of them both are the same. */
+const float *kv_state_before(const kv_seq *s, uint32_t state, uint32_t pos);
+float *kv_state_after(kv_seq *s, uint32_t state);
 
 uint32_t kv_n_pages(const kv_seq *s, uint32_t layer, uint32_t head);
 const kv_page *kv_get_page(const kv_seq *s, uint32_t layer, uint32_t head, uint32_t i);

@@ -21,7 +21,7 @@ typedef struct arch_experts {
     bool shared_gate;         /* its output is multiplied by sigmoid(w . x) */
 } arch_experts;
 
-/* A tensor that the family names otherwise than Llama does, or that Llama does not have. A name without a suffix stands for its .weight and, for
+/* A tensor that the family names otherwise than Llama does, or that Llama does not have. A name without a suffix stands for itself, its .weight and, for
  * the roles that have one, its .bias. */
 typedef struct arch_tensor {
     const char *hf;                   /* inside its layer, or whole; NULL ends a list */
@@ -53,6 +53,8 @@ typedef struct arch {
     bool transposed;           /* a folder has its layers' matrices as (inputs, outputs)               */
     bool qkv_by_head;          /* and what holds q, k, v has them head by head                          */
     bool learned_positions;    /* a table of them instead of RoPE                                       */
+    bool ssm;                  /* layers may have a state space in attention's place: from_hf and from_gguf say which */
+    bool no_attention;         /* all have, and no feed-forward                                         */
     uint32_t ff_times;         /* width of the feed-forward, in widths of the model, where config.json has none; 0: it must have one */
     bool rope_by_type;         /* rope_parameters may differ by layer type: from_hf reads them          */
     bool yarn_exact;           /* a GGUF's yarn does not round its bounds where nothing is said, though other readers do */

@@ -65,30 +65,53 @@ static snug_err check_scales(const config *c, const char *where, snug_error *err
     return SNUG_OK;
 }
 
-snug_err config_check(const config *c, const char *where, snug_error *err) {
-    snug_err rc;
-    const struct { const char *name; uint64_t value, max; } fields[] = { /* as config.json and GGUF's keys spell it */
-        {"number of layers (num_hidden_layers, block_count)", c->n_layers, CONFIG_MAX_LAYERS},
-        {"hidden size (hidden_size, embedding_length)", c->n_embd, MAX_WIDTH},
-        {"feed-forward size (intermediate_size, feed_forward_length)", c->n_ff, MAX_WIDTH},
-        {"number of attention heads (num_attention_heads, head_count)", c->n_heads, MAX_HEADS},
-        {"number of key/value heads (num_key_value_heads, head_count_kv)", c->n_kv_heads, MAX_HEADS},
-        {"head size (head_dim, key_length)", c->head_dim, MAX_HEAD_DIM},
-        {"vocabulary size (vocab_size)", c->n_vocab, 1u << 30},
-        {"training context (max_position_embeddings, context_length)", c->n_ctx_train, 1u << 30},
+static snug_err check_ssm(const config *c, const char *where, snug_error *err) {
+    const config_ssm *s = &c->ssm;
+    const struct { const char *name; uint64_t value, max; } fields[] = {
+        {"the convolution's tokens (conv_kernel, mamba_d_conv, ssm.conv_kernel)", s->conv, 256}, {"channels of the state space (ssm.inner_size)", s->inner, MAX_WIDTH},
+        {"state size (state_size, mamba_d_state, ssm.state_size)", s->state, MAX_HEAD_DIM}, {"heads of the state space (num_heads, mamba_n_heads, ssm.time_step_rank)", s->heads, MAX_HEADS},
+        {"groups of the state space (n_groups, mamba_n_groups, ssm.group_count)", s->groups, MAX_HEADS},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (fields[i].value == 0 || fields[i].value > fields[i].max)
+            return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %llu, expected 1 to %llu", where, fields[i].name, (unsigned long long)fields[i].value, (unsigned long long)fields[i].max);
+    if (s->inner % s->heads || s->heads % s->groups)
+        return err_set(err, SNUG_ERR_FORMAT, "%s: a state space of %u channels, %u heads and %u groups: expected each to be a multiple of the next", where, s->inner, s->heads, s->groups);
+    if (ssm_channels(s) > MAX_WIDTH) return err_set(err, SNUG_ERR_FORMAT, "%s: %llu channels of a convolution are more than %d", where, (unsigned long long)ssm_channels(s), MAX_WIDTH);
+    for (int l = 0; l < (int)c->n_layers && c->arch->no_attention; l++)
+        if (!layer_is_ssm(c, l)) return err_set(err, SNUG_ERR_FORMAT, "%s: layer %d is no state space, as all layers of architecture '%s' are", where, l, c->arch->gguf_name);
+    if (!(s->dt_min >= 0 && s->dt_min <= s->dt_max))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: steps of time within %g and %g (time_step_limit), expected two numbers, rising, from 0 on", where, (double)s->dt_min, (double)s->dt_max);
+    return SNUG_OK;
+}
+
+snug_err config_check(const config *c, const char *where, snug_error *err) {
+    snug_err rc;
+    const bool attends = !c->arch->no_attention;
+    const struct { const char *name; uint64_t value, max; bool attention; } fields[] = { /* as config.json and GGUF's keys spell it */
+        {"number of layers (num_hidden_layers, block_count)", c->n_layers, CONFIG_MAX_LAYERS, false},
+        {"hidden size (hidden_size, embedding_length)", c->n_embd, MAX_WIDTH, false},
+        {"feed-forward size (intermediate_size, feed_forward_length)", c->n_ff, MAX_WIDTH, true},
+        {"number of attention heads (num_attention_heads, head_count)", c->n_heads, MAX_HEADS, true},
+        {"number of key/value heads (num_key_value_heads, head_count_kv)", c->n_kv_heads, MAX_HEADS, true},
+        {"head size (head_dim, key_length)", c->head_dim, MAX_HEAD_DIM, true},
+        {"vocabulary size (vocab_size)", c->n_vocab, 1u << 30, false},
+        {"training context (max_position_embeddings, context_length)", c->n_ctx_train, 1u << 30, false},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if ((fields[i].value == 0 && (attends || !fields[i].attention)) || fields[i].value > fields[i].max)
             return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %llu, expected 1 to %llu", where, fields[i].name,
                            (unsigned long long)fields[i].value, (unsigned long long)fields[i].max);
-    if (c->n_heads % c->n_kv_heads)
+    if (attends && c->n_heads % c->n_kv_heads)
         return err_set(err, SNUG_ERR_FORMAT, "%s: %u attention heads (num_attention_heads, head_count) are no multiple of %u key/value heads (num_key_value_heads, head_count_kv)", where,
                        c->n_heads, c->n_kv_heads);
     if ((uint64_t)c->n_heads * c->head_dim > MAX_WIDTH)
         return err_set(err, SNUG_ERR_FORMAT, "%s: %u heads of %u are more than %d columns", where, c->n_heads,
                        c->head_dim, MAX_WIDTH);
     if (c->head_dim % 2) return err_set(err, SNUG_ERR_FORMAT, "%s: head size (head_dim, key_length) %u is odd", where, c->head_dim);
-    if ((rc = check_scales(c, where, err)) || (rc = rope_check(c, where, err))) return rc;
+    for (int l = 0; l < (int)c->n_layers && !c->arch->ssm; l++)
+        if (layer_is_ssm(c, l)) return err_set(err, SNUG_ERR_FORMAT, "%s: layer %d is a state space, which architecture '%s' does not have", where, l, c->arch->gguf_name);
+    if ((rc = check_scales(c, where, err)) || (attends && (rc = rope_check(c, where, err))) || (c->arch->ssm && (rc = check_ssm(c, where, err)))) return rc;
     if (!(c->norm_eps >= 0 && c->norm_eps < 1))
         return err_set(err, SNUG_ERR_FORMAT, "%s: norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is %g, expected 0 to 1", where, (double)c->norm_eps);
     if ((rc = check_latent(c, where, err)) || (rc = check_experts(c, where, err))) return rc;
@@ -113,6 +136,7 @@ uint32_t config_widest(const config *c) {
 void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols) {
     const uint64_t ff = layer_width(c, layer, expert);
     const uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim, out = (uint64_t)c->n_heads * config_value_dim(c);
+    const config_ssm *s = &c->ssm;
     uint64_t n_rows = 1, n_cols = 0;
     switch (r) {
     case ROLE_EMBD: case ROLE_HEAD: n_rows = c->n_vocab, n_cols = c->n_embd; break;
@@ -144,6 +168,13 @@ void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t 
     case ROLE_Q_BIAS: n_cols = q; break;
     case ROLE_K_BIAS: case ROLE_V_BIAS: n_cols = kv; break;
     case ROLE_ROPE_FREQS: n_cols = c->rope_dims / 2; break;
+    case ROLE_SSM_IN: n_rows = ssm_rows(s), n_cols = c->n_embd; break;
+    case ROLE_SSM_OUT: n_rows = c->n_embd, n_cols = s->inner; break;
+    case ROLE_SSM_CONV: n_rows = ssm_channels(s), n_cols = s->conv; break;
+    case ROLE_SSM_CONV_BIAS: n_cols = ssm_channels(s); break;
+    case ROLE_SSM_DT_BIAS: n_cols = s->heads; break;
+    case ROLE_SSM_A: case ROLE_SSM_D: n_rows = s->heads, n_cols = 1; break;
+    case ROLE_SSM_NORM: n_rows = s->groups, n_cols = s->groups ? s->inner / s->groups : 0; break;
     case ROLE_NONE: n_rows = 0; break;
     }
     *rows = n_rows;
@@ -153,6 +184,7 @@ void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t 
 bool config_gguf_interleaved(const config *c) { return c->arch->gguf_permutes_qk || c->arch->latent; }
 
 uint32_t config_value_dim(const config *c) { return c->value_dim ? c->value_dim : c->head_dim; }
+bool layer_is_ssm(const config *c, int layer) { return layer >= 0 && layer < (int)c->n_layers && c->layer[layer] & LAYER_SSM; }
 
 uint32_t layer_window(const config *c, uint32_t layer) {
     return c->layer[layer] & LAYER_WINDOW ? c->sliding_window : 0;

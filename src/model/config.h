@@ -13,7 +13,7 @@ enum { CONFIG_MAX_LONG = 256 /* pairs of a head with ROPE_LONG */ };
 typedef enum ternary_form { TERNARY_PLAIN, TERNARY_TRAINED, TERNARY_TIMES, TERNARY_OVER } ternary_form;
 
 typedef enum tensor_role {
-    ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A, ROLE_KV_B, ROLE_GATE, ROLE_UP, ROLE_DOWN, /* matrices */
+    ROLE_EMBD, ROLE_HEAD, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A, ROLE_KV_B, ROLE_GATE, ROLE_UP, ROLE_DOWN, ROLE_SSM_IN, ROLE_SSM_OUT, /* matrices */
     ROLE_ATTN_NORM, ROLE_FFN_NORM, ROLE_Q_NORM, ROLE_K_NORM, ROLE_OUT_NORM,              /* vectors  */
     ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
     ROLE_ROUTER,     /* what chooses experts: (n_experts, n_embd), small and decisive, so kept exactly like a vector */
@@ -28,9 +28,14 @@ typedef enum tensor_role {
     ROLE_SHARED_GATE, /* w of sigmoid(w . x), what the shared expert's output is multiplied by */
     ROLE_Q_A_NORM, ROLE_KV_A_NORM, /* of latents */
     ROLE_CHOICE_BIAS, /* (n_experts): what the choice of experts adds to their scores, and their shares do not see */
+    ROLE_SSM_CONV,   /* (channels, conv), and all that follows, kept exactly like vectors */
+    ROLE_SSM_CONV_BIAS, ROLE_SSM_DT_BIAS,
+    ROLE_SSM_A,      /* -exp(A_log): (heads, 1), as ROLE_SSM_D */
+    ROLE_SSM_D,
+    ROLE_SSM_NORM,   /* (groups, inner / groups) */
     ROLE_COUNT, ROLE_NONE = ROLE_COUNT
 } tensor_role;
-enum { ROLE_MATRICES = ROLE_DOWN + 1 };
+enum { ROLE_MATRICES = ROLE_SSM_OUT + 1 };
 const char *role_name(tensor_role r); /* "embd" ... "norm", "bias" */
 
 /* Which of a layer's experts a tensor belongs to: its number, or one of these. The shared expert, through which every token goes, is a layer's plain
@@ -49,8 +54,15 @@ typedef enum layer_kind {
     LAYER_NO_ROPE = 2,    /* positions do not turn q and k                         */
     LAYER_LOCAL_ROPE = 4, /* they turn by `rope_base_local`, without scaling       */
     LAYER_DENSE = 8,      /* one feed-forward, where other layers have experts     */
+    LAYER_SSM = 16,       /* a state space stands in attention's place             */
 } layer_kind;
 enum { CONFIG_MAX_LAYERS = 1024 };
+
+/* Layers with LAYER_SSM (graph_ssm.c): tokens that the convolution sees, channels of all heads, numbers that B and C have, heads, and groups of
+ * heads with one B and C; what steps of time are held within. */
+typedef struct config_ssm { uint32_t conv, inner, state, heads, groups; float dt_min, dt_max; } config_ssm;
+static inline uint64_t ssm_channels(const config_ssm *s) { return s->inner + 2ull * s->groups * s->state; } /* x B C */
+static inline uint64_t ssm_rows(const config_ssm *s) { return s->inner + ssm_channels(s) + s->heads; }      /* z x B C dt */
 
 typedef struct config {
     const arch *arch;
@@ -76,6 +88,7 @@ typedef struct config {
     uint32_t n_ff_shared;      /* with experts: the width of the one that all tokens go through; 0: there is none */
     uint32_t n_ff_dense;       /* with experts: the width in layers with LAYER_DENSE; without such it decides nothing */
     struct { bool present; uint32_t block[2]; } f8; /* a folder's matrices may be numbers of 8 bits (store_f8.c), with scales for such blocks; 0: none are said */
+    config_ssm ssm;            /* inner 0: no layer has one */
     ternary_form ternary;      /* of a folder; readers of its store see plain weights                   */
     float swiglu_limit, swiglu_alpha; /* gates are held below the limit and ups within it: gate sigmoid(alpha gate) (up + 1); 0: neither */
     activation act;            /* of gates, or where there are none of what up gives                    */
@@ -112,6 +125,7 @@ void role_tensor_name(tensor_role r, int layer, int expert, char out[64]);
 tensor_role role_as_named(const arch *a, tensor_role r);
 /* Is the role a part of layers (else of the whole model), of each expert of this layer, always there, possible there? */
 bool role_in_layer(tensor_role r);
+bool role_in_ssm(tensor_role r);
 bool role_in_expert(const config *c, tensor_role r, int layer);
 bool role_required(const config *c, tensor_role r, int layer);
 bool role_allowed(const config *c, tensor_role r, int layer); /* of what is no expert's; the shared one counts as none */
@@ -132,6 +146,7 @@ uint32_t config_widest(const config *c); /* of all feed-forwards */
 void role_shape(const config *c, tensor_role r, int layer, int expert, uint64_t *rows, uint64_t *cols);
 uint32_t config_value_dim(const config *c);
 bool config_gguf_interleaved(const config *c); /* the order of q's and k's rows in a GGUF */
+bool layer_is_ssm(const config *c, int layer);
 /* The window of a layer: a token at position p sees positions > p - window. 0: all. */
 uint32_t layer_window(const config *c, uint32_t layer);
 /* Checks ranges and that the sizes agree; `where` names the file for the message. */

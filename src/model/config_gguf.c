@@ -5,7 +5,7 @@
  * (architecture "llama") has no key that llama.cpp reads; snug writes and reads <arch>.attention.sliding_window, and
  * snug.sliding_from_layer beside it. */
 #include "base/err.h"
-#include "model/arch.h"
+#include "model/ssm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -229,7 +229,7 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
         (rc = gguf_u32(&r, "embedding_length", true, 0, &c->n_embd, err)) ||
         (rc = gguf_u32(&r, "feed_forward_length", true, 0, &c->n_ff, err)) ||
         (rc = gguf_u32(&r, "attention.head_count", true, 0, &c->n_heads, err)) ||
-        (rc = gguf_u32(&r, "attention.head_count_kv", false, c->n_heads, &c->n_kv_heads, err)) ||
+        (rc = c->arch->ssm ? ssm_layers_from_gguf(&r, c, err) : gguf_u32(&r, "attention.head_count_kv", false, c->n_heads, &c->n_kv_heads, err)) ||
         (rc = gguf_u32(&r, "attention.key_length", false, c->n_heads ? c->n_embd / c->n_heads : 0, &c->head_dim, err)) ||
         (rc = gguf_u32(&r, "context_length", true, 0, &c->n_ctx_train, err)) ||
         (rc = gguf_u32(&r, "rope.dimension_count", false, c->head_dim, &c->rope_dims, err)) ||
@@ -292,7 +292,10 @@ snug_err config_to_gguf(const config *c, gguf_kvs *out, snug_error *err) {
     bool ok = gguf_put_str(out, "general.architecture", prefix, strlen(prefix)) &&
               gguf_put_str(out, "general.type", "model", strlen("model")) &&
               gguf_put_str(out, "general.name", c->name, strlen(c->name));
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) ok = ok && arch_put_u32(c, out, numbers[i].suffix, numbers[i].value);
+    const bool heads = !c->arch->ssm || c->arch->no_attention; /* as many in all layers */
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (heads || strcmp(numbers[i].suffix, "attention.head_count_kv")) ok = ok && arch_put_u32(c, out, numbers[i].suffix, numbers[i].value);
+    if (!heads) ok = ok && ssm_layers_to_gguf(c, out);
     ok = ok && arch_put_f32(c, out, norm_key(c), c->norm_eps) && arch_put_f32(c, out, "rope.freq_base", c->rope_base);
     ok = ok && put_scaling(c, out);
     if (c->n_experts) {

@@ -24,10 +24,10 @@ static const double MIN_PARALLEL_WORK =
 
 graph_edge role_edge(tensor_role r) {
     switch (r) {
-    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: return EDGE_ATTN_IN;
+    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_Q_A: case ROLE_KV_A: case ROLE_SSM_IN: return EDGE_ATTN_IN;
     case ROLE_Q_B: return EDGE_Q_LATENT;
     case ROLE_KV_B: return EDGE_KV_LATENT;
-    case ROLE_O: return EDGE_ATTN_OUT;
+    case ROLE_O: case ROLE_SSM_OUT: return EDGE_ATTN_OUT;
     case ROLE_GATE: case ROLE_UP: case ROLE_ROUTER: case ROLE_SHARED_GATE: return EDGE_FFN_IN;
     case ROLE_DOWN: return EDGE_FFN_MID;
     case ROLE_HEAD: return EDGE_HEAD_IN;
@@ -73,7 +73,8 @@ static void carve_all(graph *g, carver *c) {
     g->embd_ld = round_up(f->n_embd, ACT_PAD);
     g->ff_widest = config_widest(f);
     g->ff_ld = round_up(g->ff_widest, ACT_PAD);
-    uint64_t widest = max_u64(max_u64(g->embd_ld, carve_attention(g, c)), g->ff_ld);
+    g->ssm.ld = round_up(f->ssm.inner, ACT_PAD);
+    uint64_t widest = max_u64(max_u64(g->embd_ld, carve_attention(g, c)), max_u64(g->ff_ld, g->ssm.ld));
     g->norm = carve(c, n, 4 * g->embd_ld);
     g->gate = carve(c, n, 4 * g->ff_ld);
     g->up = carve(c, n, 4ull * g->ff_widest);
@@ -84,6 +85,10 @@ static void carve_all(graph *g, carver *c) {
         g->moe.queue = carve(c, n, f->n_experts_used * sizeof *g->moe.queue);
         g->moe.in = carve(c, n, 4 * g->embd_ld);
         g->moe.out = carve(c, n, 4ull * f->n_embd);
+    }
+    if (f->ssm.inner) {
+        g->ssm.proj = carve(c, n, 4 * ssm_rows(&f->ssm));
+        g->ssm.y = carve(c, n, 4 * g->ssm.ld);
     }
     for (int i = 0; i < TRANSFORM_COUNT && (i == TRANSFORM_NONE || g->p.transforms); i++) {
         graph_basis *b = &g->basis[i];
@@ -96,11 +101,13 @@ static void carve_all(graph *g, carver *c) {
     }
     g->cs = carve(c, n, 4ull * f->rope_dims);
     g->cs_pos = carve(c, n, 4);
-    g->tile = carve(c, n + 1, 4);
-    g->attend_stride = graph_attend_stride(g);
-    g->attend_scratch = carve(c, threads, 4 * g->attend_stride);
-    g->block_stride = graph_block_stride(g);
-    g->blocks = carve(c, g->block_stride ? graph_groups(g) * graph_max_blocks(g) : 0, 4 * g->block_stride);
+    if (f->n_kv_heads) {
+        g->tile = carve(c, n + 1, 4);
+        g->attend_stride = graph_attend_stride(g);
+        g->attend_scratch = carve(c, threads, 4 * g->attend_stride);
+        g->block_stride = graph_block_stride(g);
+        g->blocks = carve(c, g->block_stride ? graph_groups(g) * graph_max_blocks(g) : 0, 4 * g->block_stride);
+    }
     g->inv_freq = carve(c, f->rope_dims / 2, sizeof(double));
     if (f->rope_base_local != 0) {
         g->cs_local = carve(c, n, 4ull * f->rope_dims);
@@ -108,6 +115,12 @@ static void carve_all(graph *g, carver *c) {
     }
     g->matmul_stride = round_up(g->p.matmul_scratch_bytes, 64);
     g->matmul_scratch = carve(c, threads, g->matmul_stride);
+}
+
+uint32_t graph_kv_layer(const config *c, uint32_t layer) {
+    uint32_t n = 0;
+    for (int l = 0; l < (int)layer; l++) n += layer_is_ssm(c, l) == layer_is_ssm(c, (int)layer);
+    return n;
 }
 
 static graph_params normal(const graph_params *p) {
@@ -120,6 +133,11 @@ static graph_params normal(const graph_params *p) {
 
 kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t max_seqs, snug_kv type) {
     kv_params kv = {.n_layers = n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim, .value_dim = config_value_dim(c), .n_ctx = n_ctx, .max_seqs = max_seqs, .type = type};
+    uint32_t n_states = 0;
+    for (int l = 0; l < (int)c->n_layers; l++) n_states += layer_is_ssm(c, l);
+    kv.n_layers = (uint32_t)min_u64(n_layers, c->n_layers - n_states);
+    kv.n_states = (uint32_t)min_u64(n_layers, n_states);
+    if (n_states) kv.state_floats = (c->ssm.conv - 1) * ssm_channels(&c->ssm) + (uint64_t)c->ssm.inner * c->ssm.state;
     if (c->kv_rank) kv.n_kv_heads = 1, kv.head_dim = c->kv_rank + c->rope_dims, kv.value_dim = c->kv_rank; /* latents; graph_latent.c */
     return kv;
 }

@@ -38,6 +38,8 @@ graph_edge role_edge(tensor_role r); /* the edge whose activations this matrix m
 typedef void (*graph_watch_fn)(void *user, int layer, graph_edge edge, const float *x, size_t n, size_t cols,
                                size_t ld);
 
+uint32_t graph_kv_layer(const config *c, uint32_t layer); /* the layer's place among the cache's: those with attention, or those with states */
+
 typedef struct graph graph; /* scratch for up to max_batch items; not thread-safe, uses `threads` threads inside */
 typedef struct graph_params {
     uint32_t max_batch, n_ctx;
@@ -55,14 +57,14 @@ void graph_watch(graph *g, graph_watch_fn fn, void *user);
  * created): they run to their end. */
 void graph_between(graph *g, graph_edge first, graph_edge last);
 
-/* A cache for n_layers of this model's layers. */
+/* A cache for this model's layers, n_layers: for all, or 1: for each in its turn. */
 kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t max_seqs, snug_kv type);
 
 /* x (n, n_embd) = embedding rows of the tokens. All calls: n <= max_batch, tokens < n_vocab, positions < n_ctx. A row's
  * result never depends on the other items, on n or on threads. */
 snug_err graph_embed(graph *g, const layer_weights *outer, const graph_item *items, size_t n, float *x, snug_error *err);
-/* x (n, n_embd) in place through one layer. kv_layer: the layer index inside the items' kv (fit reuses a one-layer
- * cache). Room must have been reserved; the caller commits. Consecutive items of one sequence must have rising
+/* x (n, n_embd) in place through one layer. kv_layer: its place inside the items' kv: graph_kv_layer, or 0 in a one-layer
+ * cache, as fit has it. Room must have been reserved; the caller commits. Consecutive items of one sequence must have rising
  * positions. */
 snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights *lw, const graph_item *items, size_t n,
                      float *x, snug_error *err);

@@ -43,6 +43,11 @@ struct graph {
         float *in;                  /* (n, embd_ld)  one expert's inputs                                  */
         float *out;                 /* (n, n_embd)   and outputs                                          */
     } moe;
+    struct {                        /* with state spaces only */
+        size_t ld;                  /* channels of all heads, padded                                      */
+        float *proj;                /* (n, ssm_rows)  what ssm_in gives                                   */
+        float *y;                   /* (n, ld)        what ssm_out multiplies                             */
+    } ssm;
     graph_basis basis[TRANSFORM_COUNT]; /* of whichever activation is being multiplied */
     float *cs;                      /* (n, rope_dims)  cos then sin of each item's position               */
     uint32_t *cs_pos;               /* (n) the positions that cs was made for                             */
@@ -83,6 +88,8 @@ void graph_attend(graph *g, uint32_t kv_layer, uint32_t window, const float *sin
 snug_err graph_experts(graph *g, const layer_weights *lw, bool add, size_t n, snug_error *err);
 /* g->gate = act(g->gate) * g->up, n rows of `width`; without gates act(g->gate), which up gave. The biases (width) are added first; NULL: there are none. */
 void graph_gate(graph *g, const float *gate_bias, const float *up_bias, size_t n, size_t width);
+/* g->ssm.y = the state space's results of g->ssm.proj, n rows (graph_ssm.c); the states move on. */
+void graph_ssm(graph *g, uint32_t state, const layer_weights *lw, const graph_item *items, size_t n);
 /* Sizes of attention's scratch, in floats. */
 size_t graph_attend_stride(const graph *g);
 size_t graph_block_stride(const graph *g);

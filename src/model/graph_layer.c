@@ -5,7 +5,8 @@
  *     x ─┬─ norm ─ gate, up ─ act(gate) * up ─ norm ─ down ─ norm ─┐
  *        └───────────────────────── + ─────────────────────────────┘
  *
- * where a norm or a bias that the model does not have is left out, and act(up) stands where there is no gate; of parallel ones both norms read the first x;
+ * where a state space may stand in attention's place (graph_ssm.c), a norm or a bias that the model does not have is left out, and act(up) stands where there is
+ * no gate; of parallel ones both norms read the first x;
  * or, instead of the one feed-forward or beside it, the experts that the router picks (graph_moe.c).
  * Keys and values of all items are appended first; attention (graph_attention.c) then reads the cache. */
 #include "base/thread.h"
@@ -216,6 +217,26 @@ static snug_err attention_half(layer_pass *p, int layer, snug_error *err) {
     return SNUG_OK;
 }
 
+/* The same of a layer with a state space. */
+static snug_err ssm_half(layer_pass *p, int layer, snug_error *err) {
+    graph *g = p->g;
+    const config *c = &g->cfg;
+    const size_t n = p->n;
+    graph_norm(g, p->x, n, p->lw->vec[ROLE_ATTN_NORM], p->lw->vec[ROLE_ATTN_NORM_BIAS]);
+    graph_tell(g, layer, EDGE_ATTN_IN, g->norm, n, c->n_embd, g->embd_ld);
+    if (g->until == EDGE_ATTN_IN) return SNUG_OK;
+    graph_job in = {&p->lw->w[ROLE_SSM_IN], g->ssm.proj, ssm_rows(&c->ssm)};
+    snug_err rc = graph_matmul(g, g->norm, n, c->n_embd, g->embd_ld, &in, 1, err);
+    if (rc) return rc;
+    graph_ssm(g, p->kv_layer, p->lw, p->items, n);
+    graph_tell(g, layer, EDGE_ATTN_OUT, g->ssm.y, n, c->ssm.inner, g->ssm.ld);
+    if (g->until == EDGE_ATTN_OUT) return SNUG_OK;
+    graph_job out = {&p->lw->w[ROLE_SSM_OUT], g->delta, c->n_embd};
+    if ((rc = graph_matmul(g, g->ssm.y, n, c->ssm.inner, g->ssm.ld, &out, 1, err))) return rc;
+    add_to_x(p, ROLE_O_BIAS, ROLE_ATTN_POST_NORM);
+    return SNUG_OK;
+}
+
 /* g->delta = what the one feed-forward makes of g->norm. */
 static snug_err feed_forward(layer_pass *p, int layer, snug_error *err) {
     graph *g = p->g;
@@ -280,6 +301,6 @@ snug_err graph_layer(graph *g, int layer, uint32_t kv_layer, const layer_weights
                     .items = items,
                     .n = n,
                     .x = x};
-    snug_err rc = g->from < EDGE_FFN_IN ? attention_half(&p, layer, err) : SNUG_OK;
-    return rc || g->until <= EDGE_ATTN_OUT ? rc : ffn_half(&p, layer, err);
+    snug_err rc = g->from >= EDGE_FFN_IN ? SNUG_OK : layer_is_ssm(&g->cfg, layer) ? ssm_half(&p, layer, err) : attention_half(&p, layer, err);
+    return rc || g->until <= EDGE_ATTN_OUT || g->cfg.arch->no_attention ? rc : ffn_half(&p, layer, err);
 }

@@ -51,6 +51,14 @@ static const struct role_row {
     [ROLE_DOWN_EXPS_BIAS] = {"bias", "ffn_down_exps.bias", "mlp.experts.down_proj_bias", true},
     [ROLE_FFN_NORM] = {"norm", "ffn_norm.weight", "post_attention_layernorm.weight", true},
     [ROLE_SHARED_GATE] = {"router", "ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight", true},
+    [ROLE_SSM_IN] = {"ssm_in", "ssm_in.weight", NULL, true},
+    [ROLE_SSM_OUT] = {"ssm_out", "ssm_out.weight", NULL, true},
+    [ROLE_SSM_CONV] = {"conv", "ssm_conv1d.weight", NULL, true},
+    [ROLE_SSM_CONV_BIAS] = {"bias", "ssm_conv1d.bias", NULL, true},
+    [ROLE_SSM_DT_BIAS] = {"bias", "ssm_dt.bias", NULL, true},
+    [ROLE_SSM_A] = {"decay", "ssm_a", NULL, true},
+    [ROLE_SSM_D] = {"skip", "ssm_d", NULL, true},
+    [ROLE_SSM_NORM] = {"norm", "ssm_norm.weight", NULL, true},
     [ROLE_ROUTER] = {"router", "ffn_gate_inp.weight", "mlp.gate.weight", true},
     [ROLE_GATE] = {"gate", "ffn_gate.weight", "mlp.gate_proj.weight", true},
     [ROLE_UP] = {"up", "ffn_up.weight", "mlp.up_proj.weight", true},
@@ -84,6 +92,7 @@ static tensor_role bias_of(tensor_role r) {
     case ROLE_GATE: return ROLE_GATE_BIAS;
     case ROLE_UP: return ROLE_UP_BIAS;
     case ROLE_DOWN: return ROLE_DOWN_BIAS;
+    case ROLE_SSM_CONV: return ROLE_SSM_CONV_BIAS;
     case ROLE_ATTN_NORM: return ROLE_ATTN_NORM_BIAS;
     case ROLE_FFN_NORM: return ROLE_FFN_NORM_BIAS;
     case ROLE_OUT_NORM: return ROLE_OUT_NORM_BIAS;
@@ -104,9 +113,24 @@ bool role_required(const config *c, tensor_role r, int layer) {
     }
 }
 
+/* Parts of a layer: what a state space stands in place of, that itself, and the feed-forward. */
+static bool of_attention(tensor_role r) {
+    switch (r) {
+    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_Q_BIAS: case ROLE_K_BIAS: case ROLE_V_BIAS: case ROLE_O_BIAS: case ROLE_Q_NORM: case ROLE_K_NORM:
+    case ROLE_ATTN_SUB_NORM: return true;
+    default: return false;
+    }
+}
+
+bool role_in_ssm(tensor_role r) { return r == ROLE_SSM_IN || r == ROLE_SSM_OUT || (r >= ROLE_SSM_CONV && r <= ROLE_SSM_NORM); }
+
+static bool of_feed_forward(tensor_role r) { return role_in_layer(r) && r != ROLE_ATTN_NORM && r != ROLE_ATTN_NORM_BIAS && r != ROLE_ATTN_POST_NORM && !of_attention(r) && !role_in_ssm(r); }
+
 bool role_allowed(const config *c, tensor_role r, int layer) {
     const arch *a = c->arch;
     const bool mixed = layer_experts(c, layer) > 0;
+    if (role_in_ssm(r)) return layer_is_ssm(c, layer);
+    if ((of_attention(r) && layer_is_ssm(c, layer)) || (of_feed_forward(r) && a->no_attention)) return false;
     switch (r) {
     case ROLE_Q: return !c->q_rank;
     case ROLE_K: case ROLE_V: return !c->kv_rank;
@@ -119,6 +143,7 @@ bool role_allowed(const config *c, tensor_role r, int layer) {
     case ROLE_ATTN_NORM: case ROLE_FFN_NORM: return !a->no_pre_norms;
     case ROLE_ATTN_POST_NORM: case ROLE_FFN_POST_NORM: return a->post_norms;
     case ROLE_ATTN_NORM_BIAS: case ROLE_FFN_NORM_BIAS: case ROLE_OUT_NORM_BIAS: return a->layer_norm;
+    case ROLE_ROPE_FREQS: return !a->no_attention;
     case ROLE_POSITIONS: return a->learned_positions;
     case ROLE_SINKS: return a->sinks;
     case ROLE_ROUTER_BIAS: case ROLE_GATE_EXPS_BIAS: case ROLE_UP_EXPS_BIAS: case ROLE_DOWN_EXPS_BIAS: return mixed && a->expert_biases;
@@ -224,13 +249,13 @@ static bool expert_from_hf(const char *stem, int layer, char out[64]) {
     return false;
 }
 
-/* "NAME.weight" or "NAME.bias" of a name of the family's own -> its row, or NULL; *bias: which. */
+/* "NAME.weight", "NAME.bias" or NAME alone of a name of the family's own -> its row, or NULL; *bias: the second. */
 static const arch_tensor *own_name(const arch *a, const char *name, bool *bias) {
     for (const arch_tensor *t = a->tensors; t && t->hf; t++) {
         const size_t n = strlen(t->hf);
         if (strncmp(name, t->hf, n)) continue;
         *bias = !strcmp(name + n, ".bias");
-        if (*bias || !strcmp(name + n, ".weight")) return t;
+        if (*bias || !strcmp(name + n, ".weight") || !name[n]) return t;
     }
     return NULL;
 }

@@ -191,6 +191,7 @@ snug_err store_place_fused(store *s, store_tensor **slots, const found_term *f, 
 static const tensor_role layer_order[] = {
     ROLE_ATTN_NORM, ROLE_ATTN_NORM_BIAS, ROLE_Q, ROLE_Q_BIAS, ROLE_K, ROLE_K_BIAS, ROLE_V, ROLE_V_BIAS, ROLE_Q_A, ROLE_Q_A_NORM, ROLE_Q_B, ROLE_KV_A, ROLE_KV_A_NORM, ROLE_KV_B,
     ROLE_Q_NORM, ROLE_K_NORM, ROLE_SINKS, ROLE_ATTN_SUB_NORM, ROLE_O, ROLE_O_BIAS,
+    ROLE_SSM_IN, ROLE_SSM_CONV, ROLE_SSM_CONV_BIAS, ROLE_SSM_DT_BIAS, ROLE_SSM_A, ROLE_SSM_D, ROLE_SSM_NORM, ROLE_SSM_OUT,
     ROLE_ATTN_POST_NORM, ROLE_FFN_NORM, ROLE_FFN_NORM_BIAS, ROLE_GATE, ROLE_GATE_BIAS, ROLE_UP, ROLE_UP_BIAS, ROLE_FFN_SUB_NORM, ROLE_DOWN, ROLE_DOWN_BIAS, ROLE_FFN_POST_NORM, ROLE_SHARED_GATE, ROLE_ROUTER,
     ROLE_ROUTER_BIAS, ROLE_CHOICE_BIAS, ROLE_GATE_EXPS_BIAS, ROLE_UP_EXPS_BIAS, ROLE_DOWN_EXPS_BIAS};
 
@@ -393,6 +394,7 @@ uint64_t store_fingerprint(const store *s) {
     if (c->n_experts) h = hash_number(hash_number(hash_number(hash_number(h, c->n_experts), c->n_experts_used), c->norm_topk), c->n_ff_shared);
     const double of_few[] = {c->q_rank, c->kv_rank, c->value_dim, c->latent_eps, c->sigmoid, c->choice_bias, c->n_groups, c->n_groups_used, c->share_scale};
     for (size_t i = 0; i < sizeof of_few / sizeof *of_few; i++) h = hash_number(h, of_few[i]);
+    if (c->ssm.inner) h = hash_bytes_seeded(&c->ssm, sizeof c->ssm, h);
     for (size_t i = 0; i < n_own_files(s); i++) {
         struct stat st;
         h = hash_number(h, (double)s->files[i].bytes);

@@ -38,19 +38,31 @@ static bool find_name(const store *s, const st_tensor *t, found_name *out) {
 
 static bool is_norm(tensor_role r) { return !strcmp(role_name(r), "norm"); }
 
+/* A state space's vectors, whose dimensions folders write otherwise: (channels, 1, conv), (heads), (inner). A wrong number of them is found out later. */
+static void shape_ssm(const store *s, const st_tensor *t, tensor_role r, int layer, found_term *f) {
+    uint64_t rows, cols, n = 1;
+    role_shape(&s->cfg, r, layer, EXPERT_NONE, &rows, &cols);
+    for (uint32_t d = 0; d < t->n_dims; d++) n *= t->dims[d]; /* st_open_dir has checked the product */
+    f->rows = n == rows * cols ? rows : 1;
+    f->cols = n == rows * cols ? cols : n;
+}
+
 static snug_err place_tensor(store *s, store_tensor **slots, const st_tensor *t, snug_error *err) {
     found_name n;
     if (!find_name(s, t, &n))
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: tensor '%s' is no part of %s; without it the result would be wrong", s->files[t->file].path, t->name, s->cfg.arch->hf_class);
-    if (n.stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2)
+    const bool ssm = n.layer >= 0 && role_in_ssm(n.role[0]) && (int)n.role[0] >= (int)ROLE_MATRICES;
+    if (n.stack ? t->n_dims != 3 : t->n_dims != 1 && t->n_dims != 2 && !(ssm && t->n_dims == 3))
         return err_set(err, SNUG_ERR_FORMAT, "%s: tensor '%s' has %u dimensions, expected %s", s->files[t->file].path, t->name, t->n_dims, n.stack ? "3" : "1 or 2");
     found_term f = {.name = n.name, .shown = t->name, .loss = -1};
     f.rows = n.stack ? t->dims[1] : t->n_dims == 2 ? t->dims[0] : 1;
     f.cols = t->dims[t->n_dims - 1];
+    if (ssm) shape_ssm(s, t, n.role[0], n.layer, &f);
     f.term = (store_term){.rows = f.rows, .cols = f.cols, .file = t->file, .offset = t->offset, .bytes = t->bytes, .checked_bytes = t->bytes};
     const bool ternary = s->cfg.ternary != TERNARY_PLAIN && (int)n.role[0] < (int)ROLE_MATRICES && role_in_layer(n.role[0]) && t->n_dims == 2;
     snug_err rc = ternary ? store_make_ternary(s, t, &f, err) : store_f8_is(s, t) ? store_f8(s, t, &f, err) : store_float_codec(s, t, &f.term.codec, err);
-    if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_gain(s, t, &f, err);
+    if (!rc && s->cfg.arch->gains_less_one && is_norm(n.role[0]) && f.rows == 1) rc = store_make_vector(s, t, store_gain, &f, err);
+    if (!rc && n.role[0] == ROLE_SSM_A) rc = store_make_vector(s, t, store_decay, &f, err);
     if (!rc && s->cfg.arch->transposed && n.layer >= 0 && (int)n.role[0] < (int)ROLE_MATRICES && t->n_dims == 2) rc = store_make_transposed(s, t, &f, err);
     if (!rc && s->cfg.arch->qkv_by_head && n.n_roles > 1) rc = store_make_unwoven(s, t, &f, err);
     if (rc) return rc;

@@ -30,8 +30,10 @@ float store_number_at(const st_tensor *t, const uint8_t *p, size_t i);
 snug_err store_make_transposed(store *s, const st_tensor *t, found_term *f, snug_error *err);
 /* q, k and v of which the folder has a head of each in turn, rows of a matrix or numbers of a bias: all of q, then k, then v. */
 snug_err store_make_unwoven(store *s, const st_tensor *t, found_term *f, snug_error *err);
-/* Gains of a norm of which the folder holds gain - 1. */
-snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err);
+/* A vector each of whose numbers is made of the folder's: gains of a norm of which it holds gain - 1; -exp of what it holds. */
+snug_err store_make_vector(store *s, const st_tensor *t, float (*of)(float), found_term *f, snug_error *err);
+float store_gain(float less_one);
+float store_decay(float log);
 /* kv_b of a layer, out of the stack k of its heads' keys and that of their values (store_latent.c). */
 snug_err store_make_kv_b(store *s, const gguf_tensor *k, int layer, found_term *f, snug_error *err);
 /* A BitNet folder's matrix t, made plain ternary weights: f->term says which and where. */

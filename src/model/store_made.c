@@ -7,6 +7,7 @@
 #include "model/store_impl.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -48,17 +49,20 @@ float store_number_at(const st_tensor *t, const uint8_t *p, size_t i) {
     return w;
 }
 
-snug_err store_make_gain(store *s, const st_tensor *t, found_term *f, snug_error *err) {
-    const size_t n = (size_t)f->cols;
+float store_gain(float less_one) { return 1 + less_one; }
+float store_decay(float log) { return (float)-exp((double)log); }
+
+snug_err store_make_vector(store *s, const st_tensor *t, float (*of)(float), found_term *f, snug_error *err) {
+    const size_t n = (size_t)(f->rows * f->cols);
     uint8_t *raw = malloc((size_t)t->bytes + 1);
-    float *gain = malloc(n * sizeof *gain);
-    snug_err rc = raw && gain ? store_make_open(s, err) : err_nomem(err, t->bytes + 4 * n);
+    float *made = malloc(n * sizeof *made + 1);
+    snug_err rc = raw && made ? store_make_open(s, err) : err_nomem(err, t->bytes + 4 * n);
     if (!rc) rc = io_pread(&s->files[t->file], t->offset, raw, (size_t)t->bytes, err);
-    for (size_t i = 0; i < n && !rc; i++) gain[i] = 1 + store_number_at(t, raw, i);
-    if (!rc) rc = store_make_write(s, s->made.bytes, (const uint8_t *)gain, n * sizeof *gain, err);
+    for (size_t i = 0; i < n && !rc; i++) made[i] = of(store_number_at(t, raw, i));
+    if (!rc) rc = store_make_write(s, s->made.bytes, (const uint8_t *)made, n * sizeof *made, err);
     if (!rc) store_make_take(s, &codec_f32, f);
     free(raw);
-    free(gain);
+    free(made);
     return rc;
 }
 

@@ -115,6 +115,8 @@ static snug_err check_budget(const snug_model *model, const footprint *f, const 
 static snug_err make_draft(snug_context *c, snug_error *err) {
     if (!c->p.draft_model) return SNUG_OK;
     snug_context_params p = draft_params(&c->p);
+    if (graph_kv(&c->p.draft_model->store->cfg, 1, 1, 1, SNUG_KV_F16).n_states) /* each guess that is not taken would have it read its text from the start */
+        return err_set(err, SNUG_ERR_UNSUPPORTED, "the draft model %s has recurrent layers, which cannot forget a guess; take a model without, or draft by lookup", c->p.draft_model->info.path);
     snug_err rc = vocabulary_compare(c->model, c->p.draft_model, err);
     if (!rc) rc = snug_context_create(c->p.draft_model, &p, &c->draft, err);
     return rc ? err_prefix(err, rc, "the draft model %s", c->p.draft_model->info.path) : SNUG_OK;
@@ -218,6 +220,8 @@ snug_err snug_seq_truncate(snug_seq *seq, uint32_t n, snug_error *err) {
                        n);
     return kv_truncate(seq->kv, n, err);
 }
+
+uint32_t snug_seq_reach(const snug_seq *seq, uint32_t n) { return kv_reach(seq->kv, n); }
 
 uint32_t snug_seq_length(const snug_seq *seq) { return kv_seq_length(seq->kv); }
 

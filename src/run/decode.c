@@ -61,7 +61,7 @@ static snug_err compute(snug_context *c, const snug_item *items, size_t n, size_
     }
     if (!rc) rc = graph_embed(c->graph, &c->weights->outer, c->items, n, c->x, err);
     for (uint32_t layer = 0; !rc && layer < cfg->n_layers; layer++)
-        rc = graph_layer(c->graph, (int)layer, layer, &c->weights->layers[layer], c->items, n, c->x, err);
+        rc = graph_layer(c->graph, (int)layer, graph_kv_layer(cfg, layer), &c->weights->layers[layer], c->items, n, c->x, err);
     if (rc || !wanted) return rc;
     for (size_t i = 0; i < n; i++) { /* rows that want logits move to the front, in order */
         if (!items[i].wants_logits) continue;

@@ -37,6 +37,8 @@ static void fill_info(snug_model *m) {
         .n_ff_shared = c->n_ff_shared,
         .n_vocab = c->n_vocab,
         .n_ctx_train = c->n_ctx_train,
+        .n_recurrent = kv.n_states,
+        .state_bytes = kv.n_states * kv.state_floats * sizeof(float),
         .n_weights = s->n_weights,
         .file_bytes = s->file_bytes,
         .tensor_bytes = s->tensor_bytes,

@@ -154,10 +154,11 @@ void snug_text_destroy(snug_text **text) {
     *text = NULL;
 }
 
-/* The sequences keep nothing beyond n tokens. */
+/* The sequences keep nothing beyond n tokens, and of a model with recurrent layers perhaps less: what is missing then is read again, and until
+ * that is done nothing is drafted. */
 static snug_err keep(snug_text *t, uint32_t n, snug_error *err) {
     snug_err rc = SNUG_OK;
-    if (snug_seq_length(t->seq) > n) rc = snug_seq_truncate(t->seq, n, err);
+    if (snug_seq_length(t->seq) > n) rc = snug_seq_truncate(t->seq, snug_seq_reach(t->seq, n), err);
     if (!rc && t->draft_seq && snug_seq_length(t->draft_seq) > n) rc = snug_seq_truncate(t->draft_seq, n, err);
     return rc;
 }
@@ -408,7 +409,7 @@ static snug_err draft_by_model(pass_plan *p, snug_context *c, snug_error *err) {
 /* Forgets drafts whose logits were not taken in time, and the last token too when that leaves nothing to read. */
 static snug_err prepare(snug_text *t, snug_error *err) {
     snug_err rc = keep(t, t->n, err);
-    if (!rc && snug_seq_length(t->seq) == t->n) rc = snug_seq_truncate(t->seq, t->n - 1, err);
+    if (!rc && snug_seq_length(t->seq) == t->n) rc = snug_seq_truncate(t->seq, snug_seq_reach(t->seq, t->n - 1), err);
     t->pass = 0;
     t->n_draft = 0;
     t->n_read = 1;

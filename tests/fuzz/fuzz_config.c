@@ -4,18 +4,23 @@
 
 #include <math.h>
 
-static void use(const config *c) {
+static void check_roles(const config *c, int layer) {
     uint64_t rows, cols;
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        const int at = role_in_layer((tensor_role)r) ? layer : -1;
+        role_shape(c, (tensor_role)r, at, EXPERT_NONE, &rows, &cols);
+        FUZZ_CHECK(!role_required(c, (tensor_role)r, at) || role_allowed(c, (tensor_role)r, at));
+        FUZZ_CHECK(!role_allowed(c, (tensor_role)r, at) || (rows > 0 && cols > 0 && cols < (uint64_t)1 << 31));
+    }
+}
+
+static void use(const config *c) {
     snug_error e = {0};
     gguf_kvs kvs = {0};
     FUZZ_CHECK(config_check(c, "config.json", &e) == SNUG_OK);
     for (uint32_t l = 0; l < c->n_layers; l++) FUZZ_CHECK(layer_window(c, l) == 0 || layer_window(c, l) == c->sliding_window);
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        const int layer = role_in_layer((tensor_role)r) ? (int)c->n_layers - 1 : -1;
-        role_shape(c, (tensor_role)r, layer, EXPERT_NONE, &rows, &cols);
-        FUZZ_CHECK(!role_required(c, (tensor_role)r, layer) || role_allowed(c, (tensor_role)r, layer));
-        FUZZ_CHECK(!role_allowed(c, (tensor_role)r, layer) || (rows > 0 && cols > 0 && cols < (uint64_t)1 << 31));
-    }
+    check_roles(c, 0);
+    check_roles(c, (int)c->n_layers - 1); /* which may be of another kind */
     double *freq = malloc(c->rope_dims / 2 * sizeof *freq);
     for (uint32_t ctx = 1; freq && ctx < 1u << 24; ctx *= 64) {
         rope_inv_freq(c, NULL, false, ctx, freq);

@@ -8,7 +8,8 @@ kinds of tokenizer.  A tensor whose rows the type's block does not divide falls 
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
 qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
 gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm,
-deepseek_v2 and deepseek_v3 (kv_b of all heads as it is, or as two stacks, of keys transposed and of values, as converters have written it since 2025).
+deepseek_v2 and deepseek_v3 (kv_b of all heads as it is, or as two stacks, of keys transposed and of values, as converters have written it since 2025); mamba2,
+granitemoehybrid without experts (A = -exp(A_log); heads of keys and values layer by layer, 0 for state spaces).
 """
 import argparse
 import json
@@ -23,10 +24,10 @@ import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
        "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
-       "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe"}
+       "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe", "mamba2": "qwen2", "granitemoehybrid": "gpt-2"}
 ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3",
-        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2"}
-INTERLEAVED = ("llama", "granite", "smollm3")
+        "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "granitemoehybrid": "granitehybrid"}
+INTERLEAVED = ("llama", "granite", "granitehybrid", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS,
        "gpt_oss": {"post_attention_layernorm": "post_attention_norm", "mlp.router": "ffn_gate_inp"}}
@@ -40,11 +41,13 @@ LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
          "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
          "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm", "self_attn.kv_b_proj": "attn_kv_b",
-         "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
+         "norm": "attn_norm", "shared_mlp.output_linear": "ffn_down", **{f"{of}.{part}": f"ssm_{name}" for of in ("mixer", "mamba") for part, name in
+         (("in_proj", "in"), ("out_proj", "out"), ("conv1d", "conv1d"), ("norm", "norm"))}, "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "gpt_neox.embed_in": "token_embd",
-       "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output"}
+       "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output", "backbone.embeddings": "token_embd", "backbone.norm_f": "output_norm"}
+SSM = {"A_log": "ssm_a", "D": "ssm_d", "dt_bias": "ssm_dt.bias"}
 
 
 def read_tensors(folder):
@@ -115,6 +118,8 @@ def gguf_name(name, family=None):
         return f"blk.{name.split('.')[2]}.exp_probs_b.bias"
     if stem in TOP:
         return f"{TOP[stem]}.{part}"
+    if part in SSM:
+        return f"blk.{stem.split('.')[2]}.{SSM[part]}"
     _, _, layer, rest = stem.split(".", 3)
     return f"blk.{layer}.{OWN.get(family, {}).get(rest) or LAYER[rest]}.{part}"
 
@@ -128,6 +133,20 @@ def interleave(w, n_heads):
 def unweave(w, n_heads):
     """Rows of GPT-NeoX's q, k and v, which stand head by head, one after the other."""
     return w.reshape(n_heads, 3, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+
+
+def reshape_ssm(writer, config, tensors):
+    """Vectors of state spaces in llama.cpp's shapes, written; the shared feed-forward's matrix as two."""
+    groups = config.get("n_groups") or config.get("mamba_n_groups")
+    for name in [n for n in tensors if ".mixer." in n or ".mamba." in n]:
+        kind = name.split(".", 4)[4]
+        if kind not in ("in_proj.weight", "out_proj.weight"):
+            w = tensors.pop(name)
+            w = -np.exp(w)[:, None] if kind == "A_log" else w[:, None] if kind == "D" else w.reshape(groups, -1) if kind == "norm.weight" else w
+            writer.add_tensor(gguf_name(name), np.ascontiguousarray(w[:, 0] if kind == "conv1d.weight" else w, np.float32))
+    for name in [n for n in tensors if n.endswith(".shared_mlp.input_linear.weight")]:
+        for part, w in zip(("gate_proj", "up_proj"), np.split(tensors.pop(name), 2)):
+            tensors[name.replace("shared_mlp.input_linear", f"mlp.{part}")] = w
 
 
 def rope_factors(scaling, theta, d):
@@ -233,29 +252,40 @@ def split_kv(tensors, config):
 def open_writer(out, name, config, tok, pre=None, split=False):
     """A GGUFWriter with everything but the weights: what config.json and tokenizer.json say, and llama3's RoPE factors."""
     family = config["model_type"]
-    latent = "kv_lora_rank" in config
-    d = head_dim(config)
+    latent, attends = "kv_lora_rank" in config, "num_attention_heads" in config
+    d = head_dim(config) if attends else 0
     theta, scaling = rope_of(config)
     writer = gguf.GGUFWriter(str(out), ARCH.get(family, family))
     writer.add_name(name)
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_context_length(config.get("max_position_embeddings", 2 ** 20))
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
+    writer.add_feed_forward_length(config.get("shared_intermediate_size", config.get("intermediate_size", 0)))
+    writer.add_head_count(config.get("num_attention_heads", 0))
     if latent:
         add_deepseek(writer, config, split)
-    else:
-        writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
+    elif attends:
+        kv_heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+        writer.add_head_count_kv([kv_heads if kind == "attention" else 0 for kind in config["layer_types"]] if "mamba_n_heads" in config else kv_heads)
         writer.add_key_length(d)
         writer.add_value_length(d)
         writer.add_rope_dimension_count(int(d * config.get("partial_rotary_factor", config.get("rotary_pct", 1))))
-    writer.add_rope_freq_base(theta)
+    if attends:
+        writer.add_rope_freq_base(theta)
+    if "expand" in config or "mamba_expand" in config:
+        of = {k.removeprefix("mamba_"): v for k, v in config.items()}
+        writer.add_ssm_conv_kernel(of.get("conv_kernel") or of["d_conv"])
+        writer.add_ssm_inner_size(of["expand"] * config["hidden_size"])
+        writer.add_ssm_state_size(of.get("state_size") or of["d_state"])
+        writer.add_ssm_time_step_rank(of.get("num_heads") or of["n_heads"])
+        writer.add_ssm_group_count(of["n_groups"])
+    if config.get("position_embedding_type") == "nope":
+        writer.add_rope_scaling_finetuned(False)
     if "norm_epsilon" in config or "layer_norm_eps" in config:
         writer.add_layer_norm_eps(config.get("norm_epsilon") or config["layer_norm_eps"])
     else:
-        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_layer_norm_rms_eps(config.get("rms_norm_eps") or config["layer_norm_epsilon"])
     if config.get("num_experts_per_tok"):
         if not latent:
             writer.add_expert_count(config.get("num_experts") or config["num_local_experts"])
@@ -317,11 +347,12 @@ def write(folder, out, type_name="f16", pre=None, importance=None, split=False):
     folder = pathlib.Path(folder)
     type_of = type_name if callable(type_name) else lambda name: type_name
     config = json.loads((folder / "config.json").read_text())
-    heads = config["num_attention_heads"]
+    heads = config.get("num_attention_heads")
     kv_heads = config.get("num_key_value_heads") or heads
     writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre, split)
     arch, family = writer.arch, config["model_type"]
     tensors = {name: w for name, w in read_tensors(folder).items() if not name.startswith(f"model.layers.{config.get('num_hidden_layers')}.")}
+    reshape_ssm(writer, config, tensors)
     wide, raw = gpt_oss_experts(tensors) if family == "gpt_oss" else ({}, {})
     for name, w in wide.items():
         if name.endswith(".bias"):

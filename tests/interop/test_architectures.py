@@ -16,10 +16,10 @@ import common
 # Median KL of (transformers || llama.cpp), in f32, and of (llama.cpp || snug). llama.cpp takes GELU from a table of f16, and that of GPT-NeoX by tanh.
 BARS = {"f32": 1e-6, "q8_0": 5e-3}
 # What a golden says and llama.cpp decides by the architecture is refused; of a copy that says as llama.cpp does, transformers' logits are not known.
-USUAL = {"gemma2": {"query_pre_attn_scalar": 16}, "gemma3": {"rope_local_base_freq": 10000.0}}
+USUAL = {"gemma2": {"query_pre_attn_scalar": 16}, "gemma3": {"rope_local_base_freq": 10000.0}, "mamba2": {"time_step_limit": [0.0, float("inf")]}}
 WINDOW = {"phi3": 16, "starcoder2": 16}     # which llama.cpp does not have: compared are the tokens before its end
 RENAMED = {"phi3": "short", "phi3_long": "long"}    # of a model named so llama.cpp expects tokens of Phi 3's
-NAMES = ("gemma", "gemma2", "gemma3", "gpt2", "gptneox", "gptneox_serial", "granite", "llama3", "olmo2", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen3", "smollm3", "stablelm", "starcoder2")
+NAMES = ("gemma", "gemma2", "gemma3", "gpt2", "gptneox", "gptneox_serial", "granite", "granitehybrid", "llama3", "mamba2", "olmo2", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen3", "smollm3", "stablelm", "starcoder2")
 
 
 def judge(name, writer, type_name, path, folder):

@@ -48,6 +48,15 @@ static bool softcap_case(rng *r, pool *p, const kern_table *ref, const kern_tabl
     t->softcap(b, n, cap);
     return same_floats("softcap", a, b, n);
 }
+static bool recur_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
+    const size_t rows = pick(r, 0, 5), n = pick(r, 1, 80);
+    const float decay = (float)rng_uniform(r);
+    float *from = new_floats(p, r, rows * n, any_kind(r)), *b = new_floats(p, r, n, any_kind(r)), *c = new_floats(p, r, n, any_kind(r)), *y = new_floats(p, r, rows, any_kind(r));
+    float *to = twin(p, from, rows * n), *other = twin(p, from, rows * n), *y2 = twin(p, y, rows);
+    ref->recur(from, to, rows, n, decay, b, c, y);
+    t->recur(other, other, rows, n, decay, b, c, y2); /* in its place */
+    return same_floats("recur's states", to, other, rows * n) && same_floats("recur", y, y2, rows);
+}
 static bool silu_case(rng *r, pool *p, const kern_table *ref, const kern_table *t) {
     size_t n = pick(r, 0, 80);
     float *up = new_floats(p, r, n, any_kind(r)), *a = new_floats(p, r, n, any_kind(r));
@@ -90,6 +99,7 @@ static void layers_equal_ref(void **state) {
     check("silu_mul", 402, rounds, silu_case);
     check("gelu", 405, rounds, gelu_case);
     check("softcap", 407, rounds, softcap_case);
+    check("recur", 408, rounds, recur_case);
     check("hadamard", 406, rounds, hadamard_case);
     check("softmax", 403, 2 * rounds, softmax_case);
     check("rope", 404, rounds, rope_case);
@@ -143,6 +153,18 @@ static void layers_equal_formulas(void **state) {
         memcpy(y, x, sizeof y);
         kern()->softcap(y, N, 1.5f);
         for (int k = 0; k < N; k++) assert_true(near("softcap", 1.5 * tanh((double)x[k] / 1.5), (double)y[k], 1, 1e-6));
+        float rows[2 * N], products[2] = {gain[0], gain[1]};
+        for (int k = 0; k < 2 * N; k++) rows[k] = x[k % N] + (float)(k / N);
+        kern()->recur(rows, rows, 2, N, 0.75f, gain, x, products);
+        for (int h = 0; h < 2; h++) {
+            double want = 0, size = 0;
+            for (int k = 0; k < N; k++) {
+                const double to = 0.75 * ((double)x[k] + h) + (double)gain[h] * (double)gain[k];
+                want += to * (double)x[k], size += fabs(to * (double)x[k]);
+                assert_true(near("recur's state", to, (double)rows[h * N + k], 1 + fabs(to), 1e-6));
+            }
+            assert_true(near("recur", want, (double)products[h], size, 1e-6));
+        }
         for (int interleaved = 0; interleaved < 2; interleaved++) {
             enum { HALF = 18 };
             float cs[2 * HALF];

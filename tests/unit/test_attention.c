@@ -52,7 +52,7 @@ static float *numbers(rng *r, size_t n) {
 
 static text new_text(const shape *s, uint64_t seed) {
     const size_t kv = (size_t)s->kv_heads * s->head_dim;
-    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type, (uint32_t)value_dim(s)};
+    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type, (uint32_t)value_dim(s), 0, 0};
     rng r;
     rng_seed(&r, 11, seed);
     text t = {.s = *s, .k = numbers(&r, N_CTX * kv), .v = numbers(&r, N_CTX * kv)};

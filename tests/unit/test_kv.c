@@ -59,7 +59,7 @@ static void check(const text *t) {
 
 static void test_random_use(void **state) {
     for (int type = 0; type < 2; type++) {
-        kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, type ? SNUG_KV_F32 : SNUG_KV_F16, VALUE_DIM};
+        kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, type ? SNUG_KV_F32 : SNUG_KV_F16, VALUE_DIM, 0, 0};
         kv_pool *pool = NULL;
         text texts[SEQS] = {0};
         uint32_t next_tag = 1;
@@ -114,7 +114,7 @@ static void test_random_use(void **state) {
 
 /* Every sequence full and private: the pool must have room for all, and no more sequences. */
 static void test_full(void **state) {
-    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, VALUE_DIM};
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, VALUE_DIM, 0, 0};
     kv_pool *pool = NULL;
     text texts[SEQS] = {0};
     snug_error err;
@@ -144,7 +144,7 @@ static void test_full(void **state) {
 
 /* Stored positions with gaps: what a query sees is found by counting. */
 static void test_windows(void **state) {
-    kv_params p = {1, 2, DIM, N_CTX, 1, SNUG_KV_F16, VALUE_DIM};
+    kv_params p = {1, 2, DIM, N_CTX, 1, SNUG_KV_F16, VALUE_DIM, 0, 0};
     for (uint32_t gap = 1; gap <= 3; gap++)
         for (uint32_t len = 0; len <= N_CTX; len += 67) {
             const float zero[DIM] = {0};
@@ -172,7 +172,7 @@ static void test_windows(void **state) {
 }
 
 static void test_sizes(void **state) {
-    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, 0};
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, 0, 0, 0};
     uint64_t data = 2ull * LAYERS * HEADS * DIM * 256 * SEQS * 2; /* k and v, f16, 200 positions in pages of 64 */
     assert_true(kv_bytes(&p) >= data &&
                 kv_bytes(&p) < 2 * data); /* heads of 8: the page headers weigh as much as the keys */
@@ -187,12 +187,68 @@ static void test_sizes(void **state) {
     assert_null(pool);
 }
 
+/* A state that counts what a sequence was given: its sum up to each position. */
+static void pass_states(kv_seq *s, uint32_t n, float first) {
+    const uint32_t begin = kv_seq_length(s);
+    assert_int_equal(kv_reserve(s, n, NULL), SNUG_OK);
+    for (uint32_t pos = begin; pos < begin + n; pos++)
+        for (uint32_t layer = 0; layer < 2; layer++) {
+            const float *before = kv_state_before(s, layer, pos);
+            float *after = kv_state_after(s, layer);
+            assert_true((before == NULL) == (pos == 0));
+            for (int i = 0; i < 5; i++) after[i] = (before ? before[i] : 0) + first + (float)layer;
+        }
+}
+
+static float state_of(const kv_seq *s, uint32_t layer) { return kv_state_before(s, layer, kv_seq_length(s))[4]; }
+
+static void test_states(void **state) {
+    for (uint32_t layers = 0; layers < 2; layers++) { /* with pages beside them and without */
+        kv_params p = {.n_layers = layers, .n_kv_heads = layers, .head_dim = layers * DIM, .n_ctx = N_CTX, .max_seqs = 2, .n_states = 2, .state_floats = 5}, none = p;
+        kv_pool *pool = NULL;
+        kv_seq *a = NULL, *b = NULL;
+        snug_error err;
+        none.n_states = 0;
+        if (layers) assert_int_equal(kv_bytes(&p) / 4096 - kv_bytes(&none) / 4096 <= 1, 1); /* 2 sequences x 2 x 2 layers x 64 bytes */
+        assert_int_equal(kv_pool_create(&p, &pool, NULL), SNUG_OK);
+        assert_int_equal(kv_seq_create(pool, &a, NULL), SNUG_OK);
+        pass_states(a, 3, 1);
+        kv_commit(a, 3);
+        pass_states(a, 2, 10); /* a pass that fails leaves nothing behind */
+        assert_int_equal(kv_truncate(a, 3, NULL), SNUG_OK);
+        assert_true(state_of(a, 0) == 3 && state_of(a, 1) == 6);
+        assert_int_equal(kv_reach(a, 2), 0); /* and takes what was before the last */
+        pass_states(a, 2, 10);
+        kv_commit(a, 2);
+        assert_true(state_of(a, 0) == 23 && state_of(a, 1) == 28);
+        assert_int_equal(kv_seq_fork(a, &b, NULL), SNUG_OK);
+        assert_int_equal(kv_reach(a, 9), 5);
+        assert_int_equal(kv_reach(a, 4), 3);
+        assert_int_equal(kv_truncate(a, 4, &err), SNUG_ERR_UNSUPPORTED);
+        assert_int_equal(kv_seq_length(a), 5);
+        assert_int_equal(kv_truncate(a, 3, NULL), SNUG_OK);
+        assert_true(state_of(a, 0) == 3 && state_of(a, 1) == 6);
+        assert_int_equal(kv_reach(a, 2), 0);
+        assert_int_equal(kv_truncate(a, 0, NULL), SNUG_OK);
+        pass_states(a, 1, 7);
+        kv_commit(a, 1);
+        assert_true(state_of(a, 0) == 7 && state_of(a, 1) == 8);
+        assert_true(state_of(b, 0) == 23 && state_of(b, 1) == 28); /* the fork has its own, and may go back as well */
+        assert_int_equal(kv_truncate(b, 3, NULL), SNUG_OK);
+        assert_true(state_of(b, 0) == 3 && state_of(b, 1) == 6);
+        p.state_floats = UINT64_MAX / 4;
+        assert_int_equal(kv_bytes(&p), 0);
+        kv_pool_destroy(&pool);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_use),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

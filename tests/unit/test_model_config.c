@@ -342,6 +342,7 @@ static void round_trip(const char *extra, const char *gguf_name, config *out_c, 
     assert_true(back.embd_scale == c.embd_scale && back.residual_scale == c.residual_scale && fabsf(back.logit_scale / c.logit_scale - 1) < 1e-6f);
     assert_true(back.attn_scale == c.attn_scale && back.attn_softcap == c.attn_softcap && back.logit_softcap == c.logit_softcap);
     assert_true(back.rope_base_local == c.rope_base_local);
+    assert_memory_equal(&back.ssm, &c.ssm, sizeof c.ssm);
     *out_c = c;
     *out_back = back;
 }
@@ -466,6 +467,55 @@ static void test_deepseek(void **state) {
     }
 }
 
+#define MAMBA "\"architectures\": [\"Mamba2ForCausalLM\"], \"num_heads\": 8, \"head_dim\": 16, \"n_groups\": 2"
+#define HYBRID "\"architectures\": [\"GraniteMoeHybridForCausalLM\"], \"mamba_n_heads\": 8, \"mamba_d_head\": \"auto\", \"num_local_experts\": 0, \"shared_intermediate_size\": 100"
+
+static void test_state_spaces(void **state) {
+    config c, back;
+    snug_error err;
+    round_trip(MAMBA ", \"time_step_limit\": [0.0, Infinity], \"intermediate_size\": 0", "mamba2", &c, &back);
+    assert_true(c.n_heads == 0 && c.n_ff == 0 && c.ssm.inner == 128 && c.ssm.heads == 8 && c.ssm.groups == 2 && c.ssm.state == 128 && c.ssm.conv == 4);
+    assert_true(c.ssm.dt_min == 0 && isinf(c.ssm.dt_max) && layer_is_ssm(&c, 2) && !layer_is_ssm(&c, 3) && !layer_is_ssm(&c, -1));
+    round_trip(MAMBA ", \"time_step_limit\": [0.25, {\"__float__\": \"Infinity\"}]", "mamba2", &c, &back);
+    assert_true(c.ssm.dt_min == 0.25f && isinf(c.ssm.dt_max));
+    assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "time_step_limit"));
+    round_trip(HYBRID ", \"layer_types\": [\"mamba\", \"attention\", \"linear_attention\"], \"time_step_limit\": null", "granitehybrid", &c, &back);
+    assert_true(c.layer[0] == (LAYER_SSM | LAYER_NO_ROPE) && c.layer[1] == LAYER_NO_ROPE && c.n_ff == 100 && c.ssm.inner == 128 && c.ssm.groups == 1 && c.n_kv_heads == 4);
+    assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_OK);
+    round_trip(HYBRID ", \"layer_types\": [\"attention\", \"full_attention\", \"attention\"], \"position_embedding_type\": \"rope\"", "granitehybrid", &c, &back);
+    assert_true(c.layer[0] == 0 && c.layer[2] == 0);
+    assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_ERR_UNSUPPORTED);
+    static const struct { const char *extra; snug_err code; const char *words; } cases[] = {
+        {MAMBA ", \"expand\": 3", SNUG_ERR_FORMAT, "8 heads (num_heads) of 16 (head_dim) are not 3 (expand) times hidden_size 64"},
+        {MAMBA ", \"use_bias\": true", SNUG_ERR_UNSUPPORTED, "use_bias"},
+        {MAMBA ", \"use_conv_bias\": false", SNUG_ERR_UNSUPPORTED, "use_conv_bias"},
+        {MAMBA ", \"time_step_limit\": [1]", SNUG_ERR_FORMAT, "time_step_limit"},
+        {MAMBA ", \"time_step_limit\": [2, 1]", SNUG_ERR_FORMAT, "within 2 and 1 (time_step_limit)"},
+        {MAMBA ", \"time_step_limit\": [\"a\", 1]", SNUG_ERR_FORMAT, "time_step_limit"},
+        {MAMBA ", \"state_size\": 0", SNUG_ERR_FORMAT, "state size (state_size, mamba_d_state, ssm.state_size) is 0"},
+        {MAMBA ", \"conv_kernel\": 1000", SNUG_ERR_FORMAT, "conv_kernel"},
+        {"\"architectures\": [\"Mamba2ForCausalLM\"], \"num_heads\": 8, \"head_dim\": 16, \"n_groups\": 3", SNUG_ERR_FORMAT, "128 channels, 8 heads and 3 groups"},
+        {HYBRID ", \"layer_types\": [\"mamba\"]", SNUG_ERR_FORMAT, "layer_types"},
+        {HYBRID ", \"layer_types\": [\"mamba\", \"conv\", \"mamba\"]", SNUG_ERR_UNSUPPORTED, "layer type 'conv' of layer 1"},
+        {HYBRID ", \"position_embedding_type\": \"alibi\"", SNUG_ERR_UNSUPPORTED, "'alibi'"},
+        {HYBRID ", \"attention_bias\": true", SNUG_ERR_UNSUPPORTED, "attention_bias"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snug_err rc = read_config("architectures", cases[i].extra, &c, &err);
+        if (rc != cases[i].code || !strstr(err.message, cases[i].words)) fail_msg("case %zu (%s): %s, '%s'", i, cases[i].extra, snug_err_name(rc), err.message);
+    }
+    /* layers that a file lists otherwise than its architecture can have them */
+    assert_int_equal(read_config("architectures", MAMBA, &c, &err), SNUG_OK);
+    c.layer[1] = 0;
+    assert_int_equal(config_check(&c, "x", &err), SNUG_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "layer 1 is no state space"));
+    assert_int_equal(read_config("", "", &c, &err), SNUG_OK);
+    c.layer[1] = LAYER_SSM;
+    assert_int_equal(config_check(&c, "x", &err), SNUG_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "layer 1 is a state space"));
+}
+
 /* YaRN beside its definition, dimension by dimension; dynamic scaling beyond the trained context. */
 static void test_rope_beyond(void **state) {
     config c;
@@ -487,7 +537,7 @@ static void test_rope_beyond(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_near_names), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_near_names), cmocka_unit_test(test_refused), cmocka_unit_test(test_experts), cmocka_unit_test(test_windows), cmocka_unit_test(test_state_spaces),
         cmocka_unit_test(test_rope),     cmocka_unit_test(test_names),   cmocka_unit_test(test_gguf_round_trip), cmocka_unit_test(test_families_round_trip), cmocka_unit_test(test_deepseek), cmocka_unit_test(test_rope_beyond),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

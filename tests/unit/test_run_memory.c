@@ -101,6 +101,8 @@ static void test_bound(void **state) {
     check("models/demo", (snug_context_params){
                              .n_ctx = 500, .max_batch = 128, .max_seqs = 1, .threads = 2, .draft = SNUG_DRAFT_MODEL});
     check("tests/golden/qwen2", (snug_context_params){.n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 2});
+    check("tests/golden/mamba2", (snug_context_params){.n_ctx = 2000, .max_batch = 64, .max_seqs = 2, .threads = 2});
+    check("tests/golden/granitehybrid", (snug_context_params){.n_ctx = 1000, .max_batch = 128, .max_seqs = 2, .threads = 1, .draft = SNUG_DRAFT_LOOKUP});
     check("tests/golden/olmoe", (snug_context_params){.n_ctx = 1000, .max_batch = 512, .max_seqs = 1, .threads = 2});
     check("tests/golden/qwen3moe", (snug_context_params){.n_ctx = 256, .max_batch = 16, .max_seqs = 2, .threads = 1, .act = SNUG_ACT_F32});
     check("tests/golden/gpt_oss_mxfp4", (snug_context_params){.n_ctx = 1000, .max_batch = 64, .max_seqs = 2, .threads = 2});

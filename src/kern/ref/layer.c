@@ -1,4 +1,4 @@
-/* What stands between the matrices: RMSNorm, residual add, SwiGLU, softmax, rotary positions. */
+/* What stands between the matrices: RMSNorm, residual add, SwiGLU, recurrences, softmax, rotary positions. */
 #include "kern/canon.h"
 #include "kern/ref/ref.h"
 
@@ -24,6 +24,18 @@ void kern_layer_gelu_ref(float *x, size_t n) {
 
 void kern_layer_softcap_ref(float *x, size_t n, float cap) {
     for (size_t i = 0; i < n; i++) x[i] = canon_softcap(x[i], cap);
+}
+
+/* Dao and Gu 2024, the recurrent form of section 7 of their paper, for one head and token. */
+void kern_layer_recur_ref(const float *from, float *to, size_t n_rows, size_t n, float decay, const float *b, const float *c, float *y) {
+    for (size_t r = 0; r < n_rows; r++, from += n, to += n) {
+        float lane[16] = {0};
+        for (size_t k = 0; k < n; k++) {
+            to[k] = fmaf(from[k], decay, y[r] * b[k]);
+            lane[k % 16] = fmaf(to[k], c[k], lane[k % 16]);
+        }
+        y[r] = canon_tree16(lane);
+    }
 }
 
 /* Sylvester's construction, unrolled. */

@@ -48,6 +48,30 @@ void KERN_ISA(kern_layer_softcap)(float *x, size_t n, float cap) {
     for (; i < n; i++) x[i] = canon_softcap(x[i], cap);
 }
 
+void KERN_ISA(kern_layer_recur)(const float *from, float *to, size_t n_rows, size_t n, float decay, const float *b, const float *c, float *y) {
+    const vf fades = f_set1(decay);
+    for (size_t r = 0; r < n_rows; r++, from += n, to += n) {
+        const vf add = f_set1(y[r]);
+        vf l[SETS];
+        float lane[16];
+        size_t k = 0;
+        for (int h = 0; h < SETS; h++) l[h] = f_zero();
+        for (; k + 16 <= n; k += 16)
+            for (size_t h = 0; h < SETS; h++) {
+                const size_t at = k + LANES * h;
+                const vf v = f_fma(f_load(from + at), fades, f_mul(add, f_load(b + at)));
+                f_store(to + at, v);
+                l[h] = f_fma(v, f_load(c + at), l[h]);
+            }
+        for (int h = 0; h < SETS; h++) f_store(lane + LANES * h, l[h]);
+        for (; k < n; k++) {
+            to[k] = fmaf(from[k], decay, y[r] * b[k]);
+            lane[k % 16] = fmaf(to[k], c[k], lane[k % 16]);
+        }
+        y[r] = canon_tree16(lane);
+    }
+}
+
 /* Eight numbers whatever LANES is: distances of 1, 2 and 4 are permutations within, and what the compiler makes of these is as good. */
 typedef float eight __attribute__((vector_size(32), aligned(4)));
 

@@ -1,7 +1,12 @@
-/* Granite 3: Llama with numbers that embeddings, scores, what half a layer adds, and logits are multiplied or divided by. Sources: transformers'
- * modeling_granite.py; llama.cpp's granite. */
+/* Granite 3: Llama with numbers that embeddings, scores, what half a layer adds, and logits are multiplied or divided by. Granite 4: the same, with state
+ * spaces in most layers in attention's place, and no positions. Sources: transformers' modeling_granite.py, modeling_granitemoehybrid.py; llama.cpp's
+ * granite, granitehybrid. */
 #include "base/err.h"
 #include "model/arch.h"
+#include "model/ssm.h"
+
+#include <stdio.h>
+#include <string.h>
 
 static snug_err from_hf(const hf_fields *f, config *c, snug_error *err) {
     float over = 1;
@@ -30,7 +35,74 @@ static bool to_gguf(const config *c, gguf_kvs *out) {
            arch_put_f32(c, out, "attention.scale", c->attn_scale) && arch_put_f32(c, out, "logit_scale", 1 / c->logit_scale);
 }
 
+/* ---- Granite 4 ---- */
+
+static const ssm_names names = {.conv = "mamba_d_conv", .state = "mamba_d_state", .heads = "mamba_n_heads", .head_dim = "mamba_d_head", .groups = "mamba_n_groups", .expand = "mamba_expand",
+                                .conv_bias = "mamba_conv_bias", .bias = "mamba_proj_bias"};
+
+static snug_err read_layer_types(const hf_fields *f, config *c, snug_error *err) {
+    const json_t *types = hf_get(f, "layer_types");
+    if (types && (!json_is_array(types) || json_array_size(types) != c->n_layers))
+        return err_set(err, SNUG_ERR_FORMAT, "%s: field 'layer_types' is no list of %u names, one for each layer", f->where, c->n_layers);
+    for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++) {
+        const char *t = types ? json_string_value(json_array_get(types, l)) : "mamba";
+        const bool ssm = t && (!strcmp(t, "mamba") || !strcmp(t, "linear_attention"));
+        if (!ssm && (!t || (strcmp(t, "attention") && strcmp(t, "full_attention"))))
+            return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: layer type '%s' of layer %u is not supported; known: mamba, attention", f->where, t ? t : "?", l);
+        if (ssm) c->layer[l] |= LAYER_SSM;
+    }
+    return SNUG_OK;
+}
+
+/* The one feed-forward is what a mixture would have for all tokens beside its experts. */
+static snug_err hybrid_from_hf(const hf_fields *f, config *c, snug_error *err) {
+    const char *positions = hf_text_or(f, "position_embedding_type", "nope");
+    snug_err rc = from_hf(f, c, err);
+    if (!rc) rc = hf_refuse(f, "num_local_experts", "experts beside state spaces", err);
+    if (!rc) rc = hf_refuse(f, "attention_bias", "biases of q, k, v and o", err);
+    if (!rc) rc = hf_u32(f, "shared_intermediate_size", &c->n_ff, err);
+    if (!rc) rc = read_layer_types(f, c, err);
+    if (!rc) rc = ssm_from_hf(f, &names, c, err);
+    if (!rc && strcmp(positions, "nope") && strcmp(positions, "rope"))
+        rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: position_embedding_type '%s' is not supported; known: nope, rope", f->where, positions);
+    if (!rc && strcmp(positions, "rope")) layers_set(c, LAYER_NO_ROPE, 0, 0);
+    return rc;
+}
+
+/* llama.cpp's switch of RoPE. */
+static const char rope_key[] = "rope.scaling.finetuned";
+
+static snug_err hybrid_from_gguf(gguf_fields *f, config *c, snug_error *err) {
+    snug_err rc = from_gguf(f, c, err);
+    if (!rc) rc = ssm_from_gguf(f, c, err);
+    if (!rc && !gguf_get_bool_or(f->g, gguf_key(f, rope_key), true)) layers_set(c, LAYER_NO_ROPE, 0, 0);
+    return rc;
+}
+
+static bool hybrid_to_gguf(const config *c, gguf_kvs *out) {
+    char key[128];
+    snprintf(key, sizeof key, "%s.%s", c->arch->gguf_name, rope_key);
+    return to_gguf(c, out) && ssm_to_gguf(c, out) && gguf_put_bool(out, key, !(c->layer[0] & LAYER_NO_ROPE));
+}
+
+static snug_err hybrid_for_others(const config *c, const char *where, snug_error *err) {
+    bool any = false;
+    for (int l = 0; l < (int)c->n_layers; l++) any |= layer_is_ssm(c, l);
+    if (any && c->ssm.inner == 2 * (uint64_t)c->n_embd) return ssm_for_others(c, where, err);
+    return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %s, and other readers of a GGUF of architecture '%s' expect some, of twice the model's width; without --for gguf it can be had", where,
+                   any ? "its state spaces have another width" : "no layer is a state space", c->arch->gguf_name);
+}
+
+static const arch_tensor hybrid_tensors[] = {
+    {"mamba.in_proj", {ROLE_SSM_IN}}, {"mamba.conv1d", {ROLE_SSM_CONV}}, {"mamba.dt_bias", {ROLE_SSM_DT_BIAS}}, {"mamba.A_log", {ROLE_SSM_A}}, {"mamba.D", {ROLE_SSM_D}},
+    {"mamba.norm", {ROLE_SSM_NORM}}, {"mamba.out_proj", {ROLE_SSM_OUT}}, {"shared_mlp.input_linear", {ROLE_GATE, ROLE_UP}}, {"shared_mlp.output_linear", {ROLE_DOWN}}, {0},
+};
+static const char hybrid_defaults[] = "{\"num_local_experts\": 8, \"shared_intermediate_size\": 1024, \"mamba_n_heads\": 128, \"mamba_n_groups\": 1, \"mamba_d_state\": 256, "
+                                      "\"mamba_d_head\": \"auto\", \"mamba_d_conv\": 4, \"mamba_expand\": 2}";
+
 const arch arch_granite[] = {
     {.gguf_name = "granite", .hf_class = "GraniteForCausalLM", .gguf_permutes_qk = true, .from_hf = from_hf, .from_gguf = from_gguf, .to_gguf = to_gguf},
+    {.gguf_name = "granitehybrid", .hf_class = "GraniteMoeHybridForCausalLM", .gguf_permutes_qk = true, .ssm = true, .tensors = hybrid_tensors, .defaults = hybrid_defaults,
+     .from_hf = hybrid_from_hf, .from_gguf = hybrid_from_gguf, .to_gguf = hybrid_to_gguf, .for_others = hybrid_for_others},
     {0},
 };
