@@ -39,12 +39,14 @@ def widen_config(config):
                                               for k in ("long_factor", "short_factor")}}
     q, k, new_k = heads * d, kv * d, new_kv * new_d
     kept = {n: n for n in (1, config["vocab_size"], config.get("n_positions"), config.get("num_experts"), config.get("num_local_experts"))}
-    return wide, {**kept, q + 2 * k: WIDTH + 2 * new_k, d: new_d, k: new_k, q: WIDTH, width: WIDTH, **ff, **{2 * old: 2 * new for old, new in ff.items()}}
+    return wide, {**kept, heads: new_heads, q + 2 * k: WIDTH + 2 * new_k, d: new_d, k: new_k, q: WIDTH, width: WIDTH, **ff, **{2 * old: 2 * new for old, new in ff.items()}}
 
 
 def draw(name, shape, family, rng):
     x = rng.standard_normal(shape).astype(np.float32)
     if len(shape) == 1 and name.endswith("bias"):
+        return 0.1 * x
+    if name.endswith("_proj_bias"):
         return 0.1 * x
     if len(shape) == 1:
         return 0.1 * x + (0 if family.startswith("gemma") else 1)
@@ -52,7 +54,7 @@ def draw(name, shape, family, rng):
     if stem in ("embed_tokens", "lm_head", "wte", "wpe", "embed_in", "embed_out"):
         return (0.05 if family.startswith(("gemma", "granite")) else 0.125) * x
     gain = 3 if stem in ("o_proj", "down_proj", "c_proj", "w2", "dense", "dense_4h_to_h") else 1
-    return gain * x / np.float32(np.sqrt(shape[-2] if family == "gpt2" else shape[-1]))
+    return gain * x / np.float32(np.sqrt(shape[-2] if family == "gpt2" or name.endswith("_proj") and family == "gpt_oss" else shape[-1]))
 
 
 def write(golden, folder, options, rng):
