@@ -4,13 +4,6 @@
 #include "token/utf8.h"
 #include <string.h>
 
-static bool is_integral(jvalue v) {
-    return v.kind == J_BOOL || v.kind == J_INT;
-}
-static int64_t integral(jvalue v) {
-    return v.kind == J_BOOL ? v.v.b : v.v.i;
-}
-
 /* ---- access ---- */
 
 static bool loop_attribute(jinja *j, const jloop *l, jname name, jvalue *out) {
@@ -75,10 +68,10 @@ bool jinja_item(jinja *j, jvalue of, jvalue key, jvalue *out) {
         if (key.kind != J_STRING) return true;
         return jinja_attribute(j, of, jinja_intern(j, key.v.s.p, key.v.s.n), out);
     }
-    if ((of.kind != J_STRING && (of.kind != J_LIST || of.v.list->form > FORM_RANGE)) || !is_integral(key)) return true;
+    if ((of.kind != J_STRING && (of.kind != J_LIST || of.v.list->form > FORM_RANGE)) || !jv_is_integral(key)) return true;
     jlist l;
     if (!jv_items(j, of, &l)) return false;
-    int64_t i = integral(key);
+    int64_t i = jv_integral(key);
     if (i < 0) i += (int64_t)l.n;
     if (i >= 0 && i < (int64_t)l.n) *out = of.kind == J_STRING ? jv_marked(l.item[i], of.safe) : l.item[i];
     return true;
@@ -92,15 +85,15 @@ bool jinja_slice(jinja *j, jvalue of, jvalue from, jvalue to, jvalue step, jvalu
     if (!jv_items(j, of, &l)) return false;
     const jvalue *parts[3] = {&from, &to, &step};
     for (int i = 0; i < 3; i++)
-        if (parts[i]->kind != J_NONE && !is_integral(*parts[i]))
+        if (parts[i]->kind != J_NONE && !jv_is_integral(*parts[i]))
             return jinja_fail(j, SNUG_ERR_FORMAT, "a slice by a %s", jv_type_name(*parts[i]));
-    int64_t n = (int64_t)l.n, by = step.kind == J_NONE ? 1 : integral(step), low = by > 0 ? 0 : -1,
+    int64_t n = (int64_t)l.n, by = step.kind == J_NONE ? 1 : jv_integral(step), low = by > 0 ? 0 : -1,
             high = by > 0 ? n : n - 1;
     if (by == 0) return jinja_fail(j, SNUG_ERR_FORMAT, "a slice of step 0");
     int64_t bound[2] = {by > 0 ? low : high, by > 0 ? high : low};
     for (int i = 0; i < 2; i++) {
         if (parts[i]->kind == J_NONE) continue;
-        int64_t x = integral(*parts[i]);
+        int64_t x = jv_integral(*parts[i]);
         if (x < 0) x = x < -n ? low : x + n;
         bound[i] = x < low ? low : x > high ? high : x;
     }
@@ -266,7 +259,7 @@ static bool eval_test(jinja *j, const jnode *n, jvalue *out) {
 static bool eval_unary(jinja *j, const jnode *n, jvalue *out) {
     jvalue v;
     if (!jinja_eval(j, n->a, &v)) return false;
-    if (v.kind != J_FLOAT && !is_integral(v)) return jinja_fail(j, SNUG_ERR_FORMAT, "a sign before a %s", jv_type_name(v));
+    if (v.kind != J_FLOAT && !jv_is_integral(v)) return jinja_fail(j, SNUG_ERR_FORMAT, "a sign before a %s", jv_type_name(v));
     if (v.kind == J_FLOAT)
         *out = jv_float(n->op == OP_SUB ? -v.v.f : v.v.f);
     else

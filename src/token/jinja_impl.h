@@ -153,6 +153,11 @@ static inline jvalue jv_int(int64_t i) { return (jvalue){.kind = J_INT, .v.i = i
 static inline jvalue jv_float(double f) { return (jvalue){.kind = J_FLOAT, .v.f = f}; }
 static inline jvalue jv_string(const char *p, size_t n) { return (jvalue){.kind = J_STRING, .v.s = {p, n}}; }
 static inline jvalue jv_marked(jvalue s, bool safe) { s.safe = safe; return s; }
+/* What arithmetic takes; a truth value counts as 0 or 1. */
+static inline bool jv_is_integral(jvalue v) { return v.kind == J_BOOL || v.kind == J_INT; }
+static inline bool jv_is_number(jvalue v) { return jv_is_integral(v) || v.kind == J_FLOAT; }
+static inline int64_t jv_integral(jvalue v) { return v.kind == J_BOOL ? v.v.b : v.v.i; }
+static inline double jv_number(jvalue v) { return v.kind == J_FLOAT ? v.v.f : (double)jv_integral(v); }
 static inline jvalue jv_undefined(const char *p, size_t n) { return (jvalue){.kind = J_UNDEFINED, .v.s = {p, n}}; }
 jvalue jv_literal(const char *s);
 bool jv_from_json(jinja *j, const json_t *from, jvalue *out);

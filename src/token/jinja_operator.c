@@ -3,19 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_integral(jvalue v) {
-    return v.kind == J_BOOL || v.kind == J_INT;
-}
-static bool is_number(jvalue v) {
-    return is_integral(v) || v.kind == J_FLOAT;
-}
-static int64_t integral(jvalue v) {
-    return v.kind == J_BOOL ? v.v.b : v.v.i;
-}
-static double number(jvalue v) {
-    return v.kind == J_FLOAT ? v.v.f : (double)integral(v);
-}
-
 /* What + and * take: lists and tuples. */
 static bool is_sequence(jvalue v) { return v.kind == J_LIST && v.v.list->form <= FORM_TUPLE; }
 
@@ -191,15 +178,15 @@ bool jinja_binary(jinja *j, jop op, jvalue a, jvalue b, jvalue *out) {
         jvalue x, y;
         return jv_text(j, a, &x) && jv_text(j, b, &y) && join_strings(j, jv_marked(x, false), jv_marked(y, false), out);
     }
-    if (is_integral(a) && is_integral(b)) return arithmetic_int(j, op, integral(a), integral(b), out);
-    if (is_number(a) && is_number(b)) return arithmetic_float(j, op, number(a), number(b), out);
+    if (jv_is_integral(a) && jv_is_integral(b)) return arithmetic_int(j, op, jv_integral(a), jv_integral(b), out);
+    if (jv_is_number(a) && jv_is_number(b)) return arithmetic_float(j, op, jv_number(a), jv_number(b), out);
     if (op == OP_ADD && a.kind == J_STRING && b.kind == J_STRING) return join_strings(j, a, b, out);
     if (op == OP_ADD && is_sequence(a) && is_sequence(b) && a.v.list->form == b.v.list->form)
         return join_lists(j, a, b, out);
-    if (op == OP_MUL && (a.kind == J_STRING || is_sequence(a)) && is_integral(b))
-        return repeat(j, a, integral(b), out);
-    if (op == OP_MUL && (b.kind == J_STRING || is_sequence(b)) && is_integral(a))
-        return repeat(j, b, integral(a), out);
+    if (op == OP_MUL && (a.kind == J_STRING || is_sequence(a)) && jv_is_integral(b))
+        return repeat(j, a, jv_integral(b), out);
+    if (op == OP_MUL && (b.kind == J_STRING || is_sequence(b)) && jv_is_integral(a))
+        return repeat(j, b, jv_integral(a), out);
     if (op == OP_MOD && a.kind == J_STRING) return jinja_percent(j, a, b, out);
     return bad_operands(j, text[op], a, b);
 }

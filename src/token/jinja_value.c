@@ -138,22 +138,9 @@ bool jv_true(jvalue v) {
     }
 }
 
-static bool is_integral(jvalue v) {
-    return v.kind == J_BOOL || v.kind == J_INT;
-}
-static bool is_number(jvalue v) {
-    return is_integral(v) || v.kind == J_FLOAT;
-}
-static int64_t integral(jvalue v) {
-    return v.kind == J_BOOL ? v.v.b : v.v.i;
-}
-static double number(jvalue v) {
-    return v.kind == J_FLOAT ? v.v.f : (double)integral(v);
-}
-
 static int compare_numbers(jvalue a, jvalue b) {
-    if (is_integral(a) && is_integral(b)) return (integral(a) > integral(b)) - (integral(a) < integral(b));
-    return (number(a) > number(b)) - (number(a) < number(b));
+    if (jv_is_integral(a) && jv_is_integral(b)) return (jv_integral(a) > jv_integral(b)) - (jv_integral(a) < jv_integral(b));
+    return (jv_number(a) > jv_number(b)) - (jv_number(a) < jv_number(b));
 }
 
 static bool equal_dicts(jinja *j, const jdict *a, const jdict *b) {
@@ -166,8 +153,8 @@ static bool equal_dicts(jinja *j, const jdict *a, const jdict *b) {
 }
 
 bool jv_equal(jinja *j, jvalue a, jvalue b) {
-    if (is_number(a) && is_number(b))
-        return a.kind == J_FLOAT || b.kind == J_FLOAT ? number(a) == number(b) : integral(a) == integral(b);
+    if (jv_is_number(a) && jv_is_number(b))
+        return a.kind == J_FLOAT || b.kind == J_FLOAT ? jv_number(a) == jv_number(b) : jv_integral(a) == jv_integral(b);
     if (a.kind != b.kind || !jinja_step(j)) return false;
     switch (a.kind) {
     case J_UNDEFINED:
@@ -204,7 +191,7 @@ bool jv_equal(jinja *j, jvalue a, jvalue b) {
 
 int jv_compare(jinja *j, jvalue a, jvalue b, bool *ok) {
     *ok = true;
-    if (is_number(a) && is_number(b)) return compare_numbers(a, b);
+    if (jv_is_number(a) && jv_is_number(b)) return compare_numbers(a, b);
     if (a.kind == J_STRING && b.kind == J_STRING) {
         size_t n = a.v.s.n < b.v.s.n ? a.v.s.n : b.v.s.n;
         int c = n ? memcmp(a.v.s.p, b.v.s.p, n) : 0;

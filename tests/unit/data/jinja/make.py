@@ -4,36 +4,12 @@ uses for chat templates. Needs jinja2 (PyPI). Run in this folder: python make.py
 The templates are written for this project in the manner of the models they are named after."""
 import json
 import pathlib
+import sys
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "interop"))
+import jinja_oracle
 
-
-class Generation(jinja2.ext.Extension):
-    """{% generation %}: its text, unchanged."""
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_text"), [], [], body).set_lineno(line)
-
-    def _text(self, caller):
-        return caller()
-
-
-def raise_exception(message):
-    raise jinja2.exceptions.TemplateError(message)
-
-
-def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-env = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
-env.filters["tojson"] = tojson
-env.globals["raise_exception"] = raise_exception
+env = jinja_oracle.environment()
 
 call = {"id": "abc123def", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Zürich", "days": 3, "deep": {"a": [1, 2.5, None, True]}}}}
 tools = [{"type": "function", "function": {"name": "get_weather", "description": "The weather \"now\"", "parameters": {
