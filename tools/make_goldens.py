@@ -148,7 +148,12 @@ MODELS |= {
         "embedding_multiplier": 6.0, "attention_multiplier": 0.125, "residual_multiplier": 0.6, "logits_scaling": 0.5, "attention_bias": False,
         "pad_token_id": 0, "tie_word_embeddings": True}),
 }
-SCALED = ("gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite", "granitehybrid")    # their embeddings are multiplied; GPT-2 has positions beside them
+GRANITE_MOE = {"num_local_experts": 7, "num_experts_per_tok": 3, "intermediate_size": 28}
+MODELS["granitemoe"] = ("bf16", 1, "gpt2", ("router", {"residual_multiplier": 1.0}), {
+    **MODELS["granite"][4], **GRANITE_MOE, "architectures": ["GraniteMoeForCausalLM"], "model_type": "granitemoe"})
+MODELS["granitehybrid_moe"] = ("bf16", 2, "gpt2", ("router", "shared_mlp", "ssm_norm"), {
+    **MODELS["granitehybrid"][4], **GRANITE_MOE, "num_hidden_layers": 4, "layer_types": ["mamba", "attention", "mamba", "mamba"], "shared_intermediate_size": 60})
+SCALED = ("granitemoe", "granitehybrid_moe", "gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite", "granitehybrid")    # their embeddings are multiplied; GPT-2 has positions beside them
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
 PHI3 = MODELS["phi3"][4]
 MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
@@ -247,7 +252,7 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
             w = normal(p.shape, 0.12 if scaled and "wte" not in name else 0.25 if tied else 1.0)
         elif "sinks" in name:
             w = normal(p.shape, 1.5)
-        elif "mlp.gate." in name or "mlp.router." in name:  # strong enough that the shares differ
+        elif "mlp.gate." in name or ".router." in name:  # strong enough that the shares differ
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
         elif "shared_expert_gate" in name:
             w = normal(p.shape, 2.0 / p.shape[1] ** 0.5)
@@ -347,7 +352,7 @@ class Routing:
     """While it is open, what the routers of a forward pass choose by, layer by layer: (n_tokens, n_experts) each, their logits or what `grouped` says."""
 
     def __init__(self, model):
-        self.logits, self.lead, self.hooks = [], float("inf"), [m.register_forward_hook(self.take) for name, m in model.named_modules() if name.endswith(("mlp.gate", "mlp.router"))]
+        self.logits, self.lead, self.hooks = [], float("inf"), [m.register_forward_hook(self.take) for name, m in model.named_modules() if name.endswith(("mlp.gate", ".router"))]
 
     def take(self, router, _, out):
         logits = out[0].float()
@@ -378,6 +383,9 @@ def published(name, stored):
                 for k, v in stored.items()}
     if name == "gpt2":
         return {k.removeprefix("transformer."): v for k, v in stored.items()}
+    if name.startswith("granite"):
+        new_to_old = {"experts.gate_up_proj": "input_linear.weight", "experts.down_proj": "output_linear.weight", "router.weight": "router.layer.weight"}
+        return {re.sub("|".join(new_to_old), lambda m: new_to_old[m[0]], k): v for k, v in stored.items()}
     if name in FUSED:
         return stored
     module, *parts = PARTS.get(name, ("mlp", "gate_proj", "up_proj", "down_proj"))
@@ -416,7 +424,7 @@ def check(model, config, feature, tokens, ref):
     elif feature == "norm_topk_prob":
         config["norm_topk_prob"] = not config["norm_topk_prob"]
     else:
-        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": "mlp.gate.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "ssm_norm": "mamba.norm.weight", "positions": "wpe.weight",
+        part = {"bias": ".bias", "qk_norm": "q_norm.weight", "router": ("mlp.gate.weight", ".router.weight"), "shared_mlp": "shared_mlp.output_linear.weight", "sub_norm": "sub_norm.weight", "post_norm": "feedforward_layernorm.weight", "ssm_norm": "mamba.norm.weight", "positions": "wpe.weight",
                 "shared_gate": "shared_expert_gate.weight", "sinks": "sinks", "expert_bias": "proj_bias", "choice_bias": "e_score_correction_bias"}[feature]
         other_weights = {k: (torch.ones_like(v) if feature.endswith("_norm") else torch.zeros_like(v)) if k.endswith(part) else v
                          for k, v in other_weights.items()}

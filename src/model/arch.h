@@ -19,6 +19,7 @@ typedef struct arch_experts {
     bool gguf_width;          /* GGUF has a key of its own for an expert's width */
     const char *hf_shared;    /* config.json's field for the shared expert's width; NULL: there is none */
     bool shared_gate;         /* its output is multiplied by sigmoid(w . x) */
+    bool optional;            /* a model may have none: then its one feed-forward has the shared one's name in a folder */
 } arch_experts;
 
 /* A tensor that the family names otherwise than Llama does, or that Llama does not have. A name without a suffix stands for itself, its .weight and, for

@@ -9,7 +9,7 @@ enum { MAX_WIDTH = 1 << 24, MAX_HEADS = 1 << 16, MAX_HEAD_DIM = 1 << 14, MAX_ALL
 
 static snug_err check_experts(const config *c, const char *where, snug_error *err) {
     bool dense = false;
-    if (!c->arch->experts) return SNUG_OK;
+    if (!c->arch->experts || (c->arch->experts->optional && c->n_experts == 0)) return SNUG_OK;
     if (c->n_experts == 0 || c->n_experts > CONFIG_MAX_EXPERTS)
         return err_set(err, SNUG_ERR_FORMAT, "%s: number of experts is %u, expected 1 to %d", where, c->n_experts, CONFIG_MAX_EXPERTS);
     for (uint32_t l = 0; l < c->n_layers; l++) dense |= c->layer[l] & LAYER_DENSE;

@@ -99,8 +99,9 @@ static snug_err read_experts(gguf_fields *r, config *c, snug_error *err) {
     uint32_t gating = 1;
     double scale = 1;
     if (!a) return SNUG_OK;
-    snug_err rc = gguf_u32(r, "expert_count", true, 0, &c->n_experts, err);
-    if (!rc) rc = gguf_u32(r, "expert_used_count", true, 0, &c->n_experts_used, err);
+    snug_err rc = gguf_u32(r, "expert_count", !a->optional, 0, &c->n_experts, err);
+    if (rc || c->n_experts == 0) return rc;
+    rc = gguf_u32(r, "expert_used_count", true, 0, &c->n_experts_used, err);
     c->n_ff_dense = c->n_ff;
     if (!rc && a->gguf_width) rc = gguf_u32(r, "expert_feed_forward_length", true, 0, &c->n_ff, err);
     if (!rc && a->hf_shared) rc = gguf_u32(r, "expert_shared_feed_forward_length", false, c->n_ff_dense, &c->n_ff_shared, err); /* as llama.cpp takes it */

@@ -236,7 +236,8 @@ static snug_err read_experts(const hf_fields *f, config *c, snug_error *err) {
     const arch_experts *a = c->arch->experts;
     if (!a) return SNUG_OK;
     snug_err rc = hf_u32(f, hf_get(f, "num_experts") ? "num_experts" : "num_local_experts", &c->n_experts, err); /* either name is in use */
-    if (!rc) rc = hf_u32(f, "num_experts_per_tok", &c->n_experts_used, err);
+    if (rc || (a->optional && c->n_experts == 0)) return rc;
+    rc = hf_u32(f, "num_experts_per_tok", &c->n_experts_used, err);
     c->n_ff_dense = c->n_ff;
     if (!rc) rc = hf_u32(f, a->hf_width, &c->n_ff, err);
     c->norm_topk = true;

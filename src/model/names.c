@@ -222,8 +222,20 @@ tensor_role role_from_name(const char *canonical, int *layer, int *expert, bool 
     return found;
 }
 
+/* Stacks are "mlp.experts.<hf>"; Granite's have names of their own. */
+static bool stack_from_hf(const char *stem, int layer, char out[64]) {
+    static const struct { const char *stem; int row; } granite[] = {{"block_sparse_moe.input_linear.weight", GATE_UP}, {"block_sparse_moe.output_linear.weight", 2}};
+    static const char prefix[] = "mlp.experts.";
+    int row = -1;
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(stem, granite[i].stem)) row = granite[i].row;
+    for (int i = 0; i < N_EXPERT_ROWS; i++)
+        if (!strncmp(stem, prefix, sizeof prefix - 1) && !strcmp(stem + sizeof prefix - 1, expert_rows[i].hf)) row = i;
+    return row >= 0 && snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[row].gguf) > 0;
+}
+
 static bool expert_from_hf(const char *stem, int layer, char out[64]) {
-    static const char *const fused = "mlp.experts.", *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."}, *const shared[] = {"mlp.shared_expert.", "mlp.shared_experts."};
+    static const char *const prefixes[] = {"mlp.experts.", "block_sparse_moe.experts."}, *const shared[] = {"mlp.shared_expert.", "mlp.shared_experts."};
     const char *rest;
     int expert;
     for (int i = 0; i < 2 * GATE_UP; i++) {
@@ -232,11 +244,7 @@ static bool expert_from_hf(const char *stem, int layer, char out[64]) {
         role_tensor_name(expert_rows[i % GATE_UP].role, layer, EXPERT_SHARED, out);
         return true;
     }
-    for (int i = 0; i < N_EXPERT_ROWS; i++) {
-        if (strncmp(stem, fused, strlen(fused)) || strcmp(stem + strlen(fused), expert_rows[i].hf)) continue;
-        snprintf(out, 64, "blk.%d.%s_exps.weight", layer, expert_rows[i].gguf);
-        return true;
-    }
+    if (stack_from_hf(stem, layer, out)) return true;
     for (int p = 0; p < 2; p++) {
         if (!split_number(stem, prefixes[p], &expert, &rest)) continue;
         for (int i = 0; i < GATE_UP; i++) {

@@ -119,7 +119,7 @@ static snug_err place_part(store *s, store_tensor **slots, const found_term *f, 
     char name[64];
     const store_term *t = &f->term;
     found_term part = *f;
-    role_tensor_name(role, layer, expert, name);
+    role_tensor_name(role, layer, expert == EXPERT_NONE && role_in_expert(&s->cfg, role, layer) ? EXPERT_SHARED : expert, name);
     part.name = name;
     part.rows = part.term.rows = n_rows;
     part.term.bytes = t->codec->bytes(t->params, n_rows, t->cols);

@@ -33,6 +33,8 @@ static bool find_name(const store *s, const st_tensor *t, found_name *out) {
     out->n_roles = 1;
     out->role[0] = role_from_name(out->name, &out->layer, &expert, NULL);
     out->stack = expert == EXPERT_ALL;
+    const arch_experts *experts = s->cfg.arch->experts;
+    if (experts && experts->optional && expert == EXPERT_NONE && role_in_expert(&s->cfg, out->role[0], out->layer)) role_tensor_name(out->role[0], out->layer, EXPERT_SHARED, out->name);
     return true;
 }
 

@@ -9,12 +9,13 @@ needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: 
 qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
 gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm,
 deepseek_v2 and deepseek_v3 (kv_b of all heads as it is, or as two stacks, of keys transposed and of values, as converters have written it since 2025); mamba2,
-granitemoehybrid without experts (A = -exp(A_log); heads of keys and values layer by layer, 0 for state spaces).
+granitemoe, granitemoehybrid (A = -exp(A_log); heads of keys and values layer by layer, 0 for state spaces).
 """
 import argparse
 import json
 import math
 import pathlib
+import re
 import struct
 
 import gguf
@@ -24,10 +25,10 @@ import ggml_oracle
 
 PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
        "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
-       "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe", "mamba2": "qwen2", "granitemoehybrid": "gpt-2"}
+       "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe", "mamba2": "qwen2", "granitemoe": "gpt-2", "granitemoehybrid": "gpt-2"}
 ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3",
         "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "granitemoehybrid": "granitehybrid"}
-INTERLEAVED = ("llama", "granite", "granitehybrid", "smollm3")
+INTERLEAVED = ("llama", "granite", "granitemoe", "granitehybrid", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS,
        "gpt_oss": {"post_attention_layernorm": "post_attention_norm", "mlp.router": "ffn_gate_inp"}}
@@ -41,7 +42,7 @@ LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "mlp.shared_experts.gate_proj": "ffn_gate_shexp", "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
          "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
          "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm", "self_attn.kv_b_proj": "attn_kv_b",
-         "norm": "attn_norm", "shared_mlp.output_linear": "ffn_down", **{f"{of}.{part}": f"ssm_{name}" for of in ("mixer", "mamba") for part, name in
+         "norm": "attn_norm", **{f"{of}.{part}": f"ssm_{name}" for of in ("mixer", "mamba") for part, name in
          (("in_proj", "in"), ("out_proj", "out"), ("conv1d", "conv1d"), ("norm", "norm"))}, "mlp.shared_expert_gate": "ffn_gate_inp_shexp", "mlp.gate": "ffn_gate_inp", "block_sparse_moe.gate": "ffn_gate_inp"}
 EXPERT = {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps", "w1": "ffn_gate_exps", "w3": "ffn_up_exps",
           "w2": "ffn_down_exps"}
@@ -135,8 +136,22 @@ def unweave(w, n_heads):
     return w.reshape(n_heads, 3, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
 
 
+def rename_granite(config, tensors):
+    """Mixtures of Granite: their stacks, routers and the feed-forward of all tokens, whose gate and up are one, by the names of the others."""
+    feed_forward = "mlp.shared_expert" if config["num_local_experts"] else "mlp"
+    names = {"block_sparse_moe.input_linear.weight": "mlp.experts.gate_up_proj", "block_sparse_moe.output_linear.weight": "mlp.experts.down_proj",
+             "block_sparse_moe.router.layer.weight": "mlp.gate.weight", "shared_mlp.output_linear.weight": f"{feed_forward}.down_proj.weight"}
+    for name in list(tensors):
+        before, layer, stem = name.rpartition(re.search(r"\.\d+\.|$", name)[0] or name)
+        if stem in names:
+            tensors[before + layer + names[stem]] = tensors.pop(name)
+        elif stem == "shared_mlp.input_linear.weight":
+            for part, w in zip(("gate_proj", "up_proj"), np.split(tensors.pop(name), 2)):
+                tensors[f"{before}{layer}{feed_forward}.{part}.weight"] = w
+
+
 def reshape_ssm(writer, config, tensors):
-    """Vectors of state spaces in llama.cpp's shapes, written; the shared feed-forward's matrix as two."""
+    """Vectors of state spaces in llama.cpp's shapes, written."""
     groups = config.get("n_groups") or config.get("mamba_n_groups")
     for name in [n for n in tensors if ".mixer." in n or ".mamba." in n]:
         kind = name.split(".", 4)[4]
@@ -144,9 +159,6 @@ def reshape_ssm(writer, config, tensors):
             w = tensors.pop(name)
             w = -np.exp(w)[:, None] if kind == "A_log" else w[:, None] if kind == "D" else w.reshape(groups, -1) if kind == "norm.weight" else w
             writer.add_tensor(gguf_name(name), np.ascontiguousarray(w[:, 0] if kind == "conv1d.weight" else w, np.float32))
-    for name in [n for n in tensors if n.endswith(".shared_mlp.input_linear.weight")]:
-        for part, w in zip(("gate_proj", "up_proj"), np.split(tensors.pop(name), 2)):
-            tensors[name.replace("shared_mlp.input_linear", f"mlp.{part}")] = w
 
 
 def rope_factors(scaling, theta, d):
@@ -261,7 +273,7 @@ def open_writer(out, name, config, tok, pre=None, split=False):
     writer.add_context_length(config.get("max_position_embeddings", 2 ** 20))
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config.get("shared_intermediate_size", config.get("intermediate_size", 0)))
+    writer.add_feed_forward_length(config["shared_intermediate_size"] if config.get("num_local_experts") == 0 else config.get("intermediate_size", 0))
     writer.add_head_count(config.get("num_attention_heads", 0))
     if latent:
         add_deepseek(writer, config, split)
@@ -292,8 +304,9 @@ def open_writer(out, name, config, tok, pre=None, split=False):
         writer.add_expert_used_count(config["num_experts_per_tok"])
         if "moe_intermediate_size" in config:
             writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
-        if "shared_expert_intermediate_size" in config:
-            writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+        for key in ("shared_expert_intermediate_size", "shared_intermediate_size"):
+            if key in config:
+                writer.add_expert_shared_feed_forward_length(config[key])
     if "use_parallel_residual" in config:
         writer.add_parallel_residual(config["use_parallel_residual"])
     for key, add in (("attn_logit_softcapping", "add_attn_logit_softcapping"), ("final_logit_softcapping", "add_final_logit_softcapping"),
@@ -352,6 +365,8 @@ def write(folder, out, type_name="f16", pre=None, importance=None, split=False):
     writer = open_writer(out, folder.name, config, json.loads((folder / "tokenizer.json").read_text()), pre, split)
     arch, family = writer.arch, config["model_type"]
     tensors = {name: w for name, w in read_tensors(folder).items() if not name.startswith(f"model.layers.{config.get('num_hidden_layers')}.")}
+    if family.startswith("granitemoe"):
+        rename_granite(config, tensors)
     reshape_ssm(writer, config, tensors)
     wide, raw = gpt_oss_experts(tensors) if family == "gpt_oss" else ({}, {})
     for name, w in wide.items():

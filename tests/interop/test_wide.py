@@ -24,7 +24,7 @@ PERPLEXITY = 1e-3
 # with ssm_in half of that and a little more.
 SHARE, SHARE_OF_STATES, SHARE_OF_EXPERTS = 0.025, 0.05, 0.15
 STATES = ("granitehybrid", "mamba2")
-EXPERTS = ("deepseek2", "deepseek3", "gpt_oss", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
+EXPERTS = ("deepseek2", "deepseek3", "gpt_oss", "granitehybrid_moe", "granitemoe", "mixtral", "olmoe", "qwen2moe", "qwen3moe")
 # Logits that are d apart (mean square) make a KL of d / 2; the logarithm of perplexity is a mean over tokens, which random ones take with that scatter: 4 standard deviations.
 SIGMAS = 4
 # What llama.cpp decides by the architecture (test_architectures.py), and windows that it does not have.
@@ -35,7 +35,7 @@ RENAMED = {"phi3": "short", "phi3_long": "long"}
 # Of the same kind as another: in f16 alone, as they are.
 NARROW = ("gpt_oss_mxfp4", "mistral3")
 FEW = ("deepseek2", "gemma3", "gpt2", "granitehybrid", "mamba2", "mixtral", "phi3", "qwen3")
-NAMES = ("bitnet", "deepseek2", "deepseek3", "gemma", "gemma2", "gemma3", "gpt2", "gpt_oss", "gptneox", "gptneox_serial", "granite", "granitehybrid", "llama2", "llama3", "mamba2", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn",
+NAMES = ("bitnet", "deepseek2", "deepseek3", "gemma", "gemma2", "gemma3", "gpt2", "gpt_oss", "gptneox", "gptneox_serial", "granite", "granitehybrid", "granitehybrid_moe", "granitemoe", "llama2", "llama3", "mamba2", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn",
          "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "starcoder2")
 
 

@@ -21,8 +21,9 @@ TABLES = {
     "deepseek_v2": DEEPSEEK,
     "deepseek_v3": DEEPSEEK,
     "mamba2": ({"hidden_size": 256, "num_heads": 8, "head_dim": 64, "state_size": 64}, {72: 256, 6: 8, 144: 512, 224: 512 + 2 * 2 * 64, 374: 2 * 512 + 2 * 2 * 64 + 8}),
-    "granitemoehybrid": ({"hidden_size": 256, "shared_intermediate_size": 512, "mamba_d_head": 64, "mamba_d_state": 64},
-                         {64: 256, 32: 128, 100: 512, 200: 1024, 128: 512, 176: 512 + 2 * 64, 312: 2 * 512 + 2 * 64 + 8}),
+    "granitemoe": ({"hidden_size": 256, "intermediate_size": 256}, {64: 256, 32: 128, 28: 256, 56: 512}),
+    "granitemoehybrid": ({"hidden_size": 256, "intermediate_size": 256, "shared_intermediate_size": 512, "mamba_d_head": 64, "mamba_d_state": 64},
+                         {64: 256, 32: 128, 100: 512, 200: 1024, 60: 512, 120: 1024, 28: 256, 56: 512, 128: 512, 176: 512 + 2 * 64, 312: 2 * 512 + 2 * 64 + 8}),
 }
 FF_KEYS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner")
 

@@ -378,6 +378,8 @@ static void test_families_round_trip(void **state) {
     assert_true(c.layer[0] == (LAYER_WINDOW | LAYER_LOCAL_ROPE) && c.layer[1] == 0 && c.rope_base_local == 777 && c.attn_scale == 0);
     round_trip("\"architectures\": [\"GraniteForCausalLM\"], \"embedding_multiplier\": 12, \"residual_multiplier\": 0.22, \"attention_multiplier\": 0.0078125, \"logits_scaling\": 16", "granite", &c, &back);
     assert_true(c.logit_scale == 1 / 16.0f && c.residual_scale == 0.22f);
+    round_trip("\"architectures\": [\"GraniteMoeForCausalLM\"], \"num_local_experts\": 6, \"residual_multiplier\": 0.22", "granitemoe", &c, &back);
+    assert_true(c.n_experts == 6 && c.n_experts_used == 2 && c.norm_topk && c.n_ff_shared == 0 && c.residual_scale == 0.22f);
     round_trip("\"architectures\": [\"SmolLM3ForCausalLM\"], \"no_rope_layers\": [1, 0, 1]", "smollm3", &c, &back);
     assert_true(c.layer[1] == LAYER_NO_ROPE && c.layer[0] == 0);
     round_trip("\"architectures\": [\"Qwen2ForCausalLM\"], \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32, \"truncate\": false}", "qwen2", &c, &back);
@@ -468,7 +470,8 @@ static void test_deepseek(void **state) {
 }
 
 #define MAMBA "\"architectures\": [\"Mamba2ForCausalLM\"], \"num_heads\": 8, \"head_dim\": 16, \"n_groups\": 2"
-#define HYBRID "\"architectures\": [\"GraniteMoeHybridForCausalLM\"], \"mamba_n_heads\": 8, \"mamba_d_head\": \"auto\", \"num_local_experts\": 0, \"shared_intermediate_size\": 100"
+#define HYBRID_OF(EXPERTS) "\"architectures\": [\"GraniteMoeHybridForCausalLM\"], \"mamba_n_heads\": 8, \"mamba_d_head\": \"auto\", \"num_local_experts\": " EXPERTS ", \"shared_intermediate_size\": 100"
+#define HYBRID HYBRID_OF("0")
 
 static void test_state_spaces(void **state) {
     config c, back;
@@ -486,7 +489,12 @@ static void test_state_spaces(void **state) {
     round_trip(HYBRID ", \"layer_types\": [\"attention\", \"full_attention\", \"attention\"], \"position_embedding_type\": \"rope\"", "granitehybrid", &c, &back);
     assert_true(c.layer[0] == 0 && c.layer[2] == 0);
     assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_ERR_UNSUPPORTED);
+    assert_true(c.n_ff == 100 && c.n_experts == 0);
+    round_trip(HYBRID_OF("6") ", \"num_experts_per_tok\": 4, \"layer_types\": [\"mamba\", \"attention\", \"mamba\"]", "granitehybrid", &c, &back);
+    assert_true(c.n_experts == 6 && c.n_experts_used == 4 && c.norm_topk && c.n_ff_shared == 100 && c.n_ff != 100 && layer_is_ssm(&c, 2));
     static const struct { const char *extra; snug_err code; const char *words; } cases[] = {
+        {HYBRID_OF("6") ", \"num_experts_per_tok\": 7", SNUG_ERR_FORMAT, "experts per token is 7"},
+        {HYBRID_OF("\"many\""), SNUG_ERR_FORMAT, "num_local_experts"},
         {MAMBA ", \"expand\": 3", SNUG_ERR_FORMAT, "8 heads (num_heads) of 16 (head_dim) are not 3 (expand) times hidden_size 64"},
         {MAMBA ", \"use_bias\": true", SNUG_ERR_UNSUPPORTED, "use_bias"},
         {MAMBA ", \"use_conv_bias\": false", SNUG_ERR_UNSUPPORTED, "use_conv_bias"},

@@ -52,7 +52,8 @@ static void picks_of(const char *name) {
 }
 
 static void test_picks(void **state) {
-    static const char *const names[] = {"qwen3moe", "mixtral", "olmoe", "qwen2moe", "qwen2moe_dense", "gpt_oss", "gpt_oss_mxfp4", "deepseek2", "deepseek2_lite", "deepseek3"};
+    static const char *const names[] = {"qwen3moe", "mixtral", "olmoe", "qwen2moe", "qwen2moe_dense", "gpt_oss", "gpt_oss_mxfp4", "deepseek2", "deepseek2_lite", "deepseek3",
+                                        "granitemoe", "granitehybrid_moe"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) picks_of(names[i]);
 }
 

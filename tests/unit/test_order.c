@@ -13,7 +13,7 @@
 #include "golden.h"
 #include "tempfile.h"
 
-static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gpt_oss", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2", "gpt2", "gptneox", "qwen2moe", "deepseek3", "mamba2", "granitehybrid"};
+static const char *const names[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral", "olmoe", "gpt_oss", "gemma2", "gemma3", "granite", "olmo2", "phi3", "smollm3", "starcoder2", "gpt2", "gptneox", "qwen2moe", "deepseek3", "mamba2", "granitehybrid_moe"};
 
 /* A job on a model whose only candidate is this codec. */
 static void open_model(const char *path, const char *codec, fit_job *f, cand *c) {

@@ -1,6 +1,6 @@
-/* Granite 3: Llama with numbers that embeddings, scores, what half a layer adds, and logits are multiplied or divided by. Granite 4: the same, with state
- * spaces in most layers in attention's place, and no positions. Sources: transformers' modeling_granite.py, modeling_granitemoehybrid.py; llama.cpp's
- * granite, granitehybrid. */
+/* Granite 3: Llama with numbers that embeddings, scores, what half a layer adds, and logits are multiplied or divided by; and its
+ * mixtures. Granite 4: the same, with experts and a shared one beside them or with neither, state spaces in most layers in attention's place, and no
+ * positions. Sources: transformers' modeling_granite.py, modeling_granitemoe.py, modeling_granitemoehybrid.py; llama.cpp's granite, granitemoe, granitehybrid. */
 #include "base/err.h"
 #include "model/arch.h"
 #include "model/ssm.h"
@@ -35,6 +35,17 @@ static bool to_gguf(const config *c, gguf_kvs *out) {
            arch_put_f32(c, out, "attention.scale", c->attn_scale) && arch_put_f32(c, out, "logit_scale", 1 / c->logit_scale);
 }
 
+/* ---- mixtures ---- */
+
+static snug_err mixture_from_gguf(gguf_fields *f, config *c, snug_error *err) {
+    snug_err rc = from_gguf(f, c, err);
+    return rc || !c->n_experts ? rc : gguf_u32(f, "expert_shared_feed_forward_length", false, 0, &c->n_ff_shared, err);
+}
+
+static const arch_experts mixture = {.hf_width = "intermediate_size", .gguf_norm_topk = true, .hf_shared = "shared_intermediate_size"},
+                          hybrid_mixture = {.hf_width = "intermediate_size", .gguf_norm_topk = true, .hf_shared = "shared_intermediate_size", .optional = true};
+static const char mixture_defaults[] = "{\"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 0}";
+
 /* ---- Granite 4 ---- */
 
 static const ssm_names names = {.conv = "mamba_d_conv", .state = "mamba_d_state", .heads = "mamba_n_heads", .head_dim = "mamba_d_head", .groups = "mamba_n_groups", .expand = "mamba_expand",
@@ -54,13 +65,12 @@ static snug_err read_layer_types(const hf_fields *f, config *c, snug_error *err)
     return SNUG_OK;
 }
 
-/* The one feed-forward is what a mixture would have for all tokens beside its experts. */
+/* Without experts the one feed-forward is what a mixture has for all tokens beside its experts. */
 static snug_err hybrid_from_hf(const hf_fields *f, config *c, snug_error *err) {
     const char *positions = hf_text_or(f, "position_embedding_type", "nope");
     snug_err rc = from_hf(f, c, err);
-    if (!rc) rc = hf_refuse(f, "num_local_experts", "experts beside state spaces", err);
     if (!rc) rc = hf_refuse(f, "attention_bias", "biases of q, k, v and o", err);
-    if (!rc) rc = hf_u32(f, "shared_intermediate_size", &c->n_ff, err);
+    if (!rc && !c->n_experts) rc = hf_u32(f, "shared_intermediate_size", &c->n_ff, err);
     if (!rc) rc = read_layer_types(f, c, err);
     if (!rc) rc = ssm_from_hf(f, &names, c, err);
     if (!rc && strcmp(positions, "nope") && strcmp(positions, "rope"))
@@ -73,7 +83,7 @@ static snug_err hybrid_from_hf(const hf_fields *f, config *c, snug_error *err) {
 static const char rope_key[] = "rope.scaling.finetuned";
 
 static snug_err hybrid_from_gguf(gguf_fields *f, config *c, snug_error *err) {
-    snug_err rc = from_gguf(f, c, err);
+    snug_err rc = mixture_from_gguf(f, c, err);
     if (!rc) rc = ssm_from_gguf(f, c, err);
     if (!rc && !gguf_get_bool_or(f->g, gguf_key(f, rope_key), true)) layers_set(c, LAYER_NO_ROPE, 0, 0);
     return rc;
@@ -93,16 +103,19 @@ static snug_err hybrid_for_others(const config *c, const char *where, snug_error
                    any ? "its state spaces have another width" : "no layer is a state space", c->arch->gguf_name);
 }
 
-static const arch_tensor hybrid_tensors[] = {
+static const arch_tensor mixture_tensors[] = {{"block_sparse_moe.router.layer", {ROLE_ROUTER}}, {0}}, hybrid_tensors[] = {
     {"mamba.in_proj", {ROLE_SSM_IN}}, {"mamba.conv1d", {ROLE_SSM_CONV}}, {"mamba.dt_bias", {ROLE_SSM_DT_BIAS}}, {"mamba.A_log", {ROLE_SSM_A}}, {"mamba.D", {ROLE_SSM_D}},
-    {"mamba.norm", {ROLE_SSM_NORM}}, {"mamba.out_proj", {ROLE_SSM_OUT}}, {"shared_mlp.input_linear", {ROLE_GATE, ROLE_UP}}, {"shared_mlp.output_linear", {ROLE_DOWN}}, {0},
+    {"mamba.norm", {ROLE_SSM_NORM}}, {"mamba.out_proj", {ROLE_SSM_OUT}}, {"block_sparse_moe.router.layer", {ROLE_ROUTER}},
+    {"shared_mlp.input_linear", {ROLE_GATE, ROLE_UP}}, {"shared_mlp.output_linear", {ROLE_DOWN}}, {0},
 };
-static const char hybrid_defaults[] = "{\"num_local_experts\": 8, \"shared_intermediate_size\": 1024, \"mamba_n_heads\": 128, \"mamba_n_groups\": 1, \"mamba_d_state\": 256, "
+static const char hybrid_defaults[] = "{\"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 1024, \"mamba_n_heads\": 128, \"mamba_n_groups\": 1, \"mamba_d_state\": 256, "
                                       "\"mamba_d_head\": \"auto\", \"mamba_d_conv\": 4, \"mamba_expand\": 2}";
 
 const arch arch_granite[] = {
     {.gguf_name = "granite", .hf_class = "GraniteForCausalLM", .gguf_permutes_qk = true, .from_hf = from_hf, .from_gguf = from_gguf, .to_gguf = to_gguf},
-    {.gguf_name = "granitehybrid", .hf_class = "GraniteMoeHybridForCausalLM", .gguf_permutes_qk = true, .ssm = true, .tensors = hybrid_tensors, .defaults = hybrid_defaults,
+    {.gguf_name = "granitemoe", .hf_class = "GraniteMoeForCausalLM", .gguf_permutes_qk = true, .tensors = mixture_tensors, .defaults = mixture_defaults, .experts = &mixture,
+     .from_hf = from_hf, .from_gguf = mixture_from_gguf, .to_gguf = to_gguf},
+    {.gguf_name = "granitehybrid", .hf_class = "GraniteMoeHybridForCausalLM", .gguf_permutes_qk = true, .ssm = true, .tensors = hybrid_tensors, .defaults = hybrid_defaults, .experts = &hybrid_mixture,
      .from_hf = hybrid_from_hf, .from_gguf = hybrid_from_gguf, .to_gguf = hybrid_to_gguf, .for_others = hybrid_for_others},
     {0},
 };

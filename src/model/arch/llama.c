@@ -11,7 +11,7 @@ static snug_err mistral_from_hf(const hf_fields *f, config *c, snug_error *err) 
 }
 
 static const arch_tensor mixtral_tensors[] = {{"block_sparse_moe.gate", {ROLE_ROUTER}}, {0}};
-static const arch_experts mixtral = {"intermediate_size", NULL, true, false, NULL, false};
+static const arch_experts mixtral = {.hf_width = "intermediate_size", .gguf_norm_topk = true};
 
 const arch arch_llama[] = {
     {.gguf_name = "llama", .hf_class = "LlamaForCausalLM", .gguf_permutes_qk = true},

@@ -12,7 +12,7 @@ static snug_err for_others(const config *c, const char *where, snug_error *err) 
                    where, c->n_heads, c->n_kv_heads, c->arch->gguf_name);
 }
 
-static const arch_experts olmoe = {"intermediate_size", "norm_topk_prob", false, false, NULL, false};
+static const arch_experts olmoe = {.hf_width = "intermediate_size", .hf_norm_topk = "norm_topk_prob"};
 static const arch_tensor olmo2_tensors[] = {
     {"post_attention_layernorm", {ROLE_ATTN_POST_NORM}},
     {"post_feedforward_layernorm", {ROLE_FFN_POST_NORM}},

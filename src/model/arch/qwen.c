@@ -23,8 +23,8 @@ static snug_err for_others(const config *c, const char *where, snug_error *err) 
     return SNUG_OK;
 }
 
-static const arch_experts qwen3_moe = {"moe_intermediate_size", "norm_topk_prob", true, true, NULL, false},
-                          qwen2_moe = {"moe_intermediate_size", "norm_topk_prob", false, true, "shared_expert_intermediate_size", true};
+static const arch_experts qwen3_moe = {.hf_width = "moe_intermediate_size", .hf_norm_topk = "norm_topk_prob", .gguf_norm_topk = true, .gguf_width = true},
+                          qwen2_moe = {.hf_width = "moe_intermediate_size", .hf_norm_topk = "norm_topk_prob", .gguf_width = true, .hf_shared = "shared_expert_intermediate_size", .shared_gate = true};
 
 const arch arch_qwen[] = {
     {.gguf_name = "qwen2", .hf_class = "Qwen2ForCausalLM", .qkv_bias = true, .from_hf = from_hf},
