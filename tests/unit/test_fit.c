@@ -213,7 +213,7 @@ static void large(void **state) {
     fit_large_bytes = 0;
     const uint64_t whole = fit_alike(p, 3, dir);
     assert_true(whole != small);
-    for (int n = 0; n < 200 && fit_stopped(p, n); n = 2 * n + 1) {
+    for (int n = 0; n < 200 && fit_stopped(p, n); n = 4 * n + 3) {
         assert_true(fit_resumed(p) == whole);
         assert_int_equal(unlink(p.output), 0);
     }
