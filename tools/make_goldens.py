@@ -153,7 +153,9 @@ MODELS["granitemoe"] = ("bf16", 1, "gpt2", ("router", {"residual_multiplier": 1.
     **MODELS["granite"][4], **GRANITE_MOE, "architectures": ["GraniteMoeForCausalLM"], "model_type": "granitemoe"})
 MODELS["granitehybrid_moe"] = ("bf16", 2, "gpt2", ("router", "shared_mlp", "ssm_norm"), {
     **MODELS["granitehybrid"][4], **GRANITE_MOE, "num_hidden_layers": 4, "layer_types": ["mamba", "attention", "mamba", "mamba"], "shared_intermediate_size": 60})
-SCALED = ("granitemoe", "granitehybrid_moe", "gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite", "granitehybrid")    # their embeddings are multiplied; GPT-2 has positions beside them
+MODELS["granite4"] = ("bf16", 1, "gpt2", {"position_embedding_type": "nope"}, {
+    **MODELS["granitehybrid"][4], "num_hidden_layers": 3, "layer_types": ["attention"] * 3, "position_embedding_type": "rope", "shared_intermediate_size": 84})
+SCALED = ("granite4", "granitemoe", "granitehybrid_moe", "gpt2", "gemma3_vision", "gemma", "gemma2", "gemma3", "granite", "granitehybrid")    # their embeddings are multiplied; GPT-2 has positions beside them
 DISTINCT = {"gemma2": 7}    # capped scores make dull texts
 PHI3 = MODELS["phi3"][4]
 MODELS["phi3_long"] = ("bf16", 1, "llama2", {"rope_scaling": None}, {
@@ -189,6 +191,28 @@ MODELS["mistral3"] = ("bf16", 1, "mistral", None, {
     "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "spatial_merge_size": 2, "image_token_index": 10, "tie_word_embeddings": False,
     "text_config": {k: v for k, v in {**MODELS["mistral"][4], "vocab_size": 512, "num_hidden_layers": 3, "sliding_window": None, "hidden_act": "silu"}.items() if k != "architectures"},
     "vision_config": {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "image_size": 28, "patch_size": 14}})
+MINISTRAL_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16, "max_position_embeddings": 256,
+                  "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.7}
+MODELS["ministral3"] = ("bf16", 1, "mistral", ({"rope_parameters": {**MINISTRAL_ROPE, "llama_4_scaling_beta": 0.0}}, {"rope_parameters": {**MINISTRAL_ROPE, "factor": 1.5}}), {
+    "architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 24, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "sliding_window": None, "tie_word_embeddings": True, "rope_parameters": MINISTRAL_ROPE})
+MODELS["olmo3"] = ("bf16", 1, "qwen2", ({"sliding_window": 256}, {"rope_parameters": None}), {
+    "architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", "hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6, "num_key_value_heads": 2, "num_hidden_layers": 4,
+    "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"], "sliding_window": 8, "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+    "attention_bias": False, "tie_word_embeddings": False, "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": {
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 16, "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.2079441541679836}}})
+VISION = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 1, "out_hidden_size": 64}
+MODELS["qwen2vl"] = ("bf16", 1, "qwen2", "bias", {
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}, "use_sliding_window": False,
+    "sliding_window": 16, "max_window_layers": 3, "tie_word_embeddings": False, "image_token_id": 9, "video_token_id": 10, "vision_start_token_id": 7, "vision_end_token_id": 8,
+    "vision_config": {**VISION, "model_type": "qwen2_5_vl", "window_size": 16, "fullatt_block_indexes": [0]}})
+MODELS["qwen3vl"] = ("bf16", 1, "qwen2", "qk_norm", {
+    "architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "tie_word_embeddings": True, "image_token_id": 9, "video_token_id": 10, "vision_start_token_id": 7,
+    "vision_end_token_id": 8, "text_config": {"model_type": "qwen3_vl_text", "hidden_size": 64, "intermediate_size": 100, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 4, 4]},
+        "attention_bias": False, "vocab_size": 512, "num_hidden_layers": 3, "hidden_act": "silu"},
+    "vision_config": {**VISION, "model_type": "qwen3_vl", "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}})
 DEEPSEEK = {"hidden_size": 64, "intermediate_size": 100, "moe_intermediate_size": 28, "num_attention_heads": 4, "num_key_value_heads": 4, "kv_lora_rank": 36,
             "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 14, "first_k_dense_replace": 1, "moe_layer_freq": 1, "hidden_act": "silu",
             "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "attention_bias": False, "tie_word_embeddings": False}
@@ -233,7 +257,7 @@ def draw_weights(model, seed, dtype, less_one=False, scaled=False):
     """Random weights, rounded to the stored dtype and held in float32. Returns {name: stored tensor}, ties left out."""
     rng = torch.Generator().manual_seed(seed)
     normal = lambda shape, std: torch.randn(shape, generator=rng) * std
-    tied = model.config.get_text_config().tie_word_embeddings
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", model.config.tie_word_embeddings)
     stored = {}
     for name, p in model.named_parameters():
         if name.endswith(("A_log", "dt_bias")):    # states that fade within some tokens, each head its own way
@@ -378,6 +402,8 @@ class Routing:
 
 def published(name, stored):
     """Tensor names as checkpoints of the family have them: transformers' own, but for experts, which are split, and models with pictures."""
+    if name == "qwen2vl":    # as published
+        return {k.replace("model.visual.", "visual.").replace("model.language_model.", "model."): v for k, v in stored.items()}
     if name in ("gemma3_vision", "mistral3"):
         return {re.sub("^(lm_head)", r"language_model.\1", re.sub("^model.(vision_tower|multi_modal_projector)", r"\1", k.replace("model.language_model.", "language_model.model."))): v
                 for k, v in stored.items()}
@@ -436,7 +462,7 @@ def check(model, config, feature, tokens, ref):
 
 
 def auto_of(config):
-    return AutoModelForImageTextToText if config["model_type"] == "mistral3" else AutoModelForCausalLM
+    return AutoModelForImageTextToText if config["model_type"] in ("mistral3", "qwen2_5_vl", "qwen3_vl") else AutoModelForCausalLM
 
 
 def build(config):

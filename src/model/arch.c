@@ -43,7 +43,7 @@ const arch *arch_by_hf_class(const char *name) {
 const arch *arch_by_gguf_name(const char *name, bool experts) {
     const arch *other = NULL, *a;
     for (size_t f = 0, r = 0; (a = next(&f, &r));) {
-        if (strcmp(a->gguf_name, name)) continue;
+        if (strcmp(a->gguf_name, name) && (!a->gguf_also || strcmp(a->gguf_also, name))) continue;
         if ((a->experts != NULL) == experts) return a;
         if (!other) other = a;
     }
@@ -109,6 +109,12 @@ void config_defaults(config *c) {
 void layers_set(config *c, layer_kind kind, uint32_t from, uint32_t every) {
     for (uint32_t l = from; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++)
         if (every == 0 || (l + 1) % every) c->layer[l] |= (uint8_t)kind;
+}
+
+void layers_local_rope(config *c, double base) {
+    c->rope_base_local = base;
+    for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++)
+        if (c->layer[l] & LAYER_WINDOW) c->layer[l] |= LAYER_LOCAL_ROPE;
 }
 
 static const char *const activations[ACT_COUNT] = {[ACT_SILU] = "silu", [ACT_RELU2] = "relu2", [ACT_GELU] = "gelu_pytorch_tanh", [ACT_GELU_ERF] = "gelu"};

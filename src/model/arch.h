@@ -34,6 +34,7 @@ typedef struct gguf_fields gguf_fields;
 
 typedef struct arch {
     const char *gguf_name;     /* general.architecture: "llama", "qwen2", "qwen3"; NULL ends a family  */
+    const char *gguf_also;     /* what llama.cpp calls it where it is a part of a model with pictures: read, not written; NULL: nothing else */
     const char *hf_class;      /* architectures[0]: "LlamaForCausalLM" ...  (several rows may share a gguf_name) */
     bool qkv_bias, qk_norm;    /* default; presence of the tensors decides for llama's attention_bias   */
     bool gguf_permutes_qk;     /* GGUF stores q and k rows for interleaved RoPE (llama, mistral)        */
@@ -102,6 +103,9 @@ const char *hf_text_or(const hf_fields *f, const char *key, const char *fallback
 snug_err hf_windows(const hf_fields *f, config *c, uint32_t window, uint32_t from, uint32_t every, snug_error *err);
 /* rope_theta, scaling and partial_rotary_factor: of the configuration, or of `params`, an object that transformers 5 makes of them. */
 snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error *err);
+/* The same by layer type, {"full_attention": {...}, "sliding_attention": {...}}, or as above: layers with a window turn without scaling, by a base of their
+ * own, which is `local` where nothing is said (0: that of the others). For archs with rope_by_type, after the windows. */
+snug_err hf_rope_by_type(const hf_fields *f, double local, config *c, snug_error *err);
 snug_err hf_refuse(const hf_fields *f, const char *key, const char *why, snug_error *err); /* if it is true or another thing than false, 0, null */
 
 /* ---- reading and writing GGUF: keys without "<arch>." ---- */
@@ -125,6 +129,8 @@ bool arch_put_str(const config *c, gguf_kvs *out, const char *suffix, const char
 
 void config_defaults(config *c); /* what c->arch says where a file does not, and the identities: scales of 1 */
 
+/* Layers with a window turn q and k by a base of their own. */
+void layers_local_rope(config *c, double base);
 /* Sets `kind` in every layer but each `every`-th; every 0: in all from `from` on; every 1: in none. */
 void layers_set(config *c, layer_kind kind, uint32_t from, uint32_t every);
 #endif

@@ -57,11 +57,12 @@ static snug_err check_scales(const config *c, const char *where, snug_error *err
     const struct { const char *name; float value; bool zero; } fields[] = {
         {"embedding's scale", c->embd_scale, false}, {"residual scale", c->residual_scale, false},        {"logits' scale", c->logit_scale, false},
         {"scores' scale", c->attn_scale, true},      {"soft cap of scores", c->attn_softcap, true}, {"soft cap of logits", c->logit_softcap, true},
-        {"limit of gates", c->swiglu_limit, true},         {"gates' factor", c->swiglu_alpha, true},
+        {"limit of gates", c->swiglu_limit, true},   {"gates' factor", c->swiglu_alpha, true},   {"growth of scores (llama_4_scaling_beta, attention.temperature_scale)", c->attn_growth, true},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!((fields[i].value > 1e-9f && fields[i].value < 1e9f) || (fields[i].zero && fields[i].value == 0)))
             return err_set(err, SNUG_ERR_FORMAT, "%s: %s is %g, expected a positive number", where, fields[i].name, (double)fields[i].value);
+    if (c->attn_growth != 0 && c->scale_orig_ctx == 0) return err_set(err, SNUG_ERR_FORMAT, "%s: scores grow beyond an original context (original_max_position_embeddings), which is 0", where);
     return SNUG_OK;
 }
 

@@ -94,6 +94,7 @@ typedef struct config {
     activation act;            /* of gates, or where there are none of what up gives                    */
     float embd_scale, residual_scale, logit_scale; /* what embeddings, what a half layer adds and logits are multiplied by: 1 */
     float attn_scale;          /* what q . k is multiplied by; 0: 1 / sqrt(head_dim)                    */
+    float attn_growth;         /* q at position p is multiplied by 1 + growth ln(1 + floor(p / scale_orig_ctx)); 0: it is not */
     float attn_softcap, logit_softcap; /* c: x becomes c tanh(x / c); 0: none                           */
     bool norm_topk;            /* the picked experts' shares are made to sum to 1                       */
     bool parallel;             /* attention and feed-forward read the same x                            */

@@ -223,7 +223,7 @@ snug_err config_from_gguf(const gguf_file *g, config *c, snug_error *err) {
     c->arch = arch_by_gguf_name(name, strlen(name) < 64 && has_experts(g, name));
     if (!c->arch)
         return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: architecture '%.80s' is not supported; %s", path, name, arch_known_gguf(name, known));
-    gguf_fields r = {.g = g, .arch = c->arch->gguf_name};
+    gguf_fields r = {.g = g, .arch = name};
     snug_err rc;
     config_defaults(c);
     if ((rc = gguf_u32(&r, "block_count", true, 0, &c->n_layers, err)) ||

@@ -124,12 +124,19 @@ static snug_err read_quantization(const hf_fields *f, config *c, snug_error *err
     return json_is_object(q) && c->ternary == TERNARY_PLAIN ? config_quantization(q, f->where, c, err) : SNUG_OK;
 }
 
-/* Those in transformers 5 that differ by layer type are families' own. */
-static snug_err refuse_typed(const json_t *params, const char *where, snug_error *err) {
+/* Those in transformers 5 that differ by layer type are families' own; a field that nobody here knows may change what is computed. */
+static snug_err refuse_unknown(const json_t *params, const char *where, snug_error *err) {
+    static const char *const known[] = {
+        "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings", "max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
+        "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor", "llama_4_scaling_beta", "finetuned", "mrope_section", "mrope_interleaved"};
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)params, key, v)
+    json_object_foreach((json_t *)params, key, v) {
+        bool is_known = is_null(v) || json_is_false(v);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++) is_known |= !strcmp(known[i], key);
         if (json_is_object(v)) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
+        if (!is_known) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: field '%s' of RoPE's scaling is not known here, so it is not supported", where, key);
+    }
     return SNUG_OK;
 }
 
@@ -191,7 +198,8 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     if (!scaling) scaling = params;
     if ((params && !json_is_object(params)) || (scaling && !json_is_object(scaling)))
         return err_set(err, SNUG_ERR_FORMAT, "%s: rope_scaling and rope_parameters must be objects", where);
-    snug_err rc = params ? refuse_typed(params, where, err) : SNUG_OK;
+    snug_err rc = params ? refuse_unknown(params, where, err) : SNUG_OK;
+    if (!rc && scaling) rc = refuse_unknown(scaling, where, err);
     if (!rc) rc = hf_f64_or(f, "rope_theta", c->rope_base, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
     if (!rc) rc = hf_f64_or(f, "partial_rotary_factor", 1, &partial, err);
@@ -205,11 +213,26 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     if (is_null(type)) type = json_object_get(scaling, "type");
     const char *name = is_null(type) ? "default" : json_string_value(type);
     if (!name) return err_set(err, SNUG_ERR_FORMAT, "%s: rope_type is no string", where);
-    if (!strcmp(name, "default")) return SNUG_OK;
+    if (!strcmp(name, "default") || !strcmp(name, "mrope")) return SNUG_OK; /* the latter: a position of its own for the height and the width of pictures, in text one and the same */
     const hf_fields inner = {.o = scaling, .where = where};
     for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++)
         if (!strcmp(scalings[i].name, name)) return read_scaling(f, &inner, scalings[i].kind, c, err);
     return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' is not supported; known: default, linear, llama3, yarn, dynamic, longrope", where, name);
+}
+
+snug_err hf_rope_by_type(const hf_fields *f, double local, config *c, snug_error *err) {
+    const json_t *params = hf_get(f, "rope_parameters");
+    const json_t *full = params ? json_object_get(params, "full_attention") : NULL, *sliding = params ? json_object_get(params, "sliding_attention") : NULL;
+    snug_err rc = params ? hf_rope(f, json_is_object(full) ? full : params, c, err) : SNUG_OK;
+    if (local == 0) local = c->rope_base;
+    if (!rc && json_is_object(sliding)) {
+        const hf_fields in = {.o = sliding, .where = f->where};
+        const char *type = hf_text_or(&in, "rope_type", "default");
+        if (strcmp(type, "default")) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_type '%s' of layers with a window is not supported, expected 'default'", f->where, type);
+        rc = hf_f64_or(&in, "rope_theta", local, &local, err);
+    }
+    if (!rc) layers_local_rope(c, local);
+    return rc;
 }
 
 /* Layers of a mixture that have one feed-forward: those that are listed, and all but each step-th. */
@@ -287,6 +310,14 @@ static snug_err read_fields(const hf_fields *f, config *c, snug_error *err) {
     return read_quantization(f, c, err);
 }
 
+/* What a model with pictures says of all its parts; that the head is the embedding may stand there or with the text. */
+static snug_err read_whole(const hf_fields *f, config *c, snug_error *err) {
+    bool tied = false;
+    snug_err rc = hf_bool_or(f, "tie_word_embeddings", false, &tied, err);
+    c->tied |= tied;
+    return rc ? rc : read_quantization(f, c, err);
+}
+
 /* A family's defaults come first, what is common then, and what the family alone knows last. */
 snug_err config_from_json(const json_t *o, const char *where, config *c, snug_error *err) {
     memset(c, 0, sizeof *c);
@@ -300,7 +331,7 @@ snug_err config_from_json(const json_t *o, const char *where, config *c, snug_er
     const hf_fields f = {.o = a->wrapped && json_is_object(inner) ? inner : o, .where = where, .defaults = defaults, .spelling = a->spelling};
     config_defaults(c);
     rc = read_fields(&f, c, err);
-    if (!rc && f.o != o) rc = read_quantization(&(hf_fields){.o = o, .where = where, .spelling = a->spelling}, c, err); /* of all parts */
+    if (!rc && f.o != o) rc = read_whole(&(hf_fields){.o = o, .where = where, .spelling = a->spelling}, c, err);
     json_decref(defaults);
     return rc ? rc : config_check(c, where, err);
 }

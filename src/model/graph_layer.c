@@ -61,6 +61,12 @@ static void finish_heads(const graph *g, float *x, uint32_t heads, const float *
     }
 }
 
+/* Scores that grow where a text is longer than the trained context, so that a softmax over more positions stays as sharp. */
+static void grow(const config *c, uint32_t pos, float *q) {
+    const float by = (float)(1 + c->attn_growth * log(1 + floor((double)pos / c->scale_orig_ctx)));
+    for (size_t i = 0; by != 1 && i < (size_t)c->n_heads * c->head_dim; i++) q[i] *= by;
+}
+
 static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
     const layer_pass *p = ctx;
     graph *g = p->g;
@@ -69,6 +75,7 @@ static void finish_qkv(void *ctx, size_t begin, size_t end, int worker) {
     for (size_t i = begin; i < end; i++) {
         const float *cs = tables ? tables + i * g->cfg.rope_dims : NULL, *v_bias = p->lw->vec[ROLE_V_BIAS];
         finish_heads(g, g->q + i * g->q_ld, g->cfg.n_heads, p->lw->vec[ROLE_Q_BIAS], p->lw->vec[ROLE_Q_NORM], cs);
+        if (g->cfg.attn_growth != 0) grow(&g->cfg, p->items[i].pos, g->q + i * g->q_ld);
         finish_heads(g, g->k + i * kv, g->cfg.n_kv_heads, p->lw->vec[ROLE_K_BIAS], p->lw->vec[ROLE_K_NORM], cs);
         if (v_bias) kern()->add(g->v + i * kv, v_bias, kv);
     }

@@ -320,8 +320,8 @@ bool name_of_further_layer(const config *c, const char *name) {
 bool hf_name_harmless(const arch *a, const char *hf) {
     const char *end = strstr(hf, ".attn.");
     if (a->learned_positions && end && (!strcmp(end, ".attn.bias") || !strcmp(end, ".attn.masked_bias"))) return true; /* GPT-2's masks */
-    static const char *const pictures[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
-    for (size_t i = 0; i < 4 && a->wrapped; i++)
+    static const char *const pictures[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.", "visual.", "model.visual."};
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures && a->wrapped; i++)
         if (!strncmp(hf, pictures[i], strlen(pictures[i]))) return true;
     /* model.layers.N.self_attn.rotary_emb.inv_freq: recomputed from the config */
     const char *suffix = "rotary_emb.inv_freq";

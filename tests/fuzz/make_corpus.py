@@ -153,6 +153,6 @@ put("tokenizer/t5.gguf", gguf(3, [kv("tokenizer.ggml.model", 8, "t5"), array("to
     kv("tokenizer.ggml.add_space_prefix", 7, 1), kv("tokenizer.ggml.remove_extra_whitespaces", 7, 1),
     array("tokenizer.ggml.precompiled_charsmap", 0, list(charsmap()))], [], 0))
 
-for golden in ("gemma2", "gemma3", "gemma3_vision", "gpt_oss", "gpt_oss_mxfp4", "granite", "granitehybrid", "granitehybrid_moe", "granitemoe", "llama3", "mamba2", "mistral", "olmoe", "phi3_long", "qwen2_yarn", "qwen3moe", "smollm3", "starcoder2", "bitnet_packed"):
+for golden in ("gemma2", "gemma3", "gemma3_vision", "gpt_oss", "gpt_oss_mxfp4", "granite", "granitehybrid", "granitehybrid_moe", "granitemoe", "llama3", "mamba2", "ministral3", "mistral", "olmo3", "qwen2vl", "olmoe", "phi3_long", "qwen2_yarn", "qwen3moe", "smollm3", "starcoder2", "bitnet_packed"):
     put(f"config/{golden}.json", open(os.path.join(HERE, "..", "..", "golden", golden, "config.json"), encoding="utf-8").read())
 put("config/dynamic.json", json.dumps({**json.loads(open(os.path.join(HERE, "..", "..", "golden", "llama2", "config.json"), encoding="utf-8").read()), "rope_scaling": {"type": "dynamic", "factor": 2.5}}))

@@ -6,7 +6,7 @@ An independent writer, so that a test of snug's GGUF reader does not rest on snu
 mapping: names, the interleaving of q and k rows for the llama architecture, `rope_freqs.weight` for llama3 scaling, the two
 kinds of tokenizer.  A tensor whose rows the type's block does not divide falls back to q8_0, then f16 (bf16 and f32 files: none
 needed).  Families: llama, mistral (as architecture llama, as llama.cpp has it: the window is written, which llama.cpp ignores),
-qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2,
+ministral3, qwen2, qwen3, bitnet; mixtral (architecture llama too), qwen2_moe, qwen3_moe, olmoe, whose experts are stacked; gemma 1 to 3 (gains + 1), granite, olmo2, olmo3,
 gpt_oss (experts out of MXFP4, as that or widened), phi3 (fused matrices as they are; longrope's factors as tensors), smollm3, starcoder2, gpt_neox (q, k, v one after the other), stablelm,
 deepseek_v2 and deepseek_v3 (kv_b of all heads as it is, or as two stacks, of keys transposed and of values, as converters have written it since 2025); mamba2,
 granitemoe, granitemoehybrid (A = -exp(A_log); heads of keys and values layer by layer, 0 for state spaces).
@@ -23,14 +23,14 @@ import numpy as np
 
 import ggml_oracle
 
-PRE = {"llama": "llama-bpe", "mistral": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
-       "bitnet": "llama-bpe", "olmo2": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
+PRE = {"llama": "llama-bpe", "mistral": "tekken", "ministral3": "tekken", "qwen2": "qwen2", "qwen3": "qwen2", "mixtral": "tekken", "qwen3_moe": "qwen2", "olmoe": "qwen2",
+       "bitnet": "llama-bpe", "olmo2": "qwen2", "olmo3": "qwen2", "smollm3": "llama-bpe", "granite": "gpt-2", "starcoder2": "gpt-2", "gpt_neox": "gpt-2", "qwen2_moe": "qwen2", "stablelm": "gpt-2",
        "gpt_oss": "llama-bpe", "deepseek_v2": "llama-bpe", "deepseek_v3": "llama-bpe", "mamba2": "qwen2", "granitemoe": "gpt-2", "granitemoehybrid": "gpt-2"}
-ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3",
+ARCH = {"gpt_oss": "gpt-oss", "mistral": "llama", "ministral3": "mistral3", "olmo3": "olmo2", "mixtral": "llama", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "gpt_neox": "gptneox", "gemma3_text": "gemma3",
         "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "granitemoehybrid": "granitehybrid"}
-INTERLEAVED = ("llama", "granite", "granitemoe", "granitehybrid", "smollm3")
+INTERLEAVED = ("llama", "mistral3", "granite", "granitemoe", "granitehybrid", "smollm3")
 POST_NORMS = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
-OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS,
+OWN = {"gemma2": POST_NORMS, "gemma3_text": POST_NORMS, "olmo2": POST_NORMS, "olmo3": POST_NORMS,
        "gpt_oss": {"post_attention_layernorm": "post_attention_norm", "mlp.router": "ffn_gate_inp"}}
 LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
@@ -212,6 +212,7 @@ def fitting_type(wanted, n_cols):
 def rope_of(config):
     """(theta, scaling or None), where either spelling of config.json has them."""
     rope = config.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)
     theta = config.get("rope_theta") or config.get("rotary_emb_base") or rope.get("rope_theta") or 10000.0
     return theta, config.get("rope_scaling") or (rope if rope.get("rope_type", "default") != "default" else None)
 
@@ -316,8 +317,10 @@ def open_writer(out, name, config, tok, pre=None, split=False):
             getattr(writer, add)(config[key])
     if family == "gpt_oss":
         writer.add_expert_feed_forward_length(config["intermediate_size"])
-    if family in ("mistral", "gemma2", "gemma3_text", "phi3", "gpt_oss") and config.get("sliding_window"):
+    if family in ("mistral", "gemma2", "gemma3_text", "phi3", "gpt_oss", "olmo3") and config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
+    if family == "olmo3":
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
     if family == "bitnet" and config["hidden_act"] != "silu":
         writer.add_string(f"{writer.arch}.hidden_activation", config["hidden_act"])
     add_tokenizer(writer, tok, config, pre or PRE.get(family))
@@ -331,6 +334,9 @@ def open_writer(out, name, config, tok, pre=None, split=False):
         writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
         writer.add_rope_scaling_yarn_beta_fast(scaling.get("beta_fast", 32))
         writer.add_rope_scaling_yarn_beta_slow(scaling.get("beta_slow", 1))
+        if family == "ministral3":
+            writer.add_rope_scaling_yarn_log_mul(scaling["mscale_all_dim"])
+            writer.add_attn_temperature_scale(scaling["llama_4_scaling_beta"])
     elif kind == "longrope":
         original = config["original_max_position_embeddings"]
         writer.add_rope_scaling_orig_ctx_len(original)
@@ -353,6 +359,30 @@ def add_matrix(writer, name, w, kind, importance=None):
     raw = flat.astype(np.float16).tobytes() if kind == "f16" else ggml_oracle.quantize(kind, flat, importance)
     data = np.frombuffer(raw, np.float16 if kind == "f16" else np.uint8).reshape(*w.shape[:-1], -1)
     writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType[kind.upper()])
+
+
+def copy(source, out, arch=None, extra=None, recode=lambda tensor: None):
+    """A GGUF with another architecture's name, if one is given, and keys of `extra` (its arrays of int32); recode: a tensor's new type, None: as it is."""
+    reader = gguf.GGUFReader(source)
+    old = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(str(out), arch or old)
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            sub = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            name = field.name.replace(f"{old}.", f"{arch or old}.", 1) if field.name.startswith(f"{old}.") else field.name
+            writer.add_key_value(name, field.contents(), field.types[0], sub_type=sub)
+    for key, value in (extra or {}).items():
+        writer.add_array(f"{arch or old}.{key}", value)
+    for t in reader.tensors:
+        kind = recode(t)
+        if kind:
+            add_matrix(writer, t.name, np.asarray(t.data, np.float32), kind)
+        else:
+            writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def write(folder, out, type_name="f16", pre=None, importance=None, split=False):

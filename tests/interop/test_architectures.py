@@ -18,8 +18,10 @@ BARS = {"f32": 1e-6, "q8_0": 5e-3}
 # What a golden says and llama.cpp decides by the architecture is refused; of a copy that says as llama.cpp does, transformers' logits are not known.
 USUAL = {"gemma2": {"query_pre_attn_scalar": 16}, "gemma3": {"rope_local_base_freq": 10000.0}, "mamba2": {"time_step_limit": [0.0, float("inf")]}}
 WINDOW = {"phi3": 16, "starcoder2": 16}     # which llama.cpp does not have: compared are the tokens before its end
+# Text models of those with pictures: snug writes them as text models; in others' files they are named so, and positions of pictures have parts of the dimensions.
+SECTIONS = {"qwen2vl": [2, 3, 3, 0], "qwen3vl": [4, 4, 4, 0]}
 RENAMED = {"phi3": "short", "phi3_long": "long"}    # of a model named so llama.cpp expects tokens of Phi 3's
-NAMES = ("gemma", "gemma2", "gemma3", "gpt2", "gptneox", "gptneox_serial", "granite", "granitehybrid", "llama3", "mamba2", "olmo2", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen3", "smollm3", "stablelm", "starcoder2")
+NAMES = ("gemma", "gemma2", "gemma3", "gpt2", "gptneox", "gptneox_serial", "granite", "granitehybrid", "llama3", "mamba2", "ministral3", "olmo2", "olmo3", "phi3", "phi3_long", "qwen2", "qwen2_yarn", "qwen2vl", "qwen3", "qwen3vl", "smollm3", "stablelm", "starcoder2")
 
 
 def judge(name, writer, type_name, path, folder):
@@ -61,7 +63,10 @@ def main():
             for type_name in BARS:
                 common.run(args.snug, "fit", folder, "-o", path, "--for", "gguf", "--pin", f"*={type_name}", "--calib", "none", "--effort", "quick")
                 good &= judge(name, "snug", type_name, path, folder)
-                if name not in ("gpt2", "qwen2_yarn"):
+                if name in SECTIONS:
+                    make_gguf.copy(path, path.with_suffix(".vl.gguf"), arch=name, extra={"rope.dimension_sections": SECTIONS[name]})
+                    good &= judge(name, "gguf, named so", type_name, path.with_suffix(".vl.gguf"), folder)
+                elif name not in ("gpt2", "qwen2_yarn"):
                     make_gguf.write(folder, path, type_name)
                     good &= judge(name, "gguf", type_name, path, folder)
     return 0 if good else 1

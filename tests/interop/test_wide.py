@@ -33,30 +33,15 @@ OPTIONS = {"gemma3": {"rope_local_base_freq": 10000.0}, "phi3": {"sliding_window
            "mamba2": {"time_step_limit": [0.0, float("inf")]}}
 RENAMED = {"phi3": "short", "phi3_long": "long"}
 # Of the same kind as another: in f16 alone, as they are.
-NARROW = ("gpt_oss_mxfp4", "mistral3")
+NARROW = ("gpt_oss_mxfp4", "granite4", "mistral3", "qwen2vl", "qwen3vl")
 FEW = ("deepseek2", "gemma3", "gpt2", "granitehybrid", "mamba2", "mixtral", "phi3", "qwen3")
-NAMES = ("bitnet", "deepseek2", "deepseek3", "gemma", "gemma2", "gemma3", "gpt2", "gpt_oss", "gptneox", "gptneox_serial", "granite", "granitehybrid", "granitehybrid_moe", "granitemoe", "llama2", "llama3", "mamba2", "mistral", "mixtral", "olmo2", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn",
+NAMES = ("bitnet", "deepseek2", "deepseek3", "gemma", "gemma2", "gemma3", "gpt2", "gpt_oss", "gptneox", "gptneox_serial", "granite", "granitehybrid", "granitehybrid_moe", "granitemoe", "llama2", "llama3", "mamba2", "ministral3", "mistral", "mixtral", "olmo2", "olmo3", "olmoe", "phi3", "phi3_long", "qwen2", "qwen2_yarn",
          "qwen2moe", "qwen3", "qwen3moe", "smollm3", "stablelm", "starcoder2")
 
 
 def requantize(source, out, type_name):
     """A GGUF's f16 matrices by ggml's encoder, everything else as it is."""
-    reader = gguf.GGUFReader(source)
-    arch = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(str(out), arch)
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            sub = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub)
-    for t in reader.tensors:
-        if is_matrix(t):
-            make_gguf.add_matrix(writer, t.name, np.asarray(t.data, np.float32), type_name)
-        else:
-            writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    make_gguf.copy(source, out, recode=lambda t: type_name if is_matrix(t) else None)
 
 
 def is_matrix(t):

@@ -100,7 +100,7 @@ static void test_refused(void **state) {
         {"architectures", "\"architectures\": [\"UnheardOfForCausalLM\"]", SNUG_ERR_UNSUPPORTED,
          "'UnheardOfForCausalLM' is not supported; docs/models.md lists all "},
         {"architectures", "\"architectures\": [\"Qwen3MoreForCausalLM\"]", SNUG_ERR_UNSUPPORTED,
-         "'Qwen3MoreForCausalLM' is not supported; near it: Qwen3MoeForCausalLM, Qwen3ForCausalLM, Qwen2"},
+         "'Qwen3MoreForCausalLM' is not supported; near it: Qwen3MoeForCausalLM, Qwen3ForCausalLM, Qwen3VL"},
         {"architectures", "", SNUG_ERR_FORMAT, "architectures"},
         {"architectures", "\"architectures\": []", SNUG_ERR_FORMAT, "architectures"},
         {"hidden_size", "", SNUG_ERR_FORMAT, "'hidden_size' is missing"},
@@ -120,6 +120,8 @@ static void test_refused(void **state) {
         {"", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}", SNUG_ERR_FORMAT, "low_freq_factor"},
         {"", "\"rope_scaling\": 3", SNUG_ERR_FORMAT, "objects"},
         {"", "\"rope_parameters\": {\"full_attention\": {}}", SNUG_ERR_UNSUPPORTED, "full_attention"},
+        {"", "\"rope_parameters\": {\"rope_type\": \"default\", \"temperature\": 2}", SNUG_ERR_UNSUPPORTED, "'temperature'"},
+        {"", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"blend\": \"yes\"}", SNUG_ERR_UNSUPPORTED, "'blend'"},
         {"", "\"rope_theta\": -1", SNUG_ERR_FORMAT, "RoPE base (rope_theta, rope.freq_base) is -1"},
         {"rms_norm_eps", "\"rms_norm_eps\": -1", SNUG_ERR_FORMAT, "norm epsilon (rms_norm_eps, layer_norm_rms_epsilon) is -1"},
         {"architectures", GPT_OSS ", \"swiglu_limit\": 0", SNUG_ERR_FORMAT, "swiglu_limit is 0"},
@@ -365,8 +367,12 @@ static void test_gguf_round_trip(void **state) {
     assert_true(c.ternary == TERNARY_OVER && back.ternary == TERNARY_PLAIN); /* what a GGUF has is what is multiplied */
 }
 
+#define MISTRAL3 "\"architectures\": [\"Mistral3ForConditionalGeneration\"], \"model_type\": "
+#define GROWING "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 1e6, \"factor\": 16, \"original_max_position_embeddings\": 64, \"mscale\": 1, \"mscale_all_dim\": 1, \"llama_4_scaling_beta\": 0.1}"
+
 static void test_families_round_trip(void **state) {
     config c, back;
+    snug_error err;
     round_trip("\"architectures\": [\"GemmaForCausalLM\"], \"hidden_act\": \"gelu\", \"head_dim\": 16", "gemma", &c, &back);
     assert_true(c.act == ACT_GELU && c.embd_scale == 8);
     round_trip("\"architectures\": [\"Gemma2ForCausalLM\"], \"head_dim\": 16, \"query_pre_attn_scalar\": 24, \"attn_logit_softcapping\": 50, \"final_logit_softcapping\": 30, "
@@ -380,6 +386,14 @@ static void test_families_round_trip(void **state) {
     assert_true(c.logit_scale == 1 / 16.0f && c.residual_scale == 0.22f);
     round_trip("\"architectures\": [\"GraniteMoeForCausalLM\"], \"num_local_experts\": 6, \"residual_multiplier\": 0.22", "granitemoe", &c, &back);
     assert_true(c.n_experts == 6 && c.n_experts_used == 2 && c.norm_topk && c.n_ff_shared == 0 && c.residual_scale == 0.22f);
+    round_trip(MISTRAL3 "\"ministral3\", " GROWING, "mistral3", &c, &back);
+    assert_true(c.attn_growth == 0.1f && back.attn_growth == 0.1f && c.scale_orig_ctx == 64 && c.rope_magnitude == 1 && fabs(back.rope_magnitude - 1) < 1e-6 && !c.sliding_window);
+    assert_int_equal(read_config("architectures", MISTRAL3 "\"mistral\", " GROWING, &c, &err), SNUG_OK); /* which has no such growth */
+    assert_true(c.attn_growth == 0);
+    assert_int_equal(read_config("architectures", MISTRAL3 "\"mistral4\"", &c, &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "'mistral4'"));
+    round_trip("\"architectures\": [\"Ministral3ForCausalLM\"], \"sliding_window\": 16", "mistral3", &c, &back);
+    assert_true(c.attn_growth == 0 && c.sliding_window == 16);
     round_trip("\"architectures\": [\"SmolLM3ForCausalLM\"], \"no_rope_layers\": [1, 0, 1]", "smollm3", &c, &back);
     assert_true(c.layer[1] == LAYER_NO_ROPE && c.layer[0] == 0);
     round_trip("\"architectures\": [\"Qwen2ForCausalLM\"], \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32, \"truncate\": false}", "qwen2", &c, &back);
@@ -486,8 +500,9 @@ static void test_state_spaces(void **state) {
     round_trip(HYBRID ", \"layer_types\": [\"mamba\", \"attention\", \"linear_attention\"], \"time_step_limit\": null", "granitehybrid", &c, &back);
     assert_true(c.layer[0] == (LAYER_SSM | LAYER_NO_ROPE) && c.layer[1] == LAYER_NO_ROPE && c.n_ff == 100 && c.ssm.inner == 128 && c.ssm.groups == 1 && c.n_kv_heads == 4);
     assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_OK);
-    round_trip(HYBRID ", \"layer_types\": [\"attention\", \"full_attention\", \"attention\"], \"position_embedding_type\": \"rope\"", "granitehybrid", &c, &back);
-    assert_true(c.layer[0] == 0 && c.layer[2] == 0);
+    round_trip(HYBRID ", \"layer_types\": [\"attention\", \"full_attention\", \"attention\"], \"position_embedding_type\": \"rope\"", "granite", &c, &back);
+    assert_true(c.layer[0] == 0 && c.layer[2] == 0 && c.ssm.inner == 0);
+    round_trip(HYBRID ", \"layer_types\": [\"attention\", \"full_attention\", \"attention\"]", "granitehybrid", &c, &back);
     assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_ERR_UNSUPPORTED);
     assert_true(c.n_ff == 100 && c.n_experts == 0);
     round_trip(HYBRID_OF("6") ", \"num_experts_per_tok\": 4, \"layer_types\": [\"mamba\", \"attention\", \"mamba\"]", "granitehybrid", &c, &back);

@@ -34,26 +34,9 @@ static snug_err gemma2_from_hf(const hf_fields *f, config *c, snug_error *err) {
     return rc ? rc : hf_windows(f, c, window, 0, GEMMA2_EVERY, err);
 }
 
-static void local_rope(config *c, double base) {
-    c->rope_base_local = base;
-    for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++)
-        if (c->layer[l] & LAYER_WINDOW) c->layer[l] |= LAYER_LOCAL_ROPE;
-}
-
-/* transformers 5 has the bases by layer type: {"full_attention": {...}, "sliding_attention": {...}}. */
-static snug_err gemma3_rope(const hf_fields *f, config *c, snug_error *err) {
-    const json_t *params = hf_get(f, "rope_parameters");
-    double local = 1e4;
-    snug_err rc = hf_f64_or(f, "rope_local_base_freq", local, &local, err);
-    const json_t *full = params ? json_object_get(params, "full_attention") : NULL, *sliding = params ? json_object_get(params, "sliding_attention") : NULL;
-    if (!rc && params) rc = hf_rope(f, json_is_object(full) ? full : params, c, err);
-    if (!rc && json_is_object(sliding)) rc = json_get_double_or(sliding, f->where, "rope_theta", local, &local, err);
-    local_rope(c, local);
-    return rc;
-}
-
 static snug_err gemma3_from_hf(const hf_fields *f, config *c, snug_error *err) {
     uint32_t window = 0, every = 0;
+    double local = 1e4;
     snug_err rc = gemma_from_hf(f, c, err);
     if (!rc) rc = query_scale(f, c, err);
     if (!rc) rc = hf_f32_or(f, "attn_logit_softcapping", 0, &c->attn_softcap, err);
@@ -62,7 +45,8 @@ static snug_err gemma3_from_hf(const hf_fields *f, config *c, snug_error *err) {
     if (!rc) rc = hf_u32_or(f, "sliding_window_pattern", GEMMA3_EVERY, &every, err);
     if (!rc) rc = hf_windows(f, c, window, 0, every, err);
     if (!rc) rc = hf_refuse(f, "use_bidirectional_attention", "tokens that see those after them", err);
-    return rc ? rc : gemma3_rope(f, c, err);
+    if (!rc) rc = hf_f64_or(f, "rope_local_base_freq", local, &local, err);
+    return rc ? rc : hf_rope_by_type(f, local, c, err);
 }
 
 /* ---- GGUF: llama.cpp knows most of it by the architecture ---- */
@@ -98,7 +82,7 @@ static snug_err gemma3_from_gguf(gguf_fields *f, config *c, snug_error *err) {
     float local = 1e4f;
     snug_err rc = windows_from_gguf(f, c, GEMMA3_EVERY, err);
     if (!rc) rc = gguf_f32_or(f, "rope.freq_base_swa", local, &local, err);
-    if (!rc) local_rope(c, local);
+    if (!rc) layers_local_rope(c, local);
     return rc;
 }
 

@@ -65,6 +65,21 @@ static snug_err read_layer_types(const hf_fields *f, config *c, snug_error *err)
     return SNUG_OK;
 }
 
+static const arch_tensor mixture_tensors[] = {{"block_sparse_moe.router.layer", {ROLE_ROUTER}}, {0}}, hybrid_tensors[] = {
+    {"mamba.in_proj", {ROLE_SSM_IN}}, {"mamba.conv1d", {ROLE_SSM_CONV}}, {"mamba.dt_bias", {ROLE_SSM_DT_BIAS}}, {"mamba.A_log", {ROLE_SSM_A}}, {"mamba.D", {ROLE_SSM_D}},
+    {"mamba.norm", {ROLE_SSM_NORM}}, {"mamba.out_proj", {ROLE_SSM_OUT}}, {"block_sparse_moe.router.layer", {ROLE_ROUTER}},
+    {"shared_mlp.input_linear", {ROLE_GATE, ROLE_UP}}, {"shared_mlp.output_linear", {ROLE_DOWN}}, {0},
+};
+
+/* One without state spaces is a Granite 3 but for its tensors' names. */
+static const arch plain = {.gguf_name = "granite", .hf_class = "GraniteMoeHybridForCausalLM", .gguf_permutes_qk = true, .tensors = hybrid_tensors, .to_gguf = to_gguf};
+
+static bool any_ssm(const config *c) {
+    bool any = false;
+    for (uint32_t l = 0; l < c->n_layers && l < CONFIG_MAX_LAYERS; l++) any |= (c->layer[l] & LAYER_SSM) != 0;
+    return any;
+}
+
 /* Without experts the one feed-forward is what a mixture has for all tokens beside its experts. */
 static snug_err hybrid_from_hf(const hf_fields *f, config *c, snug_error *err) {
     const char *positions = hf_text_or(f, "position_embedding_type", "nope");
@@ -72,10 +87,12 @@ static snug_err hybrid_from_hf(const hf_fields *f, config *c, snug_error *err) {
     if (!rc) rc = hf_refuse(f, "attention_bias", "biases of q, k, v and o", err);
     if (!rc && !c->n_experts) rc = hf_u32(f, "shared_intermediate_size", &c->n_ff, err);
     if (!rc) rc = read_layer_types(f, c, err);
-    if (!rc) rc = ssm_from_hf(f, &names, c, err);
-    if (!rc && strcmp(positions, "nope") && strcmp(positions, "rope"))
+    const bool turns = !strcmp(positions, "rope"), is_plain = !rc && turns && !c->n_experts && !any_ssm(c);
+    if (!rc && !is_plain) rc = ssm_from_hf(f, &names, c, err);
+    if (!rc && strcmp(positions, "nope") && !turns)
         rc = err_set(err, SNUG_ERR_UNSUPPORTED, "%s: position_embedding_type '%s' is not supported; known: nope, rope", f->where, positions);
-    if (!rc && strcmp(positions, "rope")) layers_set(c, LAYER_NO_ROPE, 0, 0);
+    if (!turns) layers_set(c, LAYER_NO_ROPE, 0, 0);
+    if (is_plain) c->arch = &plain;
     return rc;
 }
 
@@ -96,18 +113,12 @@ static bool hybrid_to_gguf(const config *c, gguf_kvs *out) {
 }
 
 static snug_err hybrid_for_others(const config *c, const char *where, snug_error *err) {
-    bool any = false;
-    for (int l = 0; l < (int)c->n_layers; l++) any |= layer_is_ssm(c, l);
+    const bool any = any_ssm(c);
     if (any && c->ssm.inner == 2 * (uint64_t)c->n_embd) return ssm_for_others(c, where, err);
     return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %s, and other readers of a GGUF of architecture '%s' expect some, of twice the model's width; without --for gguf it can be had", where,
                    any ? "its state spaces have another width" : "no layer is a state space", c->arch->gguf_name);
 }
 
-static const arch_tensor mixture_tensors[] = {{"block_sparse_moe.router.layer", {ROLE_ROUTER}}, {0}}, hybrid_tensors[] = {
-    {"mamba.in_proj", {ROLE_SSM_IN}}, {"mamba.conv1d", {ROLE_SSM_CONV}}, {"mamba.dt_bias", {ROLE_SSM_DT_BIAS}}, {"mamba.A_log", {ROLE_SSM_A}}, {"mamba.D", {ROLE_SSM_D}},
-    {"mamba.norm", {ROLE_SSM_NORM}}, {"mamba.out_proj", {ROLE_SSM_OUT}}, {"block_sparse_moe.router.layer", {ROLE_ROUTER}},
-    {"shared_mlp.input_linear", {ROLE_GATE, ROLE_UP}}, {"shared_mlp.output_linear", {ROLE_DOWN}}, {0},
-};
 static const char hybrid_defaults[] = "{\"num_local_experts\": 8, \"num_experts_per_tok\": 2, \"shared_intermediate_size\": 1024, \"mamba_n_heads\": 128, \"mamba_n_groups\": 1, \"mamba_d_state\": 256, "
                                       "\"mamba_d_head\": \"auto\", \"mamba_d_conv\": 4, \"mamba_expand\": 2}";
 

@@ -1,5 +1,6 @@
 /* Qwen 2 (biases of q, k, v), Qwen 3 (norms of each head of q and k, heads of a size of their own) and their mixtures of experts; in that of Qwen 2 all
- * tokens go through one expert more, which has a gate. Sources: transformers' modeling_{qwen2,qwen3,qwen2_moe,qwen3_moe}.py; llama.cpp's qwen2moe. */
+ * tokens go through one expert more, which has a gate. The text models of those with pictures are Qwen 2 and Qwen 3.
+ * Sources: transformers' modeling_{qwen2,qwen3,qwen2_moe,qwen3_moe,qwen2_5_vl,qwen3_vl}.py; llama.cpp's qwen2moe, qwen2vl, qwen3vl. */
 #include "base/err.h"
 #include "model/arch.h"
 
@@ -29,6 +30,9 @@ static const arch_experts qwen3_moe = {.hf_width = "moe_intermediate_size", .hf_
 const arch arch_qwen[] = {
     {.gguf_name = "qwen2", .hf_class = "Qwen2ForCausalLM", .qkv_bias = true, .from_hf = from_hf},
     {.gguf_name = "qwen3", .hf_class = "Qwen3ForCausalLM", .qk_norm = true, .head_dim = 128, .from_hf = from_hf},
+    {.gguf_name = "qwen2", .gguf_also = "qwen2vl", .hf_class = "Qwen2VLForConditionalGeneration", .qkv_bias = true, .wrapped = true, .from_hf = from_hf},
+    {.gguf_name = "qwen2", .gguf_also = "qwen2vl", .hf_class = "Qwen2_5_VLForConditionalGeneration", .qkv_bias = true, .wrapped = true, .from_hf = from_hf},
+    {.gguf_name = "qwen3", .gguf_also = "qwen3vl", .hf_class = "Qwen3VLForConditionalGeneration", .qk_norm = true, .head_dim = 128, .wrapped = true},
     {.gguf_name = "qwen3moe", .hf_class = "Qwen3MoeForCausalLM", .qk_norm = true, .experts = &qwen3_moe, .from_hf = from_hf, .for_others = for_others},
     {.gguf_name = "qwen2moe", .hf_class = "Qwen2MoeForCausalLM", .qkv_bias = true, .experts = &qwen2_moe, .from_hf = from_hf, .for_others = for_others},
     {0},
