@@ -72,7 +72,6 @@ function(snug_kern_isa isa)
   endif()
   add_library(room_kern_${isa} OBJECT ${sources})
   target_link_libraries(room_kern_${isa} PUBLIC snug_flags)
-  # With sanitizers the panels' instantiations take minutes to optimise; -O1 checks the same, and their tests are no slower.
-  target_compile_options(room_kern_${isa} PRIVATE ${SNUG_KERN_FLAGS_${isa}} $<$<BOOL:${SNUG_SANITIZE}>:-O1>)
+  target_compile_options(room_kern_${isa} PRIVATE ${SNUG_KERN_FLAGS_${isa}})
   set(SNUG_ROOMS ${SNUG_ROOMS} room_kern_${isa} CACHE INTERNAL "")
 endfunction()
