@@ -85,9 +85,8 @@ static bool filter_map(jinja *j, jname name, jvalue of, const jargs *a, jvalue *
     jlist l;
     if (!items_if_true(j, of, &l) || !jv_list_new(j, l.n, out)) return false;
     out->v.list->form = FORM_ITERATOR;
-    if (!attribute &&
-        (!need(j, name, f) || (f->kind != J_STRING && jinja_fail(j, SNUG_ERR_FORMAT, "map takes a filter's name"))))
-        return false;
+    if (!attribute && !need(j, name, f)) return false;
+    if (!attribute && f->kind != J_STRING) return jinja_fail(j, SNUG_ERR_FORMAT, "map takes a filter's name");
     jargs more = rest(a, 1);
     for (size_t i = 0; i < l.n; i++) {
         jvalue *to = &out->v.list->item[i];

@@ -78,6 +78,11 @@ static void errors_name_the_line(void **state) {
     assert_int_equal(render("{{ ''.__class__.__mro__ }}", &err), SNUG_ERR_FORMAT);
     assert_int_equal(render("\xFF", &err), SNUG_ERR_FORMAT);
     assert_int_equal(render("{% break %}", &err), SNUG_ERR_FORMAT);
+    static const char *const no_names[] = {"{{ [1] | map(3) | list }}", "{{ [1] | map(n == 1) | list }}", "{{ [1] | select([1]) | list }}", "{{ [n] | map(missing) | list }}"};
+    for (size_t i = 0; i < sizeof no_names / sizeof *no_names; i++) {
+        assert_int_equal(render(no_names[i], &err), SNUG_ERR_FORMAT);
+        assert_non_null(strstr(err.message, "name"));
+    }
     assert_int_equal(render("{{ strftime_now('%Y') | int > 2000 }}", &err), SNUG_OK);
 }
 
