@@ -81,11 +81,13 @@ static void print_head(const snug_model_info *m) {
         else printf("each layer");
         printf(", %u of them for a token, each a feed-forward of that width", m->n_experts_used);
         if (m->n_ff_shared) printf("; one of %u for all tokens", m->n_ff_shared);
+        if (m->n_ff_dense) printf("; the other layers have one of %u", m->n_ff_dense);
         printf("\n");
     }
     printf("  vocabulary  %u tokens, context %u\n", m->n_vocab, m->n_ctx_train);
     printf("  size        %s bytes (%s), %s weights, %.3f bits per weight\n", count_text(a, m->file_bytes),
            size_text((char[TEXT_MAX]){0}, m->file_bytes), count_text(b, m->n_weights), m->bpw);
+    if (m->n_weights_used < m->n_weights) printf("  active      %s weights, the others are of experts that a token is not sent to\n", count_text(b, m->n_weights_used));
     if (m->predicted_kl >= 0)
         printf("  predicted   KL divergence to its source %.5f nats per token\n", m->predicted_kl);
 }
@@ -128,6 +130,8 @@ static json_t *inspect_json(const snug_model *model, const totals *codecs, const
     if (m->n_experts) json_put_int(o, "n_experts_used", m->n_experts_used);
     if (m->n_experts) json_put_int(o, "n_expert_layers", m->n_expert_layers);
     if (m->n_ff_shared) json_put_int(o, "n_ff_shared", m->n_ff_shared);
+    if (m->n_ff_dense) json_put_int(o, "n_ff_dense", m->n_ff_dense);
+    if (m->n_experts) json_put_int(o, "n_weights_used", m->n_weights_used);
     if (m->n_recurrent) json_put_int(o, "n_recurrent", m->n_recurrent);
     if (m->n_recurrent) json_put_int(o, "state_bytes", m->state_bytes);
     json_put_int(o, "n_vocab", m->n_vocab);

@@ -93,9 +93,11 @@ typedef struct snug_model_info {
     uint32_t n_experts_used;  /* of these, for each token                                                        */
     uint32_t n_expert_layers; /* how many layers have experts                                                    */
     uint32_t n_ff_shared;     /* width of the one that all tokens go through beside them; 0: there is none       */
+    uint32_t n_ff_dense;      /* width in layers without experts where others have some; 0: there are none such  */
     uint32_t n_recurrent;     /* layers that have a state of fixed size in place of attention (Mamba); all: n_heads and n_ff are 0  */
     uint64_t state_bytes;     /* of these layers together, for one sequence                                 */
     uint64_t n_weights;       /* distinct weights (tied tensors counted once)                               */
+    uint64_t n_weights_used;  /* of these, without those of experts that a token is not sent to             */
     uint64_t file_bytes;      /* all files together                                                         */
     uint64_t tensor_bytes;    /* tensor data alone                                                          */
     double bpw;               /* 8 * file_bytes / n_weights                                                 */

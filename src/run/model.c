@@ -16,6 +16,13 @@ static uint32_t expert_layers(const config *c) {
     return n;
 }
 
+static uint64_t weights_used(const store *s) {
+    uint64_t of_experts = 0;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        if (s->tensors[i].expert >= 0) of_experts += s->tensors[i].rows * s->tensors[i].cols;
+    return s->n_weights - (s->cfg.n_experts ? of_experts / s->cfg.n_experts * (s->cfg.n_experts - s->cfg.n_experts_used) : 0); /* experts are alike */
+}
+
 static void fill_info(snug_model *m) {
     const store *s = m->store;
     const config *c = &s->cfg;
@@ -35,11 +42,13 @@ static void fill_info(snug_model *m) {
         .n_experts_used = c->n_experts_used,
         .n_expert_layers = expert_layers(c),
         .n_ff_shared = c->n_ff_shared,
+        .n_ff_dense = c->n_experts && expert_layers(c) < c->n_layers ? c->n_ff_dense : 0,
         .n_vocab = c->n_vocab,
         .n_ctx_train = c->n_ctx_train,
         .n_recurrent = kv.n_states,
         .state_bytes = kv.n_states * kv.state_floats * sizeof(float),
         .n_weights = s->n_weights,
+        .n_weights_used = weights_used(s),
         .file_bytes = s->file_bytes,
         .tensor_bytes = s->tensor_bytes,
         .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0,

@@ -93,6 +93,10 @@ def test_report(t):
     assert rows["blk.2.ffn_gate_inp.weight"]["codec"] in ("f16", "f32"), rows
     seen = t.run("inspect", out, "--json", expect=OK).json()
     assert seen["n_experts"] == 5 and seen["n_experts_used"] == 2
+    of_an_expert = 3 * 60 * 64    # of each of three layers' five a token is sent to two
+    assert seen["n_weights"] - seen["n_weights_used"] == 3 * 3 * of_an_expert, seen
+    other = t.run("inspect", t.source / "tests" / "golden" / "deepseek3", "--json", expect=OK).json()
+    assert [other[k] for k in ("n_ff", "n_ff_shared", "n_ff_dense", "n_expert_layers")] == [28, 28, 100, 2], other
     assert {x["expert"] for x in seen["tensors"] if x["role"] == "down"} == set(range(5))
     assert "experts     5 in each layer, 2 of them" in t.run("inspect", out, expect=OK).stdout
     r = t.run("run", out, "-p", "Once", "-n", "4", "--temp", "0", expect=OK)
