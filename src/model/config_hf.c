@@ -125,7 +125,7 @@ static snug_err read_quantization(const hf_fields *f, config *c, snug_error *err
 }
 
 /* Those in transformers 5 that differ by layer type are families' own; a field that nobody here knows may change what is computed. */
-static snug_err refuse_unknown(const json_t *params, const char *where, snug_error *err) {
+static snug_err refuse_unknown(const json_t *params, const char *of, const char *where, snug_error *err) {
     static const char *const known[] = {
         "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings", "max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
         "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor", "short_factor", "long_factor", "llama_4_scaling_beta", "finetuned", "mrope_section", "mrope_interleaved"};
@@ -134,8 +134,8 @@ static snug_err refuse_unknown(const json_t *params, const char *where, snug_err
     json_object_foreach((json_t *)params, key, v) {
         bool is_known = is_null(v) || json_is_false(v);
         for (size_t i = 0; i < sizeof known / sizeof *known; i++) is_known |= !strcmp(known[i], key);
-        if (json_is_object(v)) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: rope_parameters per layer type ('%s') are not supported", where, key);
-        if (!is_known) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: field '%s' of RoPE's scaling is not known here, so it is not supported", where, key);
+        if (json_is_object(v)) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: %s per layer type ('%s') are not supported", where, of, key);
+        if (!is_known) return err_set(err, SNUG_ERR_UNSUPPORTED, "%s: field '%s' of %s is not known here, so it is not supported", where, key, of);
     }
     return SNUG_OK;
 }
@@ -198,8 +198,8 @@ snug_err hf_rope(const hf_fields *f, const json_t *params, config *c, snug_error
     if (!scaling) scaling = params;
     if ((params && !json_is_object(params)) || (scaling && !json_is_object(scaling)))
         return err_set(err, SNUG_ERR_FORMAT, "%s: rope_scaling and rope_parameters must be objects", where);
-    snug_err rc = params ? refuse_unknown(params, where, err) : SNUG_OK;
-    if (!rc && scaling) rc = refuse_unknown(scaling, where, err);
+    snug_err rc = params ? refuse_unknown(params, "rope_parameters", where, err) : SNUG_OK;
+    if (!rc && scaling != params) rc = refuse_unknown(scaling, "rope_scaling", where, err);
     if (!rc) rc = hf_f64_or(f, "rope_theta", c->rope_base, &c->rope_base, err);
     if (!rc && params) rc = json_get_double_or(params, where, "rope_theta", c->rope_base, &c->rope_base, err);
     if (!rc) rc = hf_f64_or(f, "partial_rotary_factor", 1, &partial, err);
