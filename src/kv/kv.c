@@ -52,12 +52,14 @@ typedef struct kv_layout {
 
 static uint32_t value_dim(const kv_params *p) { return p->value_dim ? p->value_dim : p->head_dim; }
 
+uint32_t kv_numbers(const kv_params *p) { return p->values_in_keys ? p->head_dim : p->head_dim + value_dim(p); }
+
 static bool layout_of(const kv_params *p, kv_layout *l) {
     uint64_t elem = p->type == SNUG_KV_F32 ? 4 : 2, table_entries, pages_bytes, states_bytes;
     l->lists = (uint64_t)p->n_layers * p->n_kv_heads;
     l->per_list = div_up(p->n_ctx, KV_PAGE);
     l->page_header = round_up(sizeof(kv_page), 64);
-    l->k_bytes = round_up(elem * KV_PAGE * p->head_dim, 64);
+    l->k_bytes = round_up(elem * KV_PAGE * (kv_numbers(p) - value_dim(p)), 64);
     l->page_bytes = l->page_header + l->k_bytes + round_up(elem * KV_PAGE * value_dim(p), 64);
     if (!checked_mul(l->lists, l->per_list, &l->capacity) || !checked_mul(l->capacity, p->max_seqs, &l->capacity) ||
         l->capacity >= NO_PAGE || l->lists > UINT32_MAX || !checked_mul(l->capacity, l->page_bytes, &pages_bytes))
@@ -141,6 +143,7 @@ static uint32_t page_take(kv_pool *pool) {
         p->v = p->k + pool->k_bytes;
         p->type = pool->p.type;
         p->value_dim = value_dim(&pool->p);
+        p->key_rest = pool->p.values_in_keys ? pool->p.head_dim - p->value_dim : 0;
     }
     p->refs = 1;
     p->len = 0;
@@ -162,7 +165,7 @@ static void page_own(kv_pool *pool, uint32_t *slot, uint32_t len) {
         kv_page *to = page_at(pool, i);
         const size_t elem = pool->p.type == SNUG_KV_F32 ? 4 : 2;
         memcpy(to->pos, from->pos, len * sizeof *to->pos);
-        memcpy(to->k, from->k, round_up(len, KERN_TILE) * pool->p.head_dim * elem);
+        memcpy(to->k, from->k, (from->key_rest ? (size_t)len * from->key_rest : round_up(len, KERN_TILE) * pool->p.head_dim) * elem);
         memcpy(to->v, from->v, (size_t)len * from->value_dim * elem);
         from->refs--;
         *slot = i;
@@ -311,6 +314,6 @@ void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float 
             uint32_t list = layer * p->n_kv_heads + head;
             kv_page *page = page_at(s->pool, list_at(s, list)[(pos + t) / KV_PAGE]);
             const size_t at = (size_t)t * p->n_kv_heads + head;
-            kv_page_set(page, (pos + t) % KV_PAGE, pos + t, p->head_dim, k + at * p->head_dim, v + at * page->value_dim);
+            kv_page_set(page, (pos + t) % KV_PAGE, pos + t, p->head_dim, k + at * p->head_dim, p->values_in_keys ? NULL : v + at * page->value_dim);
         }
 }

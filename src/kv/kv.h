@@ -10,13 +10,14 @@
 #define KV_KV_H
 #include <snug.h>
 
-enum { KV_PAGE = 64 };
+enum { KV_PAGE = 64, KV_MAX_SHARED = 1024 };
 
 typedef struct kv_page {
     uint32_t refs, len;
     snug_kv type;
     uint32_t value_dim;
-    uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, values (KV_PAGE, value_dim) */
+    uint32_t key_rest; /* 0, or what of a key does not stand in its value */
+    uint8_t *k, *v; /* f16 or f32: keys in tiles of KERN_TILE slots as kern.h has them, or (KV_PAGE, key_rest); values (KV_PAGE, value_dim) */
     uint32_t pos[KV_PAGE];
 } kv_page;
 
@@ -27,6 +28,7 @@ typedef struct kv_params {
     uint32_t n_layers, n_kv_heads, head_dim, n_ctx, max_seqs; /* n_layers: those with attention */
     snug_kv type;
     uint32_t value_dim;    /* where values have another size than keys; 0: head_dim */
+    bool values_in_keys;   /* a value is the first numbers of its key, so both are kept once; value_dim < head_dim <= KV_MAX_SHARED */
     uint32_t n_states;     /* layers that have a state */
     uint64_t state_floats; /* of each */
 } kv_params;
@@ -44,7 +46,9 @@ uint32_t kv_seq_length(const kv_seq *s);            /* positions appended (see k
 /* Makes room for n more positions in every layer and head (so that nothing allocates later); SNUG_ERR_BUDGET past
  * n_ctx. */
 snug_err kv_reserve(kv_seq *s, uint32_t n, snug_error *err);
-/* Stores n tokens' keys and values of one layer: k (n, n_kv_heads, head_dim), v (n, n_kv_heads, value_dim); positions pos..pos+n-1. */
+uint32_t kv_numbers(const kv_params *p); /* that a position costs of a layer and KV head */
+/* Stores n tokens' keys and values of one layer: k (n, n_kv_heads, head_dim), v (n, n_kv_heads, value_dim), which values_in_keys leaves unread;
+ * positions pos..pos+n-1. */
 void kv_append(kv_seq *s, uint32_t layer, uint32_t pos, uint32_t n, const float *k, const float *v);
 /* The step is done: the length grows by n (or, after an error, kv_truncate takes it back). */
 void kv_commit(kv_seq *s, uint32_t n);

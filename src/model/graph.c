@@ -138,7 +138,10 @@ kv_params graph_kv(const config *c, uint32_t n_layers, uint32_t n_ctx, uint32_t 
     kv.n_layers = (uint32_t)min_u64(n_layers, c->n_layers - n_states);
     kv.n_states = (uint32_t)min_u64(n_layers, n_states);
     if (n_states) kv.state_floats = (c->ssm.conv - 1) * ssm_channels(&c->ssm) + (uint64_t)c->ssm.inner * c->ssm.state;
-    if (c->kv_rank) kv.n_kv_heads = 1, kv.head_dim = c->kv_rank + c->rope_dims, kv.value_dim = c->kv_rank; /* latents; graph_latent.c */
+    if (c->kv_rank) { /* latents; graph_latent.c */
+        kv.n_kv_heads = 1, kv.head_dim = c->kv_rank + c->rope_dims, kv.value_dim = c->kv_rank;
+        kv.values_in_keys = kv.head_dim <= KV_MAX_SHARED;
+    }
     return kv;
 }
 

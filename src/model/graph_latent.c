@@ -5,8 +5,8 @@
  *                  └─ rope ─ turned, of all heads
  *
  * A head's key is K_h c with the turned part behind, its value V_h c. They are never made: q_h . (K_h c) = (K_h^T q_h) . c, and V_h takes the sum of
- * weighted values as well as each of them. So the cache has one head of a key, c with the turned part, and a value, c, and all heads read it: a
- * position costs kv_rank + rope_dims and kv_rank numbers of a layer, whatever the number of heads.
+ * weighted values as well as each of them. So the cache has one head of a key, c with the turned part, whose first numbers are the value, and all heads
+ * read it: a position costs kv_rank + rope_dims numbers of a layer, whatever the number of heads.
  *
  * K_h and V_h are decoded, some rows at a time, for all items of a pass; sums go in the order of rows and columns, so they depend on nothing else. RoPE
  * turns neighbouring pairs. Source: DeepSeek-V2 (2405.04434), 2.1; transformers' modeling_deepseek_v2.py. */

@@ -53,7 +53,7 @@ static void fill_info(snug_model *m) {
         .tensor_bytes = s->tensor_bytes,
         .bpw = s->n_weights ? 8.0 * (double)s->file_bytes / (double)s->n_weights : 0,
         .predicted_kl = s->predicted_kl,
-        .cached_numbers = (uint64_t)kv.n_layers * kv.n_kv_heads * ((uint64_t)kv.head_dim + kv.value_dim),
+        .cached_numbers = (uint64_t)kv.n_layers * kv.n_kv_heads * kv_numbers(&kv),
     };
 }
 

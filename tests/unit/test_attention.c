@@ -18,7 +18,7 @@
 
 enum { N_CTX = 2 * KERN_BLOCK + 70, BATCH = 90 };
 
-typedef struct shape { uint32_t heads, kv_heads, head_dim, window; snug_kv type; uint32_t turned; /* of latent attention: dimensions that keys have beyond values */ } shape;
+typedef struct shape { uint32_t heads, kv_heads, head_dim, window; snug_kv type; uint32_t turned; /* of latent attention: dimensions that keys have beyond values */ bool shared; /* whose first ones are the values */ } shape;
 
 static size_t value_dim(const shape *s) { return s->head_dim - s->turned; }
 enum { LATENT_HEAD = 9 /* what its scores are scaled by */ };
@@ -52,16 +52,17 @@ static float *numbers(rng *r, size_t n) {
 
 static text new_text(const shape *s, uint64_t seed) {
     const size_t kv = (size_t)s->kv_heads * s->head_dim;
-    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type, (uint32_t)value_dim(s), 0, 0};
+    kv_params kp = {1, s->kv_heads, s->head_dim, N_CTX, 1, s->type, (uint32_t)value_dim(s), s->shared, 0, 0};
     rng r;
     rng_seed(&r, 11, seed);
     text t = {.s = *s, .k = numbers(&r, N_CTX * kv), .v = numbers(&r, N_CTX * kv)};
+    for (size_t i = 0; i < N_CTX * s->kv_heads && s->shared; i++) memcpy(t.v + i * value_dim(s), t.k + i * s->head_dim, value_dim(s) * sizeof *t.v);
     t.q = numbers(&r, (size_t)N_CTX * s->heads * s->head_dim);
     t.sinks = seed % 2 ? numbers(&r, s->heads) : NULL;
     assert_int_equal(kv_pool_create(&kp, &t.pool, NULL), SNUG_OK);
     assert_int_equal(kv_seq_create(t.pool, &t.kv, NULL), SNUG_OK);
     assert_int_equal(kv_reserve(t.kv, N_CTX, NULL), SNUG_OK);
-    kv_append(t.kv, 0, 0, N_CTX, t.k, t.v);
+    kv_append(t.kv, 0, 0, N_CTX, t.k, s->shared ? NULL : t.v);
     kv_commit(t.kv, N_CTX);
     return t;
 }
@@ -115,8 +116,9 @@ static void expect(const text *t, uint32_t pos, uint32_t h, double *out) {
 }
 
 static const shape shapes[] = {
-    {8, 2, 64, 0, SNUG_KV_F16, 0},    {6, 6, 80, 0, SNUG_KV_F16, 0},  {14, 2, 43, 100, SNUG_KV_F16, 0}, {8, 1, 128, 0, SNUG_KV_F32, 0},  {3, 1, 8, 300, SNUG_KV_F32, 0},
-    {40, 1, 32, 1, SNUG_KV_F16, 0},   {16, 8, 64, 257, SNUG_KV_F16, 0}, {1, 1, 1, 0, SNUG_KV_F32, 0},     {40, 1, 24, 0, SNUG_KV_F16, 8}, /* two groups of 20 */
+    {8, 2, 64, 0, SNUG_KV_F16, 0, false},    {6, 6, 80, 0, SNUG_KV_F16, 0, false},  {14, 2, 43, 100, SNUG_KV_F16, 0, false}, {8, 1, 128, 0, SNUG_KV_F32, 0, false},  {3, 1, 8, 300, SNUG_KV_F32, 0, false},
+    {40, 1, 32, 1, SNUG_KV_F16, 0, false},   {16, 8, 64, 257, SNUG_KV_F16, 0, false}, {1, 1, 1, 0, SNUG_KV_F32, 0, false},     {40, 1, 24, 0, SNUG_KV_F16, 8, false}, /* two groups of 20 */
+    {40, 1, 24, 0, SNUG_KV_F16, 8, true}, {5, 1, 71, 100, SNUG_KV_F32, 4, true}, {16, 1, 86, 0, SNUG_KV_F16, 2, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -158,7 +160,7 @@ static void test_same_bits(void **state) {
 
 /* What stands in the cache behind a position does not reach it, not even as infinity times zero. */
 static void test_the_future_is_hidden(void **state) {
-    const shape s = {4, 2, 64, 0, SNUG_KV_F16, 0};
+    const shape s = {4, 2, 64, 0, SNUG_KV_F16, 0, false};
     text t = new_text(&s, 7);
     const size_t row = 4 * 64, kv = 2 * 64, from = 40;
     float *want = malloc(from * row * sizeof *want), *out = malloc(from * row * sizeof *out);
@@ -176,7 +178,7 @@ static void test_the_future_is_hidden(void **state) {
 
 /* Scratch grows with the context only where blocks may be spread, and there by little. */
 static void test_scratch(void **state) {
-    const shape s = {32, 8, 64, 0, SNUG_KV_F16, 0};
+    const shape s = {32, 8, 64, 0, SNUG_KV_F16, 0, false};
     const config c = config_of(&s);
     graph_params p = {.max_batch = 1, .n_ctx = 512, .threads = 2};
     uint64_t small = graph_bytes(&c, &p);

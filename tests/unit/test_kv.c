@@ -17,6 +17,8 @@ enum { LAYERS = 2, HEADS = 3, DIM = 8, N_CTX = 200, SEQS = 4, VALUE_DIM = 5 };
 typedef struct text { kv_seq *kv; uint32_t len; uint32_t tag[N_CTX]; } text; /* tag: what was appended at a position */
 
 /* A value that names its place: exact in f16 (integers below 2048). */
+static bool shared; /* values are the first numbers of keys */
+
 static float value(uint32_t tag, uint32_t layer, uint32_t head, uint32_t d, int is_v) {
     return (float)((tag * 7 + layer * 31 + head * 13 + d * 3 + (uint32_t)is_v) % 2001) - 1000;
 }
@@ -27,7 +29,7 @@ static void append(text *t, uint32_t layer, uint32_t pos, uint32_t n) {
         for (uint32_t c = 0; c < HEADS * DIM; c++) k[i * HEADS * DIM + c] = value(t->tag[pos + i], layer, c / DIM, c % DIM, 0);
         for (uint32_t c = 0; c < HEADS * VALUE_DIM; c++) v[i * HEADS * VALUE_DIM + c] = value(t->tag[pos + i], layer, c / VALUE_DIM, c % VALUE_DIM, 1);
     }
-    kv_append(t->kv, layer, pos, n, k, v);
+    kv_append(t->kv, layer, pos, n, k, shared ? NULL : v);
 }
 
 /* q = e_d reads back component d of every key; weights = e_i read back value i. */
@@ -48,7 +50,7 @@ static void check(const text *t) {
                         assert_true(scores[s] == value(t->tag[at + s], layer, head, d, 0));
                         w[s] = 1;
                         kv_accumulate(p, 0, p->len, w, KV_PAGE, 1, out, NULL);
-                        assert_true(d >= VALUE_DIM || out[d] == value(t->tag[at + s], layer, head, d, 1));
+                        assert_true(d >= VALUE_DIM || out[d] == value(t->tag[at + s], layer, head, d, !shared));
                     }
                 }
                 at += p->len;
@@ -58,13 +60,14 @@ static void check(const text *t) {
 }
 
 static void test_random_use(void **state) {
-    for (int type = 0; type < 2; type++) {
-        kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, type ? SNUG_KV_F32 : SNUG_KV_F16, VALUE_DIM, 0, 0};
+    for (int form = 0; form < 4; form++) {
+        kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, form % 2 ? SNUG_KV_F32 : SNUG_KV_F16, VALUE_DIM, form / 2, 0, 0};
         kv_pool *pool = NULL;
         text texts[SEQS] = {0};
         uint32_t next_tag = 1;
         rng r;
-        rng_seed(&r, 7, (uint64_t)type);
+        shared = form / 2;
+        rng_seed(&r, 7, (uint64_t)form);
         assert_int_equal(kv_pool_create(&p, &pool, NULL), SNUG_OK);
         for (int step = 0; step < 600; step++) {
             text *t = &texts[rng_below(&r, SEQS)];
@@ -110,11 +113,12 @@ static void test_random_use(void **state) {
         for (int i = 0; i < SEQS; i++) kv_seq_destroy(&texts[i].kv);
         kv_pool_destroy(&pool);
     }
+    shared = false;
 }
 
 /* Every sequence full and private: the pool must have room for all, and no more sequences. */
 static void test_full(void **state) {
-    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, VALUE_DIM, 0, 0};
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, VALUE_DIM, false, 0, 0};
     kv_pool *pool = NULL;
     text texts[SEQS] = {0};
     snug_error err;
@@ -144,7 +148,7 @@ static void test_full(void **state) {
 
 /* Stored positions with gaps: what a query sees is found by counting. */
 static void test_windows(void **state) {
-    kv_params p = {1, 2, DIM, N_CTX, 1, SNUG_KV_F16, VALUE_DIM, 0, 0};
+    kv_params p = {1, 2, DIM, N_CTX, 1, SNUG_KV_F16, VALUE_DIM, false, 0, 0};
     for (uint32_t gap = 1; gap <= 3; gap++)
         for (uint32_t len = 0; len <= N_CTX; len += 67) {
             const float zero[DIM] = {0};
@@ -172,7 +176,7 @@ static void test_windows(void **state) {
 }
 
 static void test_sizes(void **state) {
-    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, 0, 0, 0};
+    kv_params p = {LAYERS, HEADS, DIM, N_CTX, SEQS, SNUG_KV_F16, 0, false, 0, 0};
     uint64_t data = 2ull * LAYERS * HEADS * DIM * 256 * SEQS * 2; /* k and v, f16, 200 positions in pages of 64 */
     assert_true(kv_bytes(&p) >= data &&
                 kv_bytes(&p) < 2 * data); /* heads of 8: the page headers weigh as much as the keys */
