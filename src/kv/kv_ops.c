@@ -43,7 +43,7 @@ void kv_page_set(kv_page *p, uint32_t slot, uint32_t pos, uint32_t head_dim, con
     p->len = slot + 1;
 }
 
-/* Of keys in two parts, some at a time put together in f32, which so many queries share that it does not count. */
+/* Of keys in two parts, put together in f32 for all queries that share them, up to a page at a time. */
 static void scores_of_rows(const kv_page *p, uint32_t slot0, uint32_t n, uint32_t head_dim, const float *q, uint32_t n_q, float scale, float *scores, size_t ld) {
     float rows[SHARED_NUMBERS];
     const uint32_t most = SHARED_NUMBERS / head_dim, end = slot0 + n;

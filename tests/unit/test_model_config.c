@@ -392,8 +392,10 @@ static void test_families_round_trip(void **state) {
     assert_true(c.attn_growth == 0);
     assert_int_equal(read_config("architectures", MISTRAL3 "\"mistral4\"", &c, &err), SNUG_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "'mistral4'"));
-    round_trip("\"architectures\": [\"Ministral3ForCausalLM\"], \"sliding_window\": 16", "mistral3", &c, &back);
+    round_trip("\"architectures\": [\"Ministral3ForCausalLM\"], \"sliding_window\": 16, \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 7}", "mistral3", &c, &back);
     assert_true(c.attn_growth == 0 && c.sliding_window == 16);
+    assert_int_equal(read_config("architectures", MISTRAL3 "\"ministral3\"", &c, &err), SNUG_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "'rope_parameters' is missing"));
     round_trip("\"architectures\": [\"SmolLM3ForCausalLM\"], \"no_rope_layers\": [1, 0, 1]", "smollm3", &c, &back);
     assert_true(c.layer[1] == LAYER_NO_ROPE && c.layer[0] == 0);
     round_trip("\"architectures\": [\"Qwen2ForCausalLM\"], \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 32, \"truncate\": false}", "qwen2", &c, &back);

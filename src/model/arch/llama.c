@@ -23,9 +23,10 @@ static snug_err growth_from_hf(const hf_fields *f, config *c, snug_error *err) {
     const json_t *params = hf_get(f, "rope_parameters");
     double growth = 0;
     uint32_t window = 0;
+    if (!params) return err_set(err, SNUG_ERR_FORMAT, "%s: field 'rope_parameters' is missing, which a Ministral 3 has", f->where);
     snug_err rc = hf_u32_or(f, "sliding_window", 0, &window, err);
     if (!rc) rc = hf_windows(f, c, window, 0, 0, err);
-    if (!rc && params) rc = json_get_double_or(params, f->where, growth_key, 0, &growth, err);
+    if (!rc) rc = json_get_double_or(params, f->where, growth_key, 0, &growth, err);
     c->attn_growth = (float)growth;
     return rc;
 }
