@@ -367,6 +367,7 @@ static void test_gguf_round_trip(void **state) {
     assert_true(c.ternary == TERNARY_OVER && back.ternary == TERNARY_PLAIN); /* what a GGUF has is what is multiplied */
 }
 
+#define OLMO3 "\"architectures\": [\"Olmo3ForCausalLM\"], \"sliding_window\": 8"
 #define MISTRAL3 "\"architectures\": [\"Mistral3ForConditionalGeneration\"], \"model_type\": "
 #define GROWING "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 1e6, \"factor\": 16, \"original_max_position_embeddings\": 64, \"mscale\": 1, \"mscale_all_dim\": 1, \"llama_4_scaling_beta\": 0.1}"
 
@@ -386,6 +387,16 @@ static void test_families_round_trip(void **state) {
     assert_true(c.logit_scale == 1 / 16.0f && c.residual_scale == 0.22f);
     round_trip("\"architectures\": [\"GraniteMoeForCausalLM\"], \"num_local_experts\": 6, \"residual_multiplier\": 0.22", "granitemoe", &c, &back);
     assert_true(c.n_experts == 6 && c.n_experts_used == 2 && c.norm_topk && c.n_ff_shared == 0 && c.residual_scale == 0.22f);
+    round_trip(OLMO3 ", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"], \"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 2, "
+               "\"rope_theta\": 7}, \"sliding_attention\": {\"rope_theta\": 9}}", "olmo2", &c, &back);
+    assert_true(c.layer[1] == (LAYER_WINDOW | LAYER_LOCAL_ROPE) && c.layer[0] == 0 && c.sliding_window == 8 && c.rope_base == 7 && back.rope_base_local == 9 && back.scaling == ROPE_LINEAR);
+    assert_int_equal(back.arch->for_others(&back, "x", &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "the pattern of windows"));
+    round_trip(OLMO3 ", \"rope_theta\": 7", "olmo2", &c, &back); /* three layers, all before the fourth */
+    assert_true(c.layer[2] == (LAYER_WINDOW | LAYER_LOCAL_ROPE) && back.rope_base_local == 7);
+    assert_int_equal(c.arch->for_others(&c, "x", &err), SNUG_OK);
+    assert_int_equal(read_config("architectures", OLMO3 ", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 7}, \"sliding_attention\": {\"rope_type\": \"yarn\"}}", &c, &err), SNUG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "rope_type 'yarn' of layers with a window"));
     round_trip(MISTRAL3 "\"ministral3\", " GROWING, "mistral3", &c, &back);
     assert_true(c.attn_growth == 0.1f && back.attn_growth == 0.1f && c.scale_orig_ctx == 64 && c.rope_magnitude == 1 && fabs(back.rope_magnitude - 1) < 1e-6 && !c.sliding_window);
     assert_int_equal(read_config("architectures", MISTRAL3 "\"mistral\", " GROWING, &c, &err), SNUG_OK); /* which has no such growth */

@@ -69,7 +69,7 @@ static const arch_tensor olmo2_tensors[] = {
 
 const arch arch_olmo[] = {
     {.gguf_name = "olmo2", .hf_class = "Olmo2ForCausalLM", .qk_norm = true, .qk_norm_whole = true, .post_norms = true, .no_pre_norms = true, .tensors = olmo2_tensors, .from_hf = from_hf,
-     .from_gguf = windows_from_gguf, .to_gguf = windows_to_gguf},
+     .from_gguf = windows_from_gguf, .to_gguf = windows_to_gguf, .for_others = windows_for_others}, /* a GGUF of either is read as this row */
     {.gguf_name = "olmo2", .hf_class = "Olmo3ForCausalLM", .qk_norm = true, .qk_norm_whole = true, .post_norms = true, .no_pre_norms = true, .rope_by_type = true, .rope_base = 5e5,
      .tensors = olmo2_tensors, .from_hf = olmo3_from_hf, .from_gguf = windows_from_gguf, .to_gguf = windows_to_gguf, .for_others = windows_for_others},
     {.gguf_name = "olmoe", .hf_class = "OlmoeForCausalLM", .qk_norm = true, .qk_norm_whole = true, .experts = &olmoe, .from_hf = from_hf, .for_others = for_others},
